@@ -1,0 +1,130 @@
+//! The one error of the upper floors: what kind of trouble, what the client is told, and what
+//! caused it. `http::respond` alone turns a kind into a status.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What went wrong, in a form that can be shared by all who waited for the same thing.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// What sort of trouble.
+    pub kind: Kind,
+    /// What the client reads: one or two sentences that say what to do. No secret, no path.
+    pub message: String,
+    /// When to try again, where that helps.
+    pub retry_after: Option<Duration>,
+    /// What the log tells beside it.
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// What sort of trouble it is, by what the client can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is wrong, and stays so.
+    Invalid,
+    /// The request is too large.
+    TooLarge,
+    /// Nobody, or a token that does not count.
+    Unauthenticated,
+    /// Somebody who may not.
+    Forbidden,
+    /// There is no such thing.
+    Absent,
+    /// The method does not fit the URL.
+    MethodNotAllowed,
+    /// Asked too much; later.
+    Throttled,
+    /// Not now; later.
+    Unavailable,
+    /// An upstream answered nonsense, or bytes that are not what its index says.
+    BadUpstream,
+    /// An upstream did not answer in time.
+    UpstreamTimeout,
+    /// Our own fault.
+    Internal,
+}
+
+/// The usual shorthand.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of a kind, with the sentence for the client.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None, source: None }
+    }
+
+    /// Adds when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds what the log should tell.
+    #[must_use]
+    pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The request is wrong: [`Kind::Invalid`].
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Invalid, message.to_string())
+    }
+
+    /// [`Kind::Absent`].
+    pub fn absent(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Absent, message.to_string())
+    }
+
+    /// [`Kind::Forbidden`].
+    pub fn forbidden(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Forbidden, message.to_string())
+    }
+
+    /// [`Kind::Unavailable`], to be tried again in a few seconds.
+    pub fn unavailable(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Unavailable, message.to_string()).retry_after(Duration::from_secs(5))
+    }
+
+    /// [`Kind::Internal`]; the client learns nothing more.
+    pub fn internal(source: impl StdError + Send + Sync + 'static) -> Self {
+        Self::new(
+            Kind::Internal,
+            "something went wrong inside the registry; its log knows more under this request id",
+        )
+        .because(source)
+    }
+
+    /// The object store failed: [`Kind::Unavailable`].
+    pub fn store(source: object_store::Error) -> Self {
+        Self::unavailable("the registry's object store does not answer; try again shortly")
+            .because(source)
+    }
+
+    /// The error and its causes in one line, for the log.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut next = self.source.as_ref().map(|s| s.as_ref() as &dyn StdError);
+        while let Some(error) = next {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            next = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|s| s.as_ref() as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,16 @@
+//! The third floor: one verb a file.
+
+pub mod append;
+pub mod audit;
+pub mod authenticate;
+pub mod download;
+pub mod lookup;
+pub mod mirroring;
+pub mod owners;
+pub mod prefetch;
+pub mod publish;
+pub mod remove;
+pub mod search;
+pub mod tokens;
+pub mod users;
+pub mod yank;

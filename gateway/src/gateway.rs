@@ -1,0 +1,38 @@
+//! The gateway: every component that a request may need, behind one `Arc`.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::flows::append::Appender;
+use crate::flows::download::CrateCache;
+use crate::flows::lookup::IndexCache;
+use crate::metrics::Metrics;
+use crate::stores::blobs::Blobs;
+use crate::stores::catalog::Catalog;
+use crate::stores::mirror::MirrorStore;
+use crate::stores::upstream::Upstream;
+
+/// Everything that a request may need. Components are concrete; each owns one outside thing.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Our public URL without a trailing slash, e.g. `https://crates.acme.example`.
+    pub url: String,
+    /// What Prometheus sees.
+    pub metrics: Metrics,
+    /// The journal, applied.
+    pub catalog: Catalog,
+    /// The way into the journal.
+    pub journal: Appender,
+    /// Crate files in the store.
+    pub blobs: Blobs,
+    /// Mirrored index files and pins in the store.
+    pub mirror: MirrorStore,
+    /// The chain of upstreams, in order.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Rendered index files in memory.
+    pub index: IndexCache,
+    /// Crate files in memory.
+    pub crates: CrateCache,
+}

@@ -1,0 +1,11 @@
+//! Cratehouse: one Cargo registry endpoint for a whole organisation.
+//!
+//! Four floors; imports point down only: `http` → `flows` → `stores` → `model`.
+
+pub mod config;
+pub mod error;
+pub mod flows;
+pub mod gateway;
+pub mod metrics;
+pub mod model;
+pub mod stores;

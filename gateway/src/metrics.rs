@@ -1,0 +1,184 @@
+//! Prometheus metrics: one struct, passed on. A field's help text is what its doc comment says.
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// Seconds: from a memory hit (50 µs) to cargo's own time-out (30 s).
+const LATENCY_BUCKETS: &[f64] = &[0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0];
+
+/// Every metric of one gateway.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Where they are gathered.
+    pub registry: Registry,
+    /// Requests by route and status, with the time to the end of the response head.
+    pub requests: HistogramVec,
+    /// Bytes of response bodies by route.
+    pub bytes_sent: IntCounterVec,
+    /// Connections that are open.
+    pub connections: IntGauge,
+    /// Connections that ended in a failed TLS handshake.
+    pub handshake_failures: IntCounter,
+    /// Index lookups by outcome: hit, miss, stale, revalidated, negative, error.
+    pub index_lookups: IntCounterVec,
+    /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.
+    pub crate_lookups: IntCounterVec,
+    /// Requests to upstreams by upstream, kind (config, index, crate) and outcome (status or error).
+    pub upstream_requests: HistogramVec,
+    /// Bytes received from upstreams.
+    pub upstream_bytes: IntCounterVec,
+    /// Alarms: a checksum that changed, bytes that do not match, a broken journal.
+    pub alarms: IntCounterVec,
+    /// Publish requests by outcome: published, refused, error.
+    pub publishes: IntCounterVec,
+    /// Requests that were refused, by kind of error.
+    pub refusals: IntCounterVec,
+    /// The number of the newest journal entry that this replica has applied.
+    pub journal_head: IntGauge,
+    /// Journal entries that are known to exist and are not applied yet.
+    pub journal_lag: IntGauge,
+    /// Seconds since the journal was last read to its end.
+    pub journal_read_age: IntGauge,
+    /// Journal entries appended by this replica.
+    pub appends: IntCounter,
+    /// Puts of a journal entry that ended in anything but "created".
+    pub append_retries: IntCounter,
+}
+
+impl Metrics {
+    /// Registers all of them in a registry of their own.
+    ///
+    /// # Errors
+    /// When two metrics have the same name, which is a mistake in this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let r = Registry::new();
+        Ok(Self {
+            requests: histogram(
+                &r,
+                "http_request_seconds",
+                "Requests by route and status, with the time to the end of the response head.",
+                &["route", "status"],
+            )?,
+            bytes_sent: counters(
+                &r,
+                "http_sent_bytes_total",
+                "Bytes of response bodies by route.",
+                &["route"],
+            )?,
+            connections: gauge(&r, "http_connections", "Connections that are open.")?,
+            handshake_failures: counter(
+                &r,
+                "tls_handshake_failures_total",
+                "Connections that ended in a failed TLS handshake.",
+            )?,
+            index_lookups: counters(
+                &r,
+                "index_lookups_total",
+                "Index lookups by outcome: hit, miss, stale, revalidated, negative, error.",
+                &["outcome"],
+            )?,
+            crate_lookups: counters(
+                &r,
+                "crate_lookups_total",
+                "Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.",
+                &["outcome"],
+            )?,
+            upstream_requests: histogram(
+                &r,
+                "upstream_request_seconds",
+                "Requests to upstreams by upstream, kind (config, index, crate) and outcome (status or error).",
+                &["upstream", "kind", "outcome"],
+            )?,
+            upstream_bytes: counters(
+                &r,
+                "upstream_received_bytes_total",
+                "Bytes received from upstreams.",
+                &["upstream"],
+            )?,
+            alarms: counters(
+                &r,
+                "alarms_total",
+                "Alarms: a checksum that changed, bytes that do not match, a broken journal.",
+                &["alarm"],
+            )?,
+            publishes: counters(
+                &r,
+                "publishes_total",
+                "Publish requests by outcome: published, refused, error.",
+                &["outcome"],
+            )?,
+            refusals: counters(
+                &r,
+                "refusals_total",
+                "Requests that were refused, by kind of error.",
+                &["kind"],
+            )?,
+            journal_head: gauge(
+                &r,
+                "journal_head",
+                "The number of the newest journal entry that this replica has applied.",
+            )?,
+            journal_lag: gauge(
+                &r,
+                "journal_lag_entries",
+                "Journal entries that are known to exist and are not applied yet.",
+            )?,
+            journal_read_age: gauge(
+                &r,
+                "journal_read_age_seconds",
+                "Seconds since the journal was last read to its end.",
+            )?,
+            appends: counter(
+                &r,
+                "journal_appends_total",
+                "Journal entries appended by this replica.",
+            )?,
+            append_retries: counter(
+                &r,
+                "journal_append_retries_total",
+                "Puts of a journal entry that ended in anything but \"created\".",
+            )?,
+            registry: r,
+        })
+    }
+}
+
+fn name(short: &str) -> String {
+    format!("cratehouse_{short}")
+}
+
+fn histogram(
+    r: &Registry,
+    n: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    let opts = HistogramOpts::new(name(n), help).buckets(LATENCY_BUCKETS.to_vec());
+    let metric = HistogramVec::new(opts, labels)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counters(
+    r: &Registry,
+    n: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let metric = IntCounterVec::new(Opts::new(name(n), help), labels)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(r: &Registry, n: &str, help: &str) -> prometheus::Result<IntCounter> {
+    let metric = IntCounter::new(name(n), help)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(r: &Registry, n: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let metric = IntGauge::new(name(n), help)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

@@ -1,0 +1,207 @@
+//! The journal's entries: everything that ever changed hosted state, in order.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::checksum::Checksum;
+use crate::model::index::IndexLine;
+use crate::model::name::CrateName;
+use crate::model::principal::{Grant, TokenId, UserId};
+use crate::model::version::CrateVersion;
+
+/// One journal object: some events that were committed together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its number; the first is 1, and there are no gaps.
+    pub seq: u64,
+    /// Random: how a writer recognises its own entry.
+    pub id: EntryId,
+    /// SHA-256 of the bytes of the entry before; for the first one, of the registry's id.
+    pub prev: Checksum,
+    /// When its writer made it. Orders nothing.
+    pub time: Timestamp,
+    /// The replica that wrote it.
+    pub replica: String,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+/// A 128-bit random number, as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntryId(#[serde(with = "hex::serde")] [u8; 16]);
+
+/// Who did what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Who.
+    pub by: Actor,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happened,
+}
+
+/// Who acted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// Somebody with access to the store, by the command line.
+    Operator,
+    /// A user, with a token.
+    User {
+        /// The user.
+        user: UserId,
+        /// The token that was shown.
+        token: TokenId,
+    },
+}
+
+/// What happened. A release that does not know an event stops before it rather than skip it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Happened {
+    /// A version was published. The first one of a crate is followed by its [`Happened::OwnerAdded`].
+    Published(Box<Published>),
+    /// New resolutions should pass a version over.
+    Yanked {
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+    },
+    /// A version is no longer yanked.
+    Unyanked {
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+    },
+    /// A version left the index and its bytes are out of reach; its number stays burned.
+    Removed {
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+        /// Why.
+        reason: String,
+    },
+    /// A user became an owner of a crate.
+    OwnerAdded {
+        /// The crate.
+        krate: CrateName,
+        /// The new owner.
+        user: UserId,
+    },
+    /// A user is no longer an owner of a crate.
+    OwnerRemoved {
+        /// The crate.
+        krate: CrateName,
+        /// The former owner.
+        user: UserId,
+    },
+    /// A user was created.
+    UserCreated {
+        /// The user's number.
+        user: UserId,
+        /// The user's name.
+        login: String,
+    },
+    /// A user's tokens no longer count.
+    UserDisabled {
+        /// The user.
+        user: UserId,
+    },
+    /// A token was created.
+    TokenCreated {
+        /// The token's number.
+        token: TokenId,
+        /// Whose it is.
+        user: UserId,
+        /// What its owner calls it.
+        name: String,
+        /// SHA-256 of the token.
+        hash: Checksum,
+        /// What it may do.
+        grant: Grant,
+    },
+    /// A token no longer counts.
+    TokenRevoked {
+        /// The token.
+        token: TokenId,
+    },
+}
+
+/// A published version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// The index line, not yanked.
+    pub line: IndexLine,
+    /// The size of the crate file in bytes.
+    pub size: u64,
+    /// What search and pages need.
+    pub metadata: Metadata,
+}
+
+/// What a manifest says beside the index line. No authors: the journal is kept for ever, and
+/// they are e-mail addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metadata {
+    /// `package.description`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// `package.license`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// `package.license-file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license_file: Option<String>,
+    /// `package.homepage`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub homepage: Option<String>,
+    /// `package.documentation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub documentation: Option<String>,
+    /// `package.repository`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// `package.keywords`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keywords: Vec<String>,
+    /// `package.categories`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+}
+
+impl EntryId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = hex::FromHexError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut id = [0; 16];
+        hex::decode_to_slice(text, &mut id)?;
+        Ok(Self(id))
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,167 @@
+//! The sparse index: one file a crate, one JSON line a version.
+//! Source: Cargo book, "Index format"; cargo `cargo-util-schemas/src/index.rs`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+
+use crate::model::checksum::Checksum;
+use crate::model::name::CrateName;
+use crate::model::version::CrateVersion;
+
+/// crates.io's identity: the `registry` of a dependency on a public crate.
+pub const CRATES_IO_IDENTITY: &str = "https://github.com/rust-lang/crates.io-index";
+
+/// One version of a hosted crate, in the field order of crates.io. Mirrored lines are never
+/// read into this and written again: they pass through as they came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexLine {
+    /// The crate's name as its author spells it.
+    pub name: CrateName,
+    /// The version.
+    pub vers: CrateVersion,
+    /// The dependencies, sorted.
+    pub deps: Vec<IndexDep>,
+    /// SHA-256 of the crate file.
+    pub cksum: Checksum,
+    /// The features that every cargo understands.
+    pub features: BTreeMap<String, Vec<String>>,
+    /// The features that use `dep:` or `?/`, and those that build on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features2: Option<BTreeMap<String, Vec<String>>>,
+    /// Whether new resolutions should pass this version over.
+    pub yanked: bool,
+    /// The native library that this crate links, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<String>,
+    /// The oldest Rust that builds it, if stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rust_version: Option<String>,
+    /// When it was published, `YYYY-MM-DDTHH:MM:SSZ`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pubtime: Option<String>,
+    /// 2 when there are `features2`, else absent (that is 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v: Option<u32>,
+}
+
+/// A dependency in an index line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IndexDep {
+    /// The name in the dependant's code: the alias, when the dependency is renamed.
+    pub name: String,
+    /// The version requirement.
+    pub req: String,
+    /// The features that it turns on.
+    pub features: Vec<String>,
+    /// Whether it is optional.
+    pub optional: bool,
+    /// Whether it keeps the default features.
+    pub default_features: bool,
+    /// The `cfg(…)` or triple that it is for.
+    pub target: Option<String>,
+    /// Normal, build or dev.
+    pub kind: DepKind,
+    /// `None` for this registry, else the index URL of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
+    /// The real name, when the dependency is renamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<CrateName>,
+}
+
+/// What a dependency is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DepKind {
+    /// For the crate itself.
+    Normal,
+    /// For its build script.
+    Build,
+    /// For its tests, examples and benchmarks.
+    Dev,
+}
+
+/// A crate's index file as it is sent: made once, then only shared.
+#[derive(Debug)]
+pub struct IndexFile {
+    /// As the lines are.
+    pub identity: Encoded,
+    /// Compressed, where that makes it smaller.
+    pub gzip: Option<Encoded>,
+    /// What a download needs to know of each version, sorted by version text.
+    versions: Vec<(Box<str>, Listed)>,
+}
+
+/// One encoding of an index file.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The body.
+    pub bytes: Bytes,
+    /// Its strong ETag, quotes included: a hash of these very bytes.
+    pub etag: String,
+}
+
+/// What an index line says of a version's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The crate's name as this line spells it.
+    pub name: CrateName,
+    /// The version.
+    pub version: CrateVersion,
+    /// SHA-256 of the crate file.
+    pub cksum: Checksum,
+    /// Whether the line is yanked.
+    pub yanked: bool,
+}
+
+impl IndexFile {
+    /// Renders a file from its lines. Compresses and hashes: run it off the async threads.
+    pub fn new(lines: Bytes, versions: Vec<Listed>) -> Self {
+        let gzip = compress(&lines).filter(|packed| packed.len() < lines.len());
+        let mut versions: Vec<_> =
+            versions.into_iter().map(|v| (v.version.to_string().into_boxed_str(), v)).collect();
+        versions.sort_by(|a, b| a.0.cmp(&b.0));
+        Self {
+            identity: Encoded::new(lines),
+            gzip: gzip.map(Bytes::from).map(Encoded::new),
+            versions,
+        }
+    }
+
+    /// The version of exactly this number, build metadata included.
+    pub fn version(&self, version: &CrateVersion) -> Option<&Listed> {
+        let text = version.to_string();
+        let at = self.versions.binary_search_by(|(v, _)| v.as_ref().cmp(&text)).ok()?;
+        self.versions.get(at).map(|(_, listed)| listed)
+    }
+
+    /// All versions, in no useful order.
+    pub fn versions(&self) -> impl Iterator<Item = &Listed> {
+        self.versions.iter().map(|(_, listed)| listed)
+    }
+
+    /// The memory that the bodies and the table hold, in bytes.
+    pub fn weight(&self) -> usize {
+        let gzip = self.gzip.as_ref().map_or(0, |g| g.bytes.len());
+        self.identity.bytes.len() + gzip + self.versions.len() * 200 + 500
+    }
+}
+
+impl Encoded {
+    fn new(bytes: Bytes) -> Self {
+        let hash = Checksum::of(&bytes).to_string();
+        let etag = format!("\"{}\"", hash.get(..32).unwrap_or(&hash));
+        Self { bytes, etag }
+    }
+}
+
+fn compress(lines: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 6), Compression::default());
+    encoder.write_all(lines).ok()?;
+    encoder.finish().ok()
+}

@@ -1,0 +1,9 @@
+//! The second floor: each file owns one outside thing, as a concrete type. Stores never import
+//! each other; flows combine them.
+
+pub mod blobs;
+pub mod catalog;
+pub mod journal;
+pub mod mirror;
+pub mod objects;
+pub mod upstream;
