@@ -4,6 +4,7 @@ pub mod append;
 pub mod audit;
 pub mod authenticate;
 pub mod download;
+pub mod flights;
 pub mod lookup;
 pub mod mirroring;
 pub mod owners;
