@@ -652,3 +652,6 @@ fn answer(waiting: Waiting, outcome: Result<Vec<Happened>>) {
 fn jitter(most: Duration) -> Duration {
     most.mul_f64(rand::rng().random::<f64>())
 }
+
+#[cfg(test)]
+mod tests;
