@@ -22,8 +22,13 @@ const LOOKUPS: usize = 16;
 /// When a dependency comes from a registry that is not allowed, or nobody knows it; when an
 /// upstream that might know it does not answer.
 pub async fn resolve(gateway: &Arc<Gateway>, draft: &Draft) -> Result<Vec<Option<String>>> {
-    let registries = registries(gateway);
-    let registries = &registries;
+    let hosted =
+        |dep: &DraftDep| Ok::<_, Error>(gateway.catalog.krate(&dep.krate.key())?.is_some());
+    if !draft.deps.iter().map(hosted).collect::<Result<Vec<_>>>()?.into_iter().all(|known| known) {
+        // Another replica may have published one of them a moment ago.
+        gateway.journal.catch_up().await?;
+    }
+    let registries = &registries(gateway);
     let resolved = draft.deps.iter().map(|dep| async move {
         let source = registries.resolve(&dep.source).map_err(Error::invalid)?;
         if let Resolved::Allowed(_) = source {
@@ -59,10 +64,7 @@ async fn is_ours(gateway: &Arc<Gateway>, draft: &Draft, dep: &DraftDep) -> Resul
         return if hosted.name == *name { Ok(true) } else { Err(misspelt(dep, &hosted.name)) };
     }
     if gateway.config.reserved.iter().any(|pattern| pattern.covers(&key)) {
-        // Another replica may have published it a moment ago.
-        gateway.journal.catch_up().await?;
-        let hosted = gateway.catalog.krate(&key)?.is_some_and(|row| row.name == *name);
-        return if hosted { Ok(true) } else { Err(unknown(dep)) };
+        return Err(unknown(dep));
     }
     let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
     for (at, upstream) in gateway.config.upstreams.iter().enumerate() {
