@@ -3,7 +3,10 @@
 
 pub mod checksum;
 pub mod entry;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod index;
 pub mod name;
 pub mod principal;
+pub mod upload;
 pub mod version;
