@@ -8,5 +8,6 @@ pub(crate) mod fixtures;
 pub mod index;
 pub mod name;
 pub mod principal;
+pub mod tarball;
 pub mod upload;
 pub mod version;
