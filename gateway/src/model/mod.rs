@@ -8,6 +8,7 @@ pub(crate) mod fixtures;
 pub mod index;
 pub mod name;
 pub mod principal;
+pub mod registries;
 pub mod tarball;
 pub mod upload;
 pub mod version;
