@@ -6,6 +6,7 @@ pub mod entry;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod index;
+pub mod manifest;
 pub mod name;
 pub mod principal;
 pub mod registries;
