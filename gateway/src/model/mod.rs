@@ -4,7 +4,13 @@
 pub mod checksum;
 pub mod client;
 pub mod entry;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod index;
+pub mod manifest;
 pub mod name;
 pub mod principal;
+pub mod registries;
+pub mod tarball;
+pub mod upload;
 pub mod version;
