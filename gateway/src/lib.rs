@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod flows;
 pub mod gateway;
+pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod stores;
