@@ -70,13 +70,13 @@ fn look(gateway: &Gateway, path: &str) -> Result<Answer> {
 }
 
 fn summary(gateway: &Gateway) -> Result<Answer> {
-    let (seq, sha256) = gateway.catalog.head()?;
+    let head = gateway.catalog.head()?;
     let ready = gateway.journal.ready().map_or_else(|why| format!("no: {why}"), |()| "yes".into());
     Ok(respond::text(format!(
         "Cratehouse {version}, replica {replica}\n\
          url           {url}\n\
          ready         {ready}\n\
-         journal head  {seq} {sha256}\n\
+         journal head  {seq} {hash}\n\
          \n\
          /metrics  for Prometheus\n\
          /livez    whether the process serves\n\
@@ -84,5 +84,7 @@ fn summary(gateway: &Gateway) -> Result<Answer> {
         version = env!("CARGO_PKG_VERSION"),
         replica = gateway.config.server.replica,
         url = gateway.url,
+        seq = head.seq,
+        hash = head.hash,
     )))
 }

@@ -9,8 +9,8 @@ use hyper::header::AUTHORIZATION;
 use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::flows;
+use crate::flows::command::By;
 use crate::gateway::Gateway;
-use crate::model::entry::Actor;
 use crate::model::principal::{Principal, Scope};
 
 /// The longest `Authorization` header that is looked at, in bytes.
@@ -44,14 +44,14 @@ pub async fn caller(gateway: &Gateway, headers: &HeaderMap) -> Result<Principal>
     }
 }
 
-/// An administrator.
+/// An administrator. The flows check it too; here it stops a body from being read in vain.
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`], or [`Kind::Forbidden`] without the scope `admin`.
-pub async fn administrator(gateway: &Gateway, headers: &HeaderMap) -> Result<Actor> {
+pub async fn administrator(gateway: &Gateway, headers: &HeaderMap) -> Result<By> {
     let who = caller(gateway, headers).await?;
     who.check(Scope::Admin, None).map_err(Error::forbidden)?;
-    Ok(Actor::User { user: who.user, token: who.token })
+    Ok(By::Principal(who))
 }
 
 /// The token that a request shows, if any.

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flows;
 use crate::flows::audit::Clash;
+use crate::flows::command::By;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::respond::{self, Answer};
 use crate::http::route::Manage;
-use crate::model::entry::Actor;
 use crate::model::principal::{CratePattern, Grant, Scope, UserId};
 use crate::stores::catalog::{TokenRow, UserRow};
 
@@ -49,7 +49,7 @@ struct Removal {
 /// Those of the flow and of the body.
 pub async fn manage(
     gateway: &Arc<Gateway>,
-    by: Actor,
+    by: By,
     what: Manage,
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
@@ -90,8 +90,8 @@ pub async fn manage(
             respond::json(&clashes.iter().map(clash_json).collect::<Vec<_>>())
         }
         Manage::Head => {
-            let (seq, sha256) = gateway.catalog.head()?;
-            respond::json(&json!({ "seq": seq, "sha256": sha256 }))
+            let head = gateway.catalog.head()?;
+            respond::json(&json!({ "seq": head.seq, "sha256": head.hash }))
         }
     }
 }
@@ -103,7 +103,7 @@ async fn tokens(gateway: &Gateway, login: Option<&str>) -> Result<Answer> {
     respond::json(&tokens.iter().map(|token| token_json(token, &logins)).collect::<Vec<_>>())
 }
 
-async fn create_token(gateway: &Gateway, by: Actor, new: NewToken) -> Result<Answer> {
+async fn create_token(gateway: &Gateway, by: By, new: NewToken) -> Result<Answer> {
     let (user, name, grant) = new.checked(Timestamp::now())?;
     let (id, secret) = flows::tokens::create(gateway, by, &user, &name, grant).await?;
     respond::json(&json!({ "id": id, "token": secret.reveal() }))
@@ -205,6 +205,7 @@ mod tests {
             id: TokenId(4),
             user: UserId(1),
             name: "ci".to_owned(),
+            hash: crate::model::checksum::Checksum::of(b"secret"),
             grant: Grant::usual(),
             revoked: false,
             created: "2026-01-01T00:00:00Z".parse().unwrap(),
