@@ -12,3 +12,4 @@ pub mod pages;
 pub mod respond;
 pub mod route;
 pub mod serve;
+pub mod tls;

@@ -2,6 +2,7 @@
 //! object_store, so everything here is tested without a runtime.
 
 pub mod checksum;
+pub mod client;
 pub mod entry;
 pub mod index;
 pub mod name;
