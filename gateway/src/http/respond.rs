@@ -109,7 +109,7 @@ pub fn metrics(body: String) -> Answer {
 pub fn error(error: &Error, form: Form, login: &str, request_id: &str) -> Answer {
     let status = status(error.kind);
     let detail = match error.kind {
-        Kind::Internal => format!("{} (request id {request_id})", error.message),
+        Kind::Internal => format!("{}: {request_id}", error.message),
         _ => error.message.clone(),
     };
     let mut answer = match form {
