@@ -3,6 +3,7 @@
 pub mod append;
 pub mod audit;
 pub mod authenticate;
+pub mod command;
 pub mod download;
 pub mod fill;
 pub mod flights;
@@ -16,4 +17,5 @@ pub mod remove;
 pub mod search;
 pub mod tokens;
 pub mod users;
+pub mod verify;
 pub mod yank;

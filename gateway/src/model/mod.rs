@@ -2,8 +2,11 @@
 //! object_store, so everything here is tested without a runtime.
 
 pub mod checksum;
+pub mod dl;
 pub mod entry;
+pub mod freshness;
 pub mod index;
+pub mod mirrored;
 pub mod name;
 pub mod principal;
 pub mod version;
