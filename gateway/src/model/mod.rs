@@ -3,11 +3,12 @@
 
 pub mod checksum;
 pub mod client;
+pub mod dl;
 pub mod entry;
-#[cfg(test)]
-pub(crate) mod fixtures;
+pub mod freshness;
 pub mod index;
 pub mod manifest;
+pub mod mirrored;
 pub mod name;
 pub mod principal;
 pub mod registries;
