@@ -157,6 +157,16 @@ pub enum StoreUrl {
     Memory,
 }
 
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreUrl::Folder(path) => write!(f, "file://{}", path.display()),
+            StoreUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            StoreUrl::Memory => f.write_str("memory://"),
+        }
+    }
+}
+
 /// `[catalog]`
 #[derive(Debug, Clone)]
 pub struct Catalog {

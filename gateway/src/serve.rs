@@ -22,9 +22,10 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode> {
     let admin_listener = bind("server.admin_listen", config.server.admin_listen).await?;
     let url = config.url_for(address(&listener)?);
     let names = host_of(&url);
-    let prepared = tls::server_config(&config.tls, &config.data, &names)?;
+    let prepared = tls::server_config(&config.tls, &config.data, &names)
+        .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
     if let Some(prepared) = &prepared {
-        say(voice, &prepared.told());
+        say(voice, &certificate_line(prepared));
     }
     let running = Running::open(Arc::clone(&config), url.clone(), Keep::File).await?;
     let gateway = Arc::clone(&running.gateway);
@@ -74,6 +75,18 @@ fn address(listener: &TcpListener) -> Result<std::net::SocketAddr> {
 fn host_of(url: &str) -> Vec<String> {
     let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
     host.map(|h| h.trim_matches(['[', ']']).to_owned()).into_iter().collect()
+}
+
+fn certificate_line(prepared: &tls::Prepared) -> String {
+    let made = match prepared.made {
+        tls::Made::Provided => "read from your files",
+        tls::Made::Created => "made, with a local CA",
+        tls::Made::Reused => "found from an earlier start",
+        tls::Made::Renewed => "made anew by the local CA",
+    };
+    let over =
+        if prepared.ends < jiff::Timestamp::now() { " - IT HAS ENDED, replace it" } else { "" };
+    format!("certificate {made}, good until {}{over}", prepared.ends)
 }
 
 /// What a stranger needs next. Only for people: a log collector has no use for it.

@@ -64,7 +64,7 @@ impl Running {
             follow: config.limits.follow,
         };
         let (mut scribe, journal) = Scribe::new(
-            Journal::new(&objects),
+            journal_in(&objects),
             catalog.clone(),
             index.clone(),
             metrics.clone(),
@@ -80,11 +80,11 @@ impl Running {
             url,
             catalog,
             journal,
-            blobs: Blobs::new(&objects, metrics.clone()),
-            mirror: MirrorStore::new(&objects),
+            blobs: blobs_in(&objects),
+            mirror: MirrorStore::new(Arc::clone(&objects.cache)),
             upstreams,
             index,
-            crates: CrateCache::new(&config.cache, &config.limits),
+            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
             mirrored_names: MirroredNames::default(),
             metrics,
             config,
@@ -102,6 +102,16 @@ impl Running {
             tracing::error!(error = %e, "the scribe did not end well");
         }
     }
+}
+
+/// The journal in a store.
+pub fn journal_in(objects: &Objects) -> Journal {
+    Journal::new(Arc::clone(&objects.durable), Arc::clone(&objects.commit))
+}
+
+/// The crate files in a store.
+pub fn blobs_in(objects: &Objects) -> Blobs {
+    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
 }
 
 fn open_catalog(

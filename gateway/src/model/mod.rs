@@ -5,6 +5,8 @@ pub mod checksum;
 pub mod client;
 pub mod dl;
 pub mod entry;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod freshness;
 pub mod index;
 pub mod manifest;

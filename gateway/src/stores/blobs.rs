@@ -41,13 +41,22 @@ pub enum Blob {
 /// Crate files in the store.
 #[derive(Debug, Clone)]
 pub struct Blobs {
-    store: Arc<dyn ObjectStore>,
+    hosted: Arc<dyn ObjectStore>,
+    mirrored: Arc<dyn ObjectStore>,
 }
 
 impl Blobs {
-    /// Crate files in this store.
-    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+    /// Crate files by two handles on a store: writes of hosted ones must be durable, mirrored ones
+    /// are a cache.
+    pub fn new(hosted: Arc<dyn ObjectStore>, mirrored: Arc<dyn ObjectStore>) -> Self {
+        Self { hosted, mirrored }
+    }
+
+    fn store(&self, origin: Origin) -> &dyn ObjectStore {
+        match origin {
+            Origin::Hosted => &self.hosted,
+            Origin::Mirrored => &self.mirrored,
+        }
     }
 
     /// Stores bytes under their checksum, which the caller has compared. What stands there is
@@ -61,7 +70,7 @@ impl Blobs {
         cksum: &Checksum,
         bytes: Bytes,
     ) -> Result<(), object_store::Error> {
-        self.store.put(&path(origin, cksum), PutPayload::from_bytes(bytes)).await.map(drop)
+        self.store(origin).put(&path(origin, cksum), PutPayload::from_bytes(bytes)).await.map(drop)
     }
 
     /// Reads at most `max_bytes` bytes and compares their checksum.
@@ -74,7 +83,7 @@ impl Blobs {
         cksum: &Checksum,
         max_bytes: u64,
     ) -> Result<Blob, object_store::Error> {
-        let found = match self.store.get(&path(origin, cksum)).await {
+        let found = match self.store(origin).get(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(Blob::Absent),
             found => found?,
         };
@@ -97,7 +106,7 @@ impl Blobs {
         origin: Origin,
         cksum: &Checksum,
     ) -> Result<(), object_store::Error> {
-        match self.store.delete(&path(origin, cksum)).await {
+        match self.store(origin).delete(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             done => done,
         }
@@ -138,7 +147,10 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn blobs() -> Blobs {
-        Blobs::new(Arc::new(InMemory::new()))
+        {
+            let store = Arc::new(InMemory::new());
+            Blobs::new(Arc::clone(&store) as _, store)
+        }
     }
 
     #[tokio::test]
@@ -147,7 +159,7 @@ mod tests {
         let cksum = Checksum::of(&bytes);
         blobs.put(Origin::Hosted, &cksum, bytes.clone()).await.unwrap();
         let place = Path::from(format!("blobs/hosted/ba/{ABC}"));
-        assert_eq!(blobs.store.head(&place).await.unwrap().size, 3);
+        assert_eq!(blobs.hosted.head(&place).await.unwrap().size, 3);
         assert_eq!(blobs.get(Origin::Hosted, &cksum, 3).await.unwrap(), Blob::Whole(bytes));
         assert_eq!(blobs.get(Origin::Mirrored, &cksum, 3).await.unwrap(), Blob::Absent);
     }
