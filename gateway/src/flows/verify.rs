@@ -5,7 +5,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Entry, Happened};
-use crate::stores::blobs::{Blobs, Origin};
+use crate::stores::blobs::{Blob, Blobs, Origin};
 use crate::stores::journal::Journal;
 
 /// Entries that are read at once.
@@ -101,9 +101,10 @@ fn note_versions(entry: &Entry, live: &mut Vec<Live>) {
 }
 
 async fn check_bytes(blobs: &Blobs, (name, cksum): &Live, wrong: &mut Vec<String>) {
-    match blobs.get(Origin::Hosted, cksum).await {
-        Ok(Some(_)) => (),
-        Ok(None) => wrong.push(format!("the bytes of {name} ({cksum}) are missing")),
+    match blobs.get(Origin::Hosted, cksum, u64::MAX).await {
+        Ok(Blob::Whole(_)) => (),
+        Ok(Blob::Absent) => wrong.push(format!("the bytes of {name} ({cksum}) are missing")),
+        Ok(_) => wrong.push(format!("the bytes of {name} ({cksum}) are damaged")),
         Err(e) => wrong.push(format!("the bytes of {name} ({cksum}) cannot be read: {e}")),
     }
 }

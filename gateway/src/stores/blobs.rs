@@ -7,7 +7,9 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
+use crate::stores::objects::Objects;
 
 /// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
 /// are hashed off the async threads.
@@ -41,13 +43,16 @@ pub enum Blob {
 /// Crate files in the store.
 #[derive(Debug, Clone)]
 pub struct Blobs {
-    store: Arc<dyn ObjectStore>,
+    hosted: Arc<dyn ObjectStore>,
+    mirrored: Arc<dyn ObjectStore>,
+    metrics: Metrics,
 }
 
 impl Blobs {
-    /// Crate files in this store.
-    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+    /// Crate files in this store: hosted ones are on disk when a put returns.
+    pub fn new(objects: &Objects, metrics: Metrics) -> Self {
+        let (hosted, mirrored) = (Arc::clone(&objects.durable), Arc::clone(&objects.cache));
+        Self { hosted, mirrored, metrics }
     }
 
     /// Stores bytes under their checksum, which the caller has compared. What stands there is
@@ -61,10 +66,11 @@ impl Blobs {
         cksum: &Checksum,
         bytes: Bytes,
     ) -> Result<(), object_store::Error> {
-        self.store.put(&path(origin, cksum), PutPayload::from_bytes(bytes)).await.map(drop)
+        let payload = PutPayload::from_bytes(bytes);
+        self.of(origin).put(&path(origin, cksum), payload).await.map(drop)
     }
 
-    /// Reads at most `max_bytes` bytes and compares their checksum.
+    /// Reads at most `max_bytes` bytes and compares their checksum. Damage is an alarm.
     ///
     /// # Errors
     /// Those of the store, but not that there is nothing.
@@ -74,7 +80,7 @@ impl Blobs {
         cksum: &Checksum,
         max_bytes: u64,
     ) -> Result<Blob, object_store::Error> {
-        let found = match self.store.get(&path(origin, cksum)).await {
+        let found = match self.of(origin).get(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(Blob::Absent),
             found => found?,
         };
@@ -82,10 +88,12 @@ impl Blobs {
             return Ok(Blob::Larger { bytes: found.meta.size });
         }
         let bytes = found.bytes().await?;
-        match has_checksum(&bytes, cksum).await {
-            true => Ok(Blob::Whole(bytes)),
-            false => Ok(Blob::Damaged),
+        if has_checksum(&bytes, cksum).await {
+            return Ok(Blob::Whole(bytes));
         }
+        self.metrics.alarms.with_label_values(&["damaged_blob"]).inc();
+        tracing::error!(%origin, %cksum, "a crate file in the store is damaged");
+        Ok(Blob::Damaged)
     }
 
     /// Deletes; it is no error when there is nothing.
@@ -97,9 +105,16 @@ impl Blobs {
         origin: Origin,
         cksum: &Checksum,
     ) -> Result<(), object_store::Error> {
-        match self.store.delete(&path(origin, cksum)).await {
+        match self.of(origin).delete(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             done => done,
+        }
+    }
+
+    fn of(&self, origin: Origin) -> &dyn ObjectStore {
+        match origin {
+            Origin::Hosted => self.hosted.as_ref(),
+            Origin::Mirrored => self.mirrored.as_ref(),
         }
     }
 }
@@ -133,12 +148,11 @@ impl fmt::Display for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object_store::memory::InMemory;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn blobs() -> Blobs {
-        Blobs::new(Arc::new(InMemory::new()))
+        Blobs::new(&Objects::in_memory(), Metrics::new().unwrap())
     }
 
     #[tokio::test]
@@ -147,7 +161,7 @@ mod tests {
         let cksum = Checksum::of(&bytes);
         blobs.put(Origin::Hosted, &cksum, bytes.clone()).await.unwrap();
         let place = Path::from(format!("blobs/hosted/ba/{ABC}"));
-        assert_eq!(blobs.store.head(&place).await.unwrap().size, 3);
+        assert_eq!(blobs.hosted.head(&place).await.unwrap().size, 3);
         assert_eq!(blobs.get(Origin::Hosted, &cksum, 3).await.unwrap(), Blob::Whole(bytes));
         assert_eq!(blobs.get(Origin::Mirrored, &cksum, 3).await.unwrap(), Blob::Absent);
     }
@@ -164,6 +178,7 @@ mod tests {
             blobs.put(Origin::Mirrored, &cksum, vec![8; size].into()).await.unwrap();
             let found = blobs.get(Origin::Mirrored, &cksum, u64::MAX).await.unwrap();
             assert_eq!(found, Blob::Damaged);
+            assert_eq!(blobs.metrics.alarms.with_label_values(&["damaged_blob"]).get(), 1);
         }
     }
 
