@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::Result;
+use crate::flows::lookup::is_reserved;
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
-use crate::model::name::{CrateName, NamePattern};
+use crate::model::name::CrateName;
 
 /// Names that are asked about at one time.
 const NAMES_AT_ONCE: usize = 4;
@@ -29,7 +30,9 @@ pub struct Clash {
 /// # Errors
 /// The first trouble of an upstream: half an audit would look like a clean one.
 pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<Clash>> {
-    let hosted = unreserved(gateway.catalog.names()?, &gateway.config.reserved);
+    let mut hosted = gateway.catalog.names()?;
+    // A reserved name is never asked of an upstream.
+    hosted.retain(|name| !is_reserved(&gateway.config, &name.key()));
     let mut clashes: Vec<Clash> = stream::iter(hosted)
         .map(|name| clash(gateway, name))
         .buffer_unordered(NAMES_AT_ONCE)
@@ -40,25 +43,7 @@ pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<Clash>> {
     Ok(clashes)
 }
 
-/// The names that nothing but luck protects: a reserved one is never asked of an upstream.
-fn unreserved(names: Vec<CrateName>, reserved: &[NamePattern]) -> Vec<CrateName> {
-    let open = |name: &CrateName| !reserved.iter().any(|pattern| pattern.covers(&name.key()));
-    names.into_iter().filter(open).collect()
-}
-
 async fn clash(gateway: &Arc<Gateway>, name: CrateName) -> Result<Option<Clash>> {
     let taken = mirroring::taken_upstream(gateway, &name).await?;
     Ok(taken.map(|(upstream, spelling)| Clash { name, upstream, spelling }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reserved_names_are_not_asked_about() {
-        let names = ["acme-a", "ACME_b", "tool"].map(|n| CrateName::parse(n).unwrap());
-        let left = unreserved(names.to_vec(), &["acme-*".parse().unwrap()]);
-        assert_eq!(left, [CrateName::parse("tool").unwrap()]);
-    }
 }

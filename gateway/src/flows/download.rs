@@ -12,6 +12,7 @@ use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::flows::fill::{self, Budget, Got, Source};
 use crate::flows::flights::Flights;
+use crate::flows::lookup::is_reserved;
 use crate::flows::mirroring;
 use crate::flows::pinning::{self, Pins, Wanted};
 use crate::gateway::Gateway;
@@ -62,10 +63,6 @@ async fn find_in_current_state(
         }
         answer => answer,
     }
-    /// Drops a crate file from memory.
-    pub async fn forget(&self, _cksum: &crate::model::checksum::Checksum) {
-        todo!()
-    }
 }
 
 async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) -> Result<Got> {
@@ -74,7 +71,7 @@ async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) 
         let row = gateway.catalog.version(&key, version)?;
         return hosted(gateway, hosted_version(&krate.name, row, name, version)?).await;
     }
-    if gateway.config.reserved.iter().any(|pattern| pattern.covers(&key)) {
+    if is_reserved(&gateway.config, &key) {
         return Err(Error::absent(format_args!(
             "there is no crate `{name}`: the name is reserved here, and nothing was published \
              under it"
