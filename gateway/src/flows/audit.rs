@@ -47,3 +47,23 @@ async fn clash(gateway: &Arc<Gateway>, name: CrateName) -> Result<Option<Clash>>
     let taken = mirroring::taken_upstream(gateway, &name).await?;
     Ok(taken.map(|(upstream, spelling)| Clash { name, upstream, spelling }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::fixture::{House, Public, memory};
+    use crate::stores::upstream::fixture::limits;
+
+    #[tokio::test]
+    async fn names_that_strangers_have_taken_are_found_and_reserved_ones_are_not_asked_about() {
+        let public = Public::start(b"theirs").await;
+        let house = House::open(&memory(), &[&public], limits()).await;
+        for name in ["Foo", "tool", "acme-x"] {
+            house.publish(name, "1.0.0", b"ours").await;
+        }
+        let clashes = names(&house.gateway).await.unwrap();
+        let [clash] = &clashes[..] else { panic!("{clashes:?}") };
+        assert_eq!((clash.name.as_str(), clash.upstream.as_str()), ("Foo", "up1"));
+        assert!(public.server.paths().iter().all(|path| !path.contains("acme")));
+    }
+}

@@ -6,6 +6,8 @@ pub mod authenticate;
 pub mod command;
 pub mod download;
 pub mod fill;
+#[cfg(test)]
+mod fixture;
 pub mod flights;
 mod index_cache;
 pub mod lookup;
