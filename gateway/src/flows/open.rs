@@ -81,7 +81,7 @@ impl Running {
             catalog,
             journal,
             blobs: blobs_in(&objects),
-            mirror: MirrorStore::new(Arc::clone(&objects.cache)),
+            mirror: MirrorStore::new(&objects),
             upstreams,
             index,
             crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
