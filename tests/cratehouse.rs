@@ -1,1 +1,20 @@
+//! The whole gateway, seen from outside. One binary; the modules are named by what they prove.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "all of this is test code: a panic is a failed test"
+)]
+
+mod auth;
+mod cargo_client;
+mod checklist;
+mod download;
+mod index;
+mod mirror;
+mod operations;
+mod publish;
+mod tidy;
+mod yank_owners_search;

@@ -1,1 +1,28 @@
+//! Support for the tests that drive the real binary: crates of every make ([`krate`], [`tarball`]), an upstream
+//! with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the gateway as a process
+//! ([`gateway`]), a client that sees headers ([`client`]), and the real cargo ([`cargo`]).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "all of this is test code: a panic is a failed test"
+)]
+
+pub mod cargo;
+pub mod client;
+pub mod gateway;
+pub mod http;
+pub mod krate;
+pub mod panamax;
+pub mod patience;
+pub mod tarball;
+pub mod upstream;
+
+/// Names the points of the protocol's conformance checklist that a test proves: the first
+/// statement of the test. It expands to nothing; `checklist.rs` reads the sources for it.
+#[macro_export]
+macro_rules! covers {
+    ($($point:literal),+ $(,)?) => {};
+}

@@ -33,8 +33,9 @@ pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<Clash>> {
     let mut hosted = gateway.catalog.names()?;
     // A reserved name is never asked of an upstream.
     hosted.retain(|name| !is_reserved(&gateway.config, &name.key()));
-    let mut clashes: Vec<Clash> = stream::iter(hosted)
-        .map(|name| clash(gateway, name))
+    // Collected before they are buffered: a stream of closures is not `Send` for every caller.
+    let questions: Vec<_> = hosted.into_iter().map(|name| clash(gateway, name)).collect();
+    let mut clashes: Vec<Clash> = stream::iter(questions)
         .buffer_unordered(NAMES_AT_ONCE)
         .try_filter_map(async |found| Ok(found))
         .try_collect()

@@ -130,7 +130,7 @@ impl House {
             follow: Duration::from_millis(50),
         };
         let (mut scribe, journal) = Scribe::new(
-            Journal::new(&objects),
+            Journal::new(Arc::clone(store), Arc::clone(store)),
             catalog.clone(),
             IndexCache::new(0),
             metrics.clone(),
@@ -142,10 +142,10 @@ impl House {
         let upstreams = config.upstreams.iter().map(|u| Arc::new(fixture::upstream(u))).collect();
         let gateway = Gateway {
             url: "https://crates.acme.example".to_owned(),
-            blobs: Blobs::new(&objects, metrics.clone()),
+            blobs: Blobs::new(Arc::clone(store), Arc::clone(store)),
             mirror: MirrorStore::new(&objects),
             index: IndexCache::new(0),
-            crates: CrateCache::new(&config.cache, &config.limits),
+            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
             mirrored_names: MirroredNames::default(),
             config: Arc::new(config),
             metrics,

@@ -291,7 +291,7 @@ mod tests {
         let (one, first) = server(404, "/none").await;
         let (_two, second) = server(404, "foo_bar-x").await;
         let name = "Foo-bar_x".parse().unwrap();
-        assert_eq!(taken(&[first.clone()], &name).await.unwrap(), None);
+        assert_eq!(taken(std::slice::from_ref(&first), &name).await.unwrap(), None);
         let mut paths = one.paths();
         paths.sort();
         assert_eq!(

@@ -4,6 +4,7 @@ pub mod append;
 pub mod audit;
 pub mod authenticate;
 pub mod command;
+pub mod dependencies;
 pub mod download;
 pub mod fill;
 #[cfg(test)]
@@ -12,6 +13,7 @@ pub mod flights;
 mod index_cache;
 pub mod lookup;
 pub mod mirroring;
+pub mod open;
 pub mod owners;
 pub mod pinning;
 pub mod prefetch;

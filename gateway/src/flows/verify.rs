@@ -55,7 +55,8 @@ pub async fn verify(
     Ok(walk)
 }
 
-type Live = (String, Checksum);
+/// A version that was not removed: what it is called, and its crate file's checksum and size.
+type Live = (String, Checksum, u64);
 
 /// The next entries that hold; `None` at the end, or where the chain breaks.
 async fn next_entries(journal: &Journal, walk: &mut Walk) -> Result<Option<Vec<Entry>>> {
@@ -89,22 +90,24 @@ fn note_versions(entry: &Entry, live: &mut Vec<Live>) {
     for event in &entry.events {
         match &event.what {
             Happened::Published(p) => {
-                live.push((format!("{}@{}", p.line.name, p.line.vers), p.line.cksum));
+                live.push((format!("{}@{}", p.line.name, p.line.vers), p.line.cksum, p.size));
             }
             Happened::Removed { krate, version, .. } => {
                 let gone = format!("{krate}@{version}");
-                live.retain(|(name, _)| *name != gone);
+                live.retain(|(name, ..)| *name != gone);
             }
             _ => (),
         }
     }
 }
 
-async fn check_bytes(blobs: &Blobs, (name, cksum): &Live, wrong: &mut Vec<String>) {
-    match blobs.get(Origin::Hosted, cksum, u64::MAX).await {
-        Ok(Blob::Whole(_)) => (),
-        Ok(Blob::Absent) => wrong.push(format!("the bytes of {name} ({cksum}) are missing")),
-        Ok(_) => wrong.push(format!("the bytes of {name} ({cksum}) are damaged")),
-        Err(e) => wrong.push(format!("the bytes of {name} ({cksum}) cannot be read: {e}")),
-    }
+async fn check_bytes(blobs: &Blobs, live: &Live, wrong: &mut Vec<String>) {
+    let (name, cksum, size) = live;
+    let complaint = match blobs.get(Origin::Hosted, cksum, *size).await {
+        Ok(Blob::Whole(_)) => return,
+        Ok(Blob::Absent) => "are missing".to_owned(),
+        Ok(Blob::Damaged | Blob::Larger { .. }) => "are damaged".to_owned(),
+        Err(e) => format!("cannot be read: {e}"),
+    };
+    wrong.push(format!("the bytes of {name} ({cksum}) {complaint}"));
 }

@@ -7,8 +7,6 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::stores::objects::Objects;
-
 const FOLDER: &str = "journal";
 /// An entry holds one group of commands; none comes near this.
 const MAX_ENTRY_BYTES: u64 = 64 * 1024 * 1024;
@@ -21,9 +19,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal in a store.
-    pub fn new(objects: &Objects) -> Self {
-        Self { read: Arc::clone(&objects.durable), commit: Arc::clone(&objects.commit) }
+    /// The journal by two handles on a store: `commit` must not retry by itself.
+    pub fn new(read: Arc<dyn ObjectStore>, commit: Arc<dyn ObjectStore>) -> Self {
+        Self { read, commit }
     }
 
     /// Creates an entry's object where none is.
@@ -75,10 +73,12 @@ fn path(seq: u64) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::memory::InMemory;
 
     #[tokio::test]
     async fn an_entry_is_created_once_and_read_back() {
-        let journal = Journal::new(&Objects::in_memory());
+        let store = Arc::new(InMemory::new());
+        let journal = Journal::new(Arc::clone(&store) as _, store);
         assert_eq!(journal.read(1).await.unwrap(), None);
         journal.create(1, Bytes::from_static(b"a")).await.unwrap();
         assert!(journal.create(1, Bytes::from_static(b"b")).await.is_err());

@@ -13,11 +13,11 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 
+use super::objects::Objects;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
-use crate::stores::objects::Objects;
 
 /// How often a pin is tried before the store counts as unavailable.
 const PIN_ATTEMPTS: u32 = 3;

@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::flows::command::{By, Command};
+use crate::flows::open::journal_in;
 use crate::model::entry::{Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::name::CrateName;
@@ -35,7 +36,7 @@ fn settings() -> Settings {
 async fn replica(objects: &Objects) -> Replica {
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
     let (mut scribe, appender) = Scribe::new(
-        Journal::new(objects),
+        journal_in(objects),
         catalog.clone(),
         IndexCache::new(0),
         Metrics::new().unwrap(),
@@ -180,7 +181,7 @@ async fn a_broken_chain_stops_appending_and_following() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
     one.order(create_user("alice")).await.unwrap();
-    let journal = Journal::new(&objects);
+    let journal = journal_in(&objects);
     let entry = Entry {
         seq: 2,
         id: EntryId::random(),
@@ -202,7 +203,7 @@ async fn a_store_that_was_set_back_is_recognised() {
     one.order(create_user("alice")).await.unwrap();
     let catalog = one.stop().await;
     let (mut scribe, appender) = Scribe::new(
-        Journal::new(&Objects::in_memory()),
+        journal_in(&Objects::in_memory()),
         catalog,
         IndexCache::new(0),
         Metrics::new().unwrap(),

@@ -1,0 +1,296 @@
+//! A plain HTTP/1.1 server in a thread of its own, which notes every request and can
+//! misbehave: wait, hang up, promise more bytes than it sends.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+
+/// A running server; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+}
+
+/// A request as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `GET` and so on.
+    pub method: String,
+    /// Path and query, not decoded.
+    pub path: String,
+    /// Names are in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What to do about a request.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Answer.
+    Answer(Response),
+    /// Ask the handler again shortly: the answer is being held back.
+    Wait,
+    /// Close the connection without a word.
+    HangUp,
+}
+
+/// An answer, perhaps a false one.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// Without `Content-Length`, which is added.
+    pub headers: Vec<(String, String)>,
+    /// What `Content-Length` counts.
+    pub body: Vec<u8>,
+    /// Send only the first half of the body, then close the connection.
+    pub cut_short: bool,
+}
+
+struct Shared {
+    requests: Mutex<Vec<Request>>,
+    down: AtomicBool,
+    handler: Box<Handler>,
+}
+
+/// Called with the request and the time since it came; called again after [`Action::Wait`].
+type Handler = dyn Fn(&Request, Duration) -> Action + Send + Sync;
+
+const BETWEEN_ASKS: Duration = Duration::from_millis(5);
+
+impl Server {
+    /// Starts one on a free port of 127.0.0.1.
+    pub fn start(handler: impl Fn(&Request, Duration) -> Action + Send + Sync + 'static) -> Self {
+        let shared = Arc::new(Shared {
+            requests: Mutex::default(),
+            down: AtomicBool::new(false),
+            handler: Box::new(handler),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let addr = listener.local_addr().unwrap();
+        runtime.spawn(accept(listener, Arc::clone(&shared)));
+        Self { addr, shared, runtime: Some(runtime) }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Every request so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// How many requests were for exactly this path and query.
+    pub fn count(&self, path: &str) -> usize {
+        self.shared.requests.lock().unwrap().iter().filter(|r| r.path == path).count()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.shared.requests.lock().unwrap().clear();
+    }
+
+    /// Down: open connections end at the next request, new ones are closed at once.
+    pub fn set_down(&self, down: bool) {
+        self.shared.down.store(down, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Request {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+impl Response {
+    /// An answer without a body.
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new(), cut_short: false }
+    }
+
+    /// 200 with a body.
+    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..Self::status(200) }
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        if !shared.down.load(Ordering::SeqCst) {
+            tokio::spawn(serve(stream, Arc::clone(&shared)));
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let service = service_fn(move |request| respond(request, Arc::clone(&shared)));
+    let http = hyper::server::conn::http1::Builder::new();
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// The error is the hanging up: hyper then closes the connection.
+async fn respond(
+    request: hyper::Request<Incoming>,
+    shared: Arc<Shared>,
+) -> Result<hyper::Response<Sent>, HungUp> {
+    let seen = seen(&request);
+    let _ = request.into_body().collect().await;
+    shared.requests.lock().unwrap().push(seen.clone());
+    let came = Instant::now();
+    loop {
+        if shared.down.load(Ordering::SeqCst) {
+            return Err(HungUp);
+        }
+        match (shared.handler)(&seen, came.elapsed()) {
+            Action::Answer(response) => return Ok(send(response)),
+            Action::HangUp => return Err(HungUp),
+            Action::Wait => tokio::time::sleep(BETWEEN_ASKS).await,
+        }
+    }
+}
+
+fn seen(request: &hyper::Request<Incoming>) -> Request {
+    let text = |v: &hyper::header::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+    Request {
+        method: request.method().to_string(),
+        path: request.uri().path_and_query().map_or(String::new(), ToString::to_string),
+        headers: request.headers().iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
+    }
+}
+
+fn send(response: Response) -> hyper::Response<Sent> {
+    let Response { status, headers, mut body, cut_short } = response;
+    let mut head = hyper::Response::builder().status(status);
+    if status != 304 {
+        head = head.header("content-length", body.len());
+    }
+    for (name, value) in headers {
+        head = head.header(name, value);
+    }
+    if cut_short {
+        body.truncate(body.len() / 2);
+    }
+    head.body(Sent { bytes: Some(body.into()), cut_short }).unwrap()
+}
+
+/// A body of no known length, so that hyper believes our `Content-Length`; it may break off.
+struct Sent {
+    bytes: Option<Bytes>,
+    cut_short: bool,
+}
+
+#[derive(Debug)]
+struct HungUp;
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = HungUp;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HungUp>>> {
+        Poll::Ready(match self.bytes.take() {
+            Some(bytes) if !bytes.is_empty() => Some(Ok(Frame::data(bytes))),
+            _ if self.cut_short => Some(Err(HungUp)),
+            _ => None,
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.bytes {
+            Some(bytes) if !self.cut_short => SizeHint::with_exact(bytes.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl std::fmt::Display for HungUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the test's server hangs up")
+    }
+}
+
+impl std::error::Error for HungUp {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(server: &Server, path: &str) -> reqwest::Result<Vec<u8>> {
+        let client = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
+        let body = client.get(format!("{}{path}", server.origin())).send()?.bytes()?;
+        Ok(body.to_vec())
+    }
+
+    #[test]
+    fn requests_are_noted_and_answered() {
+        let server = Server::start(|_, _| Action::Answer(Response::ok("yes")));
+        assert_eq!(get(&server, "/a?b").unwrap(), b"yes");
+        assert_eq!(server.count("/a?b"), 1);
+        assert_eq!(server.requests()[0].header("accept"), Some("*/*"));
+    }
+
+    #[test]
+    fn it_can_wait_hang_up_break_off_and_be_down() {
+        let server = Server::start(|request, waited| match request.path.as_str() {
+            "/slow" if waited < Duration::from_millis(20) => Action::Wait,
+            "/gone" => Action::HangUp,
+            "/cut" => Action::Answer(Response { cut_short: true, ..Response::ok("12345678") }),
+            _ => Action::Answer(Response::ok("")),
+        });
+        assert!(get(&server, "/slow").is_ok());
+        assert!(get(&server, "/gone").is_err());
+        assert!(get(&server, "/cut").is_err());
+        server.set_down(true);
+        assert!(get(&server, "/slow").is_err());
+        server.set_down(false);
+        assert!(get(&server, "/slow").is_ok());
+    }
+}
