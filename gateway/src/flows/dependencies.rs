@@ -36,6 +36,8 @@ pub async fn resolve(gateway: &Arc<Gateway>, draft: &Draft) -> Result<Vec<Option
         }
         Ok(registry_of(is_ours(gateway, draft, dep).await?, &source))
     });
+    // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
+    let resolved: Vec<_> = resolved.collect();
     stream::iter(resolved).buffered(LOOKUPS).try_collect().await
 }
 
