@@ -16,4 +16,5 @@ mod index;
 mod mirror;
 mod operations;
 mod publish;
+mod tidy;
 mod yank_owners_search;

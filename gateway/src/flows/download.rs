@@ -8,7 +8,6 @@ use bytes::Bytes;
 use moka::future::Cache;
 use tokio::time::timeout;
 
-use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::flows::fill::{self, Budget, Got, Source};
 use crate::flows::flights::Flights;
@@ -173,13 +172,13 @@ pub struct CrateCache {
 }
 
 impl CrateCache {
-    /// An empty cache, bounded as configured.
-    pub fn new(cache: &config::Cache, limits: &config::Limits) -> Self {
+    /// `capacity` bytes for crate files that are kept, `fill_memory_bytes` for those on their way.
+    pub fn new(capacity: u64, fill_memory_bytes: usize) -> Self {
         Self {
-            memory: Memory::new(cache.crates_bytes),
+            memory: Memory::new(capacity),
             flights: Flights::default(),
             pins: Pins::default(),
-            budget: Budget::new(limits.fill_memory_bytes),
+            budget: Budget::new(fill_memory_bytes),
         }
     }
 

@@ -93,7 +93,11 @@ async fn stored(gateway: &Gateway, wanted: &Wanted) -> Option<Bytes> {
     let reading = read(gateway, Origin::Mirrored, cksum, FIRST_ROOM_BYTES as u64, largest);
     match timeout(STORE_WAIT, reading).await {
         Ok(Ok(Blob::Whole(bytes))) => return Some(bytes),
-        Ok(Ok(Blob::Absent | Blob::Damaged)) => {}
+        Ok(Ok(Blob::Absent)) => {}
+        Ok(Ok(Blob::Damaged)) => {
+            gateway.metrics.alarms.with_label_values(&["damaged_blob"]).inc();
+            tracing::error!(%wanted, %cksum, "the store's copy is damaged; it is filled again");
+        }
         Ok(Ok(Blob::Larger { bytes })) => {
             tracing::warn!(%wanted, bytes, "the store's copy exceeds limits.mirrored_crate_bytes");
         }

@@ -30,14 +30,14 @@ pub async fn prefetch(
 ) -> Result<Vec<(String, Error)>> {
     let packages = parse_aside(lock).await?;
     let total = packages.len();
-    let mut fetches = stream::iter(packages)
-        .map(async |package| (fetch(gateway, &package).await, package))
-        .buffer_unordered(PACKAGES_AT_ONCE);
+    // Collected before they are buffered: a stream of closures is not `Send` for every caller.
+    let fetches: Vec<_> = packages.into_iter().map(|p| fetch_named(gateway, p)).collect();
+    let mut fetches = stream::iter(fetches).buffer_unordered(PACKAGES_AT_ONCE);
     let (mut done, mut failed) = (0, Vec::new());
-    while let Some((answer, package)) = fetches.next().await {
+    while let Some((package, answer)) = fetches.next().await {
         done += 1;
         if let Err(error) = answer {
-            failed.push((format!("{} {}", package.name, package.version), error));
+            failed.push((package, error));
         }
         progress(done, total);
     }
@@ -77,6 +77,11 @@ impl Locked {
             cksum: cksum.map(Checksum::from_bytes),
         }
     }
+}
+
+async fn fetch_named(gateway: &Arc<Gateway>, package: Locked) -> (String, Result<()>) {
+    let answer = fetch(gateway, &package).await;
+    (format!("{} {}", package.name, package.version), answer)
 }
 
 async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<()> {

@@ -78,7 +78,7 @@ fn each_answer_has_one_outcome() {
 // The cache.
 
 fn cache(crates_bytes: u64) -> CrateCache {
-    CrateCache::new(&config::Cache { index_bytes: 0, crates_bytes }, &fixture::limits())
+    CrateCache::new(crates_bytes, 1 << 20)
 }
 
 async fn filled(bytes: Bytes) -> Result<Got> {
