@@ -299,9 +299,7 @@ impl Gateway {
 
     /// Sends SIGTERM, and waits for nothing.
     pub fn terminate(&self) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
-        assert!(sent.success());
+        self.signal("TERM");
     }
 
     /// SIGTERM, and its exit status.
@@ -310,10 +308,15 @@ impl Gateway {
         self.wait()
     }
 
-    /// SIGKILL.
+    /// SIGKILL, and its end.
     pub fn kill(&mut self) {
-        self.process.as_mut().expect("no process").child.kill().unwrap();
+        self.kill_now();
         self.wait();
+    }
+
+    /// Sends SIGKILL, and waits for nothing.
+    pub fn kill_now(&self) {
+        self.signal("KILL");
     }
 
     /// Stops and starts, with the same configuration, folder and ports.
@@ -438,6 +441,11 @@ impl Gateway {
             .envs(self.env.iter().map(|(n, v)| (n, v)))
             .stdin(Stdio::null());
         command
+    }
+
+    fn signal(&self, name: &str) {
+        let script = format!("kill -{name} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     }
 
     fn assert_running(&mut self) {
