@@ -581,8 +581,8 @@ fn a_panamax_mirror_is_an_upstream() {
         assert_eq!(reply.body, krate.crate_bytes());
     }
     client.index("qz").assert_status(200);
-    let asked = panamax.requests().into_iter().filter(|r| r.path == "/index/2/qz");
-    assert!(asked.last().unwrap().header("if-modified-since").is_some());
+    let mut asked = panamax.requests().into_iter().filter(|r| r.path == "/index/2/qz");
+    assert!(asked.next_back().unwrap().header("if-modified-since").is_some());
     client.index("none").assert_status(404);
 }
 
