@@ -1,14 +1,63 @@
-//! Configuration: raw TOML, environment and flags become checked types. Settings are data;
-//! nothing here opens anything but the secret files that a key names.
+//! Configuration: one TOML file, the environment and the flags become checked types. Settings
+//! are data; nothing here opens anything but the secret files that a key names.
+//!
+//! **Precedence**, key by key: a flag (`--url`) over the environment (`CRATEHOUSE_SERVER__URL`)
+//! over the file (`[server] url`) over the default. A list is replaced as a whole.
+//!
+//! **Environment.** The name of a key's variable is `CRATEHOUSE_`, then its path in upper case
+//! with `__` between the parts: `server.admin_listen` is `CRATEHOUSE_SERVER__ADMIN_LISTEN`, the
+//! `index` of the first upstream `CRATEHOUSE_UPSTREAM__0__INDEX`. Numbers and `true`/`false` are
+//! written as in the file, lists with commas; an empty variable is an empty list. An upstream
+//! is added by the next number, and `CRATEHOUSE_UPSTREAM` (empty) means none. `CRATEHOUSE_CONFIG`
+//! names the file itself. Every other `CRATEHOUSE_*` variable is refused, except those that
+//! Kubernetes injects for a Service called `cratehouse` (`CRATEHOUSE_PORT_8443_TCP`, …).
+//!
+//! **Types.** Sizes and times are whole numbers whose unit ends the key: `_kib`, `_mib`, `_ms`,
+//! `_seconds`. Relative paths start at the current folder. Secrets come from a file
+//! (`token_file`) or from the environment (`CRATEHOUSE_UPSTREAM__0__TOKEN`), never from the TOML
+//! file itself. Unknown keys and bad values are refused, all of them at once: [`ConfigError`].
+//!
+//! `deploy/cratehouse.toml` names every key; a test holds it against the keys read here.
 
+mod load;
+mod reader;
+
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
 
+use crate::model::checksum::Checksum;
 use crate::model::name::NamePattern;
+
+/// What the command line may override, each over the environment and the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config`: the TOML file.
+    pub config: Option<PathBuf>,
+    /// `--data`: the key `data`.
+    pub data: Option<String>,
+    /// `--store`: the key `store.url`.
+    pub store: Option<String>,
+    /// `--url`: the key `server.url`.
+    pub url: Option<String>,
+    /// `--listen`: the key `server.listen`.
+    pub listen: Option<String>,
+}
+
+/// Everything that is wrong with a configuration, one sentence each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The sentences; each names its key, variable or flag and what is allowed. Never empty.
+    pub problems: Vec<String>,
+}
+
+/// The exit status for a configuration or a command line that is refused (`EX_USAGE` of
+/// BSD's `sysexits.h`).
+pub const EXIT_CONFIG: u8 = 64;
 
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
@@ -108,6 +157,16 @@ pub enum StoreUrl {
     Memory,
 }
 
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreUrl::Folder(path) => write!(f, "file://{}", path.display()),
+            StoreUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            StoreUrl::Memory => f.write_str("memory://"),
+        }
+    }
+}
+
 /// `[catalog]`
 #[derive(Debug, Clone)]
 pub struct Catalog {
@@ -129,7 +188,7 @@ pub struct Cache {
 /// `[[upstream]]`
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// Its name: the folder of its files in the store.
+    /// Its name: the folder of its files in the store; `[a-z0-9._-]`, unique.
     pub name: String,
     /// The base URL of its sparse index, with a trailing slash, without `sparse+`.
     pub index: Url,
@@ -224,6 +283,108 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// Reads the file that the flags (or `CRATEHOUSE_CONFIG`) name, lays the environment and the
+    /// flags over it, and checks the whole.
+    ///
+    /// # Errors
+    /// Every unknown key and bad value at once, by name and with what is allowed; the process
+    /// should then exit with [`EXIT_CONFIG`].
+    pub fn load(
+        flags: &Flags,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        load::load(flags, environment)
+    }
+
+    /// Our public URL without a trailing slash: the configured one, or else one for the address
+    /// that the listener is bound to, where an unspecified address becomes this machine's own.
+    pub fn url_for(&self, bound: SocketAddr) -> String {
+        if let Some(url) = &self.server.url {
+            return url.as_str().trim_end_matches('/').to_owned();
+        }
+        let (scheme, usual_port) = match self.tls {
+            Tls::Off => ("http", 80),
+            _ => ("https", 443),
+        };
+        let host = match bound {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => "127.0.0.1".to_owned(),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => "localhost".to_owned(),
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        };
+        match bound.port() {
+            port if port == usual_port => format!("{scheme}://{host}"),
+            port => format!("{scheme}://{host}:{port}"),
+        }
+    }
+
+    /// SHA-256, in hexadecimal, of all that replicas of one registry should have in common:
+    /// neither secrets nor what is a replica's own (its name, addresses and local paths, and
+    /// how it logs). Comparable between replicas of one release only.
+    pub fn fingerprint(&self) -> String {
+        let mut common = self.clone();
+        common.data = PathBuf::new();
+        common.catalog.path = PathBuf::new();
+        common.server.listen = SocketAddr::from(([0, 0, 0, 0], 0));
+        common.server.admin_listen = common.server.listen;
+        common.server.replica = String::new();
+        common.log = Log { format: LogFormat::Human, filter: String::new() };
+        Checksum::of(format!("{common:?}").as_bytes()).to_string()
+    }
+
+    /// The default of the key `data`.
+    fn default_data() -> &'static Path {
+        Path::new("cratehouse-data")
+    }
+}
+
+/// The name of the preset upstream.
+pub const CRATES_IO: &str = "crates.io";
+
+/// Where crates.io keeps its sparse index. The one place that knows it.
+#[allow(clippy::expect_used, reason = "the text is a constant, and a test parses it")]
+pub fn crates_io_index() -> Url {
+    format!("https://index.{CRATES_IO}/").parse().expect("a constant URL")
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const KIB: usize = 1024;
+        const MIB: usize = 1024 * KIB;
+        Self {
+            publish_json_bytes: MIB,
+            publish_crate_bytes: 10 * MIB,
+            unpacked_bytes: 512 * MIB as u64,
+            tar_entries: 100_000,
+            dependencies: 500,
+            features: 300,
+            index_file_bytes: 64 * MIB,
+            mirrored_crate_bytes: 256 * MIB,
+            fill_memory_bytes: 512 * MIB,
+            fill: Duration::from_secs(120),
+            fill_wait: Duration::from_secs(25),
+            upstream_requests: 64,
+            redirects: 5,
+            connections: 10_000,
+            streams: 256,
+            head: Duration::from_secs(15),
+            body: Duration::from_secs(60),
+            append: Duration::from_secs(20),
+            append_queue: 1024,
+            follow: Duration::from_millis(500),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
 /// A text that never reaches a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -245,3 +406,6 @@ impl fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::flows::append::Appender;
 use crate::flows::download::CrateCache;
 use crate::flows::lookup::IndexCache;
+use crate::flows::search::MirroredNames;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::Catalog;
@@ -35,4 +36,6 @@ pub struct Gateway {
     pub index: IndexCache,
     /// Crate files in memory.
     pub crates: CrateCache,
+    /// What search knows of the mirror.
+    pub mirrored_names: MirroredNames,
 }

@@ -2,10 +2,14 @@
 //!
 //! Four floors; imports point down only: `http` → `flows` → `stores` → `model`.
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod flows;
 pub mod gateway;
+pub mod http;
+pub mod logging;
 pub mod metrics;
 pub mod model;
+pub mod startup;
 pub mod stores;

@@ -1,24 +1,412 @@
-//! stub: owner C2
-use crate::error::Result;
+//! Downloads: the bytes of one version, hosted or mirrored, from memory, from the store, or by a
+//! fill.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::future::Cache;
+use tokio::time::timeout;
+
+use crate::error::{Error, Kind, Result};
+use crate::flows::fill::{self, Budget, Got, Source};
+use crate::flows::flights::Flights;
+use crate::flows::mirroring;
+use crate::flows::pinning::{self, Pins, Wanted};
 use crate::gateway::Gateway;
+use crate::model::checksum::Checksum;
+use crate::model::index::IndexFile;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
-use bytes::Bytes;
-use std::sync::Arc;
-/// Crate files in memory.
-#[derive(Debug)]
-pub struct CrateCache {}
-impl CrateCache {
-    /// `capacity` in bytes.
-    pub fn new(_capacity: u64) -> Self {
-        todo!()
+use crate::stores::blobs::Origin;
+use crate::stores::catalog::{CrateRow, VersionRow};
+
+/// A crate file is kept in memory when it takes at most this part of it.
+const LARGEST_SHARE: u64 = 8;
+
+/// What each cached crate file takes beside its bytes.
+const ENTRY_BYTES: usize = 200;
+
+/// The bytes of one version, verified. `name` and `version` must be spelled as in the index line.
+///
+/// # Errors
+/// Absent, with what is wrong with the name or the version; forbidden, when its checksum changed
+/// upstream; unavailable, when it takes longer than `limits.fill_wait` (the work goes on); else
+/// the trouble of the store or of an upstream.
+pub async fn download(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<Bytes> {
+    let finding = find_in_current_state(gateway, name, version);
+    let answer = match timeout(gateway.config.limits.fill_wait, finding).await {
+        Ok(answer) => answer,
+        Err(_) => Err(on_its_way(name, version)),
+    };
+    gateway.metrics.crate_lookups.with_label_values(&[outcome(&answer)]).inc();
+    answer.map(|got| got.bytes)
+}
+
+/// A refusal that the journal's lag could explain is given only after the journal was read to its
+/// end.
+async fn find_in_current_state(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<Got> {
+    match find(gateway, name, version).await {
+        Err(error) if error.kind == Kind::Absent => {
+            gateway.journal.catch_up().await?;
+            find(gateway, name, version).await
+        }
+        answer => answer,
     }
 }
-/// The bytes of one version, verified. `name` and `version` must be spelled as in the index line.
-pub async fn download(
-    _gateway: &Arc<Gateway>,
-    _name: &CrateName,
-    _version: &CrateVersion,
-) -> Result<Bytes> {
-    todo!()
+
+async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) -> Result<Got> {
+    let key = name.key();
+    if let Some(krate) = gateway.catalog.krate(&key)? {
+        let row = gateway.catalog.version(&key, version)?;
+        return hosted(gateway, hosted_version(&krate, row, name, version)?).await;
+    }
+    if gateway.config.reserved.iter().any(|pattern| pattern.covers(&key)) {
+        return Err(Error::absent(format_args!(
+            "there is no crate `{name}`: the name is reserved here, and nothing was published \
+             under it"
+        )));
+    }
+    for at in 0..gateway.upstreams.len() {
+        if let Some(file) = mirroring::mirrored_at(gateway, name, at).await? {
+            return mirrored(gateway, mirrored_version(at, &file, name, version)?).await;
+        }
+    }
+    Err(Error::absent(format_args!("there is no crate `{name}`")))
+}
+
+async fn hosted(gateway: &Arc<Gateway>, row: VersionRow) -> Result<Got> {
+    let key = (Origin::Hosted, row.line.cksum);
+    let bound = gateway.config.limits.fill;
+    let owned = Arc::clone(gateway);
+    gateway.crates.obtain(key, bound, || fill::hosted(owned, row)).await
+}
+
+async fn mirrored(gateway: &Arc<Gateway>, wanted: Wanted) -> Result<Got> {
+    pinning::refuse_if_known_to_differ(gateway, &wanted).await?;
+    let key = (Origin::Mirrored, wanted.listed.cksum);
+    let bound = gateway.config.limits.fill;
+    let (owned, filled) = (Arc::clone(gateway), wanted.clone());
+    let got = gateway.crates.obtain(key, bound, || fill::mirrored(owned, filled)).await?;
+    pinning::pin(gateway, &wanted).await?;
+    Ok(got)
+}
+
+/// The version of a hosted crate that a URL means: both must be spelled as they were published.
+fn hosted_version(
+    krate: &CrateRow,
+    row: Option<VersionRow>,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<VersionRow> {
+    if krate.name != *name {
+        return Err(spelled_otherwise(name, &krate.name));
+    }
+    match row.filter(|row| row.line.vers == *version) {
+        Some(row) if row.removed => Err(fill::removed(&row)),
+        Some(row) => Ok(row),
+        None => Err(Error::absent(format_args!("`{name}` has no version {version}"))),
+    }
+}
+
+/// The version that a URL means, in the index file of the first upstream that has the crate. One
+/// that it does not list is absent: two upstreams are never mixed.
+fn mirrored_version(
+    at: usize,
+    file: &IndexFile,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<Wanted> {
+    match file.version(version) {
+        Some(listed) if listed.name == *name => Ok(Wanted { at, listed: listed.clone() }),
+        Some(listed) => Err(spelled_otherwise(name, &listed.name)),
+        None => Err(Error::absent(format_args!("`{name}` has no version {version}"))),
+    }
+}
+
+fn spelled_otherwise(asked: &CrateName, real: &CrateName) -> Error {
+    Error::absent(format_args!("there is no crate `{asked}`: it is spelled `{real}`"))
+}
+
+fn on_its_way(name: &CrateName, version: &CrateVersion) -> Error {
+    Error::unavailable(format_args!(
+        "`{name}` {version} is still on its way to the registry, which goes on fetching it; try \
+         again in a few seconds"
+    ))
+}
+
+fn outcome(answer: &Result<Got>) -> &'static str {
+    match answer {
+        Ok(got) => match got.source {
+            Source::Memory => "hit",
+            Source::Store => "store",
+            Source::Upstream => "miss",
+        },
+        Err(error) if error.kind == Kind::Absent => "negative",
+        Err(_) => "error",
+    }
+}
+
+/// Crate files in memory, and those that are on their way there.
+#[derive(Debug)]
+pub struct CrateCache {
+    memory: Memory,
+    flights: Flights<(Origin, Checksum), Result<Got>>,
+    pub(in crate::flows) pins: Pins,
+    pub(in crate::flows) budget: Budget,
+}
+
+impl CrateCache {
+    /// `capacity` bytes for crate files that are kept, `fill_memory_bytes` for those on their way.
+    pub fn new(capacity: u64, fill_memory_bytes: usize) -> Self {
+        Self {
+            memory: Memory::new(capacity),
+            flights: Flights::default(),
+            pins: Pins::default(),
+            budget: Budget::new(fill_memory_bytes),
+        }
+    }
+
+    /// Drops a crate file from memory, whatever its origin.
+    pub async fn forget(&self, cksum: &Checksum) {
+        self.memory.files.invalidate(cksum).await;
+    }
+
+    /// A crate file from memory, else what `load` brings within `bound`: one `load` for all who
+    /// ask at the same time, which goes on when they leave.
+    async fn obtain<F, W>(&self, key: (Origin, Checksum), bound: Duration, load: F) -> Result<Got>
+    where
+        F: FnOnce() -> W,
+        W: Future<Output = Result<Got>> + Send + 'static,
+    {
+        let cksum = key.1;
+        if let Some(got) = self.memory.get(&cksum).await {
+            return Ok(got);
+        }
+        let memory = self.memory.clone();
+        let start = || {
+            let loading = load();
+            async move {
+                // Another flight may have landed since we looked.
+                if let Some(got) = memory.get(&cksum).await {
+                    return Ok(got);
+                }
+                let got = timeout(bound, loading).await.unwrap_or_else(|_| Err(too_slow(bound)))?;
+                memory.keep(cksum, &got.bytes).await;
+                Ok(got)
+            }
+        };
+        self.flights.join(key, start).await.unwrap_or_else(|| Err(broke_off()))
+    }
+}
+
+fn too_slow(bound: Duration) -> Error {
+    let seconds = bound.as_secs();
+    Error::new(
+        Kind::UpstreamTimeout,
+        format!("the crate file did not arrive within {seconds} s; try again"),
+    )
+    .retry_after(Duration::from_secs(5))
+}
+
+fn broke_off() -> Error {
+    Error::new(Kind::Internal, "fetching the crate file broke off; the registry's log knows more")
+}
+
+/// The cache itself, which flights share.
+#[derive(Debug, Clone)]
+struct Memory {
+    files: Cache<Checksum, Bytes>,
+    largest: u64,
+}
+
+impl Memory {
+    fn new(capacity: u64) -> Self {
+        let weigh = |_: &Checksum, bytes: &Bytes| {
+            u32::try_from(bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
+        };
+        let files = Cache::builder().max_capacity(capacity).weigher(weigh).build();
+        Self { files, largest: capacity / LARGEST_SHARE }
+    }
+
+    async fn get(&self, cksum: &Checksum) -> Option<Got> {
+        let bytes = self.files.get(cksum).await?;
+        Some(Got { bytes, source: Source::Memory })
+    }
+
+    async fn keep(&self, cksum: Checksum, bytes: &Bytes) {
+        if bytes.len() as u64 <= self.largest {
+            self.files.insert(cksum, bytes.clone()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::entry::Metadata;
+    use crate::model::index::{IndexLine, Listed};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn name(text: &str) -> CrateName {
+        CrateName::parse(text).unwrap()
+    }
+
+    fn version(text: &str) -> CrateVersion {
+        text.parse().unwrap()
+    }
+
+    fn row(krate: &str, vers: &str, removed: bool) -> VersionRow {
+        let line = IndexLine {
+            name: name(krate),
+            vers: version(vers),
+            deps: Vec::new(),
+            cksum: Checksum::of(b"x"),
+            features: Default::default(),
+            features2: None,
+            yanked: true,
+            links: None,
+            rust_version: None,
+            pubtime: None,
+            v: None,
+        };
+        VersionRow { line, size: 1, metadata: Metadata::default(), removed }
+    }
+
+    fn krate(text: &str) -> CrateRow {
+        CrateRow { name: name(text), changed: 1, owners: Vec::new() }
+    }
+
+    fn file(krate: &str, vers: &str) -> IndexFile {
+        let cksum = Checksum::of(b"x");
+        let listed = Listed { name: name(krate), version: version(vers), cksum, yanked: true };
+        IndexFile::new(Bytes::new(), vec![listed])
+    }
+
+    fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> (Kind, String) {
+        let error = answer.unwrap_err();
+        (error.kind, error.message)
+    }
+
+    #[test]
+    fn a_hosted_version_must_be_spelled_as_it_was_published() {
+        let find = |asked: &str, vers: &str, removed| {
+            let row = row("Foo-Bar", "1.2.3+b.1", removed);
+            hosted_version(&krate("Foo-Bar"), Some(row), &name(asked), &version(vers))
+        };
+        assert!(find("Foo-Bar", "1.2.3+b.1", false).is_ok(), "yanked ones are downloadable");
+        for variant in ["foo-bar", "Foo_Bar"] {
+            let (kind, message) = refusal(find(variant, "1.2.3+b.1", false));
+            assert_eq!(kind, Kind::Absent);
+            assert!(message.contains("`Foo-Bar`"), "{message}");
+        }
+        for other in ["1.2.3", "1.2.3+b.2"] {
+            assert_eq!(refusal(find("Foo-Bar", other, false)).0, Kind::Absent);
+        }
+        let (kind, message) = refusal(find("Foo-Bar", "1.2.3+b.1", true));
+        assert_eq!(kind, Kind::Absent);
+        assert!(message.contains("removed by an administrator"), "{message}");
+        let none = hosted_version(&krate("foo"), None, &name("foo"), &version("1.0.0"));
+        assert_eq!(refusal(none).0, Kind::Absent);
+    }
+
+    #[test]
+    fn a_mirrored_version_must_be_spelled_as_it_is_listed() {
+        let file = file("Foo-Bar", "1.2.3+b.1");
+        let find =
+            |asked: &str, vers: &str| mirrored_version(2, &file, &name(asked), &version(vers));
+        assert_eq!(find("Foo-Bar", "1.2.3+b.1").unwrap().at, 2);
+        for (asked, vers) in
+            [("foo-bar", "1.2.3+b.1"), ("Foo_Bar", "1.2.3+b.1"), ("Foo-Bar", "1.2.3")]
+        {
+            assert_eq!(refusal(find(asked, vers)).0, Kind::Absent);
+        }
+    }
+
+    #[test]
+    fn each_answer_has_one_outcome() {
+        let got = |source| Ok(Got { bytes: Bytes::new(), source });
+        assert_eq!(outcome(&got(Source::Memory)), "hit");
+        assert_eq!(outcome(&got(Source::Store)), "store");
+        assert_eq!(outcome(&got(Source::Upstream)), "miss");
+        assert_eq!(outcome(&Err(Error::absent("no"))), "negative");
+        assert_eq!(outcome(&Err(Error::forbidden("no"))), "error");
+        assert_eq!(outcome(&Err(on_its_way(&name("x"), &version("1.0.0")))), "error");
+    }
+
+    async fn filled(bytes: Bytes) -> Result<Got> {
+        tokio::task::yield_now().await;
+        Ok(Got { bytes, source: Source::Upstream })
+    }
+
+    async fn never() -> Result<Got> {
+        panic!("loaded again")
+    }
+
+    #[tokio::test]
+    async fn askers_at_the_same_time_share_one_fill_and_later_ones_hit() {
+        let cache = CrateCache::new(1 << 20, 1 << 20);
+        let key = (Origin::Mirrored, Checksum::of(b"x"));
+        let fills = AtomicUsize::new(0);
+        let ask = || {
+            cache.obtain(key, LONG, || {
+                fills.fetch_add(1, Ordering::SeqCst);
+                filled(Bytes::from_static(b"x"))
+            })
+        };
+        let (a, b) = tokio::join!(ask(), ask());
+        assert_eq!((a.unwrap().source, b.unwrap().source), (Source::Upstream, Source::Upstream));
+        assert_eq!(ask().await.unwrap().source, Source::Memory);
+        assert_eq!(fills.load(Ordering::SeqCst), 1);
+
+        cache.forget(&key.1).await;
+        assert_eq!(ask().await.unwrap().source, Source::Upstream);
+    }
+
+    #[tokio::test]
+    async fn a_fill_outlives_its_asker_and_lands_in_memory() {
+        let cache = CrateCache::new(1 << 20, 1 << 20);
+        let key = (Origin::Mirrored, Checksum::of(b"x"));
+        let (go, wait) = tokio::sync::oneshot::channel::<()>();
+        let slow = async move {
+            wait.await.unwrap();
+            filled(Bytes::from_static(b"x")).await
+        };
+        let asker = cache.obtain(key, LONG, || slow);
+        assert!(timeout(Duration::from_millis(1), asker).await.is_err());
+        go.send(()).unwrap();
+        assert_eq!(cache.obtain(key, LONG, never).await.unwrap().bytes, "x");
+        assert_eq!(cache.obtain(key, LONG, never).await.unwrap().source, Source::Memory);
+    }
+
+    #[tokio::test]
+    async fn a_fill_has_its_own_deadline_and_a_broken_one_is_an_error() {
+        let cache = CrateCache::new(1 << 20, 1 << 20);
+        let key = (Origin::Mirrored, Checksum::of(b"x"));
+        let stuck = cache.obtain(key, Duration::from_millis(1), std::future::pending).await;
+        assert_eq!(refusal(stuck).0, Kind::UpstreamTimeout);
+        assert_eq!(refusal(cache.obtain(key, LONG, never).await).0, Kind::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_crate_file_that_would_crowd_out_the_others_is_not_kept() {
+        let cache = CrateCache::new(8 << 10, 1 << 20);
+        for (size, kept) in [(1 << 10, true), ((1 << 10) + 1, false)] {
+            let bytes = Bytes::from(vec![0; size]);
+            let key = (Origin::Hosted, Checksum::of(&bytes));
+            cache.obtain(key, LONG, || filled(bytes.clone())).await.unwrap();
+            let again = cache.obtain(key, LONG, || filled(bytes)).await.unwrap();
+            assert_eq!(again.source == Source::Memory, kept, "{size}");
+        }
+    }
 }

@@ -1,29 +1,84 @@
-//! stub: owner FOUNDER
-use crate::error::Result;
+//! Who owns a hosted crate.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::stores::catalog::UserRow;
-use std::sync::Arc;
-/// Owners of a hosted crate.
-pub async fn list(_gateway: &Arc<Gateway>, _name: &CrateName) -> Result<Vec<UserRow>> {
-    todo!()
+
+/// Users named in one request at the most.
+const MAX_LOGINS: usize = 100;
+
+/// The owners of a hosted crate.
+///
+/// # Errors
+/// When it is not hosted here.
+pub async fn list(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<UserRow>> {
+    if let Some(owners) = listed(gateway, name)? {
+        return Ok(owners);
+    }
+    gateway.journal.catch_up().await?;
+    let absent = || Error::absent(format!("`{name}` is not a crate that is hosted here"));
+    listed(gateway, name)?.ok_or_else(absent)
 }
-/// Adds; returns the sentence for cargo.
+
+fn listed(gateway: &Gateway, name: &CrateName) -> Result<Option<Vec<UserRow>>> {
+    let view = gateway.catalog.view()?;
+    match view.krate(&name.key())?.filter(|row| row.name == *name) {
+        Some(row) => view.owners(&row).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Makes users owners; returns the sentence that cargo prints.
+///
+/// # Errors
+/// When a user is unknown, or the principal may not.
 pub async fn add(
-    _gateway: &Arc<Gateway>,
-    _who: &Principal,
-    _name: &CrateName,
-    _logins: &[String],
+    gateway: &Arc<Gateway>,
+    who: &Principal,
+    name: &CrateName,
+    logins: &[String],
 ) -> Result<String> {
-    todo!()
+    let logins = bounded(logins)?;
+    let command = Command::AddOwners { krate: name.clone(), logins: logins.clone() };
+    gateway.journal.append(Order { by: By::Principal(who.clone()), command }).await?;
+    Ok(format!("{} may now publish `{name}`", named(&logins)))
 }
-/// Removes; returns the sentence for cargo.
+
+/// Makes users owners no more; returns the sentence that cargo prints.
+///
+/// # Errors
+/// When one is no owner, nobody would be left, or the principal may not.
 pub async fn remove(
-    _gateway: &Arc<Gateway>,
-    _who: &Principal,
-    _name: &CrateName,
-    _logins: &[String],
+    gateway: &Arc<Gateway>,
+    who: &Principal,
+    name: &CrateName,
+    logins: &[String],
 ) -> Result<String> {
-    todo!()
+    let logins = bounded(logins)?;
+    let command = Command::RemoveOwners { krate: name.clone(), logins: logins.clone() };
+    gateway.journal.append(Order { by: By::Principal(who.clone()), command }).await?;
+    Ok(format!("{} may no longer publish `{name}`", named(&logins)))
+}
+
+/// Each name once, and not too many.
+fn bounded(logins: &[String]) -> Result<Vec<String>> {
+    if logins.is_empty() || logins.len() > MAX_LOGINS {
+        return Err(Error::invalid(format!("name 1 to {MAX_LOGINS} users")));
+    }
+    let mut once: Vec<String> = Vec::new();
+    for login in logins {
+        if !once.iter().any(|seen| seen.eq_ignore_ascii_case(login)) {
+            once.push(login.clone());
+        }
+    }
+    Ok(once)
+}
+
+fn named(logins: &[String]) -> String {
+    logins.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", ")
 }

@@ -1,20 +1,175 @@
-//! stub: owner FOUNDER
-use crate::error::Result;
-use crate::gateway::Gateway;
-use crate::model::principal::Principal;
-use bytes::Bytes;
+//! Path 3, publish: unpack → permission → name → dependencies → blob → journal → answer.
+//!
+//! The blob is put before the entry, so that an index line which anyone can see has its bytes;
+//! a publish that fails in between leaves only bytes that nothing names.
+
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::config::Limits;
+use crate::error::{Error, Kind, Result};
+use crate::flows::command::{self, By, Command, Order};
+use crate::flows::{dependencies, mirroring};
+use crate::gateway::Gateway;
+use crate::model::checksum::Checksum;
+use crate::model::entry::Published;
+use crate::model::manifest::{Draft, ManifestLimits};
+use crate::model::name::CrateName;
+use crate::model::principal::Principal;
+use crate::model::tarball::{self, TarballLimits};
+use crate::model::upload::{self, UploadLimits};
+use crate::stores::blobs::Origin;
+
+/// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
+const PREPARE: Duration = Duration::from_secs(14);
+/// The largest Cargo.toml, in bytes.
+const MANIFEST_BYTES: u64 = 1024 * 1024;
+
 /// What cargo prints after a publish.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublishAnswer {
-    /// `warnings.other`
+    /// `warnings.other`: whole sentences.
     pub warnings: Vec<String>,
 }
-/// Publishes what one `PUT /crates/new` body holds.
+
+/// A publish request that was found good in itself.
+struct Parcel {
+    crate_file: Bytes,
+    cksum: Checksum,
+    draft: Draft,
+}
+
+/// Publishes what the body of one `PUT /crates/new` holds.
+///
+/// # Errors
+/// What crates.io refuses for correctness is refused here; [`Kind::Unavailable`] when an
+/// upstream or the store had to be asked and did not answer.
 pub async fn publish(
-    _gateway: &Arc<Gateway>,
-    _who: &Principal,
-    _body: Bytes,
+    gateway: &Arc<Gateway>,
+    who: &Principal,
+    body: Bytes,
 ) -> Result<PublishAnswer> {
-    todo!()
+    let outcome = attempt(gateway, who, body).await;
+    let label = match &outcome {
+        Ok(_) => "published",
+        Err(e) if matches!(e.kind, Kind::Unavailable | Kind::Internal) => "error",
+        Err(_) => "refused",
+    };
+    gateway.metrics.publishes.with_label_values(&[label]).inc();
+    outcome
+}
+
+async fn attempt(gateway: &Arc<Gateway>, who: &Principal, body: Bytes) -> Result<PublishAnswer> {
+    let too_slow = |_| {
+        Error::unavailable(
+            "this publish could not be checked in time; nothing was changed: try again",
+        )
+    };
+    let preparing = prepare(gateway, who, body);
+    let (order, answer) = tokio::time::timeout(PREPARE, preparing).await.map_err(too_slow)??;
+    gateway.journal.append(order).await?;
+    Ok(answer)
+}
+
+/// Everything up to the journal. It is judged twice: here, so that what will be refused costs
+/// neither an upstream request nor a blob, and again, for good, by the scribe.
+async fn prepare(
+    gateway: &Arc<Gateway>,
+    who: &Principal,
+    body: Bytes,
+) -> Result<(Order, PublishAnswer)> {
+    let Parcel { crate_file, cksum, draft } = unpack(gateway, body).await?;
+    let name = draft.name.clone();
+    let by = By::Principal(who.clone());
+    let size = crate_file.len() as u64;
+    let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
+    let first_look = Command::Publish(Box::new(Published { line, size, metadata }));
+    judge_early(gateway, &Order { by: by.clone(), command: first_look }).await?;
+
+    let mut answer = PublishAnswer::default();
+    if gateway.catalog.krate(&name.key())?.is_none() {
+        answer.warnings.extend(claim(gateway, &name).await?);
+    }
+    let registries = dependencies::resolve(gateway, &draft).await?;
+    let mut registries = registries.into_iter();
+    let (line, metadata) =
+        draft.into_line(cksum, None, |_| Ok::<_, Error>(registries.next().flatten()))?;
+    let put = gateway.blobs.put(Origin::Hosted, &cksum, crate_file);
+    put.await.map_err(Error::store)?;
+    let command = Command::Publish(Box::new(Published { line, size, metadata }));
+    Ok((Order { by, command }, answer))
+}
+
+/// Frame, archive and manifest: computation, so off the async threads.
+async fn unpack(gateway: &Arc<Gateway>, body: Bytes) -> Result<Parcel> {
+    let limits = gateway.config.limits.clone();
+    tokio::task::spawn_blocking(move || open_parcel(body, &limits))
+        .await
+        .map_err(Error::internal)?
+}
+
+fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
+    let upload_limits = UploadLimits {
+        json_bytes: limits.publish_json_bytes,
+        crate_bytes: limits.publish_crate_bytes,
+    };
+    let tarball_limits = TarballLimits {
+        unpacked_bytes: limits.unpacked_bytes,
+        entries: limits.tar_entries,
+        manifest_bytes: MANIFEST_BYTES,
+    };
+    let manifest_limits =
+        ManifestLimits { dependencies: limits.dependencies, features: limits.features };
+    let upload = upload::parse(body, &upload_limits).map_err(|e| {
+        let kind = if e.is_too_large() { Kind::TooLarge } else { Kind::Invalid };
+        Error::new(kind, e.to_string())
+    })?;
+    let (name, version) = (&upload.name, &upload.version);
+    let manifest = tarball::read(&upload.crate_file, name, version, &tarball_limits)
+        .map_err(Error::invalid)?;
+    let draft = Draft::parse(&manifest, name, version, &manifest_limits).map_err(Error::invalid)?;
+    let cksum = Checksum::of(&upload.crate_file);
+    Ok(Parcel { crate_file: upload.crate_file, cksum, draft })
+}
+
+async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {
+    let judge = || command::judge(&gateway.catalog.view()?, order, Timestamp::now());
+    match judge() {
+        Ok(_) => Ok(()),
+        Err(refusal) if refusal.lag_could_explain => {
+            gateway.journal.catch_up().await?;
+            judge().map(drop).map_err(|refusal| refusal.error)
+        }
+        Err(refusal) => Err(refusal.error),
+    }
+}
+
+/// A name is taken for the first time: it must be free in every upstream, in every spelling,
+/// unless the configuration reserves it for us. Gives the warnings for cargo to print.
+async fn claim(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<String>> {
+    let reserved = gateway.config.reserved.iter().any(|pattern| pattern.covers(&name.key()));
+    if reserved || gateway.upstreams.is_empty() {
+        return Ok(Vec::new());
+    }
+    match mirroring::taken_upstream(gateway, name).await? {
+        Some((upstream, spelling)) => Err(Error::invalid(format!(
+            "the upstream `{upstream}` has a crate `{spelling}`: publish `{name}` under another name, or have an administrator reserve it for this registry (`[names] reserved`), which hides the upstream's"
+        ))),
+        None => Ok(vec![format!(
+            "the name `{name}` is not reserved for this registry: it was asked for upstream, and a stranger may take it there. An administrator can reserve it, or a prefix such as `{}*`, under `[names] reserved`",
+            prefix(name)
+        )]),
+    }
+}
+
+/// The part up to the first separator, as an example of a prefix.
+fn prefix(name: &CrateName) -> &str {
+    let name = name.as_str();
+    match name.find(['-', '_']) {
+        Some(at) => name.get(..=at).unwrap_or(name),
+        None => name,
+    }
 }

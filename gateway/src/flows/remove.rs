@@ -1,16 +1,31 @@
-//! stub: owner FOUNDER
+//! Removing a hosted version for ever.
+
+use tracing::warn;
+
 use crate::error::Result;
+use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::entry::Actor;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
-/// Takes a hosted version out of the index and its bytes out of reach; its number stays burned.
+
+/// Takes a hosted version out of the index and its bytes out of reach, at once. Its number
+/// stays burned, and the journal keeps the reason.
+///
+/// # Errors
+/// When there is no such version here, or whoever asks may not.
 pub async fn remove(
-    _gateway: &Gateway,
-    _by: Actor,
-    _name: &CrateName,
-    _version: &CrateVersion,
-    _reason: &str,
+    gateway: &Gateway,
+    by: By,
+    name: &CrateName,
+    version: &CrateVersion,
+    reason: &str,
 ) -> Result<()> {
-    todo!()
+    let command = Command::Remove {
+        krate: name.clone(),
+        version: version.clone(),
+        reason: reason.to_owned(),
+    };
+    gateway.journal.append(Order { by, command }).await?;
+    warn!(%name, %version, reason, "a version was removed by an administrator");
+    Ok(())
 }

@@ -1,24 +1,55 @@
-//! stub: owner FOUNDER
-use crate::error::Result;
+//! Tokens.
+
+use crate::error::{Error, Result};
+use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::entry::Actor;
+use crate::model::entry::Happened;
 use crate::model::principal::{Grant, TokenId, TokenSecret};
 use crate::stores::catalog::TokenRow;
-/// Creates a token for a user and returns it; it is never shown again.
+
+/// Creates a token for a user. This is the only time that it is seen.
+///
+/// # Errors
+/// When there is no such user, or whoever asks may not.
 pub async fn create(
-    _gateway: &Gateway,
-    _by: Actor,
-    _login: &str,
-    _name: &str,
-    _grant: Grant,
+    gateway: &Gateway,
+    by: By,
+    login: &str,
+    name: &str,
+    grant: Grant,
 ) -> Result<(TokenId, TokenSecret)> {
-    todo!()
+    let secret = TokenSecret::random();
+    let command = Command::CreateToken {
+        login: login.to_owned(),
+        name: name.to_owned(),
+        hash: secret.hash(),
+        grant,
+    };
+    let events = gateway.journal.append(Order { by, command }).await?;
+    let id = events.iter().find_map(|event| match event {
+        Happened::TokenCreated { token, .. } => Some(*token),
+        _ => None,
+    });
+    id.map(|id| (id, secret)).ok_or_else(|| Error::unavailable("the token was not created"))
 }
-/// All tokens, or those of a user.
-pub async fn list(_gateway: &Gateway, _login: Option<&str>) -> Result<Vec<TokenRow>> {
-    todo!()
+
+/// All tokens, or those of one user, without their secrets.
+///
+/// # Errors
+/// When there is no such user.
+pub async fn list(gateway: &Gateway, login: Option<&str>) -> Result<Vec<TokenRow>> {
+    let view = gateway.catalog.view()?;
+    let Some(login) = login else { return view.tokens() };
+    let unknown = || Error::absent(format!("there is no user `{login}`"));
+    let user = view.login(login)?.ok_or_else(unknown)?.id;
+    Ok(view.tokens()?.into_iter().filter(|token| token.user == user).collect())
 }
-/// Revokes a token.
-pub async fn revoke(_gateway: &Gateway, _by: Actor, _token: TokenId) -> Result<()> {
-    todo!()
+
+/// Revokes a token: at once here, and elsewhere as soon as the journal is read.
+///
+/// # Errors
+/// When there is no such token, or whoever asks may not.
+pub async fn revoke(gateway: &Gateway, by: By, token: TokenId) -> Result<()> {
+    let order = Order { by, command: Command::RevokeToken { token } };
+    gateway.journal.append(order).await.map(drop)
 }

@@ -1,17 +1,34 @@
-//! stub: owner FOUNDER
-use crate::error::Result;
+//! Users.
+
+use crate::error::{Error, Result};
+use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::entry::Actor;
 use crate::stores::catalog::UserRow;
+
 /// Creates a user.
-pub async fn create(_gateway: &Gateway, _by: Actor, _login: &str) -> Result<UserRow> {
-    todo!()
+///
+/// # Errors
+/// When the name is taken or malformed, or whoever asks may not.
+pub async fn create(gateway: &Gateway, by: By, login: &str) -> Result<UserRow> {
+    let command = Command::CreateUser { login: login.to_owned() };
+    gateway.journal.append(Order { by, command }).await?;
+    let vanished = || Error::unavailable(format!("the user `{login}` was created; look again"));
+    gateway.catalog.view()?.login(login)?.ok_or_else(vanished)
 }
-/// All users.
-pub async fn list(_gateway: &Gateway) -> Result<Vec<UserRow>> {
-    todo!()
+
+/// All users, by number.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn list(gateway: &Gateway) -> Result<Vec<UserRow>> {
+    gateway.catalog.view()?.users()
 }
-/// Disables a user: their tokens no longer count.
-pub async fn disable(_gateway: &Gateway, _by: Actor, _login: &str) -> Result<()> {
-    todo!()
+
+/// Disables a user: none of their tokens counts any more.
+///
+/// # Errors
+/// When there is no such user, or whoever asks may not.
+pub async fn disable(gateway: &Gateway, by: By, login: &str) -> Result<()> {
+    let command = Command::DisableUser { login: login.to_owned() };
+    gateway.journal.append(Order { by, command }).await.map(drop)
 }

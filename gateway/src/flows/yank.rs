@@ -1,17 +1,26 @@
-//! stub: owner FOUNDER
+//! Yank and unyank.
+
+use std::sync::Arc;
+
 use crate::error::Result;
+use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
-use std::sync::Arc;
-/// Yanks or unyanks.
+
+/// Yanks a hosted version, or undoes it. It may be so already.
+///
+/// # Errors
+/// When there is no such version here, or the principal may not.
 pub async fn yank(
-    _gateway: &Arc<Gateway>,
-    _who: &Principal,
-    _name: &CrateName,
-    _version: &CrateVersion,
-    _yanked: bool,
+    gateway: &Arc<Gateway>,
+    who: &Principal,
+    name: &CrateName,
+    version: &CrateVersion,
+    yanked: bool,
 ) -> Result<()> {
-    todo!()
+    let command = Command::Yank { krate: name.clone(), version: version.clone(), yanked };
+    let order = Order { by: By::Principal(who.clone()), command };
+    gateway.journal.append(order).await.map(drop)
 }

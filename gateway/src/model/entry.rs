@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -178,6 +179,56 @@ pub struct Metadata {
     pub categories: Vec<String>,
 }
 
+/// Why an entry cannot follow the one before it.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// Not an entry that this release understands.
+    #[error("journal entry {0} cannot be read (damaged, or written by a newer release): {1}")]
+    Unreadable(u64, serde_json::Error),
+    /// It says that it is another one.
+    #[error("journal entry {at} says that it is number {says}")]
+    Number {
+        /// Where it stands.
+        at: u64,
+        /// What it says.
+        says: u64,
+    },
+    /// It does not continue the entry before it.
+    #[error(
+        "journal entry {0} does not continue the entry before it: the chain of hashes is broken"
+    )]
+    Broken(u64),
+}
+
+impl Entry {
+    /// The entry's bytes, and the hash that the next one will name.
+    ///
+    /// # Errors
+    /// When a value has no form in JSON, which no entry's has.
+    pub fn seal(&self) -> Result<(Bytes, Checksum), serde_json::Error> {
+        let bytes = serde_json::to_vec(self)?;
+        let hash = Checksum::of(&bytes);
+        Ok((bytes.into(), hash))
+    }
+
+    /// Reads the bytes that stand at number `seq` and checks that they continue `prev`. Gives
+    /// the entry and its own hash.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, and where.
+    pub fn open(bytes: &[u8], seq: u64, prev: &Checksum) -> Result<(Self, Checksum), ChainError> {
+        let entry: Self =
+            serde_json::from_slice(bytes).map_err(|e| ChainError::Unreadable(seq, e))?;
+        if entry.seq != seq {
+            return Err(ChainError::Number { at: seq, says: entry.seq });
+        }
+        if entry.prev != *prev {
+            return Err(ChainError::Broken(seq));
+        }
+        Ok((entry, Checksum::of(bytes)))
+    }
+}
+
 impl EntryId {
     /// A new one.
     pub fn random() -> Self {
@@ -203,5 +254,49 @@ impl fmt::Display for EntryId {
 impl fmt::Debug for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(seq: u64, prev: Checksum) -> Entry {
+        let what = Happened::UserCreated { user: UserId(1), login: "alice".to_owned() };
+        let token =
+            Event { by: Actor::User { user: UserId(1), token: TokenId(2) }, what: what.clone() };
+        Entry {
+            seq,
+            id: EntryId::random(),
+            prev,
+            time: Timestamp::UNIX_EPOCH,
+            replica: "one".to_owned(),
+            events: vec![Event { by: Actor::Operator, what }, token],
+        }
+    }
+
+    #[test]
+    fn an_entry_reads_back_as_it_was_written() {
+        let genesis = Checksum::of(b"registry");
+        let first = entry(1, genesis);
+        let (bytes, hash) = first.seal().unwrap();
+        assert_eq!(Entry::open(&bytes, 1, &genesis).unwrap(), (first, hash));
+    }
+
+    #[test]
+    fn a_chain_that_does_not_hold_is_named() {
+        let genesis = Checksum::of(b"registry");
+        let (bytes, _) = entry(1, genesis).seal().unwrap();
+        assert!(matches!(
+            Entry::open(&bytes, 2, &genesis),
+            Err(ChainError::Number { at: 2, says: 1 })
+        ));
+        assert!(matches!(Entry::open(&bytes, 1, &Checksum::of(b"x")), Err(ChainError::Broken(1))));
+        let unknown =
+            String::from_utf8(bytes.to_vec()).unwrap().replace("user_created", "user_praised");
+        assert!(matches!(
+            Entry::open(unknown.as_bytes(), 1, &genesis),
+            Err(ChainError::Unreadable(1, _))
+        ));
     }
 }

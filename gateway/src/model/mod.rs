@@ -2,8 +2,18 @@
 //! object_store, so everything here is tested without a runtime.
 
 pub mod checksum;
+pub mod client;
+pub mod dl;
 pub mod entry;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod freshness;
 pub mod index;
+pub mod manifest;
+pub mod mirrored;
 pub mod name;
 pub mod principal;
+pub mod registries;
+pub mod tarball;
+pub mod upload;
 pub mod version;

@@ -1,46 +1,201 @@
-//! stub: owner C2
-use crate::model::checksum::Checksum;
-use bytes::Bytes;
-use object_store::ObjectStore;
+//! Crate files in the store, each under its SHA-256: `blobs/hosted/ab/abcd…`, `blobs/mirror/ab/abcd…`.
+
+use std::fmt;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+
+use crate::model::checksum::Checksum;
+
+/// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
+/// are hashed off the async threads.
+const HASHED_IN_PLACE_BYTES: usize = 128 << 10;
+
 /// Whose bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// published here
+    /// Published here: the only copy.
     Hosted,
-    /// mirrored
+    /// Read through from an upstream: a cache.
     Mirrored,
 }
+
+/// What the store has under a checksum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blob {
+    /// The bytes; their checksum was compared.
+    Whole(Bytes),
+    /// Nothing.
+    Absent,
+    /// Bytes of another checksum.
+    Damaged,
+    /// More bytes than the caller has room for; they were not read.
+    Larger {
+        /// How many there are.
+        bytes: u64,
+    },
+}
+
 /// Crate files in the store.
 #[derive(Debug, Clone)]
 pub struct Blobs {
-    #[allow(dead_code)]
-    store: Arc<dyn ObjectStore>,
+    hosted: Arc<dyn ObjectStore>,
+    mirrored: Arc<dyn ObjectStore>,
 }
+
 impl Blobs {
-    /// stub
-    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+    /// Crate files by two handles on a store: writes of hosted ones must be durable, mirrored ones
+    /// are a cache.
+    pub fn new(hosted: Arc<dyn ObjectStore>, mirrored: Arc<dyn ObjectStore>) -> Self {
+        Self { hosted, mirrored }
     }
-    /// Stores bytes under their checksum (the caller has verified them). Overwrites: same bytes.
+
+    fn store(&self, origin: Origin) -> &dyn ObjectStore {
+        match origin {
+            Origin::Hosted => &self.hosted,
+            Origin::Mirrored => &self.mirrored,
+        }
+    }
+
+    /// Stores bytes under their checksum, which the caller has compared. What stands there is
+    /// overwritten: it is the same, or it is damaged.
+    ///
+    /// # Errors
+    /// Those of the store; then the bytes are there or they are not.
     pub async fn put(
         &self,
-        _o: Origin,
-        _sum: &Checksum,
-        _bytes: Bytes,
+        origin: Origin,
+        cksum: &Checksum,
+        bytes: Bytes,
     ) -> Result<(), object_store::Error> {
-        todo!()
+        self.store(origin).put(&path(origin, cksum), PutPayload::from_bytes(bytes)).await.map(drop)
     }
-    /// Bytes, verified against the checksum; absent when not there. Damaged bytes are an alarm and count as absent.
+
+    /// Reads at most `max_bytes` bytes and compares their checksum.
+    ///
+    /// # Errors
+    /// Those of the store, but not that there is nothing.
     pub async fn get(
         &self,
-        _o: Origin,
-        _sum: &Checksum,
-    ) -> Result<Option<Bytes>, object_store::Error> {
-        todo!()
+        origin: Origin,
+        cksum: &Checksum,
+        max_bytes: u64,
+    ) -> Result<Blob, object_store::Error> {
+        let found = match self.store(origin).get(&path(origin, cksum)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(Blob::Absent),
+            found => found?,
+        };
+        if found.meta.size > max_bytes {
+            return Ok(Blob::Larger { bytes: found.meta.size });
+        }
+        let bytes = found.bytes().await?;
+        match has_checksum(&bytes, cksum).await {
+            true => Ok(Blob::Whole(bytes)),
+            false => Ok(Blob::Damaged),
+        }
     }
-    /// Deletes.
-    pub async fn delete(&self, _o: Origin, _sum: &Checksum) -> Result<(), object_store::Error> {
-        todo!()
+
+    /// Deletes; it is no error when there is nothing.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn delete(
+        &self,
+        origin: Origin,
+        cksum: &Checksum,
+    ) -> Result<(), object_store::Error> {
+        match self.store(origin).delete(&path(origin, cksum)).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// Whether bytes have a checksum.
+pub async fn has_checksum(bytes: &Bytes, cksum: &Checksum) -> bool {
+    if bytes.len() <= HASHED_IN_PLACE_BYTES {
+        return Checksum::of(bytes) == *cksum;
+    }
+    let shared = bytes.clone();
+    let hashing = tokio::task::spawn_blocking(move || Checksum::of(&shared));
+    // The pool takes no work while the process stops; the answer is the same without it.
+    hashing.await.unwrap_or_else(|_| Checksum::of(bytes)) == *cksum
+}
+
+fn path(origin: Origin, cksum: &Checksum) -> Path {
+    let hex = cksum.to_string();
+    let folder = hex.get(..2).unwrap_or_default();
+    Path::from(format!("blobs/{origin}/{folder}/{hex}"))
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Hosted => "hosted",
+            Origin::Mirrored => "mirror",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn blobs() -> Blobs {
+        {
+            let store = Arc::new(InMemory::new());
+            Blobs::new(Arc::clone(&store) as _, store)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_put_is_read_again_from_its_place_and_only_from_there() {
+        let (blobs, bytes) = (blobs(), Bytes::from_static(b"abc"));
+        let cksum = Checksum::of(&bytes);
+        blobs.put(Origin::Hosted, &cksum, bytes.clone()).await.unwrap();
+        let place = Path::from(format!("blobs/hosted/ba/{ABC}"));
+        assert_eq!(blobs.hosted.head(&place).await.unwrap().size, 3);
+        assert_eq!(blobs.get(Origin::Hosted, &cksum, 3).await.unwrap(), Blob::Whole(bytes));
+        assert_eq!(blobs.get(Origin::Mirrored, &cksum, 3).await.unwrap(), Blob::Absent);
+    }
+
+    #[tokio::test]
+    async fn small_and_large_bytes_are_compared_with_their_checksum() {
+        for size in [3, HASHED_IN_PLACE_BYTES, HASHED_IN_PLACE_BYTES + 1] {
+            let (blobs, bytes) = (blobs(), Bytes::from(vec![7; size]));
+            let cksum = Checksum::of(&bytes);
+            blobs.put(Origin::Mirrored, &cksum, bytes.clone()).await.unwrap();
+            let found = blobs.get(Origin::Mirrored, &cksum, u64::MAX).await.unwrap();
+            assert_eq!(found, Blob::Whole(bytes));
+
+            blobs.put(Origin::Mirrored, &cksum, vec![8; size].into()).await.unwrap();
+            let found = blobs.get(Origin::Mirrored, &cksum, u64::MAX).await.unwrap();
+            assert_eq!(found, Blob::Damaged);
+        }
+    }
+
+    #[tokio::test]
+    async fn more_bytes_than_there_is_room_for_are_not_read() {
+        let (blobs, bytes) = (blobs(), Bytes::from_static(b"abc"));
+        let cksum = Checksum::of(&bytes);
+        blobs.put(Origin::Mirrored, &cksum, bytes).await.unwrap();
+        let found = blobs.get(Origin::Mirrored, &cksum, 2).await.unwrap();
+        assert_eq!(found, Blob::Larger { bytes: 3 });
+    }
+
+    #[tokio::test]
+    async fn deleting_twice_is_no_error() {
+        let (blobs, bytes) = (blobs(), Bytes::from_static(b"abc"));
+        let cksum = Checksum::of(&bytes);
+        blobs.put(Origin::Hosted, &cksum, bytes).await.unwrap();
+        for _ in 0..2 {
+            blobs.delete(Origin::Hosted, &cksum).await.unwrap();
+            assert_eq!(blobs.get(Origin::Hosted, &cksum, 3).await.unwrap(), Blob::Absent);
+        }
     }
 }

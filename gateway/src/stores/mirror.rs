@@ -1,15 +1,311 @@
-//! stub: owner C1
-use object_store::ObjectStore;
+//! Mirrored index files and pins in the store.
+//!
+//! An index file is a cache: overwritten freely, and absent when it is damaged. A pin decides:
+//! it is created once, and never changed or deleted.
+
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::model::checksum::Checksum;
+use crate::model::name::CrateName;
+use crate::model::version::CrateVersion;
+
+/// How often a pin is tried before the store counts as unavailable.
+const PIN_ATTEMPTS: u32 = 3;
+/// The wait before a pin is tried again; it doubles.
+const PIN_WAIT: Duration = Duration::from_millis(100);
+
 /// Mirrored index files and pins in the store.
 #[derive(Debug, Clone)]
 pub struct MirrorStore {
-    #[allow(dead_code)]
     store: Arc<dyn ObjectStore>,
 }
+
+/// An upstream's index file as the store keeps it: a line of JSON, then the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptIndex {
+    /// The first line.
+    pub head: KeptHead,
+    /// The upstream's body, byte for byte.
+    pub body: Bytes,
+}
+
+/// What is known of a kept index file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptHead {
+    /// The upstream's `ETag`, verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The upstream's `Last-Modified`, verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+    /// When the upstream was last asked.
+    pub checked: Timestamp,
+    /// The index URL that it was asked at: validators of another server mean nothing.
+    pub from: String,
+    /// SHA-256 of the body.
+    pub sha256: Checksum,
+}
+
+/// The checksum of a mirrored version, as first seen here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// SHA-256 of the crate file.
+    pub cksum: Checksum,
+    /// When it was pinned.
+    pub first_seen: Timestamp,
+}
+
 impl MirrorStore {
-    /// stub
+    /// Over a store whose puts are durable.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self { store }
+    }
+
+    /// The kept index file of a crate, if there is one. A damaged one is logged and counts as
+    /// absent.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn index(&self, upstream: &str, name: &CrateName) -> Result<Option<KeptIndex>> {
+        let path = index_path(upstream, name);
+        let bytes = match self.store.get(&path).await {
+            Ok(found) => found.bytes().await.map_err(Error::store)?,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(Error::store(e)),
+        };
+        let kept = tokio::task::spawn_blocking(move || KeptIndex::decode(&bytes)).await;
+        let kept = kept.map_err(Error::internal)?;
+        if kept.is_none() {
+            tracing::warn!(%path, "a mirrored index file in the store is damaged and not used");
+        }
+        Ok(kept)
+    }
+
+    /// Keeps an index file, in place of a former one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn put_index(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+        kept: &KeptIndex,
+    ) -> Result<()> {
+        let bytes = kept.encode().map_err(Error::internal)?;
+        let put = self.store.put(&index_path(upstream, name), bytes.into()).await;
+        put.map(drop).map_err(Error::store)
+    }
+
+    /// Drops a kept index file; fine when there is none.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn delete_index(&self, upstream: &str, name: &CrateName) -> Result<()> {
+        match self.store.delete(&index_path(upstream, name)).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(e) => Err(Error::store(e)),
+        }
+    }
+
+    /// The names, in lower case, of the crates whose index file is kept.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn names(&self, upstream: &str) -> Result<Vec<CrateName>> {
+        let folder = Path::from(format!("mirror/{upstream}/index"));
+        let listed = self.store.list(Some(&folder));
+        let names = listed.try_filter_map(|object| async move {
+            Ok(object.location.filename().and_then(|name| name.parse().ok()))
+        });
+        names.try_collect().await.map_err(Error::store)
+    }
+
+    /// Pins the checksum of a version, and returns the pin that stands: this one, or one that
+    /// was there before.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds a pin that cannot be read.
+    pub async fn pin(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+        version: &CrateVersion,
+        cksum: Checksum,
+        now: Timestamp,
+    ) -> Result<Pin> {
+        let path = pin_path(upstream, name, version);
+        let mine = Pin { cksum, first_seen: now };
+        let mut wait = PIN_WAIT;
+        for _ in 1..PIN_ATTEMPTS {
+            match self.create_or_read_pin(&path, &mine).await {
+                Err(e) if e.kind != Kind::Internal => tokio::time::sleep(wait).await,
+                settled => return settled,
+            }
+            wait *= 2;
+        }
+        self.create_or_read_pin(&path, &mine).await
+    }
+
+    /// The pin of a version, if there is one.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds a pin that cannot be read.
+    pub async fn pinned(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+        version: &CrateVersion,
+    ) -> Result<Option<Pin>> {
+        self.read_pin(&pin_path(upstream, name, version)).await
+    }
+
+    /// The pinned versions of a crate.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn pinned_versions(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+    ) -> Result<Vec<CrateVersion>> {
+        let folder = pins_folder(upstream, name);
+        let listed = self.store.list(Some(&folder));
+        let versions = listed.try_filter_map(|object| async move {
+            Ok(object.location.filename().and_then(|version| version.parse().ok()))
+        });
+        versions.try_collect().await.map_err(Error::store)
+    }
+
+    /// Whatever the put answers, what stands there afterwards decides: a lost reply looks like a
+    /// failure, and a conflict may be with our own put.
+    async fn create_or_read_pin(&self, path: &Path, pin: &Pin) -> Result<Pin> {
+        let bytes = serde_json::to_vec(pin).map_err(Error::internal)?;
+        let options = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(path, bytes.into(), options).await {
+            Ok(_) => Ok(pin.clone()),
+            Err(e) => self.read_pin(path).await?.ok_or_else(|| Error::store(e)),
+        }
+    }
+
+    async fn read_pin(&self, path: &Path) -> Result<Option<Pin>> {
+        let bytes = match self.store.get(path).await {
+            Ok(found) => found.bytes().await.map_err(Error::store)?,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(Error::store(e)),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(Error::internal)
+    }
+}
+
+impl KeptIndex {
+    fn encode(&self) -> serde_json::Result<Bytes> {
+        let head = serde_json::to_vec(&self.head)?;
+        let mut bytes = BytesMut::with_capacity(head.len() + 1 + self.body.len());
+        bytes.put_slice(&head);
+        bytes.put_u8(b'\n');
+        bytes.put_slice(&self.body);
+        Ok(bytes.freeze())
+    }
+
+    /// `None` when the bytes are damaged.
+    fn decode(bytes: &Bytes) -> Option<Self> {
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let head: KeptHead = serde_json::from_slice(bytes.get(..end)?).ok()?;
+        let body = bytes.slice(end + 1..);
+        (Checksum::of(&body) == head.sha256).then_some(Self { head, body })
+    }
+}
+
+fn index_path(upstream: &str, name: &CrateName) -> Path {
+    Path::from(format!("mirror/{upstream}/index/{}", name.index_path()))
+}
+
+fn pins_folder(upstream: &str, name: &CrateName) -> Path {
+    Path::from(format!("mirror/{upstream}/pins/{}", name.lower()))
+}
+
+fn pin_path(upstream: &str, name: &CrateName, version: &CrateVersion) -> Path {
+    Path::from(format!("{}/{version}", pins_folder(upstream, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    fn foo() -> CrateName {
+        "Foo".parse().unwrap()
+    }
+
+    fn kept(body: &'static str) -> KeptIndex {
+        KeptIndex {
+            head: KeptHead {
+                etag: Some("\"1\"".to_owned()),
+                last_modified: None,
+                checked: "2026-01-01T00:00:00Z".parse().unwrap(),
+                from: "https://up.example/".to_owned(),
+                sha256: Checksum::of(body.as_bytes()),
+            },
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[tokio::test]
+    async fn index_files_come_back_as_they_were_kept() {
+        let mirror = MirrorStore::new(Arc::new(InMemory::new()));
+        assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
+        for body in ["{}\n{}", ""] {
+            mirror.put_index("up", &foo(), &kept(body)).await.unwrap();
+            assert_eq!(mirror.index("up", &foo()).await.unwrap(), Some(kept(body)));
+        }
+        assert_eq!(mirror.names("up").await.unwrap(), ["foo".parse().unwrap()]);
+        assert_eq!(mirror.names("u").await.unwrap(), []);
+        for _ in 0..2 {
+            mirror.delete_index("up", &foo()).await.unwrap();
+        }
+        assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_index_file_counts_as_absent() {
+        let store = Arc::new(InMemory::new());
+        let mirror = MirrorStore::new(Arc::clone(&store) as _);
+        let whole = kept("{}\n{}\n").encode().unwrap();
+        let changed = Bytes::from(String::from_utf8_lossy(&whole).replace("{}\n{}", "{}\n[]"));
+        for damaged in [whole.slice(..whole.len() - 1), changed, Bytes::new(), "\n".into()] {
+            store.put(&Path::from("mirror/up/index/3/f/foo"), damaged.into()).await.unwrap();
+            assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_pin_stands() {
+        let mirror = MirrorStore::new(Arc::new(InMemory::new()));
+        let version: CrateVersion = "1.0.0+b.1".parse().unwrap();
+        let (first, second) = (Checksum::of(b"a"), Checksum::of(b"b"));
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(mirror.pinned("up", &foo(), &version).await.unwrap(), None);
+        for cksum in [first, second] {
+            let pin = mirror.pin("up", &foo(), &version, cksum, now).await.unwrap();
+            assert_eq!(pin, Pin { cksum: first, first_seen: now });
+        }
+        assert_eq!(mirror.pinned("up", &foo(), &version).await.unwrap().unwrap().cksum, first);
+        assert_eq!(mirror.pinned_versions("up", &foo()).await.unwrap(), [version]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_decode_or_count_as_damaged(bytes in proptest::collection::vec(0u8..255, 0..200)) {
+            let _ = KeptIndex::decode(&Bytes::from(bytes));
+        }
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod blobs;
 pub mod catalog;
+#[cfg(test)]
+pub mod faulty;
 pub mod journal;
 pub mod mirror;
 pub mod objects;

@@ -1,1 +1,224 @@
-//! stub: owner FOUNDER
+//! The object store: where every durable byte lives. One folder, one S3 bucket, or memory.
+
+use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{
+    Certificate, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, StoreUrl};
+use crate::error::{Error, Kind, Result};
+use crate::model::entry::EntryId;
+
+/// The layout that this release reads and writes.
+const FORMAT: u32 = 1;
+const FORMAT_PATH: &str = "format.json";
+const MAX_FORMAT_BYTES: u64 = 64 * 1024;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+const RETRIES: usize = 3;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Handles on one store, by what a caller needs of a write.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    /// Writes are on disk when they return, and are retried.
+    pub durable: Arc<dyn ObjectStore>,
+    /// Writes may vanish with the power: for what can be fetched again.
+    pub cache: Arc<dyn ObjectStore>,
+    /// Durable, and without any retry: a retried create-only put can fail against itself.
+    pub commit: Arc<dyn ObjectStore>,
+}
+
+/// A registry's random identity: a catalog belongs to one registry, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RegistryId(EntryId);
+
+#[derive(Serialize, Deserialize)]
+struct Format {
+    format: u32,
+    registry: RegistryId,
+}
+
+impl RegistryId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(EntryId::random())
+    }
+}
+
+impl std::fmt::Display for RegistryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Objects {
+    /// Opens the store that the configuration names; a missing folder is created.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or the S3 settings do not fit together.
+    pub fn open(config: &config::Store, extra_ca: Option<&FsPath>) -> Result<Self> {
+        match &config.url {
+            StoreUrl::Memory => Ok(Self::in_memory()),
+            StoreUrl::Folder(path) => Self::folder(path),
+            StoreUrl::S3 { bucket, prefix } => Self::s3(config, bucket, prefix, extra_ca),
+        }
+    }
+
+    /// A store that vanishes with the process, for tests.
+    pub fn in_memory() -> Self {
+        Self::same(Arc::new(InMemory::new()))
+    }
+
+    /// Three names for one store.
+    pub fn same(store: Arc<dyn ObjectStore>) -> Self {
+        Self { durable: Arc::clone(&store), cache: Arc::clone(&store), commit: store }
+    }
+
+    fn folder(path: &FsPath) -> Result<Self> {
+        let refuse = |e: &dyn std::fmt::Display| {
+            Error::new(
+                Kind::Internal,
+                format!("the store's folder {} cannot be used: {e}", path.display()),
+            )
+        };
+        std::fs::create_dir_all(path).map_err(|e| refuse(&e))?;
+        let store = LocalFileSystem::new_with_prefix(path).map_err(|e| refuse(&e))?;
+        let durable: Arc<dyn ObjectStore> = Arc::new(store.clone().with_fsync(true));
+        Ok(Self { durable: Arc::clone(&durable), cache: Arc::new(store), commit: durable })
+    }
+
+    fn s3(
+        config: &config::Store,
+        bucket: &str,
+        prefix: &str,
+        extra_ca: Option<&FsPath>,
+    ) -> Result<Self> {
+        let build = |retries: usize| -> Result<Arc<dyn ObjectStore>> {
+            let retry = RetryConfig {
+                max_retries: retries,
+                retry_timeout: RETRY_TIMEOUT,
+                ..RetryConfig::default()
+            };
+            let mut builder = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_allow_http(config.allow_http)
+                .with_client_options(client_options(config.allow_http, extra_ca)?)
+                .with_retry(retry);
+            if let Some(endpoint) = &config.endpoint {
+                builder = builder.with_endpoint(endpoint.as_str().trim_end_matches('/'));
+            }
+            if let Some(region) = &config.region {
+                builder = builder.with_region(region);
+            }
+            if let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) {
+                builder = builder.with_access_key_id(id).with_secret_access_key(secret.reveal());
+            }
+            let store = builder.build().map_err(|e| {
+                Error::new(Kind::Internal, format!("the S3 settings in [store] do not work: {e}"))
+            })?;
+            Ok(match prefix {
+                "" => Arc::new(store),
+                prefix => Arc::new(PrefixStore::new(store, Path::from(prefix))),
+            })
+        };
+        let durable = build(RETRIES)?;
+        Ok(Self { cache: Arc::clone(&durable), durable, commit: build(0)? })
+    }
+
+    /// The identity of the registry in this store; a new registry is founded in an empty one.
+    ///
+    /// # Errors
+    /// When the store does not answer, or was written by a newer release.
+    pub async fn registry(&self) -> Result<RegistryId> {
+        if let Some(id) = self.read_format().await? {
+            return Ok(id);
+        }
+        let format = Format { format: FORMAT, registry: RegistryId::random() };
+        let bytes = serde_json::to_vec(&format).map_err(Error::internal)?;
+        let options = PutOptions::from(PutMode::Create);
+        let path = Path::from(FORMAT_PATH);
+        let put = self.commit.put_opts(&path, Bytes::from(bytes).into(), options);
+        let failure = put.await.err(); // whoever was first: the answer is what stands there now
+        match (self.read_format().await?, failure) {
+            (Some(id), _) => Ok(id),
+            (None, Some(e)) => Err(Error::store(e)),
+            (None, None) => Err(Error::unavailable(
+                "the object store does not show what was just written to it: it cannot hold a registry",
+            )),
+        }
+    }
+
+    async fn read_format(&self) -> Result<Option<RegistryId>> {
+        let found = match self.durable.get(&Path::from(FORMAT_PATH)).await {
+            Ok(found) if found.meta.size <= MAX_FORMAT_BYTES => found,
+            Ok(_) => return Err(foreign("is too large")),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(Error::store(e)),
+        };
+        let bytes = found.bytes().await.map_err(Error::store)?;
+        let format: Format =
+            serde_json::from_slice(&bytes).map_err(|e| foreign("cannot be read").because(e))?;
+        if format.format > FORMAT {
+            return Err(foreign("was written by a newer release: run that one"));
+        }
+        Ok(Some(format.registry))
+    }
+}
+
+fn foreign(what: &str) -> Error {
+    Error::new(Kind::Internal, format!("{FORMAT_PATH} in the object store {what}"))
+}
+
+fn client_options(allow_http: bool, extra_ca: Option<&FsPath>) -> Result<ClientOptions> {
+    let mut options = ClientOptions::new()
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_allow_http(allow_http);
+    if let Some(path) = extra_ca {
+        let refuse = |e: &dyn std::fmt::Display| {
+            Error::new(
+                Kind::Internal,
+                format!("the CA bundle {} cannot be used: {e}", path.display()),
+            )
+        };
+        let pem = std::fs::read(path).map_err(|e| refuse(&e))?;
+        for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| refuse(&e))? {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_registry_keeps_its_identity() {
+        let objects = Objects::in_memory();
+        let first = objects.registry().await.unwrap();
+        assert_eq!(objects.registry().await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn the_layout_of_a_newer_release_is_refused() {
+        let objects = Objects::in_memory();
+        let newer = serde_json::json!({"format": 2, "registry": RegistryId::random()}).to_string();
+        objects.durable.put(&Path::from(FORMAT_PATH), newer.into()).await.unwrap();
+        let error = objects.registry().await.unwrap_err();
+        assert!(error.message.contains("newer release"), "{error}");
+    }
+}

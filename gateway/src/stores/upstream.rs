@@ -1,15 +1,537 @@
-//! stub: owner C1
+//! One upstream registry over HTTP: its index files, and its crate files.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use moka::future::Cache;
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Certificate, Client, Response, redirect};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+use url::{Origin, Url};
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::model::dl::DlTemplate;
+use crate::model::index::Listed;
+use crate::model::name::CrateName;
+use crate::stores::upstream::body::Collector;
+use crate::stores::upstream::trouble::{Meaning, explain, meaning, retry_after};
+
+mod body;
+mod guard;
+mod trouble;
+
+pub use trouble::{Trouble, TroubleKind};
+
+/// How long a `config.json` is believed.
+const CONFIG_FRESH: Duration = Duration::from_secs(600);
+/// A `config.json` older than this is asked for again when its `dl` has no such crate file.
+const CONFIG_DOUBT: Duration = Duration::from_secs(30);
+/// The largest `config.json`, in bytes.
+const CONFIG_BYTES: usize = 64 << 10;
+/// How long a connection may take to open.
+const CONNECT: Duration = Duration::from_secs(10);
+/// For how long an upstream that did not answer is not asked about what we have a copy of.
+pub const REST: Duration = Duration::from_secs(5);
+
 /// One upstream registry.
+pub struct Upstream {
+    config: config::Upstream,
+    index_bytes: usize,
+    fill: Duration,
+    redirects: usize,
+    /// Reaches any address: for the origins that the configuration names.
+    home: Client,
+    /// Reaches public addresses alone: for every other origin.
+    foreign: Client,
+    /// The origins that the configuration names. They alone are shown the token.
+    trusted: Vec<Origin>,
+    token: Option<HeaderValue>,
+    index_requests: Semaphore,
+    crate_requests: Semaphore,
+    learned: Cache<(), Arc<Learned>>,
+    last_learned: Mutex<Option<Arc<Learned>>>,
+    resting: Mutex<Option<(Instant, Trouble)>>,
+    metrics: Metrics,
+}
+
+/// What an upstream gave with an index file to recognise it by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validators {
+    /// `ETag`, verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// `Last-Modified`, verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+}
+
+/// An upstream's definite answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Here it is, whole as far as HTTP can tell, and otherwise unchecked.
+    Found {
+        /// The body, inflated.
+        bytes: Bytes,
+        /// What it can be recognised by; perhaps nothing.
+        validators: Validators,
+    },
+    /// What the validators stand for is current.
+    NotModified,
+    /// There is no such crate.
+    NotFound,
+}
+
+/// An upstream's definite answer about a crate file.
+#[derive(Debug, Clone)]
+pub enum CrateAnswer {
+    /// The bytes, not verified.
+    Found(Bytes),
+    /// The upstream has no such file, whatever its index says.
+    NotFound,
+}
+
+/// What a `config.json` said, and when.
 #[derive(Debug)]
-pub struct Upstream {}
+struct Learned {
+    template: DlTemplate,
+    at: Instant,
+}
+
+#[derive(Deserialize)]
+struct ConfigJson {
+    dl: String,
+}
+
+/// One thing to ask for.
+struct Errand<'a> {
+    /// The metric's label.
+    kind: &'static str,
+    url: Url,
+    validators: Option<&'a Validators>,
+    /// Whether the body may be compressed on the way. Never a crate file: those are gzip
+    /// themselves, and some servers label them so.
+    inflate: bool,
+    max_bytes: usize,
+    within: Duration,
+}
+
 impl Upstream {
-    /// Builds the client; no request is made.
+    /// Builds the clients; no request is made.
+    ///
+    /// # Errors
+    /// When a CA file cannot be read, or the token cannot stand in a header.
     pub fn new(
-        _config: &crate::config::Upstream,
-        _limits: &crate::config::Limits,
-        _extra_ca: Option<&std::path::Path>,
-        _metrics: crate::metrics::Metrics,
-    ) -> crate::error::Result<Self> {
-        todo!()
+        config: &config::Upstream,
+        limits: &config::Limits,
+        extra_ca: Option<&Path>,
+        metrics: Metrics,
+    ) -> Result<Self> {
+        let mut roots = Vec::new();
+        for file in extra_ca.into_iter().chain(config.ca_file.as_deref()) {
+            roots.extend(read_certificates(file)?);
+        }
+        let dl = config.dl.as_deref().and_then(|dl| Url::parse(dl).ok());
+        Ok(Self {
+            index_bytes: limits.index_file_bytes,
+            fill: limits.fill,
+            redirects: limits.redirects,
+            home: client(config, &roots, false)?,
+            foreign: client(config, &roots, true)?,
+            trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
+            token: config.token.as_ref().map(|t| token_header(config, t)).transpose()?,
+            index_requests: Semaphore::new(limits.upstream_requests),
+            crate_requests: Semaphore::new(limits.upstream_requests),
+            learned: Cache::builder().max_capacity(1).time_to_live(CONFIG_FRESH).build(),
+            last_learned: Mutex::default(),
+            resting: Mutex::default(),
+            metrics,
+            config: config.clone(),
+        })
+    }
+
+    /// Its name in the configuration, in the store and in messages.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// How it is configured.
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// Asks for the index file of a crate, conditionally when there are validators.
+    ///
+    /// # Errors
+    /// [`Trouble`] for everything but a definite answer.
+    pub async fn index_file(
+        &self,
+        name: &CrateName,
+        validators: Option<&Validators>,
+    ) -> Result<Answer, Trouble> {
+        let url = self.index_url(&name.index_path())?;
+        let answer = self
+            .run(&self.index_requests, Errand { validators, ..self.index_errand("index", url) })
+            .await;
+        self.note(&answer);
+        answer
+    }
+
+    /// Asks for the crate file of a version, of at most `max_bytes`. The bytes are not verified.
+    ///
+    /// # Errors
+    /// [`Trouble`] for everything but a definite answer.
+    pub async fn crate_file(
+        &self,
+        listed: &Listed,
+        max_bytes: usize,
+    ) -> Result<CrateAnswer, Trouble> {
+        let learned = self.template().await?;
+        let answer = self.crate_at(&learned.template, listed, max_bytes).await?;
+        let doubtful = self.config.dl.is_none() && learned.at.elapsed() > CONFIG_DOUBT;
+        if !(doubtful && matches!(answer, CrateAnswer::NotFound)) {
+            return Ok(answer);
+        }
+        self.learned.invalidate(&()).await;
+        let again = self.template().await?;
+        match again.template == learned.template {
+            true => Ok(answer),
+            false => self.crate_at(&again.template, listed, max_bytes).await,
+        }
+    }
+
+    /// The trouble that this upstream was in a moment ago, if any: what we have a copy of need
+    /// not be asked for just now.
+    pub fn resting(&self) -> Option<Trouble> {
+        let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, t)| t.clone())
+    }
+
+    fn note(&self, answer: &Result<Answer, Trouble>) {
+        let rest = match answer {
+            Err(trouble) if trouble.is_general() => {
+                let rest = trouble.retry_after.unwrap_or(REST).max(REST);
+                Some((Instant::now() + rest, trouble.clone()))
+            }
+            _ => None,
+        };
+        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+    }
+
+    async fn crate_at(
+        &self,
+        template: &DlTemplate,
+        listed: &Listed,
+        max_bytes: usize,
+    ) -> Result<CrateAnswer, Trouble> {
+        let text = template.expand(listed);
+        let url = Url::parse(&text)
+            .map_err(|e| self.nonsense(format!("its `dl` leads to `{text}`: {e}")))?;
+        let errand = Errand {
+            kind: "crate",
+            url,
+            validators: None,
+            inflate: false,
+            max_bytes,
+            within: self.fill,
+        };
+        match self.run(&self.crate_requests, errand).await? {
+            Answer::Found { bytes, .. } => Ok(CrateAnswer::Found(bytes)),
+            Answer::NotModified | Answer::NotFound => Ok(CrateAnswer::NotFound),
+        }
+    }
+
+    /// Where the crate files are: as configured, else as `config.json` says, else as it last said.
+    async fn template(&self) -> Result<Arc<Learned>, Trouble> {
+        if let Some(dl) = &self.config.dl {
+            return Ok(Arc::new(Learned { template: DlTemplate::new(dl), at: Instant::now() }));
+        }
+        match self.learned.try_get_with((), self.learn()).await {
+            Ok(learned) => {
+                let mut last = self.last_learned.lock().unwrap_or_else(PoisonError::into_inner);
+                *last = Some(Arc::clone(&learned));
+                Ok(learned)
+            }
+            Err(trouble) => {
+                let last = self.last_learned.lock().unwrap_or_else(PoisonError::into_inner);
+                last.clone().ok_or_else(|| (*trouble).clone())
+            }
+        }
+    }
+
+    async fn learn(&self) -> Result<Arc<Learned>, Trouble> {
+        let url = self.index_url("config.json")?;
+        let errand = Errand { max_bytes: CONFIG_BYTES, ..self.index_errand("config", url) };
+        let Answer::Found { bytes, .. } = self.run(&self.index_requests, errand).await? else {
+            return Err(self.nonsense("it has no config.json"));
+        };
+        let json: ConfigJson = serde_json::from_slice(&bytes)
+            .map_err(|e| self.nonsense(format!("its config.json: {e}")))?;
+        Ok(Arc::new(Learned { template: DlTemplate::new(&json.dl), at: Instant::now() }))
+    }
+
+    fn index_url(&self, path: &str) -> Result<Url, Trouble> {
+        self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
+    }
+
+    fn index_errand(&self, kind: &'static str, url: Url) -> Errand<'static> {
+        let (max_bytes, within) = (self.index_bytes, self.config.timeout);
+        Errand { kind, url, validators: None, inflate: true, max_bytes, within }
+    }
+
+    /// Runs an errand when its turn has come, within its time, and measures it.
+    async fn run(&self, queue: &Semaphore, errand: Errand<'_>) -> Result<Answer, Trouble> {
+        let _turn = self.turn(queue, errand.within).await?;
+        let started = Instant::now();
+        let answer = match timeout(errand.within, self.ask(&errand)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.trouble(
+                TroubleKind::Timeout,
+                format!("no whole answer from {} in {:?}", shown(&errand.url), errand.within),
+            )),
+        };
+        let outcome = match &answer {
+            Ok(Answer::Found { .. }) => "200".to_owned(),
+            Ok(Answer::NotModified) => "304".to_owned(),
+            Ok(Answer::NotFound) => "404".to_owned(),
+            Err(trouble) => trouble.outcome(),
+        };
+        self.metrics
+            .upstream_requests
+            .with_label_values(&[self.name(), errand.kind, &outcome])
+            .observe(started.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn turn<'a>(
+        &self,
+        queue: &'a Semaphore,
+        within: Duration,
+    ) -> Result<SemaphorePermit<'a>, Trouble> {
+        match timeout(within, queue.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => {
+                Err(self.trouble(TroubleKind::Busy, "too many requests of ours wait for it"))
+            }
+        }
+    }
+
+    /// Asks, and follows redirects.
+    async fn ask(&self, errand: &Errand<'_>) -> Result<Answer, Trouble> {
+        let mut url = errand.url.clone();
+        for _ in 0..=self.redirects {
+            let response = self.send(errand, &url).await?;
+            let conditional = errand.validators.is_some_and(|v| *v != Validators::default());
+            match meaning(response.status().as_u16(), conditional) {
+                Meaning::Found => return self.receive(errand, response).await,
+                Meaning::NotModified => return Ok(Answer::NotModified),
+                Meaning::NotFound => return Ok(Answer::NotFound),
+                Meaning::Redirect => url = self.redirected(&url, &response)?,
+                Meaning::Trouble(kind) => return Err(self.refused(kind, &url, &response)),
+            }
+        }
+        Err(self.nonsense(format!(
+            "more than {} redirects from {}",
+            self.redirects,
+            shown(&errand.url)
+        )))
+    }
+
+    /// Sends one request, and once more when the connection broke before an answer: a kept one
+    /// may have been closed by the other side in that moment.
+    async fn send(&self, errand: &Errand<'_>, url: &Url) -> Result<Response, Trouble> {
+        let (client, token) = self.door(url)?;
+        let headers = headers(errand, token);
+        let once = || client.get(url.clone()).headers(headers.clone()).send();
+        let sent = match once().await {
+            Err(e) if !e.is_timeout() && (e.is_connect() || e.is_request()) => once().await,
+            sent => sent,
+        };
+        sent.map_err(|e| self.broken(url, e))
+    }
+
+    /// Which client may ask for a URL, and whether with the token.
+    fn door(&self, url: &Url) -> Result<(&Client, Option<&HeaderValue>), Trouble> {
+        if self.trusted.contains(&url.origin()) {
+            return Ok((&self.home, self.token.as_ref()));
+        }
+        let refuse =
+            |reason: String| self.nonsense(format!("it leads to {}: {reason}", shown(url)));
+        match (self.config.index.scheme(), url.scheme()) {
+            (_, "https") | ("http", "http") => {}
+            ("https", "http") => {
+                return Err(refuse(
+                    "from https to http, and the configuration does not say so".into(),
+                ));
+            }
+            (_, scheme) => return Err(refuse(format!("`{scheme}` is neither https nor http"))),
+        }
+        if self.config.private_dl {
+            return Ok((&self.home, None));
+        }
+        guard::check_foreign(url).map_err(refuse)?;
+        Ok((&self.foreign, None))
+    }
+
+    fn redirected(&self, from: &Url, response: &Response) -> Result<Url, Trouble> {
+        let to = response
+            .headers()
+            .get(header::LOCATION)
+            .and_then(|location| from.join(location.to_str().ok()?).ok())
+            .ok_or_else(|| self.nonsense(format!("{} redirects to nowhere", shown(from))))?;
+        match (from.scheme(), to.scheme()) {
+            ("https", "http") => {
+                Err(self.nonsense(format!("{} redirects to plain http", shown(from))))
+            }
+            _ => Ok(to),
+        }
+    }
+
+    async fn receive(
+        &self,
+        errand: &Errand<'_>,
+        mut response: Response,
+    ) -> Result<Answer, Trouble> {
+        let url = shown(&errand.url);
+        let validators = validators(response.headers());
+        let mut body = self.collector(errand, &response)?;
+        let received = self.metrics.upstream_bytes.with_label_values(&[self.name()]);
+        while let Some(piece) = response.chunk().await.map_err(|e| self.broken(&errand.url, e))? {
+            received.inc_by(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            body.push(&piece).map_err(|e| self.nonsense(format!("{url}: {e}")))?;
+        }
+        let bytes = body.finish().map_err(|e| self.nonsense(format!("{url}: {e}")))?;
+        Ok(Answer::Found { bytes, validators })
+    }
+
+    fn collector(&self, errand: &Errand<'_>, response: &Response) -> Result<Collector, Trouble> {
+        let encoding = response.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        let plain = || {
+            Collector::plain(errand.max_bytes, response.content_length())
+                .map_err(|e| self.nonsense(format!("{}: {e}", shown(&errand.url))))
+        };
+        match encoding {
+            _ if !errand.inflate => plain(),
+            None | Some(b"" | b"identity") => plain(),
+            Some(b"gzip" | b"x-gzip") => Ok(Collector::gzip(errand.max_bytes)),
+            Some(_) => {
+                Err(self.nonsense(format!("{}: an encoding nobody asked for", shown(&errand.url))))
+            }
+        }
+    }
+
+    fn refused(&self, kind: TroubleKind, url: &Url, response: &Response) -> Trouble {
+        let status = response.status();
+        let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok());
+        Trouble {
+            status: Some(status.as_u16()),
+            retry_after: wait.and_then(|text| retry_after(text, Timestamp::now())),
+            ..self.trouble(kind, format!("{} answered {status}", shown(url)))
+        }
+    }
+
+    fn broken(&self, url: &Url, error: reqwest::Error) -> Trouble {
+        let kind = match error.is_timeout() {
+            true => TroubleKind::Timeout,
+            false => TroubleKind::Unreachable,
+        };
+        self.trouble(kind, format!("{}: {}", shown(url), explain(&error.without_url())))
+    }
+
+    fn nonsense(&self, detail: impl Into<String>) -> Trouble {
+        self.trouble(TroubleKind::Nonsense, detail)
+    }
+
+    fn trouble(&self, kind: TroubleKind, detail: impl Into<String>) -> Trouble {
+        Trouble::new(self.name(), kind, detail)
     }
 }
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.config.name).finish_non_exhaustive()
+    }
+}
+
+/// A URL for the log: without its query, which may be signed, and without a password.
+fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+fn headers(errand: &Errand<'_>, token: Option<&HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let encoding = if errand.inflate { "gzip" } else { "identity" };
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+    if let Some(token) = token {
+        headers.insert(header::AUTHORIZATION, token.clone());
+    }
+    let condition = errand.validators.and_then(|v| match (&v.etag, &v.last_modified) {
+        (Some(etag), _) => Some((header::IF_NONE_MATCH, etag)),
+        (None, Some(date)) => Some((header::IF_MODIFIED_SINCE, date)),
+        (None, None) => None,
+    });
+    if let Some((name, value)) = condition
+        && let Ok(value) = HeaderValue::from_str(value)
+    {
+        headers.insert(name, value);
+    }
+    headers
+}
+
+fn validators(headers: &HeaderMap) -> Validators {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+    Validators { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED) }
+}
+
+fn client(config: &config::Upstream, roots: &[Certificate], public_only: bool) -> Result<Client> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("cratehouse/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .no_gzip()
+        .referer(false)
+        .connect_timeout(CONNECT.min(config.timeout))
+        .read_timeout(config.timeout);
+    for root in roots {
+        builder = builder.add_root_certificate(root.clone());
+    }
+    if public_only {
+        builder = builder.dns_resolver(guard::PublicOnly::new());
+    }
+    builder.build().map_err(|e| {
+        Error::invalid(format!("upstream `{}`: no TLS client can be made of the system's and the configured CA certificates", config.name))
+            .because(e)
+    })
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<Certificate>> {
+    let refuse = |why: String| Error::invalid(format!("CA file `{}`: {why}", file.display()));
+    let pem = std::fs::read(file).map_err(|e| refuse(e.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| refuse(e.to_string()))?;
+    match certificates.is_empty() {
+        true => Err(refuse("there is no certificate in it (PEM is expected)".to_owned())),
+        false => Ok(certificates),
+    }
+}
+
+fn token_header(config: &config::Upstream, token: &config::Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(token.reveal()).map_err(|_| {
+        let name = &config.name;
+        Error::invalid(format!(
+            "the token of upstream `{name}` has characters that no header takes"
+        ))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,453 @@
+//! The command line: definitions and parsing. What the commands do stands elsewhere.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, civil};
+
+use crate::config::Flags;
+use crate::model::name::CrateName;
+use crate::model::principal::{CratePattern, Grant, Scope, TokenId};
+use crate::model::version::CrateVersion;
+
+/// One Cargo registry endpoint for a whole organisation: hosts private crates, mirrors crates.io.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "cratehouse",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Every key of the configuration can also be set by environment, \
+                  for example CRATEHOUSE_SERVER__LISTEN."
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The flags of every command; each overrides the environment and the file.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct Common {
+    /// The configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder of local state [default: ./cratehouse-data]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data: Option<String>,
+    /// The object store: file://PATH, s3://BUCKET/PREFIX or memory://
+    #[arg(long, global = true, value_name = "URL")]
+    pub store: Option<String>,
+    /// The URL under which clients know the registry
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Serve the registry
+    Serve(Serve),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Manage users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Manage the tokens of users
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Look at the journal
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Take a hosted version out of the index and its bytes out of reach; its number stays burned
+    Remove(Remove),
+    /// Manage what is mirrored
+    #[command(subcommand)]
+    Mirror(MirrorCommand),
+    /// Fill the mirror with all that a Cargo.lock names
+    Prefetch(Prefetch),
+    /// Look after crate names
+    #[command(subcommand)]
+    Names(NamesCommand),
+}
+
+/// `serve`
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// The IP address and port to listen on [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+}
+
+/// `config …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Read the configuration and say what is wrong with it; exits with status 64 if anything is
+    Check,
+}
+
+/// `user …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum UserCommand {
+    /// Create a user
+    Add {
+        /// The user's name
+        login: String,
+    },
+    /// List all users
+    List,
+    /// Disable a user: their tokens no longer count
+    Disable {
+        /// The user's name
+        login: String,
+    },
+}
+
+/// `token …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Create a token and print it, alone, on standard output; it is never shown again
+    Create(TokenCreate),
+    /// List tokens, without their secrets
+    List {
+        /// Only those of this user
+        #[arg(long, value_name = "LOGIN")]
+        user: Option<String>,
+    },
+    /// Revoke a token
+    Revoke {
+        /// The token's number, as `token list` shows it
+        #[arg(value_parser = token_id)]
+        id: TokenId,
+    },
+}
+
+/// `token create`
+#[derive(Debug, Clone, Args)]
+pub struct TokenCreate {
+    /// The user it belongs to
+    #[arg(long, value_name = "LOGIN")]
+    pub user: String,
+    /// What it is for
+    #[arg(long, default_value = "cli")]
+    pub name: String,
+    /// What it may do: read, publish-new, publish-update, yank, change-owners, admin; may be
+    /// repeated [default: all but admin]
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+    pub scopes: Vec<Scope>,
+    /// The crates it may change: a name, or a prefix followed by `*`; may be repeated [default: all]
+    #[arg(long = "crate", value_name = "PATTERN", value_delimiter = ',')]
+    pub crates: Vec<CratePattern>,
+    /// When it ends: a span such as 90d, a date, or a time such as 2027-01-31T12:00Z
+    /// [default: never]
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<Expiry>,
+}
+
+/// `journal …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum JournalCommand {
+    /// Walk the hash chain from its beginning and say what is wrong and where
+    Verify,
+}
+
+/// `remove`
+#[derive(Debug, Clone, Args)]
+pub struct Remove {
+    /// The version
+    #[arg(value_name = "NAME@VERSION")]
+    pub target: VersionSpec,
+    /// Why, for the journal
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub reason: String,
+}
+
+/// `mirror …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum MirrorCommand {
+    /// Ask the upstreams now for a crate's index file
+    Refresh {
+        /// The crate
+        name: CrateName,
+    },
+    /// Forget what is kept of a mirrored crate, or of one version; its pins stay
+    Purge {
+        /// The crate, or one version of it
+        #[arg(value_name = "NAME[@VERSION]")]
+        target: CrateSpec,
+    },
+}
+
+/// `prefetch`
+#[derive(Debug, Clone, Args)]
+pub struct Prefetch {
+    /// The lock file
+    #[arg(long, value_name = "FILE", default_value = "Cargo.lock")]
+    pub lock: PathBuf,
+}
+
+/// `names …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum NamesCommand {
+    /// Look for hosted names that upstreams have taken since
+    Audit,
+}
+
+/// `NAME[@VERSION]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrateSpec {
+    /// The crate.
+    pub name: CrateName,
+    /// The version, where one is meant.
+    pub version: Option<CrateVersion>,
+}
+
+/// `NAME@VERSION`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionSpec {
+    /// The crate.
+    pub name: CrateName,
+    /// The version.
+    pub version: CrateVersion,
+}
+
+/// When a token ends.
+#[derive(Debug, Clone)]
+pub enum Expiry {
+    /// After a span (`90d`; the ISO 8601 `P90D` too).
+    In(Span),
+    /// At an instant; a date alone is its midnight in UTC.
+    At(Timestamp),
+}
+
+impl Cli {
+    /// Parses a command line, the program's name first.
+    ///
+    /// # Errors
+    /// clap's own, which also stands for `--help` and `--version`: print it, and exit with
+    /// [`crate::config::EXIT_CONFIG`] where it `use_stderr`, with 0 otherwise.
+    pub fn parse_from_args(
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        Self::try_parse_from(args)
+    }
+
+    /// What this command line overrides in the configuration.
+    pub fn flags(&self) -> Flags {
+        let Common { config, data, store, url } = self.common.clone();
+        let listen = match &self.command {
+            Command::Serve(serve) => serve.listen.clone(),
+            _ => None,
+        };
+        Flags { config, data, store, url, listen }
+    }
+}
+
+impl TokenCreate {
+    /// What the token may do.
+    ///
+    /// # Errors
+    /// An end that is not after `now`.
+    pub fn grant(&self, now: Timestamp) -> Result<Grant, String> {
+        let mut grant = Grant::usual();
+        if !self.scopes.is_empty() {
+            grant.scopes = self.scopes.iter().copied().collect();
+        }
+        grant.crates.clone_from(&self.crates);
+        grant.expires = self.expires.as_ref().map(|expiry| expiry.end(now)).transpose()?;
+        Ok(grant)
+    }
+}
+
+impl Expiry {
+    /// The instant, which is after `now`. Days have 24 hours, months and years are those of the
+    /// calendar, in UTC.
+    ///
+    /// # Errors
+    /// Says why there is no such instant.
+    pub fn end(&self, now: Timestamp) -> Result<Timestamp, String> {
+        let end = match self {
+            Self::At(end) => *end,
+            Self::In(span) => {
+                let end = now.to_zoned(TimeZone::UTC).checked_add(*span);
+                end.map_err(|error| format!("--expires is too far away: {error}"))?.timestamp()
+            }
+        };
+        if end <= now {
+            return Err(format!("--expires {end} is not in the future"));
+        }
+        Ok(end)
+    }
+}
+
+impl FromStr for Expiry {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let midnight = |date: civil::Date| date.to_zoned(TimeZone::UTC).map(|z| z.timestamp());
+        let at = text.parse::<Timestamp>();
+        let at = at.or_else(|error| match text.contains('T') {
+            true => Err(error),
+            false => text.parse::<civil::Date>().and_then(midnight),
+        });
+        match (at, text.parse::<Span>()) {
+            (Ok(at), _) => Ok(Self::At(at)),
+            (_, Ok(span)) => Ok(Self::In(span)),
+            _ => Err("write a span such as `90d` or `1 year`, a date such as 2027-01-31, or a \
+                      time such as 2027-01-31T12:00Z"),
+        }
+    }
+}
+
+impl FromStr for CrateSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version.parse().map_err(shown)?)),
+            None => (text, None),
+        };
+        Ok(Self { name: name.parse().map_err(shown)?, version })
+    }
+}
+
+impl FromStr for VersionSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let CrateSpec { name, version } = text.parse()?;
+        match version {
+            Some(version) => Ok(Self { name, version }),
+            None => Err(format!("which version? Write {name}@VERSION")),
+        }
+    }
+}
+
+fn token_id(text: &str) -> Result<TokenId, &'static str> {
+    text.parse().map(TokenId).map_err(|_| "write the token's number, as `token list` shows it")
+}
+
+fn shown(error: impl Display) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::parse_from_args(["cratehouse"].into_iter().chain(line.split_whitespace()))
+    }
+
+    fn refused(line: &str) -> String {
+        let error = parse(line).unwrap_err();
+        assert!(error.use_stderr(), "{line}");
+        error.to_string()
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-31T12:00:00Z".parse().unwrap()
+    }
+
+    fn end(text: &str) -> Result<String, String> {
+        text.parse::<Expiry>()?.end(now()).map(|end| end.to_string())
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_flags_stand_before_or_after_every_command() {
+        let flags = Flags { data: Some("d".into()), ..Flags::default() };
+        for command in [
+            "serve",
+            "config check",
+            "user add alice",
+            "user list",
+            "user disable alice",
+            "token create --user alice",
+            "token list",
+            "token revoke 7",
+            "journal verify",
+            "remove a@1.0.0 --reason leaked",
+            "mirror refresh serde",
+            "mirror purge serde@1.0.0",
+            "prefetch",
+            "names audit",
+        ] {
+            assert_eq!(parse(&format!("{command} --data d")).unwrap().flags(), flags, "{command}");
+            assert_eq!(parse(&format!("--data d {command}")).unwrap().flags(), flags, "{command}");
+        }
+        let cli = parse("serve --listen 0.0.0.0:1 --store memory:// --url https://x --config c");
+        let all = Flags {
+            config: Some("c".into()),
+            data: None,
+            store: Some("memory://".into()),
+            url: Some("https://x".into()),
+            listen: Some("0.0.0.0:1".into()),
+        };
+        assert_eq!(cli.unwrap().flags(), all);
+    }
+
+    #[test]
+    fn names_versions_and_scopes_are_refused_with_the_reason() {
+        assert!(refused("remove serde --reason x").contains("Write serde@VERSION"));
+        assert!(refused("remove a@1 --reason x").contains("is not a version"));
+        assert!(refused("remove a@1.0.0").contains("--reason"));
+        assert!(refused("mirror refresh 1a").contains("must start with an ASCII letter"));
+        assert!(refused("token create --user a --scope write").contains("choose among"));
+        assert!(refused("token create --user a --crate a*b").contains("not a name pattern"));
+        assert!(refused("token create --user a --expires soon").contains("90d"));
+        assert!(refused("token revoke x").contains("token list"));
+        assert!(refused("").contains("Usage"));
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors_of_the_user() {
+        for line in ["--help", "--version", "token create --help", "serve --version"] {
+            assert!(!parse(line).unwrap_err().use_stderr(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_what_was_asked_for_or_all_but_admin() {
+        let create = |line: &str| match parse(&format!("token create --user a {line}")) {
+            Ok(Cli { command: Command::Token(TokenCommand::Create(create)), .. }) => create,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(create("").grant(now()).unwrap(), Grant::usual());
+        let grant = create("--scope yank --scope admin --crate a-* --crate b --expires 90d");
+        let grant = grant.grant(now()).unwrap();
+        assert_eq!(grant.scopes, [Scope::Yank, Scope::Admin].into());
+        assert_eq!(grant.crates.len(), 2);
+        assert_eq!(grant.expires, Some("2026-05-01T12:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn expiry_is_a_span_a_date_or_a_time_in_the_future() {
+        assert_eq!(end("90d").unwrap(), "2026-05-01T12:00:00Z");
+        assert_eq!(end("12h").unwrap(), "2026-02-01T00:00:00Z");
+        assert_eq!(end("1 month").unwrap(), "2026-02-28T12:00:00Z");
+        assert_eq!(end("2027-01-31").unwrap(), "2027-01-31T00:00:00Z");
+        assert_eq!(end("2027-01-31T12:00Z").unwrap(), "2027-01-31T12:00:00Z");
+        assert!(end("2025-01-31").unwrap_err().contains("future"));
+        assert!(end("-1d").unwrap_err().contains("future"));
+        assert!(end("0d").unwrap_err().contains("future"));
+        assert!(end("19000y").unwrap_err().contains("too far"));
+        assert!(end("90").is_err() && end("").is_err() && end("2027-01-31T12:00").is_err());
+    }
+}

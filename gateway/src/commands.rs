@@ -1,0 +1,140 @@
+//! The command-line work beside `serve`. It shares nothing with a running server but the store:
+//! it replays the journal into a catalog of its own, and the server follows what it appends.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cratehouse::cli::{
+    Command, CrateSpec, JournalCommand, MirrorCommand, NamesCommand, Prefetch, TokenCommand,
+    TokenCreate, UserCommand,
+};
+use cratehouse::config::Config;
+use cratehouse::error::{Error, Result};
+use cratehouse::flows::command::By;
+use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
+use cratehouse::flows::{audit, mirroring, prefetch, remove, tokens, users, verify};
+use cratehouse::gateway::Gateway;
+use cratehouse::startup::Progress;
+use cratehouse::stores::catalog::TokenRow;
+use cratehouse::stores::objects::Objects;
+use jiff::Timestamp;
+
+/// Does one piece of work, and says so on standard output.
+pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode> {
+    if let Command::Journal(JournalCommand::Verify) = command {
+        return verify_journal(&config).await;
+    }
+    let url = config.url_for(config.server.listen);
+    let running = Running::open(config, url, Keep::Memory).await?;
+    let outcome = work(&running.gateway, command).await;
+    running.close().await;
+    outcome
+}
+
+async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::User(UserCommand::Add { login }) => {
+            let user = users::create(gateway, By::Operator, &login).await?;
+            println!("created user {} ({})", user.login, user.id);
+        }
+        Command::User(UserCommand::List) => {
+            for user in users::list(gateway).await? {
+                let state = if user.disabled { "disabled" } else { "active" };
+                println!("{}\t{}\t{state}", user.id, user.login);
+            }
+        }
+        Command::User(UserCommand::Disable { login }) => {
+            users::disable(gateway, By::Operator, &login).await?;
+            println!("disabled {login}: no token of theirs counts any more");
+        }
+        Command::Token(TokenCommand::Create(create)) => create_token(gateway, &create).await?,
+        Command::Token(TokenCommand::List { user }) => {
+            for token in tokens::list(gateway, user.as_deref()).await? {
+                println!("{}", describe(gateway, &token)?);
+            }
+        }
+        Command::Token(TokenCommand::Revoke { id }) => {
+            tokens::revoke(gateway, By::Operator, id).await?;
+            println!("revoked token {id}");
+        }
+        Command::Remove(what) => {
+            let (name, version) = (&what.target.name, &what.target.version);
+            remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
+            println!("removed {name}@{version}; its number stays burned");
+        }
+        Command::Mirror(MirrorCommand::Refresh { name }) => {
+            println!("{}", mirroring::refresh(gateway, &name).await?);
+        }
+        Command::Mirror(MirrorCommand::Purge { target: CrateSpec { name, version } }) => {
+            println!("{}", mirroring::purge(gateway, &name, version.as_ref()).await?);
+        }
+        Command::Prefetch(what) => return fill_ahead(gateway, &what).await,
+        Command::Names(NamesCommand::Audit) => return audit_names(gateway).await,
+        Command::Serve(_) | Command::Config(_) | Command::Journal(_) => (), // done elsewhere
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the token alone, so that a script can take it.
+async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<()> {
+    let grant = create.grant(Timestamp::now()).map_err(Error::invalid)?;
+    let (id, secret) =
+        tokens::create(gateway, By::Operator, &create.user, &create.name, grant).await?;
+    eprintln!("token {id} of {}; it is not shown again:", create.user);
+    println!("{}", secret.reveal());
+    Ok(())
+}
+
+fn describe(gateway: &Gateway, token: &TokenRow) -> Result<String> {
+    let login = gateway.catalog.view()?.user(token.user)?.map_or_else(String::new, |u| u.login);
+    let scopes: Vec<_> = token.grant.scopes.iter().map(ToString::to_string).collect();
+    let crates: Vec<_> = token.grant.crates.iter().map(ToString::to_string).collect();
+    let state = match (token.revoked, token.grant.expires) {
+        (true, _) => "revoked".to_owned(),
+        (false, Some(end)) => format!("until {end}"),
+        (false, None) => "active".to_owned(),
+    };
+    let crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
+    let scopes = scopes.join(",");
+    Ok(format!("{}\t{login}\t{}\t{scopes}\t{crates}\t{state}", token.id, token.name))
+}
+
+async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode> {
+    let refuse = |e| Error::invalid(format!("{} cannot be read: {e}", what.lock.display()));
+    let lock = std::fs::read_to_string(&what.lock).map_err(refuse)?;
+    let filling = Progress::begin("filling the mirror", gateway.config.log.format);
+    let tick = |done: usize, total: usize| filling.tick(done as u64, Some(total as u64));
+    let failed = prefetch::prefetch(gateway, &lock, tick).await?;
+    filling.end("the mirror is filled");
+    for (package, why) in &failed {
+        eprintln!("{package}: {}", why.chain());
+    }
+    println!("{} packages failed", failed.len());
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn audit_names(gateway: &Arc<Gateway>) -> Result<ExitCode> {
+    let clashes = audit::names(gateway).await?;
+    for clash in &clashes {
+        println!(
+            "{} is hosted here, and {} has {}: a build that asks there gets another crate",
+            clash.name, clash.upstream, clash.spelling
+        );
+    }
+    println!("{} clashes", clashes.len());
+    Ok(if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn verify_journal(config: &Config) -> Result<ExitCode> {
+    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    let registry = objects.registry().await?.to_string();
+    let (journal, blobs) = (journal_in(&objects), blobs_in(&objects));
+    let walking = Progress::begin("walking the journal", config.log.format);
+    let tick = |done, total| walking.tick(done, Some(total));
+    let walk = verify::verify(&journal, &blobs, &registry, tick).await?;
+    println!("the chain holds up to entry {} ({})", walk.head, walk.hash);
+    for wrong in &walk.wrong {
+        println!("{wrong}");
+    }
+    Ok(if walk.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

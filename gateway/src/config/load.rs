@@ -1,0 +1,459 @@
+//! Every key by name, with its type, its range and its default, and the rules between keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::RngExt;
+use url::Url;
+
+use super::reader::{PREFIX, Reader, Sources};
+use super::{
+    CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
+    Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
+};
+use crate::model::name::NamePattern;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const MAX_UPSTREAMS: usize = 64;
+/// Cargo gives up on a request after this long without a byte (cargo: `http.timeout`).
+const CARGO_PATIENCE_SECONDS: u64 = 30;
+
+/// See [`Config::load`].
+pub(super) fn load(
+    flags: &Flags,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Config, ConfigError> {
+    let mut environment = Environment::collect(environment)?;
+    let file = match flags.config.clone().or_else(|| environment.config_file()) {
+        Some(path) => read_file(&path).map_err(one_problem)?,
+        None => toml::Table::new(),
+    };
+    let sources = Sources {
+        flags: flag_keys(flags),
+        environment: environment.ours,
+        file,
+        read: |path| fs::read_to_string(path),
+    };
+    read(&sources, environment.host_name.as_deref()).map(|(config, _)| config)
+}
+
+/// The configuration that the sources make, and the key paths that were read.
+pub(super) fn read(
+    sources: &Sources,
+    host_name: Option<&str>,
+) -> Result<(Config, BTreeSet<String>), ConfigError> {
+    let reader = Reader::new(sources);
+    let config = config(&reader, host_name);
+    for problem in contradictions(&config) {
+        reader.problem(problem);
+    }
+    let asked = reader.asked();
+    let problems = reader.finish();
+    if problems.is_empty() { Ok((config, asked)) } else { Err(ConfigError { problems }) }
+}
+
+/// The part of the environment that concerns us.
+struct Environment {
+    ours: BTreeMap<String, String>,
+    host_name: Option<String>,
+}
+
+impl Environment {
+    fn collect(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut found = Self { ours: BTreeMap::new(), host_name: None };
+        for (name, value) in variables {
+            let Some(name) = name.to_str() else { continue };
+            let ours = name.starts_with(PREFIX) && !is_service_link(name);
+            match value.into_string() {
+                Ok(value) if ours => drop(found.ours.insert(name.to_owned(), value)),
+                Ok(value) if name == "HOSTNAME" => found.host_name = Some(value),
+                Err(_) if ours => return Err(one_problem(format!("{name} is not UTF-8"))),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn config_file(&mut self) -> Option<PathBuf> {
+        self.ours.remove("CRATEHOUSE_CONFIG").map(PathBuf::from)
+    }
+}
+
+/// Whether Kubernetes made this variable for a Service whose name begins with `cratehouse`
+/// (Kubernetes, "Discovering services", environment variables).
+fn is_service_link(name: &str) -> bool {
+    let port = |(_, tail): (&str, &str)| {
+        let mut parts = tail.split('_');
+        parts.next().is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+    };
+    !name.contains("__")
+        && (name.ends_with("_SERVICE_HOST")
+            || name.contains("_SERVICE_PORT")
+            || name.ends_with("_PORT")
+            || name.rsplit_once("_PORT_").is_some_and(port))
+}
+
+fn flag_keys(flags: &Flags) -> BTreeMap<&'static str, (&'static str, String)> {
+    let all = [
+        ("data", "--data", &flags.data),
+        ("store.url", "--store", &flags.store),
+        ("server.url", "--url", &flags.url),
+        ("server.listen", "--listen", &flags.listen),
+    ];
+    let given = |(key, flag, text): (_, _, &Option<String>)| Some((key, (flag, text.clone()?)));
+    all.into_iter().filter_map(given).collect()
+}
+
+fn read_file(path: &Path) -> Result<toml::Table, String> {
+    let shown = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("the configuration file {shown} cannot be read: {error}"))?;
+    text.parse().map_err(|error| format!("the configuration file {shown} is not TOML: {error}"))
+}
+
+fn one_problem(text: String) -> ConfigError {
+    ConfigError { problems: vec![text] }
+}
+
+fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
+    let data = r.path("data").unwrap_or_else(|| Config::default_data().to_owned());
+    Config {
+        server: server(r, host_name),
+        tls: tls(r),
+        store: store(r, &data),
+        catalog: Catalog {
+            path: r.path("catalog.path").unwrap_or_else(|| data.join("catalog.redb")),
+            cache_bytes: size(r.integer("catalog.cache_mib", 1..=1024 * KIB, 64) * MIB),
+        },
+        cache: Cache {
+            index_bytes: r.integer("cache.index_mib", 0..=1024 * KIB, 128) * MIB,
+            crates_bytes: r.integer("cache.crates_mib", 0..=1024 * KIB, 256) * MIB,
+        },
+        upstreams: upstreams(r),
+        limits: limits(r),
+        auth_required: r.boolean("auth.required", false),
+        reserved: r.list("names.reserved", str::parse::<NamePattern>),
+        allowed_registries: r.list("publish.allowed_registries", registry_url),
+        outgoing_ca: r.path("outgoing.ca_file"),
+        log: log(r),
+        data,
+    }
+}
+
+fn server(r: &Reader<'_>, host_name: Option<&str>) -> Server {
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    Server {
+        listen: r.parsed("server.listen", socket).unwrap_or(local(8443)),
+        admin_listen: r.parsed("server.admin_listen", socket).unwrap_or(local(8444)),
+        url: r.parsed("server.url", own_url),
+        aliases: r.list("server.aliases", alias_url),
+        drain: seconds(r.integer("server.drain_seconds", 1..=3600, 25)),
+        replica: r.parsed("server.replica", replica).unwrap_or_else(|| this_host(host_name)),
+    }
+}
+
+fn tls(r: &Reader<'_>) -> Tls {
+    let mode =
+        r.choice("tls.mode", &[("local-ca", "local-ca"), ("files", "files"), ("off", "off")]);
+    let (cert, key) = (r.path("tls.cert"), r.path("tls.key"));
+    match (mode, cert, key) {
+        (None | Some("files"), Some(cert), Some(key)) => return Tls::Files { cert, key },
+        (None | Some("local-ca"), None, None) => {}
+        (Some("off"), None, None) => return Tls::Off,
+        (None | Some("files"), _, _) => {
+            r.problem("`tls.cert` and `tls.key` belong together: set both, or neither");
+        }
+        (Some(mode), _, _) => r.problem(format!(
+            "`tls.mode` = `{mode}` uses neither `tls.cert` nor `tls.key`: leave them out, or set \
+             the mode to `files`"
+        )),
+    }
+    Tls::LocalCa
+}
+
+fn store(r: &Reader<'_>, data: &Path) -> Store {
+    let store = Store {
+        url: r
+            .parsed("store.url", store_url)
+            .unwrap_or_else(|| StoreUrl::Folder(data.join("store"))),
+        endpoint: r.parsed("store.endpoint", http_url),
+        region: r.text("store.region"),
+        access_key_id: r.text("store.access_key_id"),
+        secret_access_key: r.secret("store.secret_access_key"),
+        allow_http: r.boolean("store.allow_http", false),
+    };
+    if store.access_key_id.is_some() != store.secret_access_key.is_some() {
+        r.problem(
+            "`store.access_key_id` and `store.secret_access_key_file` belong together: set both, \
+             or neither (then the usual AWS variables and roles count)",
+        );
+    }
+    store
+}
+
+fn log(r: &Reader<'_>) -> Log {
+    let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+    Log {
+        format: r.choice("log.format", &formats).unwrap_or(LogFormat::Human),
+        filter: r.parsed("log.filter", log_filter).unwrap_or_else(|| "info".to_owned()),
+    }
+}
+
+fn upstreams(r: &Reader<'_>) -> Vec<Upstream> {
+    let preset_first = !r.has("upstream");
+    let rows = r.rows("upstream", MAX_UPSTREAMS).unwrap_or(1);
+    (0..rows).filter_map(|row| upstream(r, row, preset_first && row == 0)).collect()
+}
+
+/// One `[[upstream]]`; `None` and a problem noted when something is missing.
+fn upstream(r: &Reader<'_>, row: usize, preset: bool) -> Option<Upstream> {
+    let path = |key: &str| format!("upstream.{row}.{key}");
+    let name = r.parsed(&path("name"), upstream_name);
+    let name = name.or_else(|| (preset && !r.has(&path("name"))).then(|| CRATES_IO.to_owned()));
+    let preset = name.as_deref() == Some(CRATES_IO);
+    let index = r.parsed(&path("index"), index_url).or_else(|| preset.then(crates_io_index));
+    let identities = [("crates-io", Identity::CratesIo), ("ours", Identity::Ours)];
+    let identity = r.choice(&path("identity"), &identities);
+    let identity = identity.or(preset.then_some(Identity::CratesIo));
+    let dl = r.parsed(&path("dl"), dl_template);
+    let token = r.secret(&path("token"));
+    let fresh = seconds(r.integer(&path("fresh_seconds"), 0..=604_800, 60));
+    let negative = seconds(r.integer(&path("negative_seconds"), 0..=86_400, 10));
+    let timeout = seconds(r.integer(&path("timeout_seconds"), 1..=300, 15));
+    let ca_file = r.path(&path("ca_file"));
+    let private_dl = r.boolean(&path("private_dl"), false);
+
+    let wanted = [
+        ("name", name.is_some(), "a short name of its own, the folder of its files in the store"),
+        ("index", index.is_some(), "the URL of its sparse index"),
+        (
+            "identity",
+            identity.is_some(),
+            "`crates-io` when it serves crates.io's crates (Panamax), `ours` when it is a private \
+             registry of yours",
+        ),
+    ];
+    for (key, _, what) in wanted.iter().filter(|(key, got, _)| !got && !r.has(&path(key))) {
+        r.problem(format!("`{}` is required: {what}", path(key)));
+    }
+    Some(Upstream {
+        name: name?,
+        index: index?,
+        identity: identity?,
+        dl,
+        token,
+        fresh,
+        negative,
+        timeout,
+        ca_file,
+        private_dl,
+    })
+}
+
+fn limits(r: &Reader<'_>) -> Limits {
+    let d = Limits::default();
+    let count = |key, most, default| size(r.integer(key, 1..=most, default as u64));
+    let kib = |key, most, default| size(r.integer(key, 1..=most, default as u64 / KIB) * KIB);
+    let mib = |key, most, default| size(r.integer(key, 1..=most, default as u64 / MIB) * MIB);
+    let secs = |key, most, default: Duration| seconds(r.integer(key, 1..=most, default.as_secs()));
+    let patience = CARGO_PATIENCE_SECONDS - 1;
+    let streams = r.integer("limits.streams", 1..=10_000, u64::from(d.streams));
+    Limits {
+        publish_json_bytes: kib("limits.publish_json_kib", 64 * KIB, d.publish_json_bytes),
+        publish_crate_bytes: kib("limits.publish_crate_kib", MIB, d.publish_crate_bytes),
+        unpacked_bytes: r.integer("limits.unpacked_mib", 1..=64 * KIB, d.unpacked_bytes / MIB)
+            * MIB,
+        tar_entries: count("limits.tar_entries", 10_000_000, d.tar_entries),
+        dependencies: count("limits.dependencies", 100_000, d.dependencies),
+        features: count("limits.features", 100_000, d.features),
+        index_file_bytes: mib("limits.index_file_mib", 4 * KIB, d.index_file_bytes),
+        mirrored_crate_bytes: mib("limits.mirrored_crate_mib", 4 * KIB, d.mirrored_crate_bytes),
+        fill_memory_bytes: mib("limits.fill_memory_mib", 1024 * KIB, d.fill_memory_bytes),
+        fill: secs("limits.fill_seconds", 3600, d.fill),
+        fill_wait: secs("limits.fill_wait_seconds", patience, d.fill_wait),
+        upstream_requests: count("limits.upstream_requests", 10_000, d.upstream_requests),
+        redirects: size(r.integer("limits.redirects", 0..=20, d.redirects as u64)),
+        connections: count("limits.connections", 1_000_000, d.connections),
+        streams: u32::try_from(streams).unwrap_or(d.streams),
+        head: secs("limits.head_seconds", 300, d.head),
+        body: secs("limits.body_seconds", 3600, d.body),
+        append: secs("limits.append_seconds", patience, d.append),
+        append_queue: count("limits.append_queue", 1_000_000, d.append_queue),
+        follow: millis(r.integer("limits.follow_ms", 10..=60_000, d.follow.as_millis() as u64)),
+    }
+}
+
+/// The rules between keys.
+fn contradictions(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let server = &config.server;
+    if matches!(config.store.url, StoreUrl::S3 { .. }) && config.tls == Tls::LocalCa {
+        problems.push(
+            "with an `s3://` store, set `tls.cert` and `tls.key`, or `tls.mode` = `off` behind a \
+             proxy: replicas share such a store, and a local CA for each of them would break \
+             their clients"
+                .to_owned(),
+        );
+    }
+    if config.tls != Tls::Off && server.url.as_ref().is_some_and(|url| url.scheme() == "http") {
+        problems.push(
+            "`server.url` must begin with https:// (or set `tls.mode` = `off` to serve plain \
+             http)"
+                .to_owned(),
+        );
+    }
+    if server.listen == server.admin_listen && server.listen.port() != 0 {
+        problems.push(format!(
+            "`server.listen` and `server.admin_listen` are both {}: choose another port for one",
+            server.listen
+        ));
+    }
+    if config.limits.mirrored_crate_bytes > config.limits.fill_memory_bytes {
+        problems.push(
+            "`limits.fill_memory_mib` must be at least `limits.mirrored_crate_mib`, or the \
+             largest crates could never be fetched"
+                .to_owned(),
+        );
+    }
+    let mut names = BTreeSet::new();
+    let our_urls: Vec<_> = server.url.iter().chain(&server.aliases).map(Url::origin).collect();
+    for upstream in &config.upstreams {
+        let name = &upstream.name;
+        if !names.insert(name) {
+            problems.push(format!("two upstreams are called `{name}`: names must differ"));
+        }
+        if our_urls.contains(&upstream.index.origin()) {
+            problems.push(format!(
+                "the index of the upstream `{name}` has our own address ({}): we would ask \
+                 ourselves",
+                upstream.index
+            ));
+        }
+    }
+    problems
+}
+
+fn socket(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8443")
+}
+
+fn http_url(text: &str) -> Result<Url, &'static str> {
+    const ALLOWED: &str = "write a URL that begins with https:// or http://, without user name, \
+                           password, query and fragment";
+    let url: Url = text.parse().map_err(|_| ALLOWED)?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if plain { Ok(url) } else { Err(ALLOWED) }
+}
+
+fn own_url(text: &str) -> Result<Url, &'static str> {
+    let url = http_url(text)?;
+    match url.path() {
+        "" | "/" => Ok(url),
+        _ => Err("write scheme and host alone: the registry cannot live below a path"),
+    }
+}
+
+fn alias_url(text: &str) -> Result<Url, &'static str> {
+    http_url(text.trim_end_matches('/'))
+}
+
+fn index_url(text: &str) -> Result<Url, &'static str> {
+    let text = text.strip_prefix("sparse+").unwrap_or(text);
+    http_url(&format!("{}/", text.trim_end_matches('/')))
+}
+
+/// The text of a registry as it stands in manifests: cargo compares it letter by letter.
+fn registry_url(text: &str) -> Result<String, &'static str> {
+    const ALLOWED: &str = "write the registry's index URL as manifests have it, such as \
+                           sparse+https://crates.acme.example/index/";
+    let bare = ["sparse+", "registry+"].iter().find_map(|kind| text.strip_prefix(kind));
+    let url: Url = bare.unwrap_or(text).parse().map_err(|_| ALLOWED)?;
+    if url.has_host() { Ok(text.to_owned()) } else { Err(ALLOWED) }
+}
+
+fn dl_template(text: &str) -> Result<String, &'static str> {
+    const ALLOWED: &str = "write a URL as in a registry's config.json; it may have the markers \
+                           {crate}, {version}, {prefix}, {lowerprefix} and {sha256-checksum}";
+    let bare = text.replace(['{', '}'], "");
+    http_url(&bare).map(|_| text.to_owned()).map_err(|_| ALLOWED)
+}
+
+fn upstream_name(text: &str) -> Result<String, &'static str> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    match starts && text.len() <= 64 && text.chars().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 64 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or \
+                      digit"),
+    }
+}
+
+fn replica(text: &str) -> Result<String, &'static str> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match text.len() <= 64 && text.chars().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 64 of a-z, A-Z, 0-9, `.`, `_` and `-`"),
+    }
+}
+
+fn store_url(text: &str) -> Result<StoreUrl, &'static str> {
+    const ALLOWED: &str = "write file:// and a path, s3://bucket/prefix, or memory://";
+    if text == "memory://" {
+        return Ok(StoreUrl::Memory);
+    }
+    if let Some(path) = text.strip_prefix("file://").filter(|path| !path.is_empty()) {
+        return Ok(StoreUrl::Folder(PathBuf::from(path)));
+    }
+    let place = text.strip_prefix("s3://").ok_or(ALLOWED)?;
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let prefix = prefix.trim_matches('/');
+    let plain = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    match plain(bucket) && (prefix.is_empty() || prefix.split('/').all(plain)) {
+        true => Ok(StoreUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() }),
+        false => Err("write s3://bucket/prefix with letters, digits, `.`, `_` and `-` alone"),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {
+        format!("write a level (error, warn, info, debug, trace) or target=level, …: {error}")
+    })
+}
+
+/// This machine's name, as far as it can be had without asking the network.
+fn this_host(variable: Option<&str>) -> String {
+    let file = fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let names = [variable.unwrap_or_default(), file.trim()];
+    names
+        .iter()
+        .find_map(|name| replica(name).ok().filter(|n| !n.is_empty()))
+        .unwrap_or_else(|| format!("replica-{:08x}", rand::rng().random::<u32>()))
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Every caller's number is range-checked far below this bound.
+fn size(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,267 @@
+//! Scribes that compete for one journal over stores that fail.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::flows::command::{By, Command};
+use crate::flows::open::journal_in;
+use crate::model::entry::{Metadata, Published};
+use crate::model::index::IndexLine;
+use crate::model::name::CrateName;
+use crate::model::principal::{Grant, TokenSecret};
+use crate::stores::faulty::{Call, Fault, FaultyStore};
+use crate::stores::objects::Objects;
+
+const REGISTRY: &str = "registry";
+
+struct Replica {
+    catalog: Catalog,
+    appender: Appender,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        replica: "test".to_owned(),
+        patience: Duration::from_secs(20),
+        queue: 1024,
+        follow: Duration::from_millis(500),
+    }
+}
+
+async fn replica(objects: &Objects) -> Replica {
+    let catalog = Catalog::in_memory(REGISTRY).unwrap();
+    let (mut scribe, appender) = Scribe::new(
+        journal_in(objects),
+        catalog.clone(),
+        IndexCache::new(0),
+        Metrics::new().unwrap(),
+        settings(),
+    );
+    scribe.begin(|_, _| ()).await.unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(scribe.run(stop.clone()));
+    Replica { catalog, appender, stop, task }
+}
+
+impl Replica {
+    async fn order(&self, command: Command) -> Result<Vec<Happened>> {
+        self.appender.append(Order { by: By::Operator, command }).await
+    }
+
+    async fn stop(self) -> Catalog {
+        self.appender.catch_up().await.unwrap();
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.catalog
+    }
+}
+
+fn publish(name: &str, version: &str) -> Command {
+    let line = IndexLine {
+        name: CrateName::parse(name).unwrap(),
+        vers: version.parse().unwrap(),
+        deps: Vec::new(),
+        cksum: Checksum::of(name.as_bytes()),
+        features: BTreeMap::new(),
+        features2: None,
+        yanked: false,
+        links: None,
+        rust_version: None,
+        pubtime: None,
+        v: None,
+    };
+    Command::Publish(Box::new(Published { line, size: 1, metadata: Metadata::default() }))
+}
+
+fn create_user(login: &str) -> Command {
+    Command::CreateUser { login: login.to_owned() }
+}
+
+/// Every row that a reader could see.
+fn rows(catalog: &Catalog) -> String {
+    let view = catalog.view().unwrap();
+    let crates = view.crates().unwrap();
+    let versions: Vec<_> =
+        crates.iter().map(|row| view.versions(&row.name.key()).unwrap()).collect();
+    let head = view.head().unwrap();
+    let (users, tokens) = (view.users().unwrap(), view.tokens().unwrap());
+    format!("{head:?}\n{crates:?}\n{versions:?}\n{users:?}\n{tokens:?}")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_answered_is_in_the_journal_and_in_every_catalog() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    let two = replica(&objects).await;
+    one.order(create_user("alice")).await.unwrap();
+    one.order(publish("foo", "1.0.0")).await.unwrap();
+    // The other replica has not followed yet, and must not say so.
+    let grant = Grant::usual();
+    let hash = TokenSecret::random().hash();
+    let (login, name) = ("alice".to_owned(), "laptop".to_owned());
+    two.order(Command::CreateToken { login, name, hash, grant }).await.unwrap();
+    assert!(two.order(publish("Foo", "1.0.1")).await.unwrap_err().message.contains("one name"));
+    let again = two.order(publish("foo", "1.0.0+build")).await.unwrap_err();
+    assert!(again.message.contains("already uploaded"), "{again}");
+    assert_eq!(rows(&one.stop().await), rows(&two.stop().await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_is_rebuilt_from_the_journal_alone() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    for n in 0..300 {
+        one.order(publish("foo", &format!("1.0.{n}"))).await.unwrap();
+    }
+    let rebuilt = replica(&objects).await;
+    assert_eq!(rows(&one.stop().await), rows(&rebuilt.stop().await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_wait_share_an_entry_and_one_refusal_fails_no_other() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    let orders = (0..100).map(|n| one.order(create_user(&format!("user{}", n % 50))));
+    let outcomes = futures_util::future::join_all(orders).await;
+    assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 50);
+    let head = one.stop().await.head().unwrap().seq;
+    assert!(head < 10, "50 users took {head} entries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_whose_answer_was_lost_is_recognised() {
+    for fault in [Fault::After, Fault::Before, Fault::Conflict] {
+        let objects = Objects::in_memory();
+        let mut faults = vec![fault, fault];
+        let plan = move |call, path: &object_store::path::Path| match call {
+            Call::Put if path.as_ref().starts_with("journal/") => {
+                faults.pop().unwrap_or(Fault::None)
+            }
+            _ => Fault::None,
+        };
+        let faulty = FaultyStore::new(Arc::clone(&objects.durable), Box::new(plan));
+        let one = replica(&Objects::same(Arc::new(faulty))).await;
+        one.order(publish("foo", "1.0.0")).await.unwrap();
+        one.order(create_user("alice")).await.unwrap();
+        assert_eq!(one.stop().await.head().unwrap().seq, 2, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_gives_an_honest_503_and_loses_nothing() {
+    let objects = Objects::in_memory();
+    let faulty = Arc::new(FaultyStore::new(
+        Arc::clone(&objects.durable),
+        Box::new(|_, _: &object_store::path::Path| Fault::None),
+    ));
+    let one = replica(&Objects::same(Arc::clone(&faulty) as Arc<_>)).await;
+    faulty.plan(Box::new(|_, _| Fault::Before));
+    let (first, second) = tokio::join!(one.order(create_user("alice")), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        one.order(create_user("bob")).await
+    });
+    let (first, second) = (first.unwrap_err(), second.unwrap_err());
+    assert!(first.message.contains("not known yet"), "{first}");
+    assert!(second.message.contains("nothing was changed"), "{second}");
+    faulty.plan(Box::new(|_, _| Fault::None));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    one.order(create_user("carol")).await.unwrap();
+    let users = one.stop().await.view().unwrap().users().unwrap();
+    let logins: Vec<_> = users.into_iter().map(|user| user.login).collect();
+    assert_eq!(logins, ["alice", "carol"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_chain_stops_appending_and_following() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    one.order(create_user("alice")).await.unwrap();
+    let journal = journal_in(&objects);
+    let entry = Entry {
+        seq: 2,
+        id: EntryId::random(),
+        prev: Checksum::of(b"something else"),
+        time: Timestamp::now(),
+        replica: "forger".to_owned(),
+        events: Vec::new(),
+    };
+    journal.create(2, entry.seal().unwrap().0).await.unwrap();
+    let refusal = one.order(create_user("bob")).await.unwrap_err();
+    assert!(refusal.message.contains("chain of hashes is broken"), "{refusal}");
+    assert!(one.appender.ready().unwrap_err().contains("journal entry 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_set_back_is_recognised() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    one.order(create_user("alice")).await.unwrap();
+    let catalog = one.stop().await;
+    let (mut scribe, appender) = Scribe::new(
+        journal_in(&Objects::in_memory()),
+        catalog,
+        IndexCache::new(0),
+        Metrics::new().unwrap(),
+        settings(),
+    );
+    let refusal = scribe.begin(|_, _| ()).await.unwrap_err();
+    assert!(refusal.message.contains("delete the catalog"), "{refusal}");
+    assert!(appender.ready().is_err());
+}
+
+/// Three replicas race for the same versions over a store that loses one call in five. Whatever
+/// happens: one winner a version, every answered publish in the journal, equal catalogs.
+#[tokio::test(start_paused = true)]
+async fn replicas_that_compete_over_a_failing_store_agree() {
+    for seed in 0..8 {
+        let objects = Objects::in_memory();
+        let mut replicas = Vec::new();
+        let mut stores = Vec::new();
+        for n in 0..3 {
+            let mut rng = StdRng::seed_from_u64(seed * 10 + n);
+            let plan = move |_: Call, _: &object_store::path::Path| match rng.next_u32() % 15 {
+                0 => Fault::Before,
+                1 => Fault::After,
+                2 => Fault::Conflict,
+                _ => Fault::None,
+            };
+            let faulty = FaultyStore::new(
+                Arc::clone(&objects.durable),
+                Box::new(|_, _: &object_store::path::Path| Fault::None),
+            );
+            let faulty = Arc::new(faulty);
+            replicas.push(replica(&Objects::same(Arc::clone(&faulty) as Arc<_>)).await);
+            faulty.plan(Box::new(plan));
+            stores.push(faulty);
+        }
+        let orders = (0..90).map(|n| {
+            let replica = &replicas[n % 3];
+            async move {
+                tokio::time::sleep(Duration::from_millis(n as u64 * 7 % 40)).await;
+                (n / 3, replica.order(publish("foo", &format!("1.0.{}", n / 3))).await)
+            }
+        });
+        let outcomes = futures_util::future::join_all(orders).await;
+        for store in &stores {
+            store.plan(Box::new(|_, _| Fault::None));
+        }
+        let mut catalogs = Vec::new();
+        for replica in replicas {
+            catalogs.push(replica.stop().await);
+        }
+        assert_eq!(rows(&catalogs[0]), rows(&catalogs[1]), "seed {seed}");
+        assert_eq!(rows(&catalogs[0]), rows(&catalogs[2]), "seed {seed}");
+        for version in 0..30 {
+            let won = outcomes.iter().filter(|(v, o)| *v == version && o.is_ok()).count();
+            let unsure = outcomes.iter().filter(|(v, o)| {
+                *v == version && o.as_ref().is_err_and(|e| e.message.contains("not known"))
+            });
+            assert!(won == 1 || unsure.count() > 0, "seed {seed}: 1.0.{version} won {won} times");
+        }
+    }
+}

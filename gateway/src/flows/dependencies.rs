@@ -1,0 +1,92 @@
+//! What a published crate's dependencies are, seen from here: every one must be known, and its
+//! index line must say where cargo finds it, in one way for all dependants.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::config::{CRATES_IO, Identity, crates_io_index};
+use crate::error::{Error, Result};
+use crate::flows::mirroring;
+use crate::gateway::Gateway;
+use crate::model::manifest::{Draft, DraftDep};
+use crate::model::name::CrateName;
+use crate::model::registries::{OurUrls, Registries, Resolved, registry_of};
+
+/// Dependencies that are looked up at one time.
+const LOOKUPS: usize = 16;
+
+/// The `registry` of every dependency's index line, in the order of the draft.
+///
+/// # Errors
+/// When a dependency comes from a registry that is not allowed, or nobody knows it; when an
+/// upstream that might know it does not answer.
+pub async fn resolve(gateway: &Arc<Gateway>, draft: &Draft) -> Result<Vec<Option<String>>> {
+    let hosted =
+        |dep: &DraftDep| Ok::<_, Error>(gateway.catalog.krate(&dep.krate.key())?.is_some());
+    if !draft.deps.iter().map(hosted).collect::<Result<Vec<_>>>()?.into_iter().all(|known| known) {
+        // Another replica may have published one of them a moment ago.
+        gateway.journal.catch_up().await?;
+    }
+    let registries = &registries(gateway);
+    let resolved = draft.deps.iter().map(|dep| async move {
+        let source = registries.resolve(&dep.source).map_err(Error::invalid)?;
+        if let Resolved::Allowed(_) = source {
+            return Ok(registry_of(false, &source));
+        }
+        Ok(registry_of(is_ours(gateway, draft, dep).await?, &source))
+    });
+    stream::iter(resolved).buffered(LOOKUPS).try_collect().await
+}
+
+/// The registries that this gateway speaks for, and those that it allows.
+fn registries(gateway: &Gateway) -> Registries {
+    let config = &gateway.config;
+    let indexes = |identity| {
+        let chosen = config.upstreams.iter().filter(move |u| u.identity == identity);
+        chosen.map(|u| u.index.clone()).collect::<Vec<_>>()
+    };
+    let ours = OurUrls::new(&gateway.url, &config.server.aliases).and(&indexes(Identity::Ours));
+    let mut public = indexes(Identity::CratesIo);
+    public.push(crates_io_index());
+    Registries::new(ours, &public, &config.allowed_registries)
+}
+
+/// Whether a dependency is found under our own name: hosted here, or from an upstream whose
+/// crates become ours.
+async fn is_ours(gateway: &Arc<Gateway>, draft: &Draft, dep: &DraftDep) -> Result<bool> {
+    let name = &dep.krate;
+    let key = name.key();
+    if *name == draft.name {
+        return Ok(true);
+    }
+    if let Some(hosted) = gateway.catalog.krate(&key)? {
+        return if hosted.name == *name { Ok(true) } else { Err(misspelt(dep, &hosted.name)) };
+    }
+    if gateway.config.reserved.iter().any(|pattern| pattern.covers(&key)) {
+        return Err(unknown(dep));
+    }
+    let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
+    for (at, upstream) in gateway.config.upstreams.iter().enumerate() {
+        let Some(file) = mirroring::mirrored_at(gateway, &lower, at).await? else { continue };
+        return match file.versions().next() {
+            Some(listed) if listed.name != *name => Err(misspelt(dep, &listed.name)),
+            _ => Ok(upstream.identity == Identity::Ours),
+        };
+    }
+    Err(unknown(dep))
+}
+
+fn unknown(dep: &DraftDep) -> Error {
+    Error::invalid(format!(
+        "no known crate named `{}`: it is neither hosted here nor found upstream ({CRATES_IO} or another); publish it first",
+        dep.krate
+    ))
+}
+
+fn misspelt(dep: &DraftDep, known: &CrateName) -> Error {
+    Error::invalid(format!(
+        "no known crate named `{}`: the crate is spelled `{known}`, and so must the dependency be",
+        dep.krate
+    ))
+}

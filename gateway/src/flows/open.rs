@@ -1,0 +1,144 @@
+//! Putting the gateway together: from a configuration to something that can serve or work.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::flows::append::{Scribe, Settings};
+use crate::flows::download::CrateCache;
+use crate::flows::lookup::IndexCache;
+use crate::flows::search::MirroredNames;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::startup::{Progress, say};
+use crate::stores::blobs::Blobs;
+use crate::stores::catalog::{Catalog, Opened};
+use crate::stores::journal::Journal;
+use crate::stores::mirror::MirrorStore;
+use crate::stores::objects::Objects;
+use crate::stores::upstream::Upstream;
+
+/// Where the catalog is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// In the file that the configuration names: one process holds it. Every step is told.
+    File,
+    /// In memory: command-line work replays the journal, and leaves a running server alone.
+    Memory,
+}
+
+/// A gateway that has caught up, with its scribe at work.
+#[derive(Debug)]
+pub struct Running {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    scribe: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Opens the store, the catalog and the upstreams, and reads the journal to its end.
+    ///
+    /// # Errors
+    /// When the store does not answer or holds something else, or the catalog cannot be used.
+    pub async fn open(config: Arc<Config>, url: String, keep: Keep) -> Result<Self> {
+        let voice = config.log.format;
+        let tell = |line: String| {
+            if keep == Keep::File {
+                say(voice, &line);
+            }
+        };
+        let metrics = Metrics::new().map_err(Error::internal)?;
+        let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+        let registry = objects.registry().await?.to_string();
+        tell(format!("store {} holds registry {registry}", config.store.url));
+        let catalog = open_catalog(&config, &registry, keep, tell)?;
+        let index = IndexCache::new(config.cache.index_bytes);
+        let settings = Settings {
+            replica: config.server.replica.clone(),
+            patience: config.limits.append,
+            queue: config.limits.append_queue,
+            follow: config.limits.follow,
+        };
+        let (mut scribe, journal) = Scribe::new(
+            journal_in(&objects),
+            catalog.clone(),
+            index.clone(),
+            metrics.clone(),
+            settings,
+        );
+        let reading = Progress::begin("reading the journal", voice);
+        scribe.begin(|done, total| reading.tick(done, Some(total))).await?;
+        if keep == Keep::File {
+            reading.end(&format!("journal read up to entry {}", catalog.head()?.seq));
+        }
+        let upstreams = open_upstreams(&config, &metrics)?;
+        let gateway = Arc::new(Gateway {
+            url,
+            catalog,
+            journal,
+            blobs: blobs_in(&objects),
+            mirror: MirrorStore::new(Arc::clone(&objects.cache)),
+            upstreams,
+            index,
+            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+            mirrored_names: MirroredNames::default(),
+            metrics,
+            config,
+        });
+        let stop = CancellationToken::new();
+        let scribe = tokio::spawn(scribe.run(stop.clone()));
+        Ok(Self { gateway, scribe, stop })
+    }
+
+    /// Lets the scribe finish what it is at, and puts the catalog on disk. The caller bounds
+    /// the time.
+    pub async fn close(self) {
+        self.stop.cancel();
+        if let Err(e) = self.scribe.await {
+            tracing::error!(error = %e, "the scribe did not end well");
+        }
+    }
+}
+
+/// The journal in a store.
+pub fn journal_in(objects: &Objects) -> Journal {
+    Journal::new(Arc::clone(&objects.durable), Arc::clone(&objects.commit))
+}
+
+/// The crate files in a store.
+pub fn blobs_in(objects: &Objects) -> Blobs {
+    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
+}
+
+fn open_catalog(
+    config: &Config,
+    registry: &str,
+    keep: Keep,
+    tell: impl Fn(String),
+) -> Result<Catalog> {
+    if keep == Keep::Memory {
+        return Catalog::in_memory(registry);
+    }
+    let path = &config.catalog.path;
+    let (catalog, opened) = Catalog::open(path, config.catalog.cache_bytes, registry)?;
+    let seq = catalog.head()?.seq;
+    let path = path.display();
+    tell(match opened {
+        Opened::Reused => format!("catalog {path} stands at entry {seq}"),
+        Opened::Created => format!("catalog {path} created"),
+        Opened::Replaced => {
+            format!("catalog {path} was damaged or of another registry or release: built anew")
+        }
+    });
+    Ok(catalog)
+}
+
+fn open_upstreams(config: &Config, metrics: &Metrics) -> Result<Vec<Arc<Upstream>>> {
+    let extra_ca = config.outgoing_ca.as_deref();
+    let open = |one| Upstream::new(one, &config.limits, extra_ca, metrics.clone()).map(Arc::new);
+    config.upstreams.iter().map(open).collect()
+}

@@ -1,0 +1,148 @@
+//! Pins: the checksum of a mirrored version as it was first served here stands for ever, whatever
+//! its upstream lists later.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use moka::future::Cache;
+
+use crate::error::{Error, Result};
+use crate::gateway::Gateway;
+use crate::model::checksum::Checksum;
+use crate::model::index::Listed;
+use crate::model::name::CrateName;
+use crate::model::version::CrateVersion;
+
+/// Pins that are remembered in memory; each takes about 200 bytes.
+const REMEMBERED_PINS: u64 = 50_000;
+
+/// A mirrored version, as the upstream that answers for its name lists it.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The upstream's number in the chain.
+    pub at: usize,
+    /// What its index line says.
+    pub listed: Listed,
+}
+
+/// Pins that were read. They never change, so nothing here ever goes stale.
+#[derive(Debug)]
+pub struct Pins {
+    known: Cache<Key, Checksum>,
+}
+
+type Key = (usize, CrateName, CrateVersion);
+
+impl Pins {
+    async fn known(&self, wanted: &Wanted) -> Option<Checksum> {
+        self.known.get(&wanted.key()).await
+    }
+
+    /// What is pinned; `read` is awaited by one of all who ask at the same time.
+    async fn known_or<F>(&self, wanted: &Wanted, read: F) -> Result<Checksum>
+    where
+        F: Future<Output = Result<Checksum>>,
+    {
+        self.known.try_get_with(wanted.key(), read).await.map_err(|e| Error::clone(&e))
+    }
+}
+
+impl Default for Pins {
+    fn default() -> Self {
+        Self { known: Cache::new(REMEMBERED_PINS) }
+    }
+}
+
+/// Refuses a version whose pin is known here and differs; asks nobody.
+///
+/// # Errors
+/// Forbidden, with an alarm.
+pub async fn refuse_if_known_to_differ(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
+    match gateway.crates.pins.known(wanted).await {
+        Some(pinned) => compare(gateway, wanted, pinned),
+        None => Ok(()),
+    }
+}
+
+/// Pins a version whose bytes have been verified, if it has no pin yet, and refuses it if it has
+/// another. Comes before the bytes are served or stored; not earlier, or one broken index line
+/// would pin a checksum that no crate file ever had.
+///
+/// # Errors
+/// Forbidden, with an alarm; that the store does not answer.
+pub async fn pin(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
+    let read = async {
+        let Listed { name, version, cksum, .. } = &wanted.listed;
+        let upstream = wanted.upstream(gateway);
+        let pin = gateway.mirror.pin(upstream, name, version, cksum, Timestamp::now()).await;
+        pin.map(|pin| pin.cksum).map_err(Error::store)
+    };
+    let pinned = gateway.crates.pins.known_or(wanted, read).await?;
+    compare(gateway, wanted, pinned)
+}
+
+fn compare(gateway: &Gateway, wanted: &Wanted, pinned: Checksum) -> Result<()> {
+    let listed = &wanted.listed;
+    if listed.cksum == pinned {
+        return Ok(());
+    }
+    let upstream = wanted.upstream(gateway);
+    gateway.metrics.alarms.with_label_values(&["checksum_changed"]).inc();
+    tracing::error!(upstream, krate = %listed.name, version = %listed.version, %pinned,
+        listed = %listed.cksum, "the checksum of a version changed upstream; it is refused");
+    Err(Error::forbidden(format_args!(
+        "{wanted} is refused: the upstream `{upstream}` now lists it with another checksum than \
+         when it was first served here. A published version never changes, so ask the registry's \
+         administrators to find out why before anybody uses it"
+    )))
+}
+
+impl Wanted {
+    fn key(&self) -> Key {
+        (self.at, self.listed.name.clone(), self.listed.version.clone())
+    }
+
+    /// The name of the upstream.
+    pub fn upstream<'a>(&self, gateway: &'a Gateway) -> &'a str {
+        gateway.upstreams.get(self.at).map_or("?", |upstream| upstream.name())
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.listed.name, self.listed.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(at: usize, cksum: Checksum) -> Wanted {
+        let name = CrateName::parse("foo").unwrap();
+        let version = "1.0.0".parse().unwrap();
+        Wanted { at, listed: Listed { name, version, cksum, yanked: false } }
+    }
+
+    #[tokio::test]
+    async fn a_pin_is_read_once_and_belongs_to_one_upstream() {
+        let (pins, sum) = (Pins::default(), Checksum::of(b"first"));
+        let first = wanted(0, sum);
+        assert_eq!(pins.known(&first).await, None);
+        assert_eq!(pins.known_or(&first, async { Ok(sum) }).await.unwrap(), sum);
+
+        let changed = wanted(0, Checksum::of(b"second"));
+        assert_eq!(pins.known(&changed).await, Some(sum));
+        let again = pins.known_or(&changed, async { panic!("read twice") }).await;
+        assert_eq!(again.unwrap(), sum);
+        assert_eq!(pins.known(&wanted(1, sum)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_pin_that_could_not_be_read_is_not_remembered() {
+        let (pins, sum) = (Pins::default(), Checksum::of(b"x"));
+        let failed = pins.known_or(&wanted(0, sum), async { Err(Error::unavailable("no")) }).await;
+        assert_eq!(failed.unwrap_err().message, "no");
+        assert_eq!(pins.known(&wanted(0, sum)).await, None);
+    }
+}

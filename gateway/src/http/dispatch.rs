@@ -1,0 +1,215 @@
+//! The one match from a route to a flow.
+
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+use crate::flows;
+use crate::flows::publish::PublishAnswer;
+use crate::flows::search::Hit;
+use crate::gateway::Gateway;
+use crate::http::body::{self, Upload};
+use crate::http::respond::{self, Answer};
+use crate::http::route::Route;
+use crate::http::{auth, manage, pages};
+use crate::model::name::CrateName;
+use crate::model::principal::Principal;
+use crate::model::version::CrateVersion;
+use crate::stores::catalog::UserRow;
+
+/// What every request needs: the gateway, and the memory that large bodies share.
+#[derive(Debug)]
+pub struct Door {
+    /// Every component.
+    pub gateway: Arc<Gateway>,
+    /// In KiB: see [`body::MEMORY_KIB`].
+    pub body_memory: Semaphore,
+}
+
+/// `{"users":["alice"]}`; crates.io takes the older word `owners` too.
+#[derive(Debug, Deserialize)]
+struct Logins {
+    #[serde(alias = "owners")]
+    users: Vec<String>,
+}
+
+impl Door {
+    /// The door of a gateway.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        let kib = usize::try_from(body::MEMORY_KIB).unwrap_or(Semaphore::MAX_PERMITS);
+        Self { gateway, body_memory: Semaphore::new(kib) }
+    }
+
+    /// Answers a request, or says why not.
+    ///
+    /// # Errors
+    /// Those of the flow, of the token and of the body.
+    pub async fn dispatch(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        upload: &mut Upload<Incoming>,
+    ) -> Result<Answer> {
+        let gateway = &self.gateway;
+        match route {
+            Route::Home => Ok(pages::home(gateway)),
+            Route::Me => Ok(pages::me(gateway)),
+            Route::IndexConfig => {
+                auth::reader(gateway, headers).await?;
+                respond::index_config(&gateway.url, gateway.config.auth_required)
+            }
+            Route::IndexFile(name) => {
+                auth::reader(gateway, headers).await?;
+                self.index_file(&name, headers).await
+            }
+            Route::Download(name, version) => {
+                auth::reader(gateway, headers).await?;
+                let bytes = flows::download::download(gateway, &name, &version).await?;
+                Ok(respond::crate_file(bytes, gateway.config.auth_required))
+            }
+            Route::Search { query, limit } => {
+                auth::reader(gateway, headers).await?;
+                let (hits, total) = flows::search::search(gateway, &query, limit).await?;
+                respond::json(&found(&hits, total))
+            }
+            Route::Owners(name) => {
+                auth::reader(gateway, headers).await?;
+                respond::json(&owners(&flows::owners::list(gateway, &name).await?))
+            }
+            Route::Publish => {
+                let who = auth::caller(gateway, headers).await?;
+                self.publish(&who, upload).await
+            }
+            Route::Yank(name, version) => self.yank(headers, &name, &version, true).await,
+            Route::Unyank(name, version) => self.yank(headers, &name, &version, false).await,
+            Route::AddOwners(name) => {
+                let who = auth::caller(gateway, headers).await?;
+                let logins = self.logins(upload).await?;
+                let sentence = flows::owners::add(gateway, &who, &name, &logins).await?;
+                respond::done(Some(&sentence))
+            }
+            Route::RemoveOwners(name) => {
+                let who = auth::caller(gateway, headers).await?;
+                let logins = self.logins(upload).await?;
+                let sentence = flows::owners::remove(gateway, &who, &name, &logins).await?;
+                respond::done(Some(&sentence))
+            }
+            Route::Manage(what) => {
+                let by = auth::administrator(gateway, headers).await?;
+                manage::manage(gateway, by, what, upload).await
+            }
+        }
+    }
+
+    async fn index_file(&self, name: &CrateName, headers: &HeaderMap) -> Result<Answer> {
+        match flows::lookup::lookup(&self.gateway, name).await? {
+            Some(file) => {
+                Ok(respond::index_file(&file, headers, self.gateway.config.auth_required))
+            }
+            None => Err(Error::absent(format_args!("there is no crate `{name}`"))),
+        }
+    }
+
+    async fn publish(&self, who: &Principal, upload: &mut Upload<Incoming>) -> Result<Answer> {
+        let limits = &self.gateway.config.limits;
+        let limit = frame_limit(limits.publish_json_bytes, limits.publish_crate_bytes);
+        let _room = upload.room(&self.body_memory, limit, body::MEMORY_WAIT).await?;
+        let frame = upload.read(limit, limits.body).await?;
+        let answer = flows::publish::publish(&self.gateway, who, frame).await?;
+        respond::json(&published(&answer))
+    }
+
+    async fn yank(
+        &self,
+        headers: &HeaderMap,
+        name: &CrateName,
+        version: &CrateVersion,
+        yanked: bool,
+    ) -> Result<Answer> {
+        let who = auth::caller(&self.gateway, headers).await?;
+        flows::yank::yank(&self.gateway, &who, name, version, yanked).await?;
+        respond::done(None)
+    }
+
+    async fn logins(&self, upload: &mut Upload<Incoming>) -> Result<Vec<String>> {
+        let logins: Logins = upload.read_json(self.gateway.config.limits.body).await?;
+        if logins.users.is_empty() {
+            return Err(Error::invalid("`users` is empty: name at least one user"));
+        }
+        Ok(logins.users)
+    }
+}
+
+/// The two parts of a publish frame, each after its length (Cargo book, "Web API", publish).
+fn frame_limit(json_bytes: usize, crate_bytes: usize) -> usize {
+    json_bytes.saturating_add(crate_bytes).saturating_add(2 * size_of::<u32>())
+}
+
+fn published(answer: &PublishAnswer) -> Value {
+    json!({
+        "warnings": { "invalid_categories": [], "invalid_badges": [], "other": answer.warnings }
+    })
+}
+
+fn found(hits: &[Hit], total: u32) -> Value {
+    let crates: Vec<_> = hits
+        .iter()
+        .map(|hit| {
+            json!({
+                "name": hit.name,
+                "max_version": hit.max_version,
+                "description": hit.description,
+            })
+        })
+        .collect();
+    json!({ "crates": crates, "meta": { "total": total } })
+}
+
+fn owners(users: &[UserRow]) -> Value {
+    let users: Vec<_> = users
+        .iter()
+        .map(|user| json!({ "id": user.id, "login": user.login, "name": null }))
+        .collect();
+    json!({ "users": users })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::principal::UserId;
+
+    #[test]
+    fn cargo_finds_the_fields_that_it_reads() {
+        let answer = PublishAnswer { warnings: vec!["mind the name".to_owned()] };
+        assert_eq!(published(&answer)["warnings"]["other"][0], "mind the name");
+
+        let hit = Hit {
+            name: CrateName::parse("foo").unwrap(),
+            max_version: "1.0.0".to_owned(),
+            description: None,
+        };
+        let found = found(&[hit], 7);
+        assert_eq!(found["crates"][0]["name"], "foo");
+        assert_eq!(found["crates"][0]["max_version"], "1.0.0");
+        assert_eq!(found["meta"]["total"], 7);
+
+        let alice = UserRow { id: UserId(3), login: "alice".to_owned(), disabled: false };
+        assert_eq!(
+            owners(&[alice]),
+            json!({ "users": [{ "id": 3, "login": "alice", "name": null }] })
+        );
+    }
+
+    #[test]
+    fn both_words_for_owners_are_read() {
+        for text in [r#"{"users":["a"]}"#, r#"{"owners":["a"]}"#] {
+            let logins: Logins = serde_json::from_str(text).unwrap();
+            assert_eq!(logins.users, ["a"]);
+        }
+    }
+}

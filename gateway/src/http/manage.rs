@@ -1,0 +1,221 @@
+//! The admin API: what `cratehouse user`, `token`, `remove`, `mirror` and `names` do, over HTTPS.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::flows;
+use crate::flows::audit::Clash;
+use crate::flows::command::By;
+use crate::gateway::Gateway;
+use crate::http::body::Upload;
+use crate::http::respond::{self, Answer};
+use crate::http::route::Manage;
+use crate::model::principal::{CratePattern, Grant, Scope, UserId};
+use crate::stores::catalog::{TokenRow, UserRow};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    login: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    user: String,
+    #[serde(default)]
+    name: String,
+    scopes: Option<BTreeSet<Scope>>,
+    #[serde(default)]
+    crates: Vec<CratePattern>,
+    expires: Option<Timestamp>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removal {
+    reason: String,
+}
+
+/// Does what an administrator asks for; the caller has checked that it is one.
+///
+/// # Errors
+/// Those of the flow and of the body.
+pub async fn manage(
+    gateway: &Arc<Gateway>,
+    by: By,
+    what: Manage,
+    upload: &mut Upload<Incoming>,
+) -> Result<Answer> {
+    let within = gateway.config.limits.body;
+    match what {
+        Manage::Users => {
+            let users = flows::users::list(gateway).await?;
+            respond::json(&users.iter().map(user_json).collect::<Vec<_>>())
+        }
+        Manage::CreateUser => {
+            let new: NewUser = upload.read_json(within).await?;
+            respond::json(&user_json(&flows::users::create(gateway, by, &new.login).await?))
+        }
+        Manage::DisableUser(login) => {
+            flows::users::disable(gateway, by, &login).await?;
+            respond::done(None)
+        }
+        Manage::Tokens(login) => tokens(gateway, login.as_deref()).await,
+        Manage::CreateToken => create_token(gateway, by, upload.read_json(within).await?).await,
+        Manage::RevokeToken(id) => {
+            flows::tokens::revoke(gateway, by, id).await?;
+            respond::done(None)
+        }
+        Manage::Remove(name, version) => {
+            let removal: Removal = upload.read_json(within).await?;
+            flows::remove::remove(gateway, by, &name, &version, &removal.reason).await?;
+            respond::done(None)
+        }
+        Manage::Refresh(name) => {
+            respond::done(Some(&flows::mirroring::refresh(gateway, &name).await?))
+        }
+        Manage::Purge(name, version) => {
+            let told = flows::mirroring::purge(gateway, &name, version.as_ref()).await?;
+            respond::done(Some(&told))
+        }
+        Manage::Audit => {
+            let clashes = flows::audit::names(gateway).await?;
+            respond::json(&clashes.iter().map(clash_json).collect::<Vec<_>>())
+        }
+        Manage::Head => {
+            let head = gateway.catalog.head()?;
+            respond::json(&json!({ "seq": head.seq, "sha256": head.hash }))
+        }
+    }
+}
+
+async fn tokens(gateway: &Gateway, login: Option<&str>) -> Result<Answer> {
+    let tokens = flows::tokens::list(gateway, login).await?;
+    let users = flows::users::list(gateway).await?;
+    let logins: BTreeMap<_, _> = users.iter().map(|u| (u.id, u.login.as_str())).collect();
+    respond::json(&tokens.iter().map(|token| token_json(token, &logins)).collect::<Vec<_>>())
+}
+
+async fn create_token(gateway: &Gateway, by: By, new: NewToken) -> Result<Answer> {
+    let (user, name, grant) = new.checked(Timestamp::now())?;
+    let (id, secret) = flows::tokens::create(gateway, by, &user, &name, grant).await?;
+    respond::json(&json!({ "id": id, "token": secret.reveal() }))
+}
+
+impl NewToken {
+    fn checked(self, now: Timestamp) -> Result<(String, String, Grant)> {
+        let scopes = self.scopes.unwrap_or_else(|| Grant::usual().scopes);
+        let grant = Grant { scopes, crates: self.crates, expires: self.expires };
+        if grant.scopes.is_empty() {
+            return Err(Error::invalid(
+                "`scopes` is empty: name at least one, or leave it out for all but `admin`",
+            ));
+        }
+        if !grant.is_live(now) {
+            return Err(Error::invalid("`expires` lies in the past"));
+        }
+        Ok((self.user, self.name, grant))
+    }
+}
+
+fn user_json(user: &UserRow) -> Value {
+    json!({ "id": user.id, "login": user.login, "disabled": user.disabled })
+}
+
+fn token_json(token: &TokenRow, logins: &BTreeMap<UserId, &str>) -> Value {
+    json!({
+        "id": token.id,
+        "user": logins.get(&token.user),
+        "name": token.name,
+        "scopes": token.grant.scopes,
+        "crates": token.grant.crates,
+        "expires": token.grant.expires,
+        "created": token.created,
+        "revoked": token.revoked,
+    })
+}
+
+fn clash_json(clash: &Clash) -> Value {
+    json!({ "name": clash.name, "upstream": clash.upstream, "spelling": clash.spelling })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::model::principal::TokenId;
+
+    fn checked(text: &str) -> Result<(String, String, Grant)> {
+        let new: NewToken = serde_json::from_str(text).unwrap();
+        new.checked("2026-01-01T00:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_token_without_scopes_gets_the_usual_ones() {
+        let (user, name, grant) = checked(r#"{"user":"alice"}"#).unwrap();
+        assert_eq!((user.as_str(), name.as_str(), grant), ("alice", "", Grant::usual()));
+    }
+
+    #[test]
+    fn a_token_is_limited_as_the_body_says() {
+        let (_, name, grant) = checked(
+            r#"{"user":"alice","name":"ci","scopes":["yank"],"crates":["corp-*"],
+                "expires":"2027-01-01T00:00:00Z"}"#,
+        )
+        .unwrap();
+        assert_eq!(name, "ci");
+        assert_eq!(grant.scopes, BTreeSet::from([Scope::Yank]));
+        assert_eq!(grant.crates, ["corp-*".parse().unwrap()]);
+        assert_eq!(grant.expires, Some("2027-01-01T00:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_token_that_is_good_for_nothing_is_refused() {
+        for text in [
+            r#"{"user":"alice","scopes":[]}"#,
+            r#"{"user":"alice","expires":"2025-01-01T00:00:00Z"}"#,
+        ] {
+            assert_eq!(checked(text).unwrap_err().kind, Kind::Invalid, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_words_are_refused() {
+        for text in [
+            r#"{"user":"alice","scope":["yank"]}"#,
+            r#"{"user":"alice","scopes":["everything"]}"#,
+            r#"{"user":"alice","crates":["a*b"]}"#,
+            r#"{"user":"alice","expires":"tomorrow"}"#,
+            r#"{}"#,
+        ] {
+            assert!(serde_json::from_str::<NewToken>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listed_token_names_its_user_and_shows_no_secret() {
+        let token = TokenRow {
+            id: TokenId(4),
+            user: UserId(1),
+            name: "ci".to_owned(),
+            hash: crate::model::checksum::Checksum::of(b"secret"),
+            grant: Grant::usual(),
+            revoked: false,
+            created: "2026-01-01T00:00:00Z".parse().unwrap(),
+        };
+        let shown = token_json(&token, &BTreeMap::from([(UserId(1), "alice")]));
+        let keys: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut wanted =
+            ["id", "user", "name", "scopes", "crates", "expires", "created", "revoked"];
+        wanted.sort_unstable();
+        assert_eq!(keys, wanted);
+        assert_eq!(shown["user"], "alice");
+    }
+}

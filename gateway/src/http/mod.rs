@@ -1,0 +1,15 @@
+//! The fourth floor: HTTP. Bytes become a [`route::Route`], `dispatch` is the one match from it
+//! to a flow, and `respond` alone knows status codes.
+
+pub mod admin;
+pub mod auth;
+pub mod body;
+pub mod dispatch;
+pub mod listen;
+pub mod manage;
+pub mod negotiate;
+pub mod pages;
+pub mod respond;
+pub mod route;
+pub mod serve;
+pub mod tls;

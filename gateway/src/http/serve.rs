@@ -1,0 +1,192 @@
+//! The registry's listener, and the life of one request: its id, its span, its answer, its line
+//! in the log and its numbers.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::{Method, Request};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Level};
+
+use crate::error::{Error, Result};
+use crate::gateway::Gateway;
+use crate::http::body::Upload;
+use crate::http::dispatch::Door;
+use crate::http::listen::{Bounds, Listening};
+use crate::http::respond::{self, Answer};
+use crate::http::route::{self, Form, Route};
+
+/// The label of requests that mean nothing here.
+const NO_ROUTE: &str = "none";
+/// How much of a path stands in the log, in bytes.
+const LOGGED_PATH_BYTES: usize = 200;
+
+/// Serves the registry until `shutdown`, and then until the last answer is out; the caller
+/// owns the socket and bounds the wait.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    gateway: Arc<Gateway>,
+    shutdown: CancellationToken,
+) {
+    let limits = &gateway.config.limits;
+    let bounds =
+        Bounds { connections: limits.connections, streams: limits.streams, head: limits.head };
+    let metrics = Some(gateway.metrics.clone());
+    let door = Arc::new(Door::new(gateway));
+    Listening { tls: tls.map(TlsAcceptor::from), bounds, metrics, shutdown }
+        .run(listener, move |request, peer| answer(Arc::clone(&door), request, peer))
+        .await;
+}
+
+/// One request, from its head to its answer.
+async fn answer(door: Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    let started = Instant::now();
+    let id = format!("{:016x}", rand::random::<u64>());
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let route = route::route(&head.method, path, head.uri.query());
+    let label = route.as_ref().map_or(NO_ROUTE, Route::label);
+    let span = tracing::info_span!("request", %id, %peer, method = %head.method, route = label);
+
+    let mut upload = Upload::new(body, &head.headers);
+    let (outcome, allow) = match route {
+        Ok(route) => {
+            let work = door.dispatch(route, &head.headers, &mut upload);
+            (survive(work).instrument(span.clone()).await, None)
+        }
+        Err(refused) => {
+            let (error, allow) = respond::refused(refused);
+            (Err(error), allow)
+        }
+    };
+    upload.let_go();
+
+    let gateway = &door.gateway;
+    let (answer, trouble) = match outcome {
+        Ok(answer) => (answer, None),
+        Err(error) => {
+            let login = format!("{}/me", gateway.url);
+            (respond::error(&error, Form::of(path), &login, &id), Some(error))
+        }
+    };
+    let answer = respond::finish(answer, head.method == Method::HEAD, allow.as_deref(), &id);
+    let line = Line { label, method: &head.method, path, answer: &answer, took: started.elapsed() };
+    line.count(gateway, trouble.as_ref());
+    span.in_scope(|| line.log(trouble.as_ref()));
+    answer
+}
+
+/// A panic is a fault of ours that costs one request, not its connection.
+async fn survive(work: impl Future<Output = Result<Answer>>) -> Result<Answer> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(Error::internal(Panicked(words(panic.as_ref())))))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a panic: {0}")]
+struct Panicked(String);
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let fixed = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    fixed.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// What is told of a request when it is answered: never its query and its headers, which may
+/// hold secrets.
+struct Line<'a> {
+    label: &'static str,
+    method: &'a Method,
+    path: &'a str,
+    answer: &'a Answer,
+    took: Duration,
+}
+
+impl Line<'_> {
+    fn count(&self, gateway: &Gateway, trouble: Option<&Error>) {
+        let metrics = &gateway.metrics;
+        let status = self.answer.status();
+        metrics
+            .requests
+            .with_label_values(&[self.label, status.as_str()])
+            .observe(self.took.as_secs_f64());
+        metrics
+            .bytes_sent
+            .with_label_values(&[self.label])
+            .inc_by(respond::body_bytes(self.answer));
+        if let Some(error) = trouble {
+            metrics.refusals.with_label_values(&[respond::label(error.kind)]).inc();
+        }
+    }
+
+    fn log(&self, trouble: Option<&Error>) {
+        let status = self.answer.status().as_u16();
+        let path = shortened(self.path);
+        let ms = self.took.as_secs_f64() * 1000.0;
+        let error = trouble.map(Error::chain);
+        let error = error.as_deref();
+        match level(self.label, self.method, status) {
+            Level::ERROR => tracing::error!(path, status, ms, error, "failed"),
+            Level::WARN => tracing::warn!(path, status, ms, error, "failed"),
+            Level::INFO => tracing::info!(path, status, ms, error, "answered"),
+            _ => tracing::debug!(path, status, ms, error, "answered"),
+        }
+    }
+}
+
+/// Cargo asks for crates that do not exist all day, and reads are many: both stay quiet.
+fn level(label: &str, method: &Method, status: u16) -> Level {
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    match status {
+        500 => Level::ERROR,
+        501.. => Level::WARN,
+        404 if label == "index_file" => Level::DEBUG,
+        400.. => Level::INFO,
+        _ if is_read => Level::DEBUG,
+        _ => Level::INFO,
+    }
+}
+
+fn shortened(path: &str) -> &str {
+    path.get(..path.floor_char_boundary(LOGGED_PATH_BYTES)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_and_failures_are_logged_louder_than_reads() {
+        assert_eq!(level("index_file", &Method::GET, 200), Level::DEBUG);
+        assert_eq!(level("index_file", &Method::GET, 304), Level::DEBUG);
+        assert_eq!(level("index_file", &Method::GET, 404), Level::DEBUG);
+        assert_eq!(level("download", &Method::GET, 404), Level::INFO);
+        assert_eq!(level("publish", &Method::PUT, 200), Level::INFO);
+        assert_eq!(level("index_file", &Method::GET, 503), Level::WARN);
+        assert_eq!(level("publish", &Method::PUT, 500), Level::ERROR);
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_internal_error_that_tells_the_log_alone() {
+        let error = survive(async { panic!("the {}", "reason") }).await.unwrap_err();
+        assert_eq!(error.kind, crate::error::Kind::Internal);
+        assert!(!error.message.contains("reason"));
+        assert!(error.chain().contains("the reason"));
+    }
+
+    #[test]
+    fn a_long_path_is_cut_between_characters() {
+        assert_eq!(shortened("/a"), "/a");
+        assert_eq!(shortened(&"é".repeat(150)).len(), LOGGED_PATH_BYTES);
+        assert_eq!(shortened(&format!("a{}", "é".repeat(150))).len(), LOGGED_PATH_BYTES - 1);
+    }
+}

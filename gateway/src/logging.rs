@@ -1,0 +1,98 @@
+//! Log lines: to standard error, for people or for machines.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::config::{Log, LogFormat};
+
+/// Why logging did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// `[log] filter` is none.
+    #[error("`log.filter` is not a filter: {0}")]
+    Filter(#[from] ParseError),
+    /// It has started already.
+    #[error("logging has started already: {0}")]
+    Twice(#[from] TryInitError),
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// A filter that cannot be parsed, or a second start.
+pub fn init(log: &Log) -> Result<(), LoggingError> {
+    Ok(subscriber(log, io::stderr, io::stderr().is_terminal())?.try_init()?)
+}
+
+/// The fields of the spans around a line (the request's id among them) stand on the line.
+fn subscriber(
+    log: &Log,
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    colours: bool,
+) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, ParseError> {
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&log.filter)?)
+        .with_ansi(colours)
+        .with_writer(writer);
+    Ok(match log.format {
+        LogFormat::Human => Box::new(lines.finish()),
+        LogFormat::Json => {
+            Box::new(lines.json().flatten_event(true).with_span_list(false).finish())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: LogFormat) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let log = Log { format, filter: "info".to_owned() };
+        let subscriber = subscriber(&log, move || writer.clone(), false).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("request", id = "r-1");
+            let _entered = span.enter();
+            tracing::info!(seq = 7, "published");
+            tracing::debug!("not wanted");
+        });
+        let bytes = page.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_line_for_machines_is_one_object_with_the_request_id() {
+        let text = written(LogFormat::Json);
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!((&line["message"], &line["seq"]), (&"published".into(), &7.into()));
+        assert_eq!((&line["span"]["id"], &line["level"]), (&"r-1".into(), &"INFO".into()));
+    }
+
+    #[test]
+    fn a_line_for_people_has_the_request_id() {
+        let text = written(LogFormat::Human);
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains("r-1") && text.contains("published"), "{text}");
+    }
+}

@@ -1,0 +1,322 @@
+//! An upstream's index file: checked, and passed on byte for byte.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::model::checksum::Checksum;
+use crate::model::index::Listed;
+use crate::model::name::CrateName;
+
+/// An upstream's index file as it is served here.
+#[derive(Debug, Clone)]
+pub struct Mirrored {
+    /// The lines; the very bytes of the upstream unless something had to change.
+    pub lines: Bytes,
+    /// What the lines say of each version's bytes. A line whose `vers` is no SemVer passes on
+    /// (cargo skips it) and is not listed here.
+    pub versions: Vec<Listed>,
+}
+
+/// Why an upstream's answer is not an index file: trouble, and nothing of it is served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// There is no line at all.
+    #[error("the index file has no lines")]
+    Empty,
+    /// Not text.
+    #[error("the index file is not UTF-8")]
+    NotText,
+    /// A line is not a JSON object with `name`, `vers` and `cksum`. A file that was cut short
+    /// ends in one.
+    #[error("line {0} of the index file is not an index line: {1}")]
+    NotALine(usize, String),
+    /// A line is about another crate.
+    #[error("line {0} of the index file is about another crate")]
+    OtherName(usize),
+    /// A line's `cksum` is no SHA-256.
+    #[error("line {0} of the index file has no SHA-256 checksum")]
+    NoChecksum(usize),
+}
+
+/// The index URLs that become null in the dependencies of a chained-in registry: its own, and
+/// every one of ours. Empty for crates.io and its mirrors, whose lines pass verbatim.
+#[derive(Debug, Clone, Default)]
+pub struct OwnRegistries(Vec<String>);
+
+impl OwnRegistries {
+    /// From index URLs, with or without `sparse+`.
+    pub fn new<'a>(urls: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(urls.into_iter().map(plain_url).collect())
+    }
+
+    fn has(&self, url: &str) -> bool {
+        let url = plain_url(url);
+        self.0.contains(&url)
+    }
+}
+
+/// An index URL without `sparse+`, default port and final slash, so that two spellings of one
+/// URL compare equal.
+fn plain_url(text: &str) -> String {
+    let text = text.strip_prefix("sparse+").unwrap_or(text);
+    let url = Url::parse(text).map_or_else(|_| text.to_owned(), |url| url.to_string());
+    url.trim_end_matches('/').to_owned()
+}
+
+/// Reads an upstream's index file of the crate `name` (compared without case). Parses the whole
+/// file: run it off the async threads.
+///
+/// # Errors
+/// [`Unreadable`] when any line is not what an index line of this crate must be.
+pub fn read(body: &Bytes, name: &CrateName, own: &OwnRegistries) -> Result<Mirrored, Unreadable> {
+    let text = std::str::from_utf8(body).map_err(|_| Unreadable::NotText)?;
+    let mut versions = Vec::new();
+    let mut edits = Edits::new(text);
+    let mut lines = 0;
+    for (at, line) in text.split_inclusive('\n').enumerate() {
+        if line.trim().is_empty() {
+            edits.replace(line, "");
+            continue;
+        }
+        lines += 1;
+        let parsed = Line::parse(line, at + 1)?;
+        versions.extend(parsed.check(name, at + 1)?);
+        if let Some(deps) = parsed.deps.filter(|_| !own.0.is_empty()) {
+            for registry in registries(deps, own) {
+                edits.replace(registry, "null");
+            }
+        }
+    }
+    if lines == 0 {
+        return Err(Unreadable::Empty);
+    }
+    Ok(Mirrored { lines: edits.apply(body), versions })
+}
+
+/// The versions of a former file whose checksum is another in the new one. Versions never change:
+/// one that does was replaced upstream.
+pub fn replaced<'a>(former: &'a [Listed], new: &[Listed]) -> Vec<&'a Listed> {
+    let new: HashMap<_, _> = new.iter().map(|v| (&v.version, &v.cksum)).collect();
+    let differs = |v: &&Listed| new.get(&v.version).is_some_and(|cksum| **cksum != v.cksum);
+    former.iter().filter(differs).collect()
+}
+
+/// What we read of a line. Everything else in it is cargo's business.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    vers: Cow<'a, str>,
+    #[serde(borrow)]
+    cksum: Cow<'a, str>,
+    #[serde(borrow, default)]
+    yanked: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    deps: Option<&'a RawValue>,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a str, at: usize) -> Result<Self, Unreadable> {
+        // serde would also take an array for a struct.
+        if !line.trim_start().starts_with('{') {
+            return Err(Unreadable::NotALine(at, "it is not a JSON object".to_owned()));
+        }
+        serde_json::from_str(line).map_err(|e| Unreadable::NotALine(at, e.to_string()))
+    }
+
+    fn check(&self, wanted: &CrateName, at: usize) -> Result<Option<Listed>, Unreadable> {
+        let name = CrateName::parse(&self.name).map_err(|_| Unreadable::OtherName(at))?;
+        if !name.as_str().eq_ignore_ascii_case(wanted.as_str()) {
+            return Err(Unreadable::OtherName(at));
+        }
+        let cksum: Checksum = self.cksum.parse().map_err(|_| Unreadable::NoChecksum(at))?;
+        let yanked = self.yanked.is_some_and(|yanked| yanked.get() == "true");
+        let version = self.vers.parse().ok();
+        Ok(version.map(|version| Listed { name, version, cksum, yanked }))
+    }
+}
+
+#[derive(Deserialize)]
+struct Dep<'a> {
+    #[serde(borrow, default)]
+    registry: Option<&'a RawValue>,
+}
+
+/// The `registry` values of a line's dependencies that name a registry of ours, as they stand
+/// in the line.
+fn registries<'a>(deps: &'a RawValue, own: &OwnRegistries) -> Vec<&'a str> {
+    let deps: Vec<Dep<'a>> = serde_json::from_str(deps.get()).unwrap_or_default();
+    let ours = |value: &&str| {
+        serde_json::from_str::<Cow<'_, str>>(value).is_ok_and(|registry| own.has(&registry))
+    };
+    deps.iter().filter_map(|dep| dep.registry.map(RawValue::get)).filter(ours).collect()
+}
+
+/// Replacements of parts of a text, in the order of the text.
+struct Edits<'a> {
+    text: &'a str,
+    done: Vec<(Range<usize>, &'static str)>,
+}
+
+impl<'a> Edits<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, done: Vec::new() }
+    }
+
+    /// Replaces a part, which must be a slice of the text itself.
+    fn replace(&mut self, part: &'a str, by: &'static str) {
+        let start = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        self.done.push((start..start + part.len(), by));
+    }
+
+    /// The text with its replacements and a final newline: the same bytes when nothing changes.
+    fn apply(self, body: &Bytes) -> Bytes {
+        if self.done.is_empty() && self.text.ends_with('\n') {
+            return body.clone();
+        }
+        let mut out = String::with_capacity(self.text.len() + 1);
+        let mut from = 0;
+        for (range, by) in self.done {
+            out.push_str(self.text.get(from..range.start).unwrap_or_default());
+            out.push_str(by);
+            from = range.end;
+        }
+        out.push_str(self.text.get(from..).unwrap_or_default());
+        if !out.ends_with('\n') {
+            out.push('\n');
+        }
+        Bytes::from(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUM: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn line(name: &str, vers: &str) -> String {
+        format!(
+            r#"{{"name":"{name}","vers":"{vers}","deps":[],"cksum":"{SUM}","features":{{}},"yanked":false,"new":1}}"#
+        )
+    }
+
+    fn read_text(text: impl Into<String>) -> Result<Mirrored, Unreadable> {
+        read(&Bytes::from(text.into()), &"foo".parse().unwrap(), &OwnRegistries::default())
+    }
+
+    #[test]
+    fn an_ordinary_file_passes_without_a_copy() {
+        let body = Bytes::from(format!("{}\n{}\n", line("Foo", "1.0.0"), line("foo", "1.1.0+b")));
+        let read =
+            read(&body, &"foo".parse().unwrap(), &OwnRegistries::new(["https://x/"])).unwrap();
+        assert_eq!(read.lines.as_ptr(), body.as_ptr());
+        assert_eq!(read.lines, body);
+        let listed: Vec<_> =
+            read.versions.iter().map(|v| format!("{} {}", v.name, v.version)).collect();
+        assert_eq!(listed, ["Foo 1.0.0", "foo 1.1.0+b"]);
+    }
+
+    #[test]
+    fn a_missing_final_newline_is_added_and_blank_lines_vanish() {
+        let (a, b) = (line("foo", "1.0.0"), line("foo", "2.0.0"));
+        assert_eq!(read_text(format!("\n{a}\n\n \n{b}")).unwrap().lines, format!("{a}\n{b}\n"));
+    }
+
+    #[test]
+    fn spaces_escapes_and_other_orders_are_fine() {
+        let text = format!(
+            "{{ \"vers\" : \"1.0.0\", \"cksum\": \"{SUM}\", \"name\": \"f\\u006fo\", \"yanked\": true }}\r\n"
+        );
+        let read = read_text(text.clone()).unwrap();
+        assert_eq!(read.lines, text);
+        assert!(read.versions[0].yanked);
+    }
+
+    #[test]
+    fn what_cargo_skips_passes_on_and_is_not_listed() {
+        let text = format!("{}\n", line("foo", "not a version"));
+        let read = read_text(text.clone()).unwrap();
+        assert_eq!(read.lines, text);
+        assert!(read.versions.is_empty());
+    }
+
+    #[test]
+    fn anything_else_is_trouble() {
+        let good = line("foo", "1.0.0");
+        assert_eq!(read_text("").unwrap_err(), Unreadable::Empty);
+        assert_eq!(read_text("\n \n").unwrap_err(), Unreadable::Empty);
+        let other = read_text(format!("{good}\n{}\n", line("fop", "1.0.0"))).unwrap_err();
+        assert_eq!(other, Unreadable::OtherName(2));
+        let sum = read_text(good.replace("ba78", "")).unwrap_err();
+        assert_eq!(sum, Unreadable::NoChecksum(1));
+        let cut = &good[..good.len() - 10];
+        for bad in ["<html>", "[\"foo\",\"1.0.0\"]", "null", "{}", cut] {
+            let trouble = read_text(format!("{good}\n{bad}")).unwrap_err();
+            assert!(matches!(trouble, Unreadable::NotALine(2, _)), "{bad}: {trouble}");
+        }
+        let binary = Bytes::from_static(b"\xff\n");
+        let own = OwnRegistries::default();
+        let trouble = read(&binary, &"foo".parse().unwrap(), &own).unwrap_err();
+        assert_eq!(trouble, Unreadable::NotText);
+    }
+
+    #[test]
+    fn registries_of_ours_become_null_and_nothing_else_changes() {
+        let text = format!(
+            concat!(
+                r#"{{"name": "foo","vers":"1.0.0","cksum":"{}","deps":["#,
+                r#"{{"name":"a","registry":"sparse+https://Up.example:443/index/"}},"#,
+                r#"{{"name":"b","registry" : "https:\/\/gw.example/index"}},"#,
+                r#"{{"name":"c","registry":null}},{{"name":"d"}},"#,
+                r#"{{"name":"e","registry":"https://github.com/rust-lang/crates.io-index"}}"#,
+                r#"],"x":[1, 2]}}"#,
+                "\n"
+            ),
+            SUM
+        );
+        let expected = text
+            .replace(r#""sparse+https://Up.example:443/index/""#, "null")
+            .replace(r#""https:\/\/gw.example/index""#, "null");
+        let own = OwnRegistries::new(["https://up.example/index/", "https://gw.example/index/"]);
+        let body = Bytes::from(text);
+        assert_eq!(read(&body, &"foo".parse().unwrap(), &own).unwrap().lines, expected);
+        assert_eq!(read_text(String::from_utf8_lossy(&body)).unwrap().lines, body);
+    }
+
+    #[test]
+    fn a_version_with_another_checksum_was_replaced() {
+        let listed = |vers: &str, bytes: &[u8]| Listed {
+            name: "foo".parse().unwrap(),
+            version: vers.parse().unwrap(),
+            cksum: Checksum::of(bytes),
+            yanked: false,
+        };
+        let former = [listed("1.0.0", b"a"), listed("1.1.0", b"b"), listed("1.2.0", b"c")];
+        let new = [listed("1.0.0", b"a"), listed("1.1.0", b"x"), listed("1.3.0", b"d")];
+        assert_eq!(replaced(&former, &new), [&former[1]]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_file_or_trouble(bytes in proptest::collection::vec(0u8..255, 0..200)) {
+            let own = OwnRegistries::new(["https://x/"]);
+            let _ = read(&Bytes::from(bytes), &"foo".parse().unwrap(), &own);
+        }
+
+        #[test]
+        fn a_file_cut_short_anywhere_lists_no_version_that_the_whole_does_not(cut in 0usize..400) {
+            let whole = format!("{}\n{}\n", line("foo", "1.0.0"), line("foo", "1.1.0"));
+            if let Ok(read) = read_text(&whole[..cut.min(whole.len())]) {
+                assert!(whole.starts_with(std::str::from_utf8(&read.lines).unwrap()));
+            }
+        }
+    }
+}

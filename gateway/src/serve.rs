@@ -1,0 +1,128 @@
+//! `cratehouse serve`: open, listen, serve, drain.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cratehouse::config::{Config, Tls};
+use cratehouse::error::{Error, Kind, Result};
+use cratehouse::flows::open::{Keep, Running};
+use cratehouse::http::{admin, serve as http, tls};
+use cratehouse::model::client::cargo_configuration;
+use cratehouse::startup::say;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Serves until a signal, then drains within the configured bound.
+pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode> {
+    let voice = config.log.format;
+    let mut signals = Signals::new()?;
+    let listener = bind("server.listen", config.server.listen).await?;
+    let admin_listener = bind("server.admin_listen", config.server.admin_listen).await?;
+    let url = config.url_for(address(&listener)?);
+    let names = host_of(&url);
+    let prepared = tls::server_config(&config.tls, &config.data, &names)
+        .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
+    if let Some(prepared) = &prepared {
+        say(voice, &certificate_line(prepared));
+    }
+    let running = Running::open(Arc::clone(&config), url.clone(), Keep::File).await?;
+    let gateway = Arc::clone(&running.gateway);
+
+    let ca = prepared.as_ref().and_then(|p| p.ca.as_deref());
+    let tls = prepared.as_ref().map(|p| Arc::clone(&p.config));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    say(voice, &format!("admin on http://{}/", address(&admin_listener)?));
+    say(voice, &format!("listening on {scheme}://{}/ as {url}/", address(&listener)?));
+    greet(&config, &url, ca);
+
+    let stop = CancellationToken::new();
+    let admin_stop = CancellationToken::new();
+    let serving = tokio::spawn(http::serve(listener, tls, Arc::clone(&gateway), stop.clone()));
+    let admin =
+        tokio::spawn(admin::serve_admin(admin_listener, Arc::clone(&gateway), admin_stop.clone()));
+
+    signals.next().await;
+    say(voice, &format!("stopping: {} s for what is under way", config.server.drain.as_secs()));
+    stop.cancel();
+    let drain = async {
+        let _ = serving.await; // its connections have answered, or failed on their own
+        running.close().await;
+        admin_stop.cancel();
+        let _ = admin.await;
+    };
+    tokio::select! {
+        outcome = tokio::time::timeout(config.server.drain, drain) => match outcome {
+            Ok(()) => say(voice, "stopped"),
+            Err(_) => say(voice, "stopped: the time is over, and some requests were cut off"),
+        },
+        () = signals.next() => say(voice, "stopped at once, by a second signal"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(key: &str, at: std::net::SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(at).await.map_err(|e| {
+        Error::new(Kind::Internal, format!("`{key}`: cannot listen on {at}")).because(e)
+    })
+}
+
+fn address(listener: &TcpListener) -> Result<std::net::SocketAddr> {
+    listener.local_addr().map_err(Error::internal)
+}
+
+fn host_of(url: &str) -> Vec<String> {
+    let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
+    host.map(|h| h.trim_matches(['[', ']']).to_owned()).into_iter().collect()
+}
+
+fn certificate_line(prepared: &tls::Prepared) -> String {
+    let made = match prepared.made {
+        tls::Made::Provided => "read from your files",
+        tls::Made::Created => "made, with a local CA",
+        tls::Made::Reused => "found from an earlier start",
+        tls::Made::Renewed => "made anew by the local CA",
+    };
+    let over =
+        if prepared.ends < jiff::Timestamp::now() { " - IT HAS ENDED, replace it" } else { "" };
+    format!("certificate {made}, good until {}{over}", prepared.ends)
+}
+
+/// What a stranger needs next. Only for people: a log collector has no use for it.
+fn greet(config: &Config, url: &str, ca: Option<&Path>) {
+    if config.log.format == cratehouse::config::LogFormat::Json {
+        return;
+    }
+    if let (Tls::LocalCa, Some(ca)) = (&config.tls, ca) {
+        eprintln!("clients must trust the local CA {}", ca.display());
+    }
+    eprintln!("\nPoint cargo here:\n");
+    for line in cargo_configuration(url, ca, config.auth_required).lines() {
+        eprintln!("    {line}");
+    }
+    eprintln!("\nTo publish, make a user and a token:\n");
+    eprintln!("    cratehouse user add alice");
+    eprintln!("    cratehouse token create --user alice\n");
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(Error::internal)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(Error::internal)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The one function that applies an entry. It never judges: what stands in the journal is
+//! applied; the publisher and the follower both come through here.
+
+use jiff::Timestamp;
+use redb::{ReadableTable, WriteTransaction};
+
+use super::rows::{
+    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TokenRow, USERS, UserRow,
+    VERSIONS, VersionRow,
+};
+use super::view::{read, write};
+use crate::error::{Error, Result};
+use crate::model::checksum::Checksum;
+use crate::model::entry::{Entry, Happened, Published};
+use crate::model::name::{CrateName, NameKey};
+use crate::model::version::CrateVersion;
+
+/// Makes the tables of a new file; says whether an old one is of this schema and registry.
+pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Result<bool> {
+    txn.open_table(CRATES).map_err(Error::internal)?;
+    txn.open_table(VERSIONS).map_err(Error::internal)?;
+    txn.open_table(NUMBERS).map_err(Error::internal)?;
+    txn.open_table(USERS).map_err(Error::internal)?;
+    txn.open_table(LOGINS).map_err(Error::internal)?;
+    txn.open_table(TOKENS).map_err(Error::internal)?;
+    txn.open_table(TOKEN_HASHES).map_err(Error::internal)?;
+    let mut meta = txn.open_table(META).map_err(Error::internal)?;
+    let stamp = format!("{schema} {registry}");
+    let found = meta.get("stamp").map_err(Error::internal)?.map(|s| s.value().to_vec());
+    if let Some(found) = found {
+        return Ok(found == stamp.as_bytes());
+    }
+    let hash = Checksum::of(registry.as_bytes());
+    let head = Head { seq: 0, hash, published: Timestamp::UNIX_EPOCH };
+    meta.insert("stamp", stamp.as_bytes()).map_err(Error::internal)?;
+    meta.insert("head", write(&head)?.as_slice()).map_err(Error::internal)?;
+    Ok(true)
+}
+
+/// Applies an entry and its number; names the crates that it touches.
+pub(super) fn entry(
+    txn: &WriteTransaction,
+    entry: &Entry,
+    hash: &Checksum,
+) -> Result<Vec<NameKey>> {
+    let mut touched = Vec::new();
+    for one in &entry.events {
+        touched.extend(event(txn, entry.seq, entry.time, &one.what)?);
+    }
+    change_head(txn, |head| {
+        head.seq = entry.seq;
+        head.hash = *hash;
+    })?;
+    Ok(touched)
+}
+
+/// Applies one event; names the crate that it touches.
+pub(super) fn event(
+    txn: &WriteTransaction,
+    seq: u64,
+    time: Timestamp,
+    what: &Happened,
+) -> Result<Option<NameKey>> {
+    match what {
+        Happened::Published(published) => return publish(txn, seq, published).map(Some),
+        Happened::Yanked { krate, version } => {
+            return change_version(txn, seq, krate, version, |v| v.line.yanked = true).map(Some);
+        }
+        Happened::Unyanked { krate, version } => {
+            return change_version(txn, seq, krate, version, |v| v.line.yanked = false).map(Some);
+        }
+        Happened::Removed { krate, version, .. } => {
+            return change_version(txn, seq, krate, version, |v| v.removed = true).map(Some);
+        }
+        Happened::OwnerAdded { krate, user } => change_crate(txn, krate, |row| {
+            row.owners.retain(|owner| owner != user);
+            row.owners.push(*user);
+        })?,
+        Happened::OwnerRemoved { krate, user } => {
+            change_crate(txn, krate, |row| row.owners.retain(|owner| owner != user))?;
+        }
+        Happened::UserCreated { user, login } => {
+            let row = UserRow { id: *user, login: login.clone(), disabled: false };
+            put_user(txn, &row)?;
+        }
+        Happened::UserDisabled { user } => {
+            let table = txn.open_table(USERS).map_err(Error::internal)?;
+            let row = table.get(user.0).map_err(Error::internal)?.map(|row| read(row.value()));
+            drop(table);
+            if let Some(row) = row.transpose()? {
+                put_user(txn, &UserRow { disabled: true, ..row })?;
+            }
+        }
+        Happened::TokenCreated { token, user, name, hash, grant } => {
+            let row = TokenRow {
+                id: *token,
+                user: *user,
+                name: name.clone(),
+                hash: *hash,
+                grant: grant.clone(),
+                revoked: false,
+                created: time,
+            };
+            put_token(txn, &row)?;
+        }
+        Happened::TokenRevoked { token } => {
+            let table = txn.open_table(TOKENS).map_err(Error::internal)?;
+            let row = table.get(token.0).map_err(Error::internal)?.map(|row| read(row.value()));
+            drop(table);
+            if let Some(row) = row.transpose()? {
+                put_token(txn, &TokenRow { revoked: true, ..row })?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn publish(txn: &WriteTransaction, seq: u64, published: &Published) -> Result<NameKey> {
+    let line = &published.line;
+    let key = line.name.key();
+    let mut krate = crate_row(txn, &key)?.unwrap_or_else(|| CrateRow {
+        name: line.name.clone(),
+        changed: seq,
+        owners: Vec::new(),
+        description: None,
+        versions: 0,
+    });
+    let place = krate.versions;
+    krate.changed = seq;
+    krate.versions += 1;
+    krate.description.clone_from(&published.metadata.description);
+    put_crate(txn, &key, &krate)?;
+    let row = VersionRow {
+        line: line.clone(),
+        size: published.size,
+        metadata: published.metadata.clone(),
+        removed: false,
+    };
+    let mut numbers = txn.open_table(NUMBERS).map_err(Error::internal)?;
+    let number = line.vers.number();
+    numbers.insert((key.as_str(), number.as_str()), place).map_err(Error::internal)?;
+    put_version(txn, &key, place, &row)?;
+    if let Some(time) = line.pubtime.as_deref().and_then(|t| t.parse::<Timestamp>().ok()) {
+        change_head(txn, |head| head.published = head.published.max(time))?;
+    }
+    Ok(key)
+}
+
+fn change_version(
+    txn: &WriteTransaction,
+    seq: u64,
+    name: &CrateName,
+    version: &CrateVersion,
+    change: impl FnOnce(&mut VersionRow),
+) -> Result<NameKey> {
+    let key = name.key();
+    let number = version.number();
+    let numbers = txn.open_table(NUMBERS).map_err(Error::internal)?;
+    let place = numbers.get((key.as_str(), number.as_str())).map_err(Error::internal)?;
+    let Some(place) = place.map(|p| p.value()) else { return Ok(key) };
+    let versions = txn.open_table(VERSIONS).map_err(Error::internal)?;
+    let row = versions.get((key.as_str(), place)).map_err(Error::internal)?;
+    let row = row.map(|row| read::<VersionRow>(row.value())).transpose()?;
+    drop(versions);
+    if let Some(mut row) = row {
+        change(&mut row);
+        put_version(txn, &key, place, &row)?;
+    }
+    change_crate(txn, name, |row| row.changed = seq)?;
+    Ok(key)
+}
+
+fn change_crate(
+    txn: &WriteTransaction,
+    name: &CrateName,
+    change: impl FnOnce(&mut CrateRow),
+) -> Result<()> {
+    let key = name.key();
+    if let Some(mut row) = crate_row(txn, &key)? {
+        change(&mut row);
+        put_crate(txn, &key, &row)?;
+    }
+    Ok(())
+}
+
+fn change_head(txn: &WriteTransaction, change: impl FnOnce(&mut Head)) -> Result<()> {
+    let mut meta = txn.open_table(META).map_err(Error::internal)?;
+    let found = meta.get("head").map_err(Error::internal)?.map(|row| read::<Head>(row.value()));
+    if let Some(mut head) = found.transpose()? {
+        change(&mut head);
+        meta.insert("head", write(&head)?.as_slice()).map_err(Error::internal)?;
+    }
+    Ok(())
+}
+
+fn crate_row(txn: &WriteTransaction, key: &NameKey) -> Result<Option<CrateRow>> {
+    let table = txn.open_table(CRATES).map_err(Error::internal)?;
+    let row = table.get(key.as_str()).map_err(Error::internal)?;
+    row.map(|row| read(row.value())).transpose()
+}
+
+fn put_crate(txn: &WriteTransaction, key: &NameKey, row: &CrateRow) -> Result<()> {
+    let mut table = txn.open_table(CRATES).map_err(Error::internal)?;
+    table.insert(key.as_str(), write(row)?.as_slice()).map_err(Error::internal)?;
+    Ok(())
+}
+
+fn put_version(txn: &WriteTransaction, key: &NameKey, place: u32, row: &VersionRow) -> Result<()> {
+    let mut table = txn.open_table(VERSIONS).map_err(Error::internal)?;
+    table.insert((key.as_str(), place), write(row)?.as_slice()).map_err(Error::internal)?;
+    Ok(())
+}
+
+fn put_user(txn: &WriteTransaction, row: &UserRow) -> Result<()> {
+    let mut users = txn.open_table(USERS).map_err(Error::internal)?;
+    users.insert(row.id.0, write(row)?.as_slice()).map_err(Error::internal)?;
+    let mut logins = txn.open_table(LOGINS).map_err(Error::internal)?;
+    let login = row.login.to_ascii_lowercase();
+    logins.insert(login.as_str(), row.id.0).map_err(Error::internal)?;
+    Ok(())
+}
+
+fn put_token(txn: &WriteTransaction, row: &TokenRow) -> Result<()> {
+    let mut tokens = txn.open_table(TOKENS).map_err(Error::internal)?;
+    tokens.insert(row.id.0, write(row)?.as_slice()).map_err(Error::internal)?;
+    let mut hashes = txn.open_table(TOKEN_HASHES).map_err(Error::internal)?;
+    hashes.insert(row.hash.as_bytes(), row.id.0).map_err(Error::internal)?;
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The catalog: the journal, applied, in one redb file. It may be deleted at any time.
+//!
+//! Reads are look-ups in memory of a microsecond and are called directly, also by async code;
+//! writes go through [`Catalog::apply`], off the async threads.
+
+mod apply;
+mod rows;
+mod view;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, Durability, ReadableDatabase};
+
+pub use self::rows::{CrateRow, Head, TokenRow, UserRow, VersionRow};
+pub use self::view::{Tables, View};
+use crate::error::{Error, Result};
+use crate::model::checksum::Checksum;
+use crate::model::entry::Entry;
+use crate::model::name::{CrateName, NameKey};
+use crate::model::principal::Principal;
+use crate::model::version::CrateVersion;
+
+/// Bumped when the meaning of a row or of [`Catalog::apply`] changes: older files are rebuilt.
+const SCHEMA: u32 = 1;
+
+/// One replica's view of the hosted state.
+#[derive(Clone)]
+pub struct Catalog {
+    db: Arc<Database>,
+}
+
+/// What was found where the catalog should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// A catalog of this registry: it follows on from where it stands.
+    Reused,
+    /// Nothing.
+    Created,
+    /// Something damaged, of another registry or of another release; it was thrown away.
+    Replaced,
+}
+
+impl Catalog {
+    /// Opens a registry's catalog file, or begins it anew where it cannot be used.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, or another process holds the file.
+    pub fn open(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| unusable(path, &e))?;
+        }
+        let existed = path.exists();
+        match Self::try_open(path, cache_bytes) {
+            Ok(catalog) => match catalog.begin(registry) {
+                Ok(true) => Ok((catalog, if existed { Opened::Reused } else { Opened::Created })),
+                Ok(false) | Err(_) => {
+                    drop(catalog);
+                    Self::replace(path, cache_bytes, registry)
+                }
+            },
+            Err(redb::Error::DatabaseAlreadyOpen) => {
+                Err(unusable(path, &"another process holds it; one replica, one catalog"))
+            }
+            Err(redb::Error::Io(e)) if !existed => Err(unusable(path, &e)),
+            Err(_) => Self::replace(path, cache_bytes, registry),
+        }
+    }
+
+    /// A catalog in memory, for command-line work and tests.
+    ///
+    /// # Errors
+    /// When redb fails, which memory does not give it cause to.
+    pub fn in_memory(registry: &str) -> Result<Self> {
+        let backend = redb::backends::InMemoryBackend::new();
+        let db = Database::builder().create_with_backend(backend).map_err(Error::internal)?;
+        let catalog = Self { db: Arc::new(db) };
+        catalog.begin(registry)?;
+        Ok(catalog)
+    }
+
+    fn try_open(path: &Path, cache_bytes: usize) -> Result<Self, redb::Error> {
+        let db = Database::builder().set_cache_size(cache_bytes).create(path)?;
+        Ok(Self { db: Arc::new(db) })
+    }
+
+    fn replace(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
+        std::fs::remove_file(path).map_err(|e| unusable(path, &e))?;
+        let catalog = Self::try_open(path, cache_bytes).map_err(|e| unusable(path, &e))?;
+        catalog.begin(registry)?;
+        Ok((catalog, Opened::Replaced))
+    }
+
+    /// Makes the tables; `false` when the file is of another registry or schema.
+    fn begin(&self, registry: &str) -> Result<bool> {
+        let txn = self.db.begin_write().map_err(Error::internal)?;
+        let fits = apply::begin(&txn, SCHEMA, registry)?;
+        txn.commit().map_err(Error::internal)?;
+        Ok(fits)
+    }
+
+    /// A consistent view of the state as it is now.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn view(&self) -> Result<View<redb::ReadTransaction>> {
+        Ok(View::new(self.db.begin_read().map_err(Error::internal)?))
+    }
+
+    /// A view that can be changed in thought: what would be, after some events. Dropped, never
+    /// committed. There is one at a time.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn draft(&self) -> Result<View<redb::WriteTransaction>> {
+        let mut txn = self.db.begin_write().map_err(Error::internal)?;
+        // A draft is dropped in any case; this only spares it needless work.
+        txn.set_durability(Durability::None).map_err(Error::internal)?;
+        Ok(View::new(txn))
+    }
+
+    /// Applies entries, in order, in one transaction, and returns the crates they touch. Not on
+    /// disk yet when it returns: after a crash the journal is read again from where
+    /// [`Catalog::flush`] left it. Blocks: call it off the async threads.
+    ///
+    /// # Errors
+    /// When redb fails; then nothing was applied.
+    pub fn apply(&self, entries: &[(Entry, Checksum)]) -> Result<Vec<NameKey>> {
+        let mut txn = self.db.begin_write().map_err(Error::internal)?;
+        txn.set_durability(Durability::None).map_err(Error::internal)?;
+        let mut touched = Vec::new();
+        for (entry, hash) in entries {
+            touched.extend(apply::entry(&txn, entry, hash)?);
+        }
+        txn.commit().map_err(Error::internal)?;
+        touched.sort();
+        touched.dedup();
+        Ok(touched)
+    }
+
+    /// Puts all that was applied on disk. Blocks.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn flush(&self) -> Result<()> {
+        let mut txn = self.db.begin_write().map_err(Error::internal)?;
+        txn.set_durability(Durability::Immediate).map_err(Error::internal)?;
+        txn.commit().map_err(Error::internal)
+    }
+
+    /// The hosted crate of this key, in any spelling. There even when all its versions were removed.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn krate(&self, key: &NameKey) -> Result<Option<CrateRow>> {
+        self.view()?.krate(key)
+    }
+
+    /// All versions of a hosted crate in the order of their publication, removed ones included.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn versions(&self, key: &NameKey) -> Result<Vec<VersionRow>> {
+        self.view()?.versions(key)
+    }
+
+    /// The version of this number, whatever its build metadata.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn version(&self, key: &NameKey, version: &CrateVersion) -> Result<Option<VersionRow>> {
+        self.view()?.version(key, version)
+    }
+
+    /// Who holds the token of this hash, if it still counts.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn principal(&self, hash: &Checksum) -> Result<Option<Principal>> {
+        self.view()?.principal(hash, jiff::Timestamp::now())
+    }
+
+    /// All hosted crate names.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn names(&self) -> Result<Vec<CrateName>> {
+        Ok(self.view()?.crates()?.into_iter().map(|row| row.name).collect())
+    }
+
+    /// The last applied entry.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn head(&self) -> Result<Head> {
+        self.view()?.head()
+    }
+}
+
+fn unusable(path: &Path, why: &dyn fmt::Display) -> Error {
+    let text = format!("the catalog {} cannot be used: {why}", path.display());
+    Error::new(crate::error::Kind::Internal, text)
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Catalog")
+    }
+}

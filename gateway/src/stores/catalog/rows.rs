@@ -1,0 +1,98 @@
+//! The catalog's tables and rows. Values are JSON: small, and readable with any redb tool.
+
+use jiff::Timestamp;
+use redb::TableDefinition;
+use serde::{Deserialize, Serialize};
+
+use crate::model::checksum::Checksum;
+use crate::model::entry::Metadata;
+use crate::model::index::IndexLine;
+use crate::model::name::CrateName;
+use crate::model::principal::{Grant, TokenId, UserId};
+
+/// `schema`, `registry` and `head`.
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// By name key.
+pub(super) const CRATES: TableDefinition<&str, &[u8]> = TableDefinition::new("crates");
+/// By name key and place in the order of publication.
+pub(super) const VERSIONS: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("versions");
+/// By name key and number without build metadata: that place.
+pub(super) const NUMBERS: TableDefinition<(&str, &str), u32> = TableDefinition::new("numbers");
+/// By number.
+pub(super) const USERS: TableDefinition<u32, &[u8]> = TableDefinition::new("users");
+/// By login in lower case: the user's number.
+pub(super) const LOGINS: TableDefinition<&str, u32> = TableDefinition::new("logins");
+/// By number.
+pub(super) const TOKENS: TableDefinition<u32, &[u8]> = TableDefinition::new("tokens");
+/// By SHA-256: the token's number.
+pub(super) const TOKEN_HASHES: TableDefinition<&[u8; 32], u32> =
+    TableDefinition::new("token_hashes");
+
+/// How far the journal is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The number of the last applied entry; 0 before the first.
+    pub seq: u64,
+    /// Its hash; before the first, that of the registry's id.
+    pub hash: Checksum,
+    /// The latest publication so far: `pubtime` never runs backwards.
+    pub published: Timestamp,
+}
+
+/// A hosted crate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CrateRow {
+    /// As its first publisher spelled it.
+    pub name: CrateName,
+    /// The entry that last touched it: the generation of its index file.
+    pub changed: u64,
+    /// Its owners.
+    pub owners: Vec<UserId>,
+    /// The description of the version published last.
+    pub description: Option<String>,
+    /// How many versions were ever published.
+    pub versions: u32,
+}
+
+/// A hosted version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// The index line, with the present `yanked`.
+    pub line: IndexLine,
+    /// The size of the crate file in bytes.
+    pub size: u64,
+    /// Description and so on.
+    pub metadata: Metadata,
+    /// Removed by an administrator: in no index, not downloadable, its number burned.
+    pub removed: bool,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRow {
+    /// The user's number.
+    pub id: UserId,
+    /// The user's name.
+    pub login: String,
+    /// Whether their tokens no longer count.
+    pub disabled: bool,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// The token's number.
+    pub id: TokenId,
+    /// Whose it is.
+    pub user: UserId,
+    /// What its owner calls it.
+    pub name: String,
+    /// SHA-256 of it.
+    pub hash: Checksum,
+    /// What it may do, and until when.
+    pub grant: Grant,
+    /// Whether it no longer counts.
+    pub revoked: bool,
+    /// When it was made.
+    pub created: Timestamp,
+}

@@ -1,0 +1,252 @@
+//! Reading the catalog: the same questions to what is, and to what would be.
+
+use jiff::Timestamp;
+use redb::{
+    Key, ReadTransaction, ReadableTable, TableDefinition, TableError, Value, WriteTransaction,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use subtle::ConstantTimeEq;
+
+use super::apply;
+use super::rows::{
+    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TokenRow, USERS, UserRow,
+    VERSIONS, VersionRow,
+};
+use crate::error::{Error, Result};
+use crate::model::checksum::Checksum;
+use crate::model::entry::Event;
+use crate::model::name::{CrateName, NameKey};
+use crate::model::principal::{Principal, TokenId, UserId};
+use crate::model::version::CrateVersion;
+
+/// One consistent state: of a read transaction, what is; of a write transaction, what would be.
+pub struct View<T> {
+    txn: T,
+}
+
+/// Where tables can be read.
+pub trait Tables {
+    /// Opens a table for reading.
+    ///
+    /// # Errors
+    /// When redb fails.
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<impl ReadableTable<K, V>, TableError>;
+}
+
+impl Tables for ReadTransaction {
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<impl ReadableTable<K, V>, TableError> {
+        self.open_table(table)
+    }
+}
+
+impl Tables for WriteTransaction {
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<impl ReadableTable<K, V>, TableError> {
+        self.open_table(table)
+    }
+}
+
+impl<T: Tables> View<T> {
+    pub(super) fn new(txn: T) -> Self {
+        Self { txn }
+    }
+
+    /// The last applied entry.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn head(&self) -> Result<Head> {
+        let table = self.txn.table(META).map_err(Error::internal)?;
+        let row = table.get("head").map_err(Error::internal)?;
+        read(row.ok_or_else(|| missing("head"))?.value())
+    }
+
+    /// See [`super::Catalog::krate`].
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn krate(&self, key: &NameKey) -> Result<Option<CrateRow>> {
+        let table = self.txn.table(CRATES).map_err(Error::internal)?;
+        let row = table.get(key.as_str()).map_err(Error::internal)?;
+        row.map(|row| read(row.value())).transpose()
+    }
+
+    /// All hosted crates, by name key.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn crates(&self) -> Result<Vec<CrateRow>> {
+        let table = self.txn.table(CRATES).map_err(Error::internal)?;
+        let rows = table.iter().map_err(Error::internal)?;
+        rows.map(|row| read(row.map_err(Error::internal)?.1.value())).collect()
+    }
+
+    /// See [`super::Catalog::versions`].
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn versions(&self, key: &NameKey) -> Result<Vec<VersionRow>> {
+        let table = self.txn.table(VERSIONS).map_err(Error::internal)?;
+        let all = (key.as_str(), 0)..=(key.as_str(), u32::MAX);
+        let rows = table.range(all).map_err(Error::internal)?;
+        rows.map(|row| read(row.map_err(Error::internal)?.1.value())).collect()
+    }
+
+    /// See [`super::Catalog::version`].
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn version(&self, key: &NameKey, version: &CrateVersion) -> Result<Option<VersionRow>> {
+        let numbers = self.txn.table(NUMBERS).map_err(Error::internal)?;
+        let number = version.number();
+        let place = numbers.get((key.as_str(), number.as_str())).map_err(Error::internal)?;
+        let Some(place) = place.map(|p| p.value()) else { return Ok(None) };
+        let versions = self.txn.table(VERSIONS).map_err(Error::internal)?;
+        let row = versions.get((key.as_str(), place)).map_err(Error::internal)?;
+        row.map(|row| read(row.value())).transpose()
+    }
+
+    /// A user by number.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn user(&self, id: UserId) -> Result<Option<UserRow>> {
+        let table = self.txn.table(USERS).map_err(Error::internal)?;
+        let row = table.get(id.0).map_err(Error::internal)?;
+        row.map(|row| read(row.value())).transpose()
+    }
+
+    /// A user by name, whatever its case.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn login(&self, login: &str) -> Result<Option<UserRow>> {
+        let table = self.txn.table(LOGINS).map_err(Error::internal)?;
+        let id = table.get(login.to_ascii_lowercase().as_str()).map_err(Error::internal)?;
+        match id.map(|id| UserId(id.value())) {
+            Some(id) => self.user(id),
+            None => Ok(None),
+        }
+    }
+
+    /// All users, by number.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn users(&self) -> Result<Vec<UserRow>> {
+        let table = self.txn.table(USERS).map_err(Error::internal)?;
+        let rows = table.iter().map_err(Error::internal)?;
+        rows.map(|row| read(row.map_err(Error::internal)?.1.value())).collect()
+    }
+
+    /// A token by number.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn token(&self, id: TokenId) -> Result<Option<TokenRow>> {
+        let table = self.txn.table(TOKENS).map_err(Error::internal)?;
+        let row = table.get(id.0).map_err(Error::internal)?;
+        row.map(|row| read(row.value())).transpose()
+    }
+
+    /// All tokens, by number.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn tokens(&self) -> Result<Vec<TokenRow>> {
+        let table = self.txn.table(TOKENS).map_err(Error::internal)?;
+        let rows = table.iter().map_err(Error::internal)?;
+        rows.map(|row| read(row.map_err(Error::internal)?.1.value())).collect()
+    }
+
+    /// The numbers that the next user and the next token get.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn next_ids(&self) -> Result<(UserId, TokenId)> {
+        let users = self.txn.table(USERS).map_err(Error::internal)?;
+        let user = users.last().map_err(Error::internal)?.map_or(0, |(id, _)| id.value());
+        let tokens = self.txn.table(TOKENS).map_err(Error::internal)?;
+        let token = tokens.last().map_err(Error::internal)?.map_or(0, |(id, _)| id.value());
+        Ok((UserId(user + 1), TokenId(token + 1)))
+    }
+
+    /// Who holds the token of this hash: its user is not disabled, and it is neither revoked
+    /// nor past its end.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn principal(&self, hash: &Checksum, now: Timestamp) -> Result<Option<Principal>> {
+        let hashes = self.txn.table(TOKEN_HASHES).map_err(Error::internal)?;
+        let id =
+            hashes.get(hash.as_bytes()).map_err(Error::internal)?.map(|id| TokenId(id.value()));
+        let Some(id) = id else { return Ok(None) };
+        match self.live_token(id, now)? {
+            Some(who) if bool::from(who.1.as_bytes().ct_eq(hash.as_bytes())) => Ok(Some(who.0)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whom a token stands for, if it still counts, and its hash.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn live_token(&self, id: TokenId, now: Timestamp) -> Result<Option<(Principal, Checksum)>> {
+        let Some(token) = self.token(id)? else { return Ok(None) };
+        let Some(user) = self.user(token.user)? else { return Ok(None) };
+        if token.revoked || user.disabled || !token.grant.is_live(now) {
+            return Ok(None);
+        }
+        let who =
+            Principal { user: user.id, login: user.login, token: token.id, grant: token.grant };
+        Ok(Some((who, token.hash)))
+    }
+
+    /// The owners of a crate.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn owners(&self, krate: &CrateRow) -> Result<Vec<UserRow>> {
+        let rows: Result<Vec<_>> = krate.owners.iter().map(|id| self.user(*id)).collect();
+        Ok(rows?.into_iter().flatten().collect())
+    }
+
+    /// The name of a hosted crate as its first publisher spelled it.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn spelling(&self, name: &CrateName) -> Result<Option<CrateName>> {
+        Ok(self.krate(&name.key())?.map(|row| row.name))
+    }
+}
+
+impl View<WriteTransaction> {
+    /// Thinks an event that entry `seq` is to hold.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn imagine(&self, seq: u64, time: Timestamp, event: &Event) -> Result<()> {
+        apply::event(&self.txn, seq, time, &event.what).map(drop)
+    }
+}
+
+pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> Result<R> {
+    serde_json::from_slice(bytes).map_err(Error::internal)
+}
+
+pub(super) fn write(row: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(row).map_err(Error::internal)
+}
+
+fn missing(what: &'static str) -> Error {
+    Error::internal(std::io::Error::other(format!("the catalog has no {what}")))
+}

@@ -1,0 +1,122 @@
+//! An upstream for tests: a small HTTP server on the loopback interface.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use url::Url;
+
+use super::Upstream;
+use crate::config;
+use crate::metrics::Metrics;
+
+/// An answer of the test server.
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// What was asked: path and headers.
+pub(crate) type Seen = (String, HeaderMap);
+
+/// A server that answers as a closure says and remembers what it was asked.
+pub(crate) struct Server {
+    /// `http://127.0.0.1:port`
+    pub(crate) url: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    pub(crate) async fn start(
+        answer: impl Fn(&str, &HeaderMap) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let (answer, noted) = (Arc::new(answer), Arc::clone(&seen));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answer, noted) = (Arc::clone(&answer), Arc::clone(&noted));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (path, headers) = (request.uri().path().to_owned(), request.headers());
+                    let reply = answer(&path, headers);
+                    noted.lock().unwrap().push((path, headers.clone()));
+                    async move { Ok::<_, Infallible>(reply) }
+                });
+                let io = TokioIo::new(stream);
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service),
+                );
+            }
+        });
+        Self { url, seen }
+    }
+
+    /// The paths that were asked for since the last call.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.requests().into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// What was asked since the last call.
+    pub(crate) fn requests(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::builder().status(status);
+    for (name, value) in headers {
+        reply = reply.header(*name, *value);
+    }
+    reply.body(Full::new(body.into())).unwrap()
+}
+
+pub(crate) fn config(url: &str) -> config::Upstream {
+    config::Upstream {
+        name: "up".to_owned(),
+        index: Url::parse(&format!("{url}/index/")).unwrap(),
+        identity: config::Identity::CratesIo,
+        dl: None,
+        token: None,
+        fresh: Duration::from_secs(60),
+        negative: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        ca_file: None,
+        private_dl: false,
+    }
+}
+
+pub(crate) fn limits() -> config::Limits {
+    config::Limits {
+        publish_json_bytes: 1 << 20,
+        publish_crate_bytes: 10 << 20,
+        unpacked_bytes: 512 << 20,
+        tar_entries: 10_000,
+        dependencies: 500,
+        features: 300,
+        index_file_bytes: 1000,
+        mirrored_crate_bytes: 1 << 20,
+        fill_memory_bytes: 1 << 20,
+        fill: Duration::from_secs(5),
+        fill_wait: Duration::from_secs(5),
+        upstream_requests: 4,
+        redirects: 3,
+        connections: 10,
+        streams: 10,
+        head: Duration::from_secs(5),
+        body: Duration::from_secs(5),
+        append: Duration::from_secs(5),
+        append_queue: 10,
+        follow: Duration::from_secs(1),
+    }
+}
+
+pub(crate) fn upstream(config: &config::Upstream) -> Upstream {
+    let none: Option<PathBuf> = None;
+    Upstream::new(config, &limits(), none.as_deref(), Metrics::new().unwrap()).unwrap()
+}

@@ -1,0 +1,254 @@
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::fixture::{Server, config, reply, upstream};
+use super::*;
+use crate::model::checksum::Checksum;
+
+fn foo() -> CrateName {
+    "foo".parse().unwrap()
+}
+
+fn listed() -> Listed {
+    Listed {
+        name: "Foo".parse().unwrap(),
+        version: "1.0.0+b".parse().unwrap(),
+        cksum: Checksum::of(b"bytes"),
+        yanked: false,
+    }
+}
+
+fn found(answer: Result<Answer, Trouble>) -> (Bytes, Validators) {
+    match answer {
+        Ok(Answer::Found { bytes, validators }) => (bytes, validators),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn kind(answer: Result<Answer, Trouble>) -> TroubleKind {
+    answer.map(|answer| panic!("{answer:?}")).unwrap_err().kind
+}
+
+#[tokio::test]
+async fn index_files_are_asked_for_conditionally_by_what_the_upstream_offers() {
+    let server = Server::start(|_, headers| {
+        match headers.contains_key("if-none-match") || headers.contains_key("if-modified-since") {
+            true => reply(304, &[], ""),
+            false => reply(200, &[("etag", "W/\"1\""), ("last-modified", "yesterday")], "x"),
+        }
+    })
+    .await;
+    let up = upstream(&config(&server.url));
+    let (bytes, validators) = found(up.index_file(&foo(), None).await);
+    assert_eq!(bytes, "x");
+    let again = up.index_file(&foo(), Some(&validators)).await;
+    assert!(matches!(again, Ok(Answer::NotModified)));
+    let dated = Validators { etag: None, ..validators };
+    let again = up.index_file(&foo(), Some(&dated)).await;
+    assert!(matches!(again, Ok(Answer::NotModified)));
+    found(up.index_file(&foo(), Some(&Validators::default())).await);
+
+    let requests = server.requests();
+    let header = |at: usize, name: &str| requests[at].1.get(name).map(|v| v.to_str().unwrap());
+    assert_eq!(requests[0].0, "/index/3/f/foo");
+    assert!(header(0, "user-agent").unwrap().starts_with("cratehouse/"));
+    assert_eq!(header(0, "accept-encoding"), Some("gzip"));
+    assert_eq!(
+        (header(1, "if-none-match"), header(1, "if-modified-since")),
+        (Some("W/\"1\""), None)
+    );
+    assert_eq!(header(2, "if-modified-since"), Some("yesterday"));
+}
+
+#[tokio::test]
+async fn not_found_is_an_answer_and_everything_else_is_trouble() {
+    let server = Server::start(|path, _| match path {
+        "/index/1/a" => reply(404, &[], ""),
+        "/index/1/b" => reply(410, &[], ""),
+        "/index/1/c" => reply(503, &[("retry-after", "7")], ""),
+        "/index/1/d" => reply(403, &[], ""),
+        "/index/1/e" => reply(304, &[], ""),
+        _ => reply(200, &[("content-encoding", "br")], "x"),
+    })
+    .await;
+    let up = upstream(&config(&server.url));
+    let ask = async |name: &str| up.index_file(&name.parse().unwrap(), None).await;
+    assert!(matches!(ask("a").await, Ok(Answer::NotFound)));
+    assert!(matches!(ask("b").await, Ok(Answer::NotFound)));
+    assert!(up.resting().is_none());
+    let busy = ask("c").await.unwrap_err();
+    assert_eq!((busy.kind, busy.retry_after), (TroubleKind::Busy, Some(Duration::from_secs(7))));
+    assert!(up.resting().is_some());
+    for name in ["d", "e", "f"] {
+        assert_eq!(kind(ask(name).await), TroubleKind::Nonsense, "{name}");
+    }
+    assert!(up.resting().is_none());
+}
+
+#[tokio::test]
+async fn bodies_are_inflated_within_the_bound() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&[b'x'; 1000]).unwrap();
+    let small = encoder.finish().unwrap();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&[b'x'; 1001]).unwrap();
+    let bomb = encoder.finish().unwrap();
+    let server = Server::start(move |path, _| {
+        let gzip = [("content-encoding", "gzip")];
+        match path {
+            "/index/1/a" => reply(200, &gzip, small.clone()),
+            "/index/1/b" => reply(200, &gzip, bomb.clone()),
+            "/index/1/c" => reply(200, &gzip, small[..small.len() - 4].to_vec()),
+            _ => reply(200, &[], vec![b'x'; 1001]),
+        }
+    })
+    .await;
+    let up = upstream(&config(&server.url));
+    assert_eq!(found(up.index_file(&"a".parse().unwrap(), None).await).0.len(), 1000);
+    for name in ["b", "c", "d"] {
+        let answer = up.index_file(&name.parse().unwrap(), None).await;
+        assert_eq!(kind(answer), TroubleKind::Nonsense, "{name}");
+    }
+}
+
+/// A server that says one thing to every connection and closes it.
+async fn raw(answer: &'static [u8], hold: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer).await;
+                tokio::time::sleep(hold).await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_body_shorter_than_announced_is_trouble() {
+    let url = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345", Duration::ZERO).await;
+    let up = upstream(&config(&url));
+    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Unreachable);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_in_time_is_a_timeout() {
+    let hold = Duration::from_secs(60);
+    let url = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345", hold).await;
+    let up = upstream(&config::Upstream { timeout: Duration::from_millis(200), ..config(&url) });
+    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_closed_port_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let up = upstream(&config(&url));
+    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Unreachable);
+    assert!(up.resting().is_some());
+}
+
+fn with_token(config: config::Upstream) -> config::Upstream {
+    config::Upstream { token: Some(config::Secret::new("s3cret")), ..config }
+}
+
+#[tokio::test]
+async fn the_token_goes_to_the_configured_origin_alone() {
+    let other = Server::start(|_, _| reply(200, &[], "elsewhere")).await;
+    let to = other.url.clone();
+    let server = Server::start(move |path, _| match path {
+        "/index/1/a" => reply(302, &[("location", "b")], ""),
+        "/index/1/b" => reply(200, &[], "here"),
+        _ => reply(307, &[("location", &format!("{to}/x?sig=1"))], ""),
+    })
+    .await;
+    let base = with_token(config(&server.url));
+    let up = upstream(&config::Upstream { private_dl: true, ..base.clone() });
+    assert_eq!(found(up.index_file(&"a".parse().unwrap(), None).await).0, "here");
+    assert_eq!(found(up.index_file(&"c".parse().unwrap(), None).await).0, "elsewhere");
+    assert!(server.requests().iter().all(|(_, headers)| headers["authorization"] == "s3cret"));
+    assert!(other.requests().iter().all(|(_, headers)| !headers.contains_key("authorization")));
+
+    let careful = upstream(&base);
+    let refused = careful.index_file(&"c".parse().unwrap(), None).await.unwrap_err();
+    assert_eq!(refused.kind, TroubleKind::Nonsense);
+    assert!(refused.detail.contains("private"), "{refused}");
+    assert!(!refused.detail.contains("sig"), "{refused}");
+    assert_eq!(other.paths(), [""; 0]);
+}
+
+#[tokio::test]
+async fn redirects_are_bounded() {
+    let server = Server::start(|_, _| reply(302, &[("location", "/again")], "")).await;
+    let up = upstream(&config(&server.url));
+    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Nonsense);
+    assert_eq!(server.paths().len(), 4);
+}
+
+#[test]
+fn an_upstream_leads_to_plain_http_only_where_configured() {
+    let mut config = config("http://x");
+    config.index = "https://up.example/index/".parse().unwrap();
+    config.dl = Some("http://files.example/{crate}".to_owned());
+    let up = upstream(&with_token(config));
+    let door = |url: &str| up.door(&url.parse().unwrap()).map(|(_, token)| token.is_some());
+    assert_eq!(door("https://up.example:443/x").ok(), Some(true));
+    assert_eq!(door("http://files.example/x").ok(), Some(true));
+    assert_eq!(door("https://cdn.example/x").ok(), Some(false));
+    for refused in
+        ["http://up.example/x", "http://cdn.example/", "ftp://cdn.example/", "https://[::1]/"]
+    {
+        assert!(door(refused).is_err(), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
+    let server = Server::start(|path, headers| {
+        let base = format!("http://{}", headers["host"].to_str().unwrap());
+        match path {
+            "/index/config.json" => {
+                reply(200, &[], format!("{{\"dl\" : \"{base}/{{prefix}}/{{crate}}/{{version}}\"}}"))
+            }
+            "/3/F/Foo/1.0.0+b" => reply(200, &[("content-encoding", "gzip")], "bytes"),
+            _ => reply(404, &[], ""),
+        }
+    })
+    .await;
+    let up = upstream(&config(&server.url));
+    for _ in 0..2 {
+        let answer = up.crate_file(&listed(), 5).await.unwrap();
+        assert!(matches!(answer, CrateAnswer::Found(bytes) if bytes == "bytes"));
+    }
+    assert!(up.crate_file(&listed(), 4).await.is_err());
+    let requests = server.requests();
+    assert_eq!(requests.iter().filter(|(path, _)| path.ends_with("config.json")).count(), 1);
+    assert_eq!(requests[1].1["accept-encoding"], "identity");
+
+    let pinned = format!("{}/elsewhere", server.url);
+    let up = upstream(&config::Upstream { dl: Some(pinned), ..config(&server.url) });
+    assert!(matches!(up.crate_file(&listed(), 5).await, Ok(CrateAnswer::NotFound)));
+    assert_eq!(server.paths(), ["/elsewhere/Foo/1.0.0+b/download"]);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_bound_wait_and_then_give_up() {
+    let url = raw(b"HTTP/1.1 200 OK\r\n", Duration::from_secs(60)).await;
+    let config = config::Upstream { timeout: Duration::from_millis(300), ..config(&url) };
+    let up = upstream(&config);
+    let names = ["a", "b", "c", "d", "e"].map(|name| name.parse::<CrateName>().unwrap());
+    let kinds = futures_util::future::join_all(names.iter().map(|name| up.index_file(name, None)))
+        .await
+        .into_iter()
+        .map(kind)
+        .collect::<Vec<_>>();
+    assert!(kinds[..4].iter().all(|kind| *kind == TroubleKind::Timeout), "{kinds:?}");
+}

@@ -1,0 +1,169 @@
+//! What an answer of an upstream means: found, not found, or trouble.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+
+use crate::error::{Error, Kind};
+
+/// The longest `Retry-After` that we pass on, whatever an upstream asks for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// The `Retry-After` where the upstream names none.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+
+/// An upstream did not answer, or not in a way that can be used. Never a not-found.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("upstream `{upstream}`: {detail}")]
+pub struct Trouble {
+    /// The upstream's name.
+    pub upstream: String,
+    /// What sort of trouble.
+    pub kind: TroubleKind,
+    /// What happened, for the log. It may name hosts.
+    pub detail: String,
+    /// When the upstream wants to be asked again, if it said so; bounded.
+    pub retry_after: Option<Duration>,
+    /// The status of its answer, if there was one.
+    pub status: Option<u16>,
+}
+
+/// What sort of trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// No answer in time.
+    Timeout,
+    /// It is overloaded, or we ask too much, or too many requests of ours wait for it.
+    Busy,
+    /// No connection, or one that broke.
+    Unreachable,
+    /// An answer that cannot be used.
+    Nonsense,
+}
+
+impl Trouble {
+    /// Trouble with an upstream.
+    pub fn new(upstream: &str, kind: TroubleKind, detail: impl Into<String>) -> Self {
+        let (upstream, detail) = (upstream.to_owned(), detail.into());
+        Self { upstream, kind, detail, retry_after: None, status: None }
+    }
+
+    /// Whether the upstream as a whole is in trouble, not just this answer.
+    pub fn is_general(&self) -> bool {
+        self.kind != TroubleKind::Nonsense
+    }
+
+    /// The metric's label: the status, else the kind.
+    pub(super) fn outcome(&self) -> String {
+        match (self.status, self.kind) {
+            (Some(status), _) => status.to_string(),
+            (None, TroubleKind::Timeout) => "timeout".to_owned(),
+            (None, _) => "error".to_owned(),
+        }
+    }
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        let (kind, what) = match trouble.kind {
+            TroubleKind::Timeout => (Kind::UpstreamTimeout, "did not answer in time"),
+            TroubleKind::Busy => (Kind::Unavailable, "is busy"),
+            TroubleKind::Unreachable => (Kind::BadUpstream, "cannot be reached"),
+            TroubleKind::Nonsense => (Kind::BadUpstream, "gave an answer that cannot be used"),
+        };
+        let upstream = &trouble.upstream;
+        let message = format!(
+            "the upstream registry `{upstream}` {what}; try again shortly, and ask this \
+             registry's operators if it lasts"
+        );
+        let wait = trouble.retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
+        Error::new(kind, message).retry_after(wait).because(trouble)
+    }
+}
+
+/// What a status means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    Found,
+    NotModified,
+    /// The upstream's own "there is no such thing".
+    NotFound,
+    Redirect,
+    Trouble(TroubleKind),
+}
+
+/// What a status means for a GET that was conditional or not. 304 to an unconditional one, any
+/// other 2xx, and 401 or 403 are answers that cannot be used.
+pub(super) fn meaning(status: u16, conditional: bool) -> Meaning {
+    match status {
+        200 => Meaning::Found,
+        304 if conditional => Meaning::NotModified,
+        404 | 410 | 451 => Meaning::NotFound,
+        301 | 302 | 303 | 307 | 308 => Meaning::Redirect,
+        408 | 504 => Meaning::Trouble(TroubleKind::Timeout),
+        429 | 503 => Meaning::Trouble(TroubleKind::Busy),
+        _ => Meaning::Trouble(TroubleKind::Nonsense),
+    }
+}
+
+/// The wait that a `Retry-After` header asks for (seconds or an HTTP date), bounded.
+pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let wait = match text.trim().parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = rfc2822::parse(text.trim()).ok()?.timestamp();
+            Duration::try_from(date.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// An error with its causes, in one line.
+pub(super) fn explain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_not_found_is_a_not_found() {
+        for status in 100..600 {
+            let absent = meaning(status, true) == Meaning::NotFound;
+            assert_eq!(absent, matches!(status, 404 | 410 | 451), "{status}");
+        }
+        assert_eq!(meaning(304, false), Meaning::Trouble(TroubleKind::Nonsense));
+        assert_eq!(meaning(304, true), Meaning::NotModified);
+        assert_eq!(meaning(206, false), Meaning::Trouble(TroubleKind::Nonsense));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_bounded() {
+        let now = "1994-11-06T08:49:30Z".parse().unwrap();
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(date, now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("86400", now), Some(RETRY_AFTER_MAX));
+        assert_eq!(retry_after("Sun, 06 Nov 1988 08:49:37 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn trouble_names_the_upstream_and_nothing_else_to_the_client() {
+        let trouble = Trouble::new("up", TroubleKind::Timeout, "https://inner.example: slow");
+        let error = Error::from(trouble);
+        assert_eq!(error.kind, Kind::UpstreamTimeout);
+        assert!(error.message.contains("`up`") && !error.message.contains("inner"));
+        assert_eq!(error.retry_after, Some(RETRY_AFTER_DEFAULT));
+        assert!(error.chain().contains("inner"));
+    }
+}

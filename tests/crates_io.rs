@@ -1,0 +1,54 @@
+//! The gated test: it goes to the real crates.io. `tests/run --crates-io` runs it.
+
+use std::path::Path;
+
+use cratehouse_tests::cargo::{Cargo, Folder};
+use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
+
+/// This workspace, as far as resolving and fetching it goes: its manifests and its lock file.
+fn this_workspace() -> Folder {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let folder = Folder::empty();
+    for path in ["Cargo.toml", "Cargo.lock", "gateway/Cargo.toml", "tests/Cargo.toml"] {
+        folder.write(path, &read(path));
+    }
+    for path in ["gateway/src/lib.rs", "gateway/src/main.rs", "tests/src/lib.rs"] {
+        folder.write(path, "");
+    }
+    folder.write("tests/cratehouse.rs", "");
+    folder
+}
+
+#[test]
+#[ignore = "it asks the real crates.io: run by tests/run --crates-io"]
+fn a_real_lock_file_is_fetched_and_fetched_again_without_crates_io() {
+    covers!(81, 83);
+    let project = this_workspace();
+    let lock = project.lock();
+    let packages = lock.matches("\nsource = ").count();
+    assert!(packages >= 200, "{packages} packages");
+
+    let mut gateway = Gateway::builder().upstream(UpstreamConfig::preset("crates.io")).start();
+    let cargo = Cargo::new(&gateway);
+    cargo.run(&project, &["fetch", "--locked"]).assert_ok();
+    assert_eq!(project.lock(), lock);
+    assert!(gateway.metric("cratehouse_crate_lookups_total", &[("outcome", "miss")]) >= 200.0);
+    // Resolving anew asks for every index file once more, and finds them fresh.
+    cargo.run(&project, &["update", "--dry-run"]).assert_ok();
+
+    // The same upstream by name, at a port where nobody listens; an empty home, an empty disk.
+    gateway.stop();
+    gateway.wipe();
+    gateway.reconfigure(|config| {
+        config.replace(
+            "name = \"crates.io\"\n",
+            "name = \"crates.io\"\nindex = \"https://127.0.0.1:1/\"\n",
+        )
+    });
+    gateway.start_again();
+    let cargo = Cargo::new(&gateway);
+    cargo.run(&project, &["fetch", "--locked"]).assert_ok();
+    assert_eq!(project.lock(), lock);
+    assert_eq!(gateway.metric("cratehouse_crate_lookups_total", &[("outcome", "miss")]), 0.0);
+}
