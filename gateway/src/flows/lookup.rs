@@ -1,22 +1,162 @@
-//! stub: owner C1
-use crate::error::Result;
-use crate::gateway::Gateway;
-use crate::model::index::IndexFile;
-use crate::model::name::{CrateName, NameKey};
+//! The index file of a crate: hosted, reserved, or from the chain of upstreams, in this order.
+//! A name that is hosted or reserved, in whatever spelling, is never asked of an upstream.
+
 use std::sync::Arc;
-/// Rendered index files in memory.
-#[derive(Debug, Clone)]
-pub struct IndexCache {}
-impl IndexCache {
-    /// `capacity` in bytes.
-    pub fn new(_capacity: u64) -> Self {
-        Self {}
-    }
-    /// Drops whatever is cached for any spelling of a name (called after an entry that touches it was applied).
-    pub async fn forget(&self, _key: &NameKey) {}
-}
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::flows::index_cache::{Flight, Known, Outcome, Place};
+use crate::flows::mirroring;
+use crate::gateway::Gateway;
+use crate::model::index::{IndexFile, Listed};
+use crate::model::name::{CrateName, NameKey};
+use crate::stores::catalog::{CrateRow, VersionRow};
+
+pub use crate::flows::index_cache::IndexCache;
+
 /// The index file of a crate, hosted or mirrored; `None` when there is definitely no such crate.
 /// `name` is lower case here: it comes from an index path.
-pub async fn lookup(_gateway: &Arc<Gateway>, _name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
-    todo!()
+///
+/// # Errors
+/// When the catalog fails, or an upstream did not answer and nothing is known from before.
+pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
+    let key = name.key();
+    let known = match gateway.index.answer(&key, name, gateway.upstreams.len()).await {
+        Some(known) => Ok(known),
+        None => find(gateway, &key, name).await,
+    };
+    let outcome = known.as_ref().map_or(Outcome::Error, |known| known.outcome);
+    gateway.metrics.index_lookups.with_label_values(&[outcome.label()]).inc();
+    known?.answer
+}
+
+async fn find(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result<Known> {
+    if let Some(row) = gateway.catalog.krate(key)? {
+        return Ok(hosted(gateway, name, row).await);
+    }
+    if is_reserved(&gateway.config, key) {
+        return Ok(Known::absent(None));
+    }
+    let known = mirroring::chain(gateway, name).await;
+    // The name may have been published while the upstreams were asked: from then on it is ours.
+    match gateway.catalog.krate(key)? {
+        Some(row) => Ok(hosted(gateway, name, row).await),
+        None => Ok(known),
+    }
+}
+
+/// Whether the configuration keeps a name for us.
+pub(super) fn is_reserved(config: &Config, key: &NameKey) -> bool {
+    config.reserved.iter().any(|pattern| pattern.covers(key))
+}
+
+async fn hosted(gateway: &Arc<Gateway>, name: &CrateName, row: CrateRow) -> Known {
+    let flight = Flight {
+        name: name.clone(),
+        place: Place::Hosted,
+        generation: Some(row.changed),
+        force: false,
+    };
+    let (owned, name) = (Arc::clone(gateway), name.clone());
+    let work = || async move {
+        let made = make_hosted(&owned, &name, &row).await;
+        made.unwrap_or_else(|e| Known::trouble(e, Duration::ZERO))
+    };
+    landed(gateway.index.flights.join(flight, work).await)
+}
+
+/// Renders a hosted crate's file and puts it into memory, unless the crate has changed meanwhile.
+async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Result<Known> {
+    let key = name.key();
+    let mut known = Known::absent(None);
+    if row.name.lower() == name.as_str() {
+        let (catalog, wanted) = (gateway.catalog.clone(), key.clone());
+        let file = spawn_blocking(move || hosted_file(&catalog.versions(&wanted)?)).await;
+        if let Some(file) = file.map_err(Error::internal)?? {
+            known = Known { answer: Ok(Some(Arc::new(file))), outcome: Outcome::Miss, ..known };
+        }
+    }
+    gateway.index.put(&key, Some(row.changed), name, Place::Hosted, known.clone()).await;
+    let now = gateway.catalog.krate(&key)?.map(|row| row.changed);
+    if now != Some(row.changed) {
+        gateway.index.forget(&key).await;
+    }
+    Ok(known)
+}
+
+/// The index file of a hosted crate: a line for each version that was not removed, in the order
+/// of their publication; `None` without any.
+fn hosted_file(versions: &[VersionRow]) -> Result<Option<IndexFile>> {
+    let (mut lines, mut listed) = (Vec::new(), Vec::new());
+    for row in versions.iter().filter(|row| !row.removed) {
+        let line = &row.line;
+        serde_json::to_writer(&mut lines, line).map_err(Error::internal)?;
+        lines.push(b'\n');
+        listed.push(Listed {
+            name: line.name.clone(),
+            version: line.vers.clone(),
+            cksum: line.cksum,
+            yanked: line.yanked,
+        });
+    }
+    let any = !listed.is_empty();
+    Ok(any.then(|| IndexFile::new(Bytes::from(lines), listed)))
+}
+
+/// The result of a flight; one that crashed is our own fault.
+pub(super) fn landed(result: Option<Known>) -> Known {
+    let crashed = || {
+        let message = "something went wrong inside the registry while it made an index file";
+        Known::trouble(Error::new(Kind::Internal, message), Duration::ZERO)
+    };
+    result.unwrap_or_else(crashed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::checksum::Checksum;
+    use crate::model::entry::Metadata;
+    use crate::model::index::IndexLine;
+    use std::collections::BTreeMap;
+
+    fn row(vers: &str, removed: bool) -> VersionRow {
+        let line = IndexLine {
+            name: "Foo".parse().unwrap(),
+            vers: vers.parse().unwrap(),
+            deps: Vec::new(),
+            cksum: Checksum::of(vers.as_bytes()),
+            features: BTreeMap::new(),
+            features2: None,
+            yanked: false,
+            links: None,
+            rust_version: None,
+            pubtime: None,
+            v: None,
+        };
+        VersionRow { line, size: 1, metadata: Metadata::default(), removed }
+    }
+
+    #[test]
+    fn a_hosted_file_has_a_line_for_each_version_that_is_left() {
+        let rows = [row("1.0.0", false), row("1.1.0", true), row("0.9.0", false)];
+        let file = hosted_file(&rows).unwrap().unwrap();
+        let text = String::from_utf8(file.identity.bytes.to_vec()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(text.ends_with('\n'));
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with(r#"{"name":"Foo","vers":"1.0.0","deps":[],"cksum":""#));
+        assert!(lines[1].contains(r#""vers":"0.9.0""#));
+        assert!(file.version(&"1.1.0".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_crate_without_any_version_left_has_no_file() {
+        assert!(hosted_file(&[row("1.0.0", true)]).unwrap().is_none());
+        assert!(hosted_file(&[]).unwrap().is_none());
+    }
 }

@@ -1,30 +1,323 @@
-//! stub: owner C1. Refresh and purge by an administrator, and what an upstream definitely has.
-use crate::error::Result;
+//! The chain of upstreams: what it has of a crate, and what administrators do with the copies.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+
+use crate::config::Identity;
+use crate::error::{Error, Result};
+use crate::flows::index_cache::{Flight, Known, Outcome, Place};
+use crate::flows::lookup::{is_reserved, landed};
+use crate::flows::read_through::{ReadThrough, Rendered};
 use crate::gateway::Gateway;
+use crate::model::checksum::Checksum;
+use crate::model::index::IndexFile;
+use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
-use std::sync::Arc;
+use crate::stores::blobs::Origin;
+use crate::stores::upstream::{Answer, Trouble, TroubleKind, Upstream};
+
+/// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
+const MAX_SEPARATORS: u32 = 8;
+/// Spellings that are asked for at one time.
+const SPELLINGS: usize = 16;
+
+/// The index file of a crate at one upstream of the chain, by the rules of every lookup; `None`
+/// when that upstream definitely does not have it, and for every name that is hosted or reserved.
+///
+/// # Errors
+/// When the upstream did not answer and nothing is known from before.
+pub async fn mirrored_at(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    at: usize,
+) -> Result<Option<Arc<IndexFile>>> {
+    let key = name.key();
+    if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
+        return Ok(None);
+    }
+    at_upstream(gateway, &lowered(name), at, false).await.answer
+}
+
+/// Asks the chain for a crate. Only a definite not-found passes it on to the next upstream.
+pub(super) async fn chain(gateway: &Arc<Gateway>, name: &CrateName) -> Known {
+    walk(gateway, name, false).await.0
+}
+
+async fn walk(gateway: &Arc<Gateway>, name: &CrateName, force: bool) -> (Known, usize) {
+    for at in 0..gateway.upstreams.len() {
+        let known = at_upstream(gateway, name, at, force).await;
+        if !known.is_absent() {
+            return (known, at);
+        }
+    }
+    (Known::absent(None), gateway.upstreams.len())
+}
+
+async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force: bool) -> Known {
+    let place = Place::Upstream(at);
+    let recalled = gateway.index.recall(&name.key(), name, place).await;
+    if let Some(known) = recalled.filter(|_| !force) {
+        return known;
+    }
+    let flight = Flight { name: name.clone(), place, generation: None, force };
+    let (owned, name) = (Arc::clone(gateway), name.clone());
+    let work = || async move { ask(&owned, &name, at, force).await };
+    landed(gateway.index.flights.join(flight, work).await)
+}
+
+/// Reads one upstream through the store, and takes note of what came of it.
+async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Known {
+    let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
+    let (key, place) = (name.key(), Place::Upstream(at));
+    let remembered = gateway.index.remember(&key, name, place).await;
+    let reader = ReadThrough {
+        upstream,
+        store: &gateway.mirror,
+        metrics: &gateway.metrics,
+        own: Arc::new(own_registries(gateway, upstream)),
+    };
+    let remembered = remembered.as_ref().and_then(Rendered::remembered);
+    let known = reader.look(name, remembered, force).await;
+    if let Ok(Some(_)) = known.answer {
+        gateway.mirrored_names.note(name);
+    }
+    gateway.index.put(&key, None, name, place, known.clone()).await;
+    // Published meanwhile, or not known whether: see IndexCache::forget.
+    if !matches!(gateway.catalog.krate(&key), Ok(None)) {
+        gateway.index.forget(&key).await;
+    }
+    known
+}
+
+/// The index URLs that become null in an upstream's lines.
+fn own_registries(gateway: &Gateway, upstream: &Upstream) -> OwnRegistries {
+    if upstream.config().identity == Identity::CratesIo {
+        return OwnRegistries::default();
+    }
+    let aliases = gateway.config.server.aliases.iter().map(|alias| alias.as_str());
+    let ours = std::iter::once(gateway.url.as_str()).chain(aliases);
+    let ours = ours.map(|url| format!("{}/index/", url.trim_end_matches('/')));
+    let all: Vec<String> = ours.chain([upstream.config().index.to_string()]).collect();
+    OwnRegistries::new(all.iter().map(String::as_str))
+}
+
 /// Asks the upstreams now, whatever is fresh. Says what was found.
-pub async fn refresh(_gateway: &Arc<Gateway>, _name: &CrateName) -> Result<String> {
-    todo!()
+///
+/// # Errors
+/// When the name is hosted or reserved here, or an upstream did not answer.
+pub async fn refresh(gateway: &Arc<Gateway>, name: &CrateName) -> Result<String> {
+    let key = name.key();
+    if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
+        return Err(Error::invalid(format_args!(
+            "`{name}` is hosted or reserved here: its name is never asked of an upstream"
+        )));
+    }
+    let (known, at) = walk(gateway, &lowered(name), true).await;
+    let upstream = gateway.upstreams.get(at).map_or("", |upstream| upstream.name());
+    if known.outcome == Outcome::Stale {
+        return Err(Error::unavailable(format_args!(
+            "the upstream `{upstream}` did not answer, so `{name}` stays as it was last seen; the \
+             log knows why: try again later"
+        )));
+    }
+    Ok(match known.answer? {
+        None => format!("no upstream has a crate `{name}`"),
+        Some(file) => {
+            let (count, news) = (file.versions().count(), known.outcome);
+            let news = if news == Outcome::Revalidated { "unchanged" } else { "new" };
+            format!("`{name}` has {count} versions at upstream `{upstream}` ({news})")
+        }
+    })
 }
-/// Forgets the mirrored copies of a crate (index file, and the bytes of one or all versions); pins stay.
+
+/// Forgets the mirrored copies of a crate (its index files, and the bytes of one or all
+/// versions); pins stay.
+///
+/// # Errors
+/// When the store does not answer.
 pub async fn purge(
-    _gateway: &Arc<Gateway>,
-    _name: &CrateName,
-    _version: Option<&CrateVersion>,
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    version: Option<&CrateVersion>,
 ) -> Result<String> {
-    todo!()
+    let name = lowered(name);
+    let mut sums = BTreeSet::new();
+    for upstream in &gateway.upstreams {
+        sums.extend(mirrored_checksums(gateway, upstream, &name, version).await?);
+    }
+    for sum in &sums {
+        gateway.blobs.delete(Origin::Mirrored, sum).await.map_err(Error::store)?;
+        gateway.crates.forget(sum).await;
+    }
+    // Last, because they tell the checksums: a purge that fails half-way can be repeated.
+    for upstream in &gateway.upstreams {
+        gateway.mirror.delete_index(upstream.name(), &name).await?;
+    }
+    gateway.index.forget(&name.key()).await;
+    Ok(format!("forgot the index files of `{name}` and {} crate files at the most", sums.len()))
 }
-/// Which upstream has a crate of any spelling of this name: `Some((upstream, spelling))`, `None` when every
-/// upstream definitely answered not-found for every spelling, an error when one did not answer. Always asks.
+
+/// The checksums under which bytes of a crate may be kept: those of its copy, and those of its
+/// pins, for versions that the upstream has removed.
+async fn mirrored_checksums(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    name: &CrateName,
+    version: Option<&CrateVersion>,
+) -> Result<Vec<Checksum>> {
+    let wanted = |other: &CrateVersion| version.is_none_or(|version| version == other);
+    let mut sums = Vec::new();
+    if let Some(kept) = gateway.mirror.index(upstream.name(), name).await? {
+        let read = mirrored::read(&kept.body, name, &OwnRegistries::default());
+        let listed = read.map(|read| read.versions).unwrap_or_default();
+        sums.extend(listed.iter().filter(|v| wanted(&v.version)).map(|v| v.cksum));
+    }
+    for pinned in gateway.mirror.pinned_versions(upstream.name(), name).await? {
+        if wanted(&pinned) {
+            let pin = gateway.mirror.pinned(upstream.name(), name, &pinned).await?;
+            sums.extend(pin.map(|pin| pin.cksum));
+        }
+    }
+    Ok(sums)
+}
+
+/// Which upstream has a crate of any spelling of this name: `Some((upstream, spelling))`, `None`
+/// when every upstream definitely answered not-found for every spelling. Always asks.
+///
+/// # Errors
+/// Unavailable when one did not answer and none has it; invalid when there are too many
+/// spellings to ask for.
 pub async fn taken_upstream(
-    _gateway: &Arc<Gateway>,
-    _name: &CrateName,
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
 ) -> Result<Option<(String, CrateName)>> {
-    todo!()
+    taken(&gateway.upstreams, name).await
 }
-/// Every mirrored crate name in the store that was ever asked for and found.
-pub async fn names(_gateway: &Arc<Gateway>) -> Result<Vec<CrateName>> {
-    todo!()
+
+async fn taken(
+    upstreams: &[Arc<Upstream>],
+    name: &CrateName,
+) -> Result<Option<(String, CrateName)>> {
+    if upstreams.is_empty() {
+        return Ok(None);
+    }
+    let spellings = name.spellings(MAX_SEPARATORS).ok_or_else(|| {
+        Error::invalid(format_args!(
+            "`{name}` has more than {MAX_SEPARATORS} `-` and `_`, too many for every spelling to \
+             be asked of the upstreams: reserve the name in the configuration (`[names] reserved`)"
+        ))
+    })?;
+    let questions: Vec<_> = upstreams
+        .iter()
+        .flat_map(|upstream| spellings.iter().map(move |spelling| has(upstream, spelling)))
+        .collect();
+    let mut answers = stream::iter(questions).buffer_unordered(SPELLINGS);
+    let mut trouble = None;
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(Some(taken)) => return Ok(Some(taken)),
+            Ok(None) => {}
+            Err(unknown) => trouble = Some(unknown),
+        }
+    }
+    match trouble {
+        None => Ok(None),
+        Some(trouble) => Err(Error::unavailable(format_args!(
+            "the upstream registry `{}` did not say whether it has a crate `{name}`, so its first \
+             publish must wait: try again shortly, or reserve the name in the configuration",
+            trouble.upstream
+        ))
+        .because(trouble)),
+    }
+}
+
+/// Whether an upstream has a crate of exactly this spelling, with its own spelling of it.
+async fn has(
+    upstream: &Arc<Upstream>,
+    name: &CrateName,
+) -> Result<Option<(String, CrateName)>, Trouble> {
+    let Answer::Found { bytes, .. } = upstream.index_file(name, None).await? else {
+        return Ok(None);
+    };
+    let read = mirrored::read(&bytes, name, &OwnRegistries::default())
+        .map_err(|e| Trouble::new(upstream.name(), TroubleKind::Nonsense, e.to_string()))?;
+    let spelled = read.versions.first().map_or_else(|| name.clone(), |v| v.name.clone());
+    Ok(Some((upstream.name().to_owned(), spelled)))
+}
+
+/// Every mirrored crate name in the store that was ever asked for and found, in lower case.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<CrateName>> {
+    let mut names = BTreeSet::new();
+    for upstream in &gateway.upstreams {
+        names.extend(gateway.mirror.names(upstream.name()).await?);
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// A name as index paths spell it.
+fn lowered(name: &CrateName) -> CrateName {
+    name.lower().parse().unwrap_or_else(|_| name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::stores::upstream::fixture::{Server, config, reply, upstream};
+
+    async fn server(status: u16, has: &'static str) -> (Server, Arc<Upstream>) {
+        let line = format!(
+            "{{\"name\":\"{}\",\"vers\":\"1.0.0\",\"cksum\":\"{}\"}}\n",
+            has.to_uppercase(),
+            Checksum::of(b"a")
+        );
+        let server = Server::start(move |path, _| match path.ends_with(has) {
+            true => reply(200, &[], line.clone()),
+            false => reply(status, &[], ""),
+        })
+        .await;
+        let upstream = Arc::new(upstream(&config(&server.url)));
+        (server, upstream)
+    }
+
+    #[tokio::test]
+    async fn every_spelling_is_asked_of_every_upstream() {
+        let (one, first) = server(404, "/none").await;
+        let (_two, second) = server(404, "foo_bar-x").await;
+        let name = "Foo-bar_x".parse().unwrap();
+        assert_eq!(taken(std::slice::from_ref(&first), &name).await.unwrap(), None);
+        let mut paths = one.paths();
+        paths.sort();
+        assert_eq!(
+            paths,
+            ["foo-bar-x", "foo-bar_x", "foo_bar-x", "foo_bar_x"]
+                .map(|spelling| format!("/index/fo/{}/{spelling}", &spelling[2..4]))
+        );
+        let found = taken(&[first, second], &name).await.unwrap();
+        assert_eq!(found, Some(("up".to_owned(), "FOO_BAR-X".parse().unwrap())));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_not_free_before_every_upstream_has_said_so() {
+        let (_one, first) = server(404, "/none").await;
+        let (_two, second) = server(500, "/none").await;
+        let unknown = taken(&[first, second], &"foo".parse().unwrap()).await.unwrap_err();
+        assert_eq!(unknown.kind, Kind::Unavailable);
+        assert_eq!(taken(&[], &"foo".parse().unwrap()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_name_with_too_many_spellings_must_be_reserved() {
+        let (one, first) = server(404, "/none").await;
+        let refused = taken(&[first], &"a-b-c-d-e-f-g-h-i-j".parse().unwrap()).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Invalid);
+        assert!(refused.message.contains("reserve"));
+        assert!(one.paths().is_empty());
+    }
 }

@@ -75,7 +75,7 @@ pub async fn pin(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
         let Listed { name, version, cksum, .. } = &wanted.listed;
         let upstream = wanted.upstream(gateway);
         let pin = gateway.mirror.pin(upstream, name, version, cksum, Timestamp::now()).await;
-        pin.map(|pin| pin.cksum).map_err(Error::store)
+        pin.map(|pin| pin.cksum)
     };
     let pinned = gateway.crates.pins.known_or(wanted, read).await?;
     compare(gateway, wanted, pinned)

@@ -13,6 +13,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 
+use super::objects::Objects;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
@@ -26,7 +27,10 @@ const PIN_WAIT: Duration = Duration::from_millis(100);
 /// Mirrored index files and pins in the store.
 #[derive(Debug, Clone)]
 pub struct MirrorStore {
-    store: Arc<dyn ObjectStore>,
+    /// For index files, which may be lost.
+    cache: Arc<dyn ObjectStore>,
+    /// For pins, which may not.
+    durable: Arc<dyn ObjectStore>,
 }
 
 /// An upstream's index file as the store keeps it: a line of JSON, then the body.
@@ -65,9 +69,9 @@ pub struct Pin {
 }
 
 impl MirrorStore {
-    /// Over a store whose puts are durable.
-    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+    /// In this store.
+    pub fn new(objects: &Objects) -> Self {
+        Self { cache: Arc::clone(&objects.cache), durable: Arc::clone(&objects.durable) }
     }
 
     /// The kept index file of a crate, if there is one. A damaged one is logged and counts as
@@ -77,7 +81,7 @@ impl MirrorStore {
     /// When the store does not answer.
     pub async fn index(&self, upstream: &str, name: &CrateName) -> Result<Option<KeptIndex>> {
         let path = index_path(upstream, name);
-        let bytes = match self.store.get(&path).await {
+        let bytes = match self.cache.get(&path).await {
             Ok(found) => found.bytes().await.map_err(Error::store)?,
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(Error::store(e)),
@@ -101,7 +105,7 @@ impl MirrorStore {
         kept: &KeptIndex,
     ) -> Result<()> {
         let bytes = kept.encode().map_err(Error::internal)?;
-        let put = self.store.put(&index_path(upstream, name), bytes.into()).await;
+        let put = self.cache.put(&index_path(upstream, name), bytes.into()).await;
         put.map(drop).map_err(Error::store)
     }
 
@@ -110,7 +114,7 @@ impl MirrorStore {
     /// # Errors
     /// When the store does not answer.
     pub async fn delete_index(&self, upstream: &str, name: &CrateName) -> Result<()> {
-        match self.store.delete(&index_path(upstream, name)).await {
+        match self.cache.delete(&index_path(upstream, name)).await {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(e) => Err(Error::store(e)),
         }
@@ -122,7 +126,7 @@ impl MirrorStore {
     /// When the store does not answer.
     pub async fn names(&self, upstream: &str) -> Result<Vec<CrateName>> {
         let folder = Path::from(format!("mirror/{upstream}/index"));
-        let listed = self.store.list(Some(&folder));
+        let listed = self.cache.list(Some(&folder));
         let names = listed.try_filter_map(|object| async move {
             Ok(object.location.filename().and_then(|name| name.parse().ok()))
         });
@@ -139,11 +143,11 @@ impl MirrorStore {
         upstream: &str,
         name: &CrateName,
         version: &CrateVersion,
-        cksum: Checksum,
+        cksum: &Checksum,
         now: Timestamp,
     ) -> Result<Pin> {
         let path = pin_path(upstream, name, version);
-        let mine = Pin { cksum, first_seen: now };
+        let mine = Pin { cksum: *cksum, first_seen: now };
         let mut wait = PIN_WAIT;
         for _ in 1..PIN_ATTEMPTS {
             match self.create_or_read_pin(&path, &mine).await {
@@ -178,7 +182,7 @@ impl MirrorStore {
         name: &CrateName,
     ) -> Result<Vec<CrateVersion>> {
         let folder = pins_folder(upstream, name);
-        let listed = self.store.list(Some(&folder));
+        let listed = self.durable.list(Some(&folder));
         let versions = listed.try_filter_map(|object| async move {
             Ok(object.location.filename().and_then(|version| version.parse().ok()))
         });
@@ -190,14 +194,14 @@ impl MirrorStore {
     async fn create_or_read_pin(&self, path: &Path, pin: &Pin) -> Result<Pin> {
         let bytes = serde_json::to_vec(pin).map_err(Error::internal)?;
         let options = PutOptions::from(PutMode::Create);
-        match self.store.put_opts(path, bytes.into(), options).await {
+        match self.durable.put_opts(path, bytes.into(), options).await {
             Ok(_) => Ok(pin.clone()),
             Err(e) => self.read_pin(path).await?.ok_or_else(|| Error::store(e)),
         }
     }
 
     async fn read_pin(&self, path: &Path) -> Result<Option<Pin>> {
-        let bytes = match self.store.get(path).await {
+        let bytes = match self.durable.get(path).await {
             Ok(found) => found.bytes().await.map_err(Error::store)?,
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(Error::store(e)),
@@ -261,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn index_files_come_back_as_they_were_kept() {
-        let mirror = MirrorStore::new(Arc::new(InMemory::new()));
+        let mirror = MirrorStore::new(&Objects::in_memory());
         assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
         for body in ["{}\n{}", ""] {
             mirror.put_index("up", &foo(), &kept(body)).await.unwrap();
@@ -278,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_index_file_counts_as_absent() {
         let store = Arc::new(InMemory::new());
-        let mirror = MirrorStore::new(Arc::clone(&store) as _);
+        let mirror = MirrorStore::new(&Objects::same(Arc::clone(&store) as _));
         let whole = kept("{}\n{}\n").encode().unwrap();
         let changed = Bytes::from(String::from_utf8_lossy(&whole).replace("{}\n{}", "{}\n[]"));
         for damaged in [whole.slice(..whole.len() - 1), changed, Bytes::new(), "\n".into()] {
@@ -289,13 +293,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_pin_stands() {
-        let mirror = MirrorStore::new(Arc::new(InMemory::new()));
+        let mirror = MirrorStore::new(&Objects::in_memory());
         let version: CrateVersion = "1.0.0+b.1".parse().unwrap();
         let (first, second) = (Checksum::of(b"a"), Checksum::of(b"b"));
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         assert_eq!(mirror.pinned("up", &foo(), &version).await.unwrap(), None);
         for cksum in [first, second] {
-            let pin = mirror.pin("up", &foo(), &version, cksum, now).await.unwrap();
+            let pin = mirror.pin("up", &foo(), &version, &cksum, now).await.unwrap();
             assert_eq!(pin, Pin { cksum: first, first_seen: now });
         }
         assert_eq!(mirror.pinned("up", &foo(), &version).await.unwrap().unwrap().cksum, first);

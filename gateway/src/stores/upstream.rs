@@ -8,25 +8,28 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use moka::future::Cache;
-use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::header::{self, HeaderValue};
+use reqwest::{Client, Response};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use url::{Origin, Url};
 
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::dl::DlTemplate;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
-use crate::stores::upstream::body::Collector;
-use crate::stores::upstream::trouble::{Meaning, explain, meaning, retry_after};
+
+use body::Collector;
+use trouble::{Meaning, explain, meaning, retry_after};
+use wire::{client, headers, read_certificates, shown, token_header, validators};
 
 mod body;
 mod guard;
 mod trouble;
+mod wire;
 
 pub use trouble::{Trouble, TroubleKind};
 
@@ -348,7 +351,7 @@ impl Upstream {
     /// may have been closed by the other side in that moment.
     async fn send(&self, errand: &Errand<'_>, url: &Url) -> Result<Response, Trouble> {
         let (client, token) = self.door(url)?;
-        let headers = headers(errand, token);
+        let headers = headers(errand.validators, errand.inflate, token);
         let once = || client.get(url.clone()).headers(headers.clone()).send();
         let sent = match once().await {
             Err(e) if !e.is_timeout() && (e.is_connect() || e.is_request()) => once().await,
@@ -458,77 +461,6 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("name", &self.config.name).finish_non_exhaustive()
     }
-}
-
-/// A URL for the log: without its query, which may be signed, and without a password.
-fn shown(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
-}
-
-fn headers(errand: &Errand<'_>, token: Option<&HeaderValue>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let encoding = if errand.inflate { "gzip" } else { "identity" };
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-    if let Some(token) = token {
-        headers.insert(header::AUTHORIZATION, token.clone());
-    }
-    let condition = errand.validators.and_then(|v| match (&v.etag, &v.last_modified) {
-        (Some(etag), _) => Some((header::IF_NONE_MATCH, etag)),
-        (None, Some(date)) => Some((header::IF_MODIFIED_SINCE, date)),
-        (None, None) => None,
-    });
-    if let Some((name, value)) = condition
-        && let Ok(value) = HeaderValue::from_str(value)
-    {
-        headers.insert(name, value);
-    }
-    headers
-}
-
-fn validators(headers: &HeaderMap) -> Validators {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
-    Validators { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED) }
-}
-
-fn client(config: &config::Upstream, roots: &[Certificate], public_only: bool) -> Result<Client> {
-    let mut builder = Client::builder()
-        .user_agent(concat!("cratehouse/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .no_gzip()
-        .referer(false)
-        .connect_timeout(CONNECT.min(config.timeout))
-        .read_timeout(config.timeout);
-    for root in roots {
-        builder = builder.add_root_certificate(root.clone());
-    }
-    if public_only {
-        builder = builder.dns_resolver(guard::PublicOnly::new());
-    }
-    builder.build().map_err(|e| {
-        Error::invalid(format!("upstream `{}`: no TLS client can be made of the system's and the configured CA certificates", config.name))
-            .because(e)
-    })
-}
-
-fn read_certificates(file: &Path) -> Result<Vec<Certificate>> {
-    let refuse = |why: String| Error::invalid(format!("CA file `{}`: {why}", file.display()));
-    let pem = std::fs::read(file).map_err(|e| refuse(e.to_string()))?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| refuse(e.to_string()))?;
-    match certificates.is_empty() {
-        true => Err(refuse("there is no certificate in it (PEM is expected)".to_owned())),
-        false => Ok(certificates),
-    }
-}
-
-fn token_header(config: &config::Upstream, token: &config::Secret) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(token.reveal()).map_err(|_| {
-        let name = &config.name;
-        Error::invalid(format!(
-            "the token of upstream `{name}` has characters that no header takes"
-        ))
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 #[cfg(test)]

@@ -1,0 +1,340 @@
+//! Index files in memory: what is known of every spelling of a name, at every place of the chain.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::future::Cache;
+
+use crate::error::{Error, Result};
+use crate::flows::flights::Flights;
+use crate::model::checksum::Checksum;
+use crate::model::index::IndexFile;
+use crate::model::name::{CrateName, NameKey};
+
+/// The most that is remembered of one name: its spellings times the places of the chain.
+const MAX_SLOTS: usize = 32;
+/// What a slot takes beside its file, in bytes.
+const SLOT_BYTES: usize = 300;
+
+/// Rendered index files in memory. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct IndexCache {
+    /// All spellings of a name stand on one shelf, so that forgetting a name forgets them all.
+    shelves: Cache<NameKey, Arc<Shelf>>,
+    /// Index files that are being made.
+    pub(super) flights: Arc<Flights<Flight, Known>>,
+}
+
+/// What a flight is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Flight {
+    pub(super) name: CrateName,
+    pub(super) place: Place,
+    /// Hosted: the generation, so that nobody who asks after a change joins a flight from before.
+    pub(super) generation: Option<u64>,
+    /// Mirrored: whether the upstream is asked even though the copy is fresh.
+    pub(super) force: bool,
+}
+
+/// Where an index file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// The catalog.
+    Hosted,
+    /// An upstream, by its place in the chain.
+    Upstream(usize),
+}
+
+/// What is known of one spelling at one place, and how it came to be known.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// The file; that there is none; or the trouble that just prevented an answer.
+    pub(super) answer: Result<Option<Arc<IndexFile>>>,
+    /// How it came to be known.
+    pub(super) outcome: Outcome,
+    /// Until when it may be served from memory; `None`: until it is forgotten.
+    pub(super) until: Option<Instant>,
+    /// SHA-256 of the upstream's body that the file was made from.
+    pub(super) body: Option<Checksum>,
+}
+
+/// How a lookup was answered: the metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// From memory or from a fresh copy in the store.
+    Hit,
+    /// Made anew: from the catalog, or from what an upstream sent.
+    Miss,
+    /// From a copy whose upstream did not answer.
+    Stale,
+    /// From a copy that the upstream says is current.
+    Revalidated,
+    /// There is no such crate.
+    Negative,
+    /// Not at all.
+    Error,
+}
+
+impl Outcome {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Negative => "negative",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Known {
+    /// There is no such crate, as far as this moment tells.
+    pub(super) fn absent(until: Option<Instant>) -> Self {
+        Self { answer: Ok(None), outcome: Outcome::Negative, until, body: None }
+    }
+
+    /// No answer could be had; for `rest` nobody tries again.
+    pub(super) fn trouble(error: Error, rest: Duration) -> Self {
+        let until = Some(Instant::now() + rest);
+        Self { answer: Err(error), outcome: Outcome::Error, until, body: None }
+    }
+
+    /// Whether this place definitely does not have the crate, so that the next one is asked.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.answer, Ok(None))
+    }
+
+    fn is_current(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    /// The same from memory.
+    fn recalled(&self) -> Self {
+        let outcome = match self.outcome {
+            Outcome::Miss | Outcome::Revalidated => Outcome::Hit,
+            other => other,
+        };
+        Self { outcome, ..self.clone() }
+    }
+}
+
+/// What is known of all spellings of one name.
+#[derive(Debug, Default)]
+struct Shelf {
+    /// The journal entry that last touched the name when this was made; `None`: not hosted.
+    generation: Option<u64>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    name: CrateName,
+    place: Place,
+    known: Known,
+}
+
+impl Shelf {
+    /// The former shelf with one slot replaced; nothing of it when its generation is another.
+    fn with(former: Option<&Self>, generation: Option<u64>, slot: Slot) -> Self {
+        let other = |s: &&Slot| !(s.place == slot.place && s.name == slot.name);
+        let current = former.filter(|shelf| shelf.generation == generation);
+        let mut slots: Vec<Slot> =
+            current.iter().flat_map(|shelf| shelf.slots.iter().filter(other)).cloned().collect();
+        slots.drain(..(slots.len() + 1).saturating_sub(MAX_SLOTS));
+        slots.push(slot);
+        Self { generation, slots }
+    }
+
+    fn at(&self, name: &CrateName, place: Place) -> Option<&Known> {
+        let slot = self.slots.iter().find(|slot| slot.place == place && slot.name == *name);
+        slot.map(|slot| &slot.known)
+    }
+
+    /// The answer that a whole lookup would give now, if it is known: a hosted crate's, else
+    /// that of the first upstream which does not say that there is none.
+    fn answer(&self, name: &CrateName, chain: usize, now: Instant) -> Option<Known> {
+        let current = |place| self.at(name, place).filter(|known| known.is_current(now));
+        if self.generation.is_some() {
+            return current(Place::Hosted).map(Known::recalled);
+        }
+        for at in 0..chain {
+            let known = current(Place::Upstream(at))?;
+            if !known.is_absent() {
+                return Some(known.recalled());
+            }
+        }
+        Some(Known::absent(None))
+    }
+
+    fn weight(&self) -> u32 {
+        let file = |slot: &Slot| match &slot.known.answer {
+            Ok(Some(file)) => file.weight(),
+            _ => 0,
+        };
+        let bytes: usize = self.slots.iter().map(|slot| SLOT_BYTES + file(slot)).sum();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+impl IndexCache {
+    /// `capacity` in bytes.
+    pub fn new(capacity: u64) -> Self {
+        let weigh = |_: &NameKey, shelf: &Arc<Shelf>| shelf.weight();
+        let shelves = Cache::builder().max_capacity(capacity).weigher(weigh).build();
+        Self { shelves, flights: Arc::default() }
+    }
+
+    /// Drops whatever is cached for any spelling of a name: called after a journal entry that
+    /// touches it was applied to the catalog, and by administrators.
+    ///
+    /// Whoever puts something here reads the catalog afterwards and forgets the name when its
+    /// generation is another by then; so nothing outdated stays, whichever comes first.
+    pub async fn forget(&self, key: &NameKey) {
+        self.shelves.invalidate(key).await;
+    }
+
+    /// The answer to a lookup through a chain of upstreams of this length, if it is in memory.
+    pub(super) async fn answer(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        chain: usize,
+    ) -> Option<Known> {
+        self.shelves.get(key).await?.answer(name, chain, Instant::now())
+    }
+
+    /// What is known of one spelling at one place, if it is in memory and current.
+    pub(super) async fn recall(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        place: Place,
+    ) -> Option<Known> {
+        let shelf = self.shelves.get(key).await?;
+        shelf.at(name, place).filter(|known| known.is_current(Instant::now())).map(Known::recalled)
+    }
+
+    /// The same, however old it is.
+    pub(super) async fn remember(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        place: Place,
+    ) -> Option<Known> {
+        self.shelves.get(key).await?.at(name, place).cloned()
+    }
+
+    /// Takes note of what is known; the caller then checks the generation, see
+    /// [`IndexCache::forget`].
+    pub(super) async fn put(
+        &self,
+        key: &NameKey,
+        generation: Option<u64>,
+        name: &CrateName,
+        place: Place,
+        known: Known,
+    ) {
+        let slot = Slot { name: name.clone(), place, known };
+        let entry = self.shelves.entry_by_ref(key);
+        let added = entry.and_upsert_with(|former| {
+            let former = former.map(|entry| entry.into_value());
+            std::future::ready(Arc::new(Shelf::with(former.as_deref(), generation, slot)))
+        });
+        added.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn name(text: &str) -> CrateName {
+        text.parse().unwrap()
+    }
+
+    fn file(outcome: Outcome, seconds: u64) -> Known {
+        Known {
+            answer: Ok(Some(Arc::new(IndexFile::new(Bytes::from_static(b"{}\n"), Vec::new())))),
+            outcome,
+            until: Some(Instant::now() + Duration::from_secs(seconds)),
+            body: None,
+        }
+    }
+
+    fn absent(seconds: u64) -> Known {
+        Known::absent(Some(Instant::now() + Duration::from_secs(seconds)))
+    }
+
+    async fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known: Known) {
+        let name = name(text);
+        cache.put(&name.key(), generation, &name, at, known).await;
+    }
+
+    async fn outcome(cache: &IndexCache, text: &str, chain: usize) -> Option<Outcome> {
+        let name = name(text);
+        cache.answer(&name.key(), &name, chain).await.map(|known| known.outcome)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_known_only_when_the_whole_chain_before_it_is() {
+        let cache = IndexCache::new(1 << 20);
+        assert_eq!(outcome(&cache, "foo", 2).await, None);
+        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60)).await;
+        assert_eq!(outcome(&cache, "foo", 2).await, None);
+        put(&cache, None, "foo", Place::Upstream(0), absent(60)).await;
+        assert_eq!(outcome(&cache, "foo", 2).await, Some(Outcome::Hit));
+        assert_eq!(outcome(&cache, "foo", 1).await, Some(Outcome::Negative));
+        put(&cache, None, "foo", Place::Upstream(0), absent(0)).await;
+        assert_eq!(outcome(&cache, "foo", 2).await, None);
+    }
+
+    #[tokio::test]
+    async fn trouble_with_the_first_upstream_hides_the_second() {
+        let cache = IndexCache::new(1 << 20);
+        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60)).await;
+        let trouble = Known::trouble(Error::unavailable("down"), Duration::from_secs(60));
+        put(&cache, None, "foo", Place::Upstream(0), trouble).await;
+        assert_eq!(outcome(&cache, "foo", 2).await, Some(Outcome::Error));
+        put(&cache, None, "foo", Place::Upstream(0), file(Outcome::Stale, 60)).await;
+        assert_eq!(outcome(&cache, "foo", 2).await, Some(Outcome::Stale));
+    }
+
+    #[tokio::test]
+    async fn forgetting_a_name_forgets_all_its_spellings() {
+        let cache = IndexCache::new(1 << 20);
+        for spelling in ["foo-bar", "foo_bar"] {
+            put(&cache, None, spelling, Place::Upstream(0), absent(60)).await;
+            assert_eq!(outcome(&cache, spelling, 1).await, Some(Outcome::Negative));
+        }
+        cache.forget(&name("Foo_Bar").key()).await;
+        for spelling in ["foo-bar", "foo_bar"] {
+            assert_eq!(outcome(&cache, spelling, 1).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_of_another_generation_stays() {
+        let cache = IndexCache::new(1 << 20);
+        put(&cache, None, "foo-bar", Place::Upstream(0), absent(60)).await;
+        put(&cache, Some(7), "foo_bar", Place::Hosted, file(Outcome::Miss, 60)).await;
+        assert_eq!(outcome(&cache, "foo-bar", 1).await, None);
+        assert_eq!(outcome(&cache, "foo_bar", 1).await, Some(Outcome::Hit));
+        put(&cache, Some(8), "foo-bar", Place::Hosted, Known::absent(None)).await;
+        assert_eq!(outcome(&cache, "foo_bar", 1).await, None);
+        assert_eq!(outcome(&cache, "foo-bar", 1).await, Some(Outcome::Negative));
+    }
+
+    #[test]
+    fn a_shelf_is_bounded_and_loses_the_oldest() {
+        let mut shelf = None;
+        for at in 0..2 * MAX_SLOTS {
+            let slot = Slot { name: name("foo"), place: Place::Upstream(at), known: absent(60) };
+            shelf = Some(Shelf::with(shelf.as_ref(), None, slot));
+        }
+        let places: Vec<_> = shelf.unwrap().slots.iter().map(|slot| slot.place).collect();
+        assert_eq!(places.len(), MAX_SLOTS);
+        assert_eq!(places.last(), Some(&Place::Upstream(2 * MAX_SLOTS - 1)));
+    }
+}

@@ -1,0 +1,284 @@
+//! One upstream's index file of a crate: from the store's copy while that is fresh, else asked
+//! for, else from the copy all the same.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::flows::index_cache::{Known, Outcome};
+use crate::metrics::Metrics;
+use crate::model::checksum::Checksum;
+use crate::model::freshness;
+use crate::model::index::{IndexFile, Listed};
+use crate::model::mirrored::{self, OwnRegistries, Unreadable};
+use crate::model::name::CrateName;
+use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
+use crate::stores::upstream::{Answer, REST, Trouble, TroubleKind, Upstream, Validators};
+
+/// How long a lookup waits for the store's copy. It is a cache: without it the upstream is asked.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+/// Pins that are put at one time.
+const PINS: usize = 16;
+
+/// One upstream, read through the store.
+#[derive(Debug)]
+pub(super) struct ReadThrough<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) store: &'a MirrorStore,
+    pub(super) metrics: &'a Metrics,
+    /// The registries that become null in its lines.
+    pub(super) own: Arc<OwnRegistries>,
+}
+
+/// An upstream's body, rendered.
+#[derive(Debug, Clone)]
+pub(super) struct Rendered {
+    pub(super) file: Arc<IndexFile>,
+    /// SHA-256 of the body.
+    pub(super) body: Checksum,
+}
+
+/// The store's copy.
+struct Copy {
+    kept: KeptIndex,
+    rendered: Rendered,
+}
+
+impl Rendered {
+    /// What memory knows.
+    pub(super) fn remembered(known: &Known) -> Option<Self> {
+        let file = known.answer.as_ref().ok()?.as_ref()?;
+        Some(Self { file: Arc::clone(file), body: known.body? })
+    }
+
+    fn known(self, outcome: Outcome, fresh: Duration) -> Known {
+        let until = Instant::now().checked_add(fresh);
+        Known { answer: Ok(Some(self.file)), outcome, until, body: Some(self.body) }
+    }
+}
+
+impl ReadThrough<'_> {
+    /// The index file of a crate. With `force` the upstream is asked even though the copy is
+    /// fresh. `remembered` is what memory has of it, however old.
+    pub(super) async fn look(
+        &self,
+        name: &CrateName,
+        remembered: Option<Rendered>,
+        force: bool,
+    ) -> Known {
+        let now = Timestamp::now();
+        let copy = self.copy(name, remembered.as_ref()).await;
+        let fresh_for = copy.as_ref().filter(|_| !force).and_then(|c| self.fresh_for(c, now));
+        if let (Some(copy), Some(left)) = (&copy, fresh_for) {
+            return copy.rendered.clone().known(Outcome::Hit, left);
+        }
+        let last = copy.as_ref().map(|copy| copy.rendered.clone()).or(remembered);
+        if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
+            return last.clone().known(Outcome::Stale, REST);
+        }
+        let validators = copy.as_ref().and_then(|copy| self.validators(&copy.kept.head));
+        let settled = match self.upstream.index_file(name, validators.as_ref()).await {
+            Ok(answer) => self.settle(name, answer, copy, last.as_ref(), now).await,
+            Err(trouble) => Err(trouble.into()),
+        };
+        settled.unwrap_or_else(|error| self.without_answer(name, error, last))
+    }
+
+    /// What an answer means, beside what was known: the copy follows it, and a version whose
+    /// checksum changed is pinned to its former one before the new file is seen by anybody.
+    async fn settle(
+        &self,
+        name: &CrateName,
+        answer: Answer,
+        copy: Option<Copy>,
+        last: Option<&Rendered>,
+        now: Timestamp,
+    ) -> Result<Known> {
+        let fresh = self.upstream.config().fresh;
+        let (bytes, validators, unchanged) = match (answer, copy) {
+            (Answer::NotFound, copy) => return Ok(self.gone(name, copy.is_some()).await),
+            (Answer::Found { bytes, validators }, _) => (bytes, validators, None),
+            (Answer::NotModified, Some(copy)) => {
+                let validators = validators_of(&copy.kept.head);
+                (copy.kept.body, validators, Some(copy.rendered))
+            }
+            (Answer::NotModified, None) => {
+                return Err(self.nonsense("it answered 304 to a plain request").into());
+            }
+        };
+        let rendered = match unchanged {
+            Some(rendered) => rendered,
+            None => self
+                .render(bytes.clone(), name, last)
+                .await?
+                .map_err(|unreadable| self.nonsense(unreadable.to_string()))?,
+        };
+        let known_before = last.filter(|last| last.body == rendered.body).is_some();
+        if let Some(last) = last.filter(|_| !known_before) {
+            self.pin_replaced(name, &last.file, &rendered.file, now).await?;
+        }
+        self.keep(name, bytes, validators, rendered.body, now).await;
+        let outcome = if known_before { Outcome::Revalidated } else { Outcome::Miss };
+        Ok(rendered.known(outcome, fresh))
+    }
+
+    /// The last known file when no answer could be had, else that trouble; either for a moment,
+    /// so that not every asker waits again.
+    fn without_answer(&self, name: &CrateName, error: Error, last: Option<Rendered>) -> Known {
+        let upstream = self.upstream.name();
+        match last {
+            Some(last) => {
+                tracing::warn!(upstream, krate = %name, error = %error.chain(),
+                    "no answer from an upstream; the last known index file is served");
+                last.known(Outcome::Stale, REST)
+            }
+            None => {
+                tracing::warn!(upstream, krate = %name, error = %error.chain(),
+                    "no answer from an upstream, and nothing is known from before");
+                Known::trouble(error, REST)
+            }
+        }
+    }
+
+    /// The upstream does not have the crate, perhaps no longer.
+    async fn gone(&self, name: &CrateName, had_copy: bool) -> Known {
+        let upstream = self.upstream.name();
+        if had_copy {
+            tracing::info!(upstream, krate = %name, "a crate is no longer at its upstream");
+            let deleted = self.store.delete_index(upstream, name);
+            if let Err(e) = in_time(deleted).await {
+                tracing::warn!(upstream, krate = %name, error = %e.chain(),
+                    "a mirrored index file could not be deleted");
+            }
+        }
+        Known::absent(Instant::now().checked_add(self.upstream.config().negative))
+    }
+
+    /// The store's copy, if it can be had and read.
+    async fn copy(&self, name: &CrateName, remembered: Option<&Rendered>) -> Option<Copy> {
+        let upstream = self.upstream.name();
+        let kept = match in_time(self.store.index(upstream, name)).await {
+            Ok(kept) => kept?,
+            Err(e) => {
+                tracing::warn!(upstream, krate = %name, error = %e.chain(),
+                    "a mirrored index file could not be read from the store");
+                return None;
+            }
+        };
+        match self.render(kept.body.clone(), name, remembered).await {
+            Ok(Ok(rendered)) => Some(Copy { kept, rendered }),
+            Ok(Err(unreadable)) => {
+                tracing::warn!(upstream, krate = %name, error = %unreadable,
+                    "a mirrored index file in the store is not used");
+                None
+            }
+            Err(e) => {
+                tracing::warn!(upstream, krate = %name, error = %e.chain(),
+                    "a mirrored index file could not be rendered");
+                None
+            }
+        }
+    }
+
+    fn fresh_for(&self, copy: &Copy, now: Timestamp) -> Option<Duration> {
+        let here = self.is_from_here(&copy.kept.head);
+        let left = freshness::left(copy.kept.head.checked, now, self.upstream.config().fresh);
+        left.filter(|_| here)
+    }
+
+    fn validators(&self, head: &KeptHead) -> Option<Validators> {
+        self.is_from_here(head).then(|| validators_of(head))
+    }
+
+    /// Whether a copy comes from where the upstream is configured now.
+    fn is_from_here(&self, head: &KeptHead) -> bool {
+        head.from == self.upstream.config().index.as_str()
+    }
+
+    /// Overwrites the copy. It is a cache: failing is logged, and no trouble for the asker.
+    async fn keep(
+        &self,
+        name: &CrateName,
+        body: Bytes,
+        validators: Validators,
+        sha256: Checksum,
+        checked: Timestamp,
+    ) {
+        let Validators { etag, last_modified } = validators;
+        let from = self.upstream.config().index.to_string();
+        let head = KeptHead { etag, last_modified, checked, from, sha256 };
+        let kept = KeptIndex { head, body };
+        let upstream = self.upstream.name();
+        if let Err(e) = in_time(self.store.put_index(upstream, name, &kept)).await {
+            tracing::warn!(upstream, krate = %name, error = %e.chain(),
+                "a mirrored index file could not be kept in the store");
+        }
+    }
+
+    /// Renders a body, unless it is that of a file that is rendered already.
+    async fn render(
+        &self,
+        body: Bytes,
+        name: &CrateName,
+        known: Option<&Rendered>,
+    ) -> Result<Result<Rendered, Unreadable>> {
+        let (own, name, known) = (Arc::clone(&self.own), name.clone(), known.cloned());
+        let work = move || {
+            let sum = Checksum::of(&body);
+            if let Some(known) = known.filter(|known| known.body == sum) {
+                return Ok(known);
+            }
+            let read = mirrored::read(&body, &name, &own)?;
+            let file = Arc::new(IndexFile::new(read.lines, read.versions));
+            Ok(Rendered { file, body: sum })
+        };
+        spawn_blocking(work).await.map_err(Error::internal)
+    }
+
+    /// Pins every version whose checksum is another than before to its former one, so that the
+    /// download side refuses it here and on every other replica.
+    ///
+    /// # Errors
+    /// When the store does not answer: then the former file stays, and the next one tries again.
+    async fn pin_replaced(
+        &self,
+        name: &CrateName,
+        former: &IndexFile,
+        new: &IndexFile,
+        now: Timestamp,
+    ) -> Result<()> {
+        let upstream = self.upstream.name();
+        let former: Vec<Listed> = former.versions().cloned().collect();
+        let new: Vec<Listed> = new.versions().cloned().collect();
+        let pins = mirrored::replaced(&former, &new).into_iter().map(|was| async move {
+            self.metrics.alarms.with_label_values(&["checksum_changed"]).inc();
+            tracing::error!(upstream, krate = %was.name, version = %was.version, was = %was.cksum,
+                "an upstream changed the checksum of a version; it is pinned to the former one");
+            self.store.pin(upstream, name, &was.version, &was.cksum, now).await.map(drop)
+        });
+        let pins: Vec<_> = pins.collect();
+        stream::iter(pins).buffer_unordered(PINS).try_collect().await
+    }
+
+    fn nonsense(&self, detail: impl Into<String>) -> Trouble {
+        Trouble::new(self.upstream.name(), TroubleKind::Nonsense, detail)
+    }
+}
+
+fn validators_of(head: &KeptHead) -> Validators {
+    Validators { etag: head.etag.clone(), last_modified: head.last_modified.clone() }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::unavailable("the registry's object store does not answer in time");
+    timeout(STORE_WAIT, work).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+use super::*;
+use crate::config;
+use crate::error::Kind;
+use crate::stores::objects::Objects;
+use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
+
+/// An upstream whose answers can be changed, and a mirror of it.
+struct Scene {
+    server: Server,
+    script: Arc<Script>,
+    config: config::Upstream,
+    upstream: Upstream,
+    objects: Arc<InMemory>,
+    store: MirrorStore,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Script {
+    status: AtomicU16,
+    body: Mutex<String>,
+    /// `ETag` and 304, or neither.
+    validators: bool,
+}
+
+impl Script {
+    fn says(&self, status: u16, body: impl Into<String>) {
+        self.status.store(status, Ordering::SeqCst);
+        *self.body.lock().unwrap_or_else(PoisonError::into_inner) = body.into();
+    }
+
+    fn answer(&self, headers: &hyper::HeaderMap) -> Reply {
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let etag = format!("\"{}\"", Checksum::of(body.as_bytes()));
+        let asked = headers.get("if-none-match").is_some_and(|v| *v == etag);
+        match self.status.load(Ordering::SeqCst) {
+            200 if self.validators && asked => reply(304, &[], ""),
+            200 if self.validators => reply(200, &[("etag", &etag)], body),
+            status => reply(status, &[], body),
+        }
+    }
+}
+
+fn foo() -> CrateName {
+    "foo".parse().unwrap()
+}
+
+fn line(vers: &str, bytes: &str) -> String {
+    let sum = Checksum::of(bytes.as_bytes());
+    format!("{{\"name\": \"Foo\", \"vers\": \"{vers}\", \"deps\": [], \"cksum\": \"{sum}\"}}\n")
+}
+
+fn text(known: &Known) -> String {
+    let file = known.answer.clone().unwrap().unwrap();
+    String::from_utf8(file.identity.bytes.to_vec()).unwrap()
+}
+
+impl Scene {
+    async fn new(validators: bool, fresh: Duration) -> Self {
+        let script = Arc::new(Script { validators, ..Script::default() });
+        script.says(200, line("1.0.0", "a"));
+        let answers = Arc::clone(&script);
+        let server = Server::start(move |_, headers| answers.answer(headers)).await;
+        let config = config::Upstream { fresh, ..config(&server.url) };
+        let objects = Arc::new(InMemory::new());
+        Self {
+            upstream: upstream(&config),
+            store: MirrorStore::new(&Objects::same(Arc::clone(&objects) as _)),
+            metrics: Metrics::new().unwrap(),
+            server,
+            script,
+            config,
+            objects,
+        }
+    }
+
+    async fn look(&self, remembered: Option<Rendered>, force: bool) -> Known {
+        let reader = ReadThrough {
+            upstream: &self.upstream,
+            store: &self.store,
+            metrics: &self.metrics,
+            own: Arc::default(),
+        };
+        reader.look(&foo(), remembered, force).await
+    }
+
+    /// As a replica that has just started.
+    async fn cold(&self) -> Known {
+        self.look(None, false).await
+    }
+
+    /// Ends the rest that trouble brought.
+    fn restart(&mut self) {
+        self.upstream = upstream(&self.config);
+    }
+
+    async fn is_kept(&self) -> bool {
+        self.objects.head(&Path::from("mirror/up/index/3/f/foo")).await.is_ok()
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_fresh_copy_is_served_by_every_replica_without_asking() {
+    let scene = Scene::new(true, MINUTE).await;
+    let first = scene.cold().await;
+    assert_eq!((first.outcome, text(&first)), (Outcome::Miss, line("1.0.0", "a")));
+    let again = scene.cold().await;
+    assert_eq!((again.outcome, text(&again)), (Outcome::Hit, line("1.0.0", "a")));
+    assert_eq!(scene.server.paths(), ["/index/3/f/foo"]);
+    assert!(again.until.unwrap() <= Instant::now() + MINUTE);
+    assert_eq!(scene.look(None, true).await.outcome, Outcome::Revalidated);
+}
+
+#[tokio::test]
+async fn an_unchanged_file_is_revalidated_with_and_without_validators() {
+    for validators in [true, false] {
+        let scene = Scene::new(validators, Duration::ZERO).await;
+        let first = scene.cold().await;
+        let remembered = Rendered::remembered(&first);
+        let again = scene.look(remembered, false).await;
+        assert_eq!(again.outcome, Outcome::Revalidated);
+        // The rendered file is the very same: nothing was parsed or compressed again.
+        assert!(Arc::ptr_eq(&first.answer.unwrap().unwrap(), &again.answer.unwrap().unwrap()));
+        let requests = scene.server.requests();
+        assert_eq!(requests[1].1.contains_key("if-none-match"), validators);
+        assert_eq!(scene.cold().await.outcome, Outcome::Revalidated);
+    }
+}
+
+#[tokio::test]
+async fn a_new_version_is_seen_and_kept() {
+    let scene = Scene::new(true, Duration::ZERO).await;
+    scene.cold().await;
+    let both = line("1.0.0", "a") + &line("1.1.0", "b");
+    scene.script.says(200, both.clone());
+    let known = scene.cold().await;
+    assert_eq!((known.outcome, text(&known)), (Outcome::Miss, both.clone()));
+    let kept = scene.store.index("up", &foo()).await.unwrap().unwrap();
+    assert_eq!(kept.body, both);
+}
+
+#[tokio::test]
+async fn trouble_is_answered_from_the_copy_or_from_memory_and_never_as_absent() {
+    let mut scene = Scene::new(true, Duration::ZERO).await;
+    let first = scene.cold().await;
+    let remembered = Rendered::remembered(&first);
+    for (status, body) in [(500, ""), (403, ""), (200, ""), (200, "<html>"), (503, "")] {
+        scene.script.says(status, body);
+        let known = scene.cold().await;
+        assert_eq!((known.outcome, text(&known)), (Outcome::Stale, line("1.0.0", "a")), "{status}");
+    }
+    scene.store.delete_index("up", &foo()).await.unwrap();
+    let known = scene.look(remembered, false).await;
+    assert_eq!((known.outcome, text(&known)), (Outcome::Stale, line("1.0.0", "a")));
+    scene.restart();
+    let known = scene.cold().await;
+    assert_eq!(known.outcome, Outcome::Error);
+    assert_eq!(known.answer.unwrap_err().kind, Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn an_upstream_in_trouble_is_left_alone_where_there_is_a_copy() {
+    let mut scene = Scene::new(true, Duration::ZERO).await;
+    scene.cold().await;
+    scene.script.says(503, "");
+    scene.server.paths();
+    for _ in 0..3 {
+        assert_eq!(scene.cold().await.outcome, Outcome::Stale);
+    }
+    assert_eq!(scene.server.paths().len(), 1);
+    scene.script.says(200, line("1.0.0", "a"));
+    scene.restart();
+    assert_eq!(scene.cold().await.outcome, Outcome::Revalidated);
+}
+
+#[tokio::test]
+async fn a_copy_from_another_url_is_served_only_when_the_new_one_does_not_answer() {
+    let mut scene = Scene::new(true, MINUTE).await;
+    scene.cold().await;
+    let closed = "http://127.0.0.1:9/index/".parse().unwrap();
+    scene.config = config::Upstream { index: closed, ..scene.config.clone() };
+    scene.restart();
+    assert_eq!(scene.cold().await.outcome, Outcome::Stale);
+    assert_eq!(scene.server.paths().len(), 1);
+}
+
+#[tokio::test]
+async fn a_crate_that_left_its_upstream_is_gone_and_so_is_its_copy() {
+    for status in [404, 410, 451] {
+        let scene = Scene::new(true, Duration::ZERO).await;
+        scene.cold().await;
+        assert!(scene.is_kept().await);
+        scene.script.says(status, "");
+        let known = scene.cold().await;
+        assert!(known.is_absent() && known.outcome == Outcome::Negative);
+        assert!(!scene.is_kept().await);
+    }
+}
+
+#[tokio::test]
+async fn a_changed_checksum_pins_the_former_one_and_raises_an_alarm() {
+    let scene = Scene::new(false, Duration::ZERO).await;
+    scene.script.says(200, line("1.0.0", "a") + &line("1.1.0", "b"));
+    scene.cold().await;
+    scene.script.says(200, line("1.0.0", "x") + &line("1.1.0", "b"));
+    let known = scene.cold().await;
+    assert_eq!(known.outcome, Outcome::Miss);
+    let pinned = async |version: &str| {
+        scene.store.pinned("up", &foo(), &version.parse().unwrap()).await.unwrap()
+    };
+    assert_eq!(pinned("1.0.0").await.unwrap().cksum, Checksum::of(b"a"));
+    assert_eq!(pinned("1.1.0").await, None);
+    assert_eq!(scene.metrics.alarms.with_label_values(&["checksum_changed"]).get(), 1);
+    scene.cold().await;
+    assert_eq!(scene.metrics.alarms.with_label_values(&["checksum_changed"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_replaced() {
+    let scene = Scene::new(true, MINUTE).await;
+    scene.cold().await;
+    let path = Path::from("mirror/up/index/3/f/foo");
+    scene.objects.put(&path, "{}\nnonsense".into()).await.unwrap();
+    assert_eq!(scene.cold().await.outcome, Outcome::Miss);
+    assert_eq!(scene.cold().await.outcome, Outcome::Hit);
+}

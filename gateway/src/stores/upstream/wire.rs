@@ -1,0 +1,98 @@
+//! How we present ourselves to an upstream: clients, certificates, headers.
+
+use std::path::Path;
+
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Certificate, Client, redirect};
+use url::Url;
+
+use super::{CONNECT, Validators, guard};
+use crate::config;
+use crate::error::{Error, Result};
+
+/// A URL for the log: without its query, which may be signed, and without a password.
+pub(super) fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+/// The headers of a request: conditional by `ETag`, else by `Last-Modified`, else not.
+pub(super) fn headers(
+    validators: Option<&Validators>,
+    inflate: bool,
+    token: Option<&HeaderValue>,
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let encoding = if inflate { "gzip" } else { "identity" };
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+    if let Some(token) = token {
+        headers.insert(header::AUTHORIZATION, token.clone());
+    }
+    let condition = validators.and_then(|v| match (&v.etag, &v.last_modified) {
+        (Some(etag), _) => Some((header::IF_NONE_MATCH, etag)),
+        (None, Some(date)) => Some((header::IF_MODIFIED_SINCE, date)),
+        (None, None) => None,
+    });
+    if let Some((name, value)) = condition
+        && let Ok(value) = HeaderValue::from_str(value)
+    {
+        headers.insert(name, value);
+    }
+    headers
+}
+
+/// What a response can be recognised by later.
+pub(super) fn validators(headers: &HeaderMap) -> Validators {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+    Validators { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED) }
+}
+
+/// A client that follows no redirect and decodes nothing by itself.
+pub(super) fn client(
+    config: &config::Upstream,
+    roots: &[Certificate],
+    public_only: bool,
+) -> Result<Client> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("cratehouse/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .no_gzip()
+        .referer(false)
+        .connect_timeout(CONNECT.min(config.timeout))
+        .read_timeout(config.timeout);
+    for root in roots {
+        builder = builder.add_root_certificate(root.clone());
+    }
+    if public_only {
+        builder = builder.dns_resolver(guard::PublicOnly::new());
+    }
+    builder.build().map_err(|e| {
+        Error::invalid(format!("upstream `{}`: no TLS client can be made of the system's and the configured CA certificates", config.name))
+            .because(e)
+    })
+}
+
+/// The certificates in a PEM file.
+pub(super) fn read_certificates(file: &Path) -> Result<Vec<Certificate>> {
+    let refuse = |why: String| Error::invalid(format!("CA file `{}`: {why}", file.display()));
+    let pem = std::fs::read(file).map_err(|e| refuse(e.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| refuse(e.to_string()))?;
+    match certificates.is_empty() {
+        true => Err(refuse("there is no certificate in it (PEM is expected)".to_owned())),
+        false => Ok(certificates),
+    }
+}
+
+/// The token as it is sent, verbatim as cargo does.
+pub(super) fn token_header(
+    config: &config::Upstream,
+    token: &config::Secret,
+) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(token.reveal()).map_err(|_| {
+        let name = &config.name;
+        Error::invalid(format!(
+            "the token of upstream `{name}` has characters that no header takes"
+        ))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
