@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 
 use crate::error::Result;
+use crate::flows::lookup::is_reserved;
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
-use crate::model::name::{CrateName, NamePattern};
+use crate::model::name::CrateName;
 
 /// Names that are asked about at one time.
 const NAMES_AT_ONCE: usize = 4;
@@ -29,21 +30,18 @@ pub struct Clash {
 /// # Errors
 /// The first trouble of an upstream: half an audit would look like a clean one.
 pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<Clash>> {
-    let hosted = unreserved(gateway.catalog.names()?, &gateway.config.reserved);
-    let mut clashes: Vec<Clash> = stream::iter(hosted)
-        .map(|name| clash(gateway, name))
+    let mut hosted = gateway.catalog.names()?;
+    // A reserved name is never asked of an upstream.
+    hosted.retain(|name| !is_reserved(&gateway.config, &name.key()));
+    // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
+    let questions: Vec<_> = hosted.into_iter().map(|name| clash(gateway, name)).collect();
+    let mut clashes: Vec<Clash> = stream::iter(questions)
         .buffer_unordered(NAMES_AT_ONCE)
-        .try_filter_map(async |found| Ok(found))
+        .try_filter_map(|found| future::ready(Ok(found)))
         .try_collect()
         .await?;
     clashes.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(clashes)
-}
-
-/// The names that nothing but luck protects: a reserved one is never asked of an upstream.
-fn unreserved(names: Vec<CrateName>, reserved: &[NamePattern]) -> Vec<CrateName> {
-    let open = |name: &CrateName| !reserved.iter().any(|pattern| pattern.covers(&name.key()));
-    names.into_iter().filter(open).collect()
 }
 
 async fn clash(gateway: &Arc<Gateway>, name: CrateName) -> Result<Option<Clash>> {
@@ -54,11 +52,19 @@ async fn clash(gateway: &Arc<Gateway>, name: CrateName) -> Result<Option<Clash>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::fixture::{House, Public, memory};
+    use crate::stores::upstream::fixture::limits;
 
-    #[test]
-    fn reserved_names_are_not_asked_about() {
-        let names = ["acme-a", "ACME_b", "tool"].map(|n| CrateName::parse(n).unwrap());
-        let left = unreserved(names.to_vec(), &["acme-*".parse().unwrap()]);
-        assert_eq!(left, [CrateName::parse("tool").unwrap()]);
+    #[tokio::test]
+    async fn names_that_strangers_have_taken_are_found_and_reserved_ones_are_not_asked_about() {
+        let public = Public::start(b"theirs").await;
+        let house = House::open(&memory(), &[&public], limits()).await;
+        for name in ["Foo", "tool", "acme-x"] {
+            house.publish(name, "1.0.0", b"ours").await;
+        }
+        let clashes = names(&house.gateway).await.unwrap();
+        let [clash] = &clashes[..] else { panic!("{clashes:?}") };
+        assert_eq!((clash.name.as_str(), clash.upstream.as_str()), ("Foo", "up1"));
+        assert!(public.server.paths().iter().all(|path| !path.contains("acme")));
     }
 }

@@ -29,14 +29,25 @@ pub async fn resolve(gateway: &Arc<Gateway>, draft: &Draft) -> Result<Vec<Option
         gateway.journal.catch_up().await?;
     }
     let registries = &registries(gateway);
-    let resolved = draft.deps.iter().map(|dep| async move {
-        let source = registries.resolve(&dep.source).map_err(Error::invalid)?;
-        if let Resolved::Allowed(_) = source {
-            return Ok(registry_of(false, &source));
-        }
-        Ok(registry_of(is_ours(gateway, draft, dep).await?, &source))
-    });
+    // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
+    let resolved: Vec<_> =
+        draft.deps.iter().map(|dep| one(gateway, registries, draft, dep)).collect();
     stream::iter(resolved).buffered(LOOKUPS).try_collect().await
+}
+
+async fn one(
+    gateway: &Arc<Gateway>,
+    registries: &Registries,
+    draft: &Draft,
+    dep: &DraftDep,
+) -> Result<Option<String>> {
+    let source = registries
+        .resolve(&dep.source)
+        .map_err(|e| Error::invalid(format!("the dependency `{}` is refused: {e}", dep.krate)))?;
+    if let Resolved::Allowed(_) = source {
+        return Ok(registry_of(false, &source));
+    }
+    Ok(registry_of(is_ours(gateway, draft, dep).await?, &source))
 }
 
 /// The registries that this gateway speaks for, and those that it allows.

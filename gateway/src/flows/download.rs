@@ -8,9 +8,11 @@ use bytes::Bytes;
 use moka::future::Cache;
 use tokio::time::timeout;
 
+use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::flows::fill::{self, Budget, Got, Source};
 use crate::flows::flights::Flights;
+use crate::flows::lookup::is_reserved;
 use crate::flows::mirroring;
 use crate::flows::pinning::{self, Pins, Wanted};
 use crate::gateway::Gateway;
@@ -19,7 +21,7 @@ use crate::model::index::IndexFile;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
-use crate::stores::catalog::{CrateRow, VersionRow};
+use crate::stores::catalog::VersionRow;
 
 /// A crate file is kept in memory when it takes at most this part of it.
 const LARGEST_SHARE: u64 = 8;
@@ -67,9 +69,9 @@ async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) 
     let key = name.key();
     if let Some(krate) = gateway.catalog.krate(&key)? {
         let row = gateway.catalog.version(&key, version)?;
-        return hosted(gateway, hosted_version(&krate, row, name, version)?).await;
+        return hosted(gateway, hosted_version(&krate.name, row, name, version)?).await;
     }
-    if gateway.config.reserved.iter().any(|pattern| pattern.covers(&key)) {
+    if is_reserved(&gateway.config, &key) {
         return Err(Error::absent(format_args!(
             "there is no crate `{name}`: the name is reserved here, and nothing was published \
              under it"
@@ -91,7 +93,6 @@ async fn hosted(gateway: &Arc<Gateway>, row: VersionRow) -> Result<Got> {
 }
 
 async fn mirrored(gateway: &Arc<Gateway>, wanted: Wanted) -> Result<Got> {
-    pinning::refuse_if_known_to_differ(gateway, &wanted).await?;
     let key = (Origin::Mirrored, wanted.listed.cksum);
     let bound = gateway.config.limits.fill;
     let (owned, filled) = (Arc::clone(gateway), wanted.clone());
@@ -102,16 +103,16 @@ async fn mirrored(gateway: &Arc<Gateway>, wanted: Wanted) -> Result<Got> {
 
 /// The version of a hosted crate that a URL means: both must be spelled as they were published.
 fn hosted_version(
-    krate: &CrateRow,
+    published: &CrateName,
     row: Option<VersionRow>,
     name: &CrateName,
     version: &CrateVersion,
 ) -> Result<VersionRow> {
-    if krate.name != *name {
-        return Err(spelled_otherwise(name, &krate.name));
+    if published != name {
+        return Err(spelled_otherwise(name, published));
     }
     match row.filter(|row| row.line.vers == *version) {
-        Some(row) if row.removed => Err(fill::removed(&row)),
+        Some(row) if row.removed => Err(removed(&row)),
         Some(row) => Ok(row),
         None => Err(Error::absent(format_args!("`{name}` has no version {version}"))),
     }
@@ -130,6 +131,13 @@ fn mirrored_version(
         Some(listed) => Err(spelled_otherwise(name, &listed.name)),
         None => Err(Error::absent(format_args!("`{name}` has no version {version}"))),
     }
+}
+
+fn removed(row: &VersionRow) -> Error {
+    Error::absent(format_args!(
+        "`{}` {} was removed by an administrator; use another version",
+        row.line.name, row.line.vers
+    ))
 }
 
 fn spelled_otherwise(asked: &CrateName, real: &CrateName) -> Error {
@@ -165,13 +173,13 @@ pub struct CrateCache {
 }
 
 impl CrateCache {
-    /// `capacity` bytes for crate files that are kept, `fill_memory_bytes` for those on their way.
-    pub fn new(capacity: u64, fill_memory_bytes: usize) -> Self {
+    /// An empty cache, bounded as configured.
+    pub fn new(cache: &config::Cache, limits: &config::Limits) -> Self {
         Self {
-            memory: Memory::new(capacity),
+            memory: Memory::new(cache.crates_bytes),
             flights: Flights::default(),
             pins: Pins::default(),
-            budget: Budget::new(fill_memory_bytes),
+            budget: Budget::new(limits.fill_memory_bytes),
         }
     }
 
@@ -250,163 +258,4 @@ impl Memory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::entry::Metadata;
-    use crate::model::index::{IndexLine, Listed};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    fn name(text: &str) -> CrateName {
-        CrateName::parse(text).unwrap()
-    }
-
-    fn version(text: &str) -> CrateVersion {
-        text.parse().unwrap()
-    }
-
-    fn row(krate: &str, vers: &str, removed: bool) -> VersionRow {
-        let line = IndexLine {
-            name: name(krate),
-            vers: version(vers),
-            deps: Vec::new(),
-            cksum: Checksum::of(b"x"),
-            features: Default::default(),
-            features2: None,
-            yanked: true,
-            links: None,
-            rust_version: None,
-            pubtime: None,
-            v: None,
-        };
-        VersionRow { line, size: 1, metadata: Metadata::default(), removed }
-    }
-
-    fn krate(text: &str) -> CrateRow {
-        CrateRow { name: name(text), changed: 1, owners: Vec::new() }
-    }
-
-    fn file(krate: &str, vers: &str) -> IndexFile {
-        let cksum = Checksum::of(b"x");
-        let listed = Listed { name: name(krate), version: version(vers), cksum, yanked: true };
-        IndexFile::new(Bytes::new(), vec![listed])
-    }
-
-    fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> (Kind, String) {
-        let error = answer.unwrap_err();
-        (error.kind, error.message)
-    }
-
-    #[test]
-    fn a_hosted_version_must_be_spelled_as_it_was_published() {
-        let find = |asked: &str, vers: &str, removed| {
-            let row = row("Foo-Bar", "1.2.3+b.1", removed);
-            hosted_version(&krate("Foo-Bar"), Some(row), &name(asked), &version(vers))
-        };
-        assert!(find("Foo-Bar", "1.2.3+b.1", false).is_ok(), "yanked ones are downloadable");
-        for variant in ["foo-bar", "Foo_Bar"] {
-            let (kind, message) = refusal(find(variant, "1.2.3+b.1", false));
-            assert_eq!(kind, Kind::Absent);
-            assert!(message.contains("`Foo-Bar`"), "{message}");
-        }
-        for other in ["1.2.3", "1.2.3+b.2"] {
-            assert_eq!(refusal(find("Foo-Bar", other, false)).0, Kind::Absent);
-        }
-        let (kind, message) = refusal(find("Foo-Bar", "1.2.3+b.1", true));
-        assert_eq!(kind, Kind::Absent);
-        assert!(message.contains("removed by an administrator"), "{message}");
-        let none = hosted_version(&krate("foo"), None, &name("foo"), &version("1.0.0"));
-        assert_eq!(refusal(none).0, Kind::Absent);
-    }
-
-    #[test]
-    fn a_mirrored_version_must_be_spelled_as_it_is_listed() {
-        let file = file("Foo-Bar", "1.2.3+b.1");
-        let find =
-            |asked: &str, vers: &str| mirrored_version(2, &file, &name(asked), &version(vers));
-        assert_eq!(find("Foo-Bar", "1.2.3+b.1").unwrap().at, 2);
-        for (asked, vers) in
-            [("foo-bar", "1.2.3+b.1"), ("Foo_Bar", "1.2.3+b.1"), ("Foo-Bar", "1.2.3")]
-        {
-            assert_eq!(refusal(find(asked, vers)).0, Kind::Absent);
-        }
-    }
-
-    #[test]
-    fn each_answer_has_one_outcome() {
-        let got = |source| Ok(Got { bytes: Bytes::new(), source });
-        assert_eq!(outcome(&got(Source::Memory)), "hit");
-        assert_eq!(outcome(&got(Source::Store)), "store");
-        assert_eq!(outcome(&got(Source::Upstream)), "miss");
-        assert_eq!(outcome(&Err(Error::absent("no"))), "negative");
-        assert_eq!(outcome(&Err(Error::forbidden("no"))), "error");
-        assert_eq!(outcome(&Err(on_its_way(&name("x"), &version("1.0.0")))), "error");
-    }
-
-    async fn filled(bytes: Bytes) -> Result<Got> {
-        tokio::task::yield_now().await;
-        Ok(Got { bytes, source: Source::Upstream })
-    }
-
-    async fn never() -> Result<Got> {
-        panic!("loaded again")
-    }
-
-    #[tokio::test]
-    async fn askers_at_the_same_time_share_one_fill_and_later_ones_hit() {
-        let cache = CrateCache::new(1 << 20, 1 << 20);
-        let key = (Origin::Mirrored, Checksum::of(b"x"));
-        let fills = AtomicUsize::new(0);
-        let ask = || {
-            cache.obtain(key, LONG, || {
-                fills.fetch_add(1, Ordering::SeqCst);
-                filled(Bytes::from_static(b"x"))
-            })
-        };
-        let (a, b) = tokio::join!(ask(), ask());
-        assert_eq!((a.unwrap().source, b.unwrap().source), (Source::Upstream, Source::Upstream));
-        assert_eq!(ask().await.unwrap().source, Source::Memory);
-        assert_eq!(fills.load(Ordering::SeqCst), 1);
-
-        cache.forget(&key.1).await;
-        assert_eq!(ask().await.unwrap().source, Source::Upstream);
-    }
-
-    #[tokio::test]
-    async fn a_fill_outlives_its_asker_and_lands_in_memory() {
-        let cache = CrateCache::new(1 << 20, 1 << 20);
-        let key = (Origin::Mirrored, Checksum::of(b"x"));
-        let (go, wait) = tokio::sync::oneshot::channel::<()>();
-        let slow = async move {
-            wait.await.unwrap();
-            filled(Bytes::from_static(b"x")).await
-        };
-        let asker = cache.obtain(key, LONG, || slow);
-        assert!(timeout(Duration::from_millis(1), asker).await.is_err());
-        go.send(()).unwrap();
-        assert_eq!(cache.obtain(key, LONG, never).await.unwrap().bytes, "x");
-        assert_eq!(cache.obtain(key, LONG, never).await.unwrap().source, Source::Memory);
-    }
-
-    #[tokio::test]
-    async fn a_fill_has_its_own_deadline_and_a_broken_one_is_an_error() {
-        let cache = CrateCache::new(1 << 20, 1 << 20);
-        let key = (Origin::Mirrored, Checksum::of(b"x"));
-        let stuck = cache.obtain(key, Duration::from_millis(1), std::future::pending).await;
-        assert_eq!(refusal(stuck).0, Kind::UpstreamTimeout);
-        assert_eq!(refusal(cache.obtain(key, LONG, never).await).0, Kind::Internal);
-    }
-
-    #[tokio::test]
-    async fn a_crate_file_that_would_crowd_out_the_others_is_not_kept() {
-        let cache = CrateCache::new(8 << 10, 1 << 20);
-        for (size, kept) in [(1 << 10, true), ((1 << 10) + 1, false)] {
-            let bytes = Bytes::from(vec![0; size]);
-            let key = (Origin::Hosted, Checksum::of(&bytes));
-            cache.obtain(key, LONG, || filled(bytes.clone())).await.unwrap();
-            let again = cache.obtain(key, LONG, || filled(bytes)).await.unwrap();
-            assert_eq!(again.source == Source::Memory, kept, "{size}");
-        }
-    }
-}
+mod tests;

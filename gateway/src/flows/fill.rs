@@ -16,7 +16,7 @@ use crate::model::checksum::Checksum;
 use crate::model::index::{IndexFile, Listed};
 use crate::stores::blobs::{Blob, Origin, has_checksum};
 use crate::stores::catalog::VersionRow;
-use crate::stores::upstream::{CrateAnswer, Trouble, Upstream};
+use crate::stores::upstream::{CrateAnswer, Trouble, TroubleKind, Upstream};
 
 /// The memory that a crate file of unknown size is given at first. Nine in ten are smaller; a
 /// larger one is asked for a second time, with room for the largest.
@@ -48,20 +48,18 @@ pub enum Source {
 /// Reads a hosted crate file.
 ///
 /// # Errors
-/// An alarm and [`Kind::Internal`] when the bytes are lost; absent when an administrator has just
-/// removed them; that the store does not answer.
+/// [`Kind::Internal`] and an alarm when the bytes are lost; that the store does not answer.
 pub async fn hosted(gateway: Arc<Gateway>, row: VersionRow) -> Result<Got> {
     let cksum = row.line.cksum;
     let reading = read(&gateway, Origin::Hosted, &cksum, row.size, row.size);
-    let blob = reading.await.map_err(Error::store)?;
-    let alarm = match blob {
+    let lost = match reading.await.map_err(Error::store)? {
         Blob::Whole(bytes) => return Ok(Got { bytes, source: Source::Store }),
-        Blob::Absent => "hosted_blob_missing",
-        Blob::Damaged | Blob::Larger { .. } => "damaged_blob",
+        Blob::Absent => "missing",
+        Blob::Damaged => "damaged",
+        Blob::Larger { .. } => "of another size",
     };
-    refuse_if_removed_since(&gateway, &row).await?;
-    gateway.metrics.alarms.with_label_values(&[alarm]).inc();
-    tracing::error!(krate = %row.line.name, version = %row.line.vers, %cksum, alarm,
+    gateway.metrics.alarms.with_label_values(&["hosted_blob_missing"]).inc();
+    tracing::error!(krate = %row.line.name, version = %row.line.vers, %cksum, lost,
         "the bytes of a hosted version are lost; restore the object from a backup");
     Err(Error::new(
         Kind::Internal,
@@ -81,27 +79,11 @@ pub async fn mirrored(gateway: Arc<Gateway>, wanted: Wanted) -> Result<Got> {
     if let Some(bytes) = stored(&gateway, &wanted).await {
         return Ok(Got { bytes, source: Source::Store });
     }
+    pinning::refuse_if_pinned_otherwise(&gateway, &wanted).await?;
     let (bytes, _room) = from_chain(&gateway, &wanted).await?;
     pinning::pin(&gateway, &wanted).await?;
     store(&gateway, &wanted, bytes.clone()).await;
     Ok(Got { bytes, source: Source::Upstream })
-}
-
-async fn refuse_if_removed_since(gateway: &Gateway, row: &VersionRow) -> Result<()> {
-    gateway.journal.catch_up().await?;
-    let line = &row.line;
-    match gateway.catalog.version(&line.name.key(), &line.vers)? {
-        Some(now) if now.removed => Err(removed(&now)),
-        _ => Ok(()),
-    }
-}
-
-/// What a download of a removed version is told.
-pub fn removed(row: &VersionRow) -> Error {
-    Error::absent(format_args!(
-        "`{}` {} was removed by an administrator; use another version",
-        row.line.name, row.line.vers
-    ))
 }
 
 /// The store's copy of a mirrored crate file, if it has a good one and says so in time.
@@ -111,13 +93,9 @@ async fn stored(gateway: &Gateway, wanted: &Wanted) -> Option<Bytes> {
     let reading = read(gateway, Origin::Mirrored, cksum, FIRST_ROOM_BYTES as u64, largest);
     match timeout(STORE_WAIT, reading).await {
         Ok(Ok(Blob::Whole(bytes))) => return Some(bytes),
-        Ok(Ok(Blob::Absent)) => {}
+        Ok(Ok(Blob::Absent | Blob::Damaged)) => {}
         Ok(Ok(Blob::Larger { bytes })) => {
             tracing::warn!(%wanted, bytes, "the store's copy exceeds limits.mirrored_crate_bytes");
-        }
-        Ok(Ok(Blob::Damaged)) => {
-            gateway.metrics.alarms.with_label_values(&["damaged_blob"]).inc();
-            tracing::error!(%wanted, %cksum, "the store's copy is damaged; it is filled again");
         }
         Ok(Err(error)) => tracing::warn!(%wanted, %error, "the store failed; asking upstream"),
         Err(_) => tracing::warn!(%wanted, "the store did not answer; asking upstream"),
@@ -225,23 +203,19 @@ async fn ask(
     let first = FIRST_ROOM_BYTES.min(largest);
     let budget = &gateway.crates.budget;
     let room = budget.reserve(first as u64).await;
-    match upstream.crate_file(listed, first).await.map_err(error_of) {
-        Err(error) if first < largest && may_be_about_size(&error) => {
+    match upstream.crate_file(listed, first).await {
+        Err(trouble) if first < largest && may_be_about_size(&trouble) => {
             drop(room);
             let room = budget.reserve(largest as u64).await;
-            Ok((upstream.crate_file(listed, largest).await.map_err(error_of)?, room))
+            Ok((upstream.crate_file(listed, largest).await?, room))
         }
         answer => Ok((answer?, room)),
     }
 }
 
-fn error_of(trouble: Trouble) -> Error {
-    trouble.into()
-}
-
-/// Whether more room may help: a too large answer is a bad one, not a late or an absent one.
-fn may_be_about_size(error: &Error) -> bool {
-    error.kind == Kind::BadUpstream
+/// Whether more room may help: a too large answer has a good status and cannot be used.
+fn may_be_about_size(trouble: &Trouble) -> bool {
+    trouble.kind == TroubleKind::Nonsense && trouble.status.is_none()
 }
 
 /// Memory for crate files on their way, so that a burst of large ones waits instead of ending

@@ -7,6 +7,8 @@ pub mod command;
 pub mod dependencies;
 pub mod download;
 pub mod fill;
+#[cfg(test)]
+mod fixture;
 pub mod flights;
 mod index_cache;
 pub mod lookup;

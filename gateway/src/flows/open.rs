@@ -80,11 +80,11 @@ impl Running {
             url,
             catalog,
             journal,
-            blobs: blobs_in(&objects),
-            mirror: MirrorStore::new(Arc::clone(&objects.cache)),
+            blobs: blobs_in(&objects, metrics.clone()),
+            mirror: mirror_in(&objects),
             upstreams,
             index,
-            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+            crates: CrateCache::new(&config.cache, &config.limits),
             mirrored_names: MirroredNames::default(),
             metrics,
             config,
@@ -110,8 +110,13 @@ pub fn journal_in(objects: &Objects) -> Journal {
 }
 
 /// The crate files in a store.
-pub fn blobs_in(objects: &Objects) -> Blobs {
-    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
+pub fn blobs_in(objects: &Objects, metrics: Metrics) -> Blobs {
+    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache), metrics)
+}
+
+/// What is mirrored in a store.
+pub fn mirror_in(objects: &Objects) -> MirrorStore {
+    MirrorStore::new(Arc::clone(&objects.cache), Arc::clone(&objects.durable))
 }
 
 fn open_catalog(

@@ -53,13 +53,18 @@ impl Default for Pins {
     }
 }
 
-/// Refuses a version whose pin is known here and differs; asks nobody.
+/// Refuses a version that is pinned with another checksum, so that its upstream is not even
+/// asked for it.
 ///
 /// # Errors
-/// Forbidden, with an alarm.
-pub async fn refuse_if_known_to_differ(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
-    match gateway.crates.pins.known(wanted).await {
-        Some(pinned) => compare(gateway, wanted, pinned),
+/// Forbidden, with an alarm; that the store does not answer.
+pub async fn refuse_if_pinned_otherwise(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
+    if let Some(pinned) = gateway.crates.pins.known(wanted).await {
+        return compare(gateway, wanted, pinned);
+    }
+    let Listed { name, version, .. } = &wanted.listed;
+    match gateway.mirror.pinned(wanted.upstream(gateway), name, version).await? {
+        Some(pin) => compare(gateway, wanted, pin.cksum),
         None => Ok(()),
     }
 }
@@ -71,13 +76,13 @@ pub async fn refuse_if_known_to_differ(gateway: &Gateway, wanted: &Wanted) -> Re
 /// # Errors
 /// Forbidden, with an alarm; that the store does not answer.
 pub async fn pin(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
-    let read = async {
+    let create = async {
         let Listed { name, version, cksum, .. } = &wanted.listed;
         let upstream = wanted.upstream(gateway);
         let pin = gateway.mirror.pin(upstream, name, version, cksum, Timestamp::now()).await;
         pin.map(|pin| pin.cksum)
     };
-    let pinned = gateway.crates.pins.known_or(wanted, read).await?;
+    let pinned = gateway.crates.pins.known_or(wanted, create).await?;
     compare(gateway, wanted, pinned)
 }
 

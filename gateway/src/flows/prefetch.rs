@@ -106,7 +106,9 @@ fn compare(locked: Checksum, listed: Checksum) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::flows::fixture::{House, Public, memory};
     use crate::model::index::CRATES_IO_IDENTITY;
+    use crate::stores::upstream::fixture::limits;
 
     fn package(name: &str, rest: &str) -> String {
         format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0+b\"\n{rest}\n")
@@ -131,6 +133,33 @@ mod tests {
             cksum,
         };
         assert_eq!(found, [locked("own", None), locked("public", Some(sum))]);
+    }
+
+    #[tokio::test]
+    async fn every_package_is_tried_and_the_failures_are_told() {
+        let public = Public::start(b"x").await;
+        let house = House::open(&memory(), &[&public], limits()).await;
+        let lock = |name: &str, version: &str, sum: &[u8]| {
+            format!(
+                "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n\
+                 source = \"registry+{CRATES_IO_IDENTITY}\"\nchecksum = \"{}\"\n",
+                Checksum::of(sum)
+            )
+        };
+        let text =
+            [lock("Foo", "1.0.0", b"x"), lock("Foo", "1.0.1", b"x"), lock("bar", "1.0.0", b"x")]
+                .concat();
+        let seen = std::cell::RefCell::new(Vec::new());
+        let progress = |done, total| seen.borrow_mut().push((done, total));
+        let failed = prefetch(&house.gateway, &text, progress).await.unwrap();
+        let failed: Vec<_> = failed.iter().map(|(what, e)| (what.as_str(), e.kind)).collect();
+        assert_eq!(failed, [("Foo 1.0.1", Kind::Absent), ("bar 1.0.0", Kind::Absent)]);
+        assert_eq!(seen.into_inner(), [(1, 3), (2, 3), (3, 3)]);
+        assert_eq!((public.fills(), house.foo().await.1), (1, "hit"));
+
+        let changed = lock("Foo", "1.0.0", b"y");
+        let failed = prefetch(&house.gateway, &changed, |_, _| ()).await.unwrap();
+        assert!(failed[0].1.message.contains("checksum"), "{failed:?}");
     }
 
     #[tokio::test]

@@ -94,7 +94,9 @@ pub async fn search(gateway: &Arc<Gateway>, query: &str, limit: usize) -> Result
     }
     found.sort_by(|a, b| (a.0, a.2.is_none(), &a.1).cmp(&(b.0, b.2.is_none(), &b.1)));
     let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
-    let best = found.into_iter().take(limit).map(|(_, name, row)| hit(gateway, name, row));
+    // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
+    let best: Vec<_> =
+        found.into_iter().take(limit).map(|(_, name, row)| hit(gateway, name, row)).collect();
     let hits: Vec<Option<Hit>> = stream::iter(best).buffered(LOOKUPS).collect().await;
     Ok((hits.into_iter().flatten().collect(), total))
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 
 /// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
@@ -43,20 +44,18 @@ pub enum Blob {
 pub struct Blobs {
     hosted: Arc<dyn ObjectStore>,
     mirrored: Arc<dyn ObjectStore>,
+    metrics: Metrics,
 }
 
 impl Blobs {
     /// Crate files by two handles on a store: writes of hosted ones must be durable, mirrored ones
     /// are a cache.
-    pub fn new(hosted: Arc<dyn ObjectStore>, mirrored: Arc<dyn ObjectStore>) -> Self {
-        Self { hosted, mirrored }
-    }
-
-    fn store(&self, origin: Origin) -> &dyn ObjectStore {
-        match origin {
-            Origin::Hosted => &self.hosted,
-            Origin::Mirrored => &self.mirrored,
-        }
+    pub fn new(
+        hosted: Arc<dyn ObjectStore>,
+        mirrored: Arc<dyn ObjectStore>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { hosted, mirrored, metrics }
     }
 
     /// Stores bytes under their checksum, which the caller has compared. What stands there is
@@ -70,10 +69,11 @@ impl Blobs {
         cksum: &Checksum,
         bytes: Bytes,
     ) -> Result<(), object_store::Error> {
-        self.store(origin).put(&path(origin, cksum), PutPayload::from_bytes(bytes)).await.map(drop)
+        let payload = PutPayload::from_bytes(bytes);
+        self.of(origin).put(&path(origin, cksum), payload).await.map(drop)
     }
 
-    /// Reads at most `max_bytes` bytes and compares their checksum.
+    /// Reads at most `max_bytes` bytes and compares their checksum. Damage is an alarm.
     ///
     /// # Errors
     /// Those of the store, but not that there is nothing.
@@ -83,7 +83,7 @@ impl Blobs {
         cksum: &Checksum,
         max_bytes: u64,
     ) -> Result<Blob, object_store::Error> {
-        let found = match self.store(origin).get(&path(origin, cksum)).await {
+        let found = match self.of(origin).get(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(Blob::Absent),
             found => found?,
         };
@@ -91,10 +91,12 @@ impl Blobs {
             return Ok(Blob::Larger { bytes: found.meta.size });
         }
         let bytes = found.bytes().await?;
-        match has_checksum(&bytes, cksum).await {
-            true => Ok(Blob::Whole(bytes)),
-            false => Ok(Blob::Damaged),
+        if has_checksum(&bytes, cksum).await {
+            return Ok(Blob::Whole(bytes));
         }
+        self.metrics.alarms.with_label_values(&["damaged_blob"]).inc();
+        tracing::error!(%origin, %cksum, "a crate file in the store is damaged");
+        Ok(Blob::Damaged)
     }
 
     /// Deletes; it is no error when there is nothing.
@@ -106,9 +108,16 @@ impl Blobs {
         origin: Origin,
         cksum: &Checksum,
     ) -> Result<(), object_store::Error> {
-        match self.store(origin).delete(&path(origin, cksum)).await {
+        match self.of(origin).delete(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             done => done,
+        }
+    }
+
+    fn of(&self, origin: Origin) -> &dyn ObjectStore {
+        match origin {
+            Origin::Hosted => self.hosted.as_ref(),
+            Origin::Mirrored => self.mirrored.as_ref(),
         }
     }
 }
@@ -142,15 +151,12 @@ impl fmt::Display for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object_store::memory::InMemory;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn blobs() -> Blobs {
-        {
-            let store = Arc::new(InMemory::new());
-            Blobs::new(Arc::clone(&store) as _, store)
-        }
+        let store = Arc::new(object_store::memory::InMemory::new());
+        Blobs::new(Arc::clone(&store) as _, store, Metrics::new().unwrap())
     }
 
     #[tokio::test]
@@ -176,6 +182,7 @@ mod tests {
             blobs.put(Origin::Mirrored, &cksum, vec![8; size].into()).await.unwrap();
             let found = blobs.get(Origin::Mirrored, &cksum, u64::MAX).await.unwrap();
             assert_eq!(found, Blob::Damaged);
+            assert_eq!(blobs.metrics.alarms.with_label_values(&["damaged_blob"]).get(), 1);
         }
     }
 

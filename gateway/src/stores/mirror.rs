@@ -13,7 +13,6 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 
-use super::objects::Objects;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
@@ -69,9 +68,9 @@ pub struct Pin {
 }
 
 impl MirrorStore {
-    /// In this store.
-    pub fn new(objects: &Objects) -> Self {
-        Self { cache: Arc::clone(&objects.cache), durable: Arc::clone(&objects.durable) }
+    /// By two handles on a store: index files are a cache, pins must last.
+    pub fn new(cache: Arc<dyn ObjectStore>, durable: Arc<dyn ObjectStore>) -> Self {
+        Self { cache, durable }
     }
 
     /// The kept index file of a crate, if there is one. A damaged one is logged and counts as
@@ -263,9 +262,14 @@ mod tests {
         }
     }
 
+    fn in_memory() -> MirrorStore {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        MirrorStore::new(Arc::clone(&store) as _, store)
+    }
+
     #[tokio::test]
     async fn index_files_come_back_as_they_were_kept() {
-        let mirror = MirrorStore::new(&Objects::in_memory());
+        let mirror = in_memory();
         assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
         for body in ["{}\n{}", ""] {
             mirror.put_index("up", &foo(), &kept(body)).await.unwrap();
@@ -282,7 +286,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_index_file_counts_as_absent() {
         let store = Arc::new(InMemory::new());
-        let mirror = MirrorStore::new(&Objects::same(Arc::clone(&store) as _));
+        let mirror = MirrorStore::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
         let whole = kept("{}\n{}\n").encode().unwrap();
         let changed = Bytes::from(String::from_utf8_lossy(&whole).replace("{}\n{}", "{}\n[]"));
         for damaged in [whole.slice(..whole.len() - 1), changed, Bytes::new(), "\n".into()] {
@@ -293,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_pin_stands() {
-        let mirror = MirrorStore::new(&Objects::in_memory());
+        let mirror = in_memory();
         let version: CrateVersion = "1.0.0+b.1".parse().unwrap();
         let (first, second) = (Checksum::of(b"a"), Checksum::of(b"b"));
         let now = "2026-01-01T00:00:00Z".parse().unwrap();

@@ -8,7 +8,6 @@ use object_store::path::Path;
 use super::*;
 use crate::config;
 use crate::error::Kind;
-use crate::stores::objects::Objects;
 use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
 
 /// An upstream whose answers can be changed, and a mirror of it.
@@ -72,7 +71,7 @@ impl Scene {
         let objects = Arc::new(InMemory::new());
         Self {
             upstream: upstream(&config),
-            store: MirrorStore::new(&Objects::same(Arc::clone(&objects) as _)),
+            store: MirrorStore::new(Arc::clone(&objects) as _, Arc::clone(&objects) as _),
             metrics: Metrics::new().unwrap(),
             server,
             script,

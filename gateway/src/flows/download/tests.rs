@@ -1,0 +1,321 @@
+//! Downloads through a gateway in memory, with upstreams on the loopback interface.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use super::*;
+use crate::config::Limits;
+use crate::flows::command::Command;
+use crate::flows::fixture::{House, Public, State, line, memory, name, version};
+use crate::model::entry::Metadata;
+use crate::model::index::{IndexLine, Listed};
+use crate::stores::faulty::{Call, Fault, FaultyStore};
+use crate::stores::upstream::fixture;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn row(krate: &str, vers: &str, removed: bool) -> VersionRow {
+    let line = IndexLine { yanked: true, ..line(krate, vers, b"x") };
+    VersionRow { line, size: 1, metadata: Metadata::default(), removed }
+}
+
+fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> (Kind, String) {
+    let error = answer.unwrap_err();
+    (error.kind, error.message)
+}
+
+// Decisions.
+
+#[test]
+fn a_hosted_version_must_be_spelled_as_it_was_published() {
+    let find = |asked: &str, vers: &str, removed| {
+        let row = row("Foo-Bar", "1.2.3+b.1", removed);
+        hosted_version(&name("Foo-Bar"), Some(row), &name(asked), &version(vers))
+    };
+    assert!(find("Foo-Bar", "1.2.3+b.1", false).is_ok(), "yanked ones are downloadable");
+    for variant in ["foo-bar", "Foo_Bar"] {
+        let (kind, message) = refusal(find(variant, "1.2.3+b.1", false));
+        assert_eq!(kind, Kind::Absent);
+        assert!(message.contains("`Foo-Bar`"), "{message}");
+    }
+    for other in ["1.2.3", "1.2.3+b.2"] {
+        assert_eq!(refusal(find("Foo-Bar", other, false)).0, Kind::Absent);
+    }
+    let (kind, message) = refusal(find("Foo-Bar", "1.2.3+b.1", true));
+    assert_eq!(kind, Kind::Absent);
+    assert!(message.contains("removed by an administrator"), "{message}");
+    let none = hosted_version(&name("foo"), None, &name("foo"), &version("1.0.0"));
+    assert_eq!(refusal(none).0, Kind::Absent);
+}
+
+#[test]
+fn a_mirrored_version_must_be_spelled_as_it_is_listed() {
+    let (name_listed, cksum) = (name("Foo-Bar"), Checksum::of(b"x"));
+    let listed = Listed { name: name_listed, version: version("1.2.3+b.1"), cksum, yanked: true };
+    let file = IndexFile::new(Bytes::new(), vec![listed]);
+    let find = |asked: &str, vers: &str| mirrored_version(2, &file, &name(asked), &version(vers));
+    assert_eq!(find("Foo-Bar", "1.2.3+b.1").unwrap().at, 2);
+    for (asked, vers) in [("foo-bar", "1.2.3+b.1"), ("Foo_Bar", "1.2.3+b.1"), ("Foo-Bar", "1.2.3")]
+    {
+        assert_eq!(refusal(find(asked, vers)).0, Kind::Absent);
+    }
+}
+
+#[test]
+fn each_answer_has_one_outcome() {
+    let got = |source| Ok(Got { bytes: Bytes::new(), source });
+    assert_eq!(outcome(&got(Source::Memory)), "hit");
+    assert_eq!(outcome(&got(Source::Store)), "store");
+    assert_eq!(outcome(&got(Source::Upstream)), "miss");
+    assert_eq!(outcome(&Err(Error::absent("no"))), "negative");
+    assert_eq!(outcome(&Err(Error::forbidden("no"))), "error");
+    assert_eq!(outcome(&Err(on_its_way(&name("x"), &version("1.0.0")))), "error");
+}
+
+// The cache.
+
+fn cache(crates_bytes: u64) -> CrateCache {
+    CrateCache::new(&config::Cache { index_bytes: 0, crates_bytes }, &fixture::limits())
+}
+
+async fn filled(bytes: Bytes) -> Result<Got> {
+    tokio::task::yield_now().await;
+    Ok(Got { bytes, source: Source::Upstream })
+}
+
+async fn never() -> Result<Got> {
+    panic!("loaded again")
+}
+
+#[tokio::test]
+async fn askers_at_the_same_time_share_one_fill_and_later_ones_hit() {
+    let cache = cache(1 << 20);
+    let key = (Origin::Mirrored, Checksum::of(b"x"));
+    let fills = AtomicUsize::new(0);
+    let ask = || {
+        cache.obtain(key, LONG, || {
+            fills.fetch_add(1, Ordering::SeqCst);
+            filled(Bytes::from_static(b"x"))
+        })
+    };
+    let (a, b) = tokio::join!(ask(), ask());
+    assert_eq!((a.unwrap().source, b.unwrap().source), (Source::Upstream, Source::Upstream));
+    assert_eq!(ask().await.unwrap().source, Source::Memory);
+    assert_eq!(fills.load(Ordering::SeqCst), 1);
+
+    cache.forget(&key.1).await;
+    assert_eq!(ask().await.unwrap().source, Source::Upstream);
+}
+
+#[tokio::test]
+async fn a_fill_outlives_its_asker_and_lands_in_memory() {
+    let cache = cache(1 << 20);
+    let key = (Origin::Mirrored, Checksum::of(b"x"));
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let slow = async move {
+        wait.await.unwrap();
+        filled(Bytes::from_static(b"x")).await
+    };
+    let asker = cache.obtain(key, LONG, || slow);
+    assert!(timeout(Duration::from_millis(1), asker).await.is_err());
+    go.send(()).unwrap();
+    assert_eq!(cache.obtain(key, LONG, never).await.unwrap().bytes, "x");
+    assert_eq!(cache.obtain(key, LONG, never).await.unwrap().source, Source::Memory);
+}
+
+#[tokio::test]
+async fn a_fill_has_its_own_deadline_and_a_broken_one_is_an_error() {
+    let cache = cache(1 << 20);
+    let key = (Origin::Mirrored, Checksum::of(b"x"));
+    let stuck = cache.obtain(key, Duration::from_millis(1), std::future::pending).await;
+    assert_eq!(refusal(stuck).0, Kind::UpstreamTimeout);
+    assert_eq!(refusal(cache.obtain(key, LONG, never).await).0, Kind::Internal);
+}
+
+#[tokio::test]
+async fn a_crate_file_that_would_crowd_out_the_others_is_not_kept() {
+    let cache = cache(8 << 10);
+    for (size, kept) in [(1 << 10, true), ((1 << 10) + 1, false)] {
+        let bytes = Bytes::from(vec![0; size]);
+        let key = (Origin::Hosted, Checksum::of(&bytes));
+        cache.obtain(key, LONG, || filled(bytes.clone())).await.unwrap();
+        let again = cache.obtain(key, LONG, || filled(bytes)).await.unwrap();
+        assert_eq!(again.source == Source::Memory, kept, "{size}");
+    }
+}
+
+// The whole.
+
+fn broken_for(folder: &'static str, calls: &'static [Call]) -> Arc<dyn ObjectStore> {
+    let plan =
+        move |call, path: &Path| match calls.contains(&call) && path.as_ref().starts_with(folder) {
+            true => Fault::Before,
+            false => Fault::None,
+        };
+    Arc::new(FaultyStore::new(memory(), Box::new(plan)))
+}
+
+#[tokio::test]
+async fn hosted_bytes_come_from_the_store_then_from_memory_and_no_upstream_hears_of_them() {
+    let public = Public::start(b"theirs").await;
+    let house = House::open(&memory(), &[&public], fixture::limits()).await;
+    house.publish("Foo", "1.0.0", b"ours").await;
+    let (answer, outcome) = house.foo().await;
+    assert_eq!((answer.unwrap().as_ref(), outcome), (&b"ours"[..], "store"));
+    let (answer, outcome) = house.foo().await;
+    assert_eq!((answer.unwrap().as_ref(), outcome), (&b"ours"[..], "hit"));
+    for (krate, vers) in [("foo", "1.0.0"), ("Foo", "1.0.1"), ("acme-x", "1.0.0")] {
+        let (answer, outcome) = house.download(krate, vers).await;
+        assert_eq!((refusal(answer).0, outcome), (Kind::Absent, "negative"));
+    }
+    let (krate, version) = (name("Foo"), version("1.0.0"));
+    house.order(Command::Remove { krate, version, reason: "leak".to_owned() }).await;
+    let (answer, outcome) = house.foo().await;
+    assert_eq!((refusal(answer).0, outcome), (Kind::Absent, "negative"), "memory or not");
+    assert!(public.server.paths().is_empty());
+}
+
+#[tokio::test]
+async fn a_version_that_another_replica_published_a_moment_ago_is_found() {
+    let store = memory();
+    let one = House::open(&store, &[], fixture::limits()).await;
+    let two = House::open(&store, &[], fixture::limits()).await;
+    one.publish("new", "1.0.0", b"x").await;
+    assert_eq!(two.download("new", "1.0.0").await.1, "store");
+}
+
+#[tokio::test]
+async fn hosted_bytes_that_are_lost_raise_an_alarm() {
+    let house = House::open(&memory(), &[], fixture::limits()).await;
+    house.publish("foo", "1.0.0", b"x").await;
+    house.gateway.blobs.delete(Origin::Hosted, &Checksum::of(b"x")).await.unwrap();
+    let (answer, outcome) = house.download("foo", "1.0.0").await;
+    assert_eq!((refusal(answer).0, outcome), (Kind::Internal, "error"));
+    assert_eq!(house.alarms("hosted_blob_missing"), 1);
+}
+
+#[tokio::test]
+async fn many_askers_cost_one_fill_and_other_replicas_none() {
+    let (store, public) = (memory(), Public::start(b"x").await);
+    let house = House::open(&store, &[&public], fixture::limits()).await;
+    let (krate, vers) = (name("Foo"), version("1.0.0"));
+    let asks = (0..20).map(|_| download(&house.gateway, &krate, &vers));
+    assert!(join_all(asks).await.into_iter().all(|answer| answer.unwrap() == "x"));
+    assert_eq!((house.foo().await.1, public.fills()), ("hit", 1));
+
+    public.set(|state| state.sent = None);
+    let other = House::open(&store, &[&public], fixture::limits()).await;
+    assert_eq!((other.foo().await.1, public.fills()), ("store", 0));
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_neither_served_nor_stored() {
+    let public = Public::start(b"x").await;
+    public.set(|state| state.sent = Some(b"evil".to_vec()));
+    let house = House::open(&memory(), &[&public], fixture::limits()).await;
+    let (answer, outcome) = house.foo().await;
+    let (kind, message) = refusal(answer);
+    assert_eq!((kind, outcome, house.alarms("wrong_bytes")), (Kind::BadUpstream, "error", 1));
+    assert!(message.contains("`up1`"), "{message}");
+
+    public.set(|state| state.sent = Some(b"x".to_vec()));
+    assert_eq!(house.foo().await.1, "miss", "nothing was kept");
+}
+
+#[tokio::test]
+async fn a_checksum_that_changed_is_refused_without_asking_for_its_bytes() {
+    let (store, public) = (memory(), Public::start(b"x").await);
+    let house = House::open(&store, &[&public], fixture::limits()).await;
+    assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
+    public.set(|state| *state = State { listed: Some(b"y".into()), sent: Some(b"y".into()) });
+    // Also by a replica that remembers nothing.
+    let other = House::open(&store, &[&public], fixture::limits()).await;
+    let (answer, _) = other.foo().await;
+    let (kind, message) = refusal(answer);
+    assert_eq!((kind, public.fills()), (Kind::Forbidden, 0), "{message}");
+    assert!(other.alarms("checksum_changed") > 0);
+}
+
+#[tokio::test]
+async fn a_version_is_pinned_when_its_bytes_have_been_seen_and_not_before() {
+    let public = Public::start(b"x").await;
+    public.set(|state| state.sent = Some(b"evil".to_vec()));
+    let house = House::open(&memory(), &[&public], fixture::limits()).await;
+    let (krate, vers) = (name("Foo"), version("1.0.0"));
+    let pinned = || house.gateway.mirror.pinned("up1", &krate, &vers);
+    assert_eq!(refusal(house.foo().await.0).0, Kind::BadUpstream);
+    assert!(pinned().await.unwrap().is_none());
+    public.set(|state| state.sent = Some(b"x".to_vec()));
+    assert_eq!(house.foo().await.1, "miss");
+    assert_eq!(pinned().await.unwrap().unwrap().cksum, Checksum::of(b"x"));
+}
+
+#[tokio::test]
+async fn listed_bytes_that_are_not_there_come_from_the_next_upstream_that_lists_the_same() {
+    let (filtered, full) = (Public::start(b"x").await, Public::start(b"x").await);
+    filtered.set(|state| state.sent = None);
+    let house = House::open(&memory(), &[&filtered, &full], fixture::limits()).await;
+    assert_eq!(house.foo().await.1, "miss");
+    assert_eq!((filtered.fills(), full.fills()), (1, 1));
+
+    full.set(|state| state.listed = Some(b"other".to_vec()));
+    let house = House::open(&memory(), &[&filtered, &full], fixture::limits()).await;
+    let (kind, message) = refusal(house.foo().await.0);
+    assert_eq!((kind, full.fills()), (Kind::BadUpstream, 0));
+    assert!(message.contains("`up1`") && message.contains("no other"), "{message}");
+}
+
+#[tokio::test]
+async fn the_first_upstream_that_has_a_crate_answers_for_all_its_versions() {
+    let (first, second) = (Public::start(b"x").await, Public::start(b"x").await);
+    let house = House::open(&memory(), &[&first, &second], fixture::limits()).await;
+    assert_eq!(house.download("Foo", "9.0.0").await.1, "negative");
+    assert!(second.server.paths().is_empty());
+    first.set(|state| state.listed = None);
+    let house = House::open(&memory(), &[&first, &second], fixture::limits()).await;
+    assert_eq!((house.foo().await.1, first.fills(), second.fills()), ("miss", 0, 1));
+}
+
+#[tokio::test]
+async fn a_large_crate_file_is_asked_for_again_with_more_room() {
+    let public = Public::start(&vec![7; (1 << 20) + 1]).await;
+    let limits = Limits { mirrored_crate_bytes: 2 << 20, ..fixture::limits() };
+    let store = memory();
+    let house = House::open(&store, &[&public], limits.clone()).await;
+    assert_eq!((house.foo().await.1, public.fills()), ("miss", 2));
+    let other = House::open(&store, &[&public], limits).await;
+    assert_eq!(other.foo().await.1, "store");
+
+    let small = Limits { mirrored_crate_bytes: 1 << 20, ..fixture::limits() };
+    let house = House::open(&memory(), &[&public], small).await;
+    assert_eq!(refusal(house.foo().await.0).0, Kind::BadUpstream);
+}
+
+#[tokio::test]
+async fn a_store_that_loses_or_damages_mirrored_bytes_fails_no_download() {
+    let public = Public::start(b"x").await;
+    for calls in [&[Call::Put][..], &[Call::Get], &[Call::Put, Call::Get]] {
+        let store = broken_for("blobs/mirror/", calls);
+        let house = House::open(&store, &[&public], fixture::limits()).await;
+        assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
+        assert_eq!(house.foo().await.1, "hit");
+    }
+    let store = memory();
+    let house = House::open(&store, &[&public], fixture::limits()).await;
+    let (cksum, damaged) = (Checksum::of(b"x"), Bytes::from_static(b"?"));
+    house.gateway.blobs.put(Origin::Mirrored, &cksum, damaged).await.unwrap();
+    assert_eq!((house.foo().await.1, house.alarms("damaged_blob")), ("miss", 1));
+    let other = House::open(&store, &[&public], fixture::limits()).await;
+    assert_eq!(other.foo().await.1, "store", "the damage was mended");
+}
+
+#[tokio::test]
+async fn what_cannot_be_pinned_is_not_served() {
+    let public = Public::start(b"x").await;
+    let store = broken_for("mirror/up1/pins/", &[Call::Put, Call::Get]);
+    let house = House::open(&store, &[&public], fixture::limits()).await;
+    assert_eq!(refusal(house.foo().await.0).0, Kind::Unavailable);
+}

@@ -1,0 +1,235 @@
+//! For tests: a gateway in memory, and upstreams on the loopback interface.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::config::{self, Config, Limits};
+use crate::error::Result;
+use crate::flows::append::{Scribe, Settings};
+use crate::flows::command::{By, Command, Order};
+use crate::flows::download::{CrateCache, download};
+use crate::flows::lookup::IndexCache;
+use crate::flows::open::{blobs_in, journal_in, mirror_in};
+use crate::flows::search::MirroredNames;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::model::checksum::Checksum;
+use crate::model::entry::{Metadata, Published};
+use crate::model::index::IndexLine;
+use crate::model::name::CrateName;
+use crate::model::version::CrateVersion;
+use crate::stores::blobs::Origin;
+use crate::stores::catalog::Catalog;
+use crate::stores::objects::Objects;
+use crate::stores::upstream::fixture::{self, Server, reply};
+
+const LONG: Duration = Duration::from_secs(60);
+
+pub(super) fn name(text: &str) -> CrateName {
+    CrateName::parse(text).unwrap()
+}
+
+pub(super) fn version(text: &str) -> CrateVersion {
+    text.parse().unwrap()
+}
+
+pub(super) fn line(krate: &str, vers: &str, bytes: &[u8]) -> IndexLine {
+    IndexLine {
+        name: name(krate),
+        vers: version(vers),
+        deps: Vec::new(),
+        cksum: Checksum::of(bytes),
+        features: Default::default(),
+        features2: None,
+        yanked: false,
+        links: None,
+        rust_version: None,
+        pubtime: None,
+        v: None,
+    }
+}
+
+/// An upstream with one crate, `Foo` 1.0.0.
+pub(super) struct Public {
+    pub(super) server: Server,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone)]
+pub(super) struct State {
+    /// What the index line's checksum is of; `None`: the crate is not in the index.
+    pub(super) listed: Option<Vec<u8>>,
+    /// What is sent; `None`: 404.
+    pub(super) sent: Option<Vec<u8>>,
+}
+
+impl Public {
+    pub(super) async fn start(bytes: &[u8]) -> Self {
+        let state = State { listed: Some(bytes.to_vec()), sent: Some(bytes.to_vec()) };
+        let state = Arc::new(Mutex::new(state));
+        let (shared, address) = (Arc::clone(&state), Arc::new(Mutex::new(String::new())));
+        let url = Arc::clone(&address);
+        let server = Server::start(move |path, _| {
+            let State { listed, sent } = shared.lock().unwrap().clone();
+            let body = match path {
+                "/index/config.json" => {
+                    Some(format!(r#"{{"dl":"{}/dl"}}"#, url.lock().unwrap()).into_bytes())
+                }
+                "/index/3/f/foo" => listed.map(|bytes| {
+                    let line = serde_json::to_string(&line("Foo", "1.0.0", &bytes)).unwrap();
+                    format!("{line}\n").into_bytes()
+                }),
+                "/dl/Foo/1.0.0/download" => sent,
+                _ => None,
+            };
+            match body {
+                Some(body) => reply(200, &[], body),
+                None => reply(404, &[], ""),
+            }
+        })
+        .await;
+        address.lock().unwrap().clone_from(&server.url);
+        Self { server, state }
+    }
+
+    pub(super) fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+    }
+
+    /// How often the crate file was asked for since the last call.
+    pub(super) fn fills(&self) -> usize {
+        self.server.paths().iter().filter(|path| path.starts_with("/dl/")).count()
+    }
+}
+
+pub(super) struct House {
+    pub(super) gateway: Arc<Gateway>,
+    _scribe: DropGuard,
+}
+
+impl House {
+    pub(super) async fn open(
+        store: &Arc<dyn ObjectStore>,
+        upstreams: &[&Public],
+        limits: Limits,
+    ) -> Self {
+        let config = config(upstreams, limits);
+        let objects = Objects::same(Arc::clone(store));
+        let metrics = Metrics::new().unwrap();
+        let catalog = Catalog::in_memory("registry").unwrap();
+        let settings = Settings {
+            replica: "test".to_owned(),
+            patience: LONG,
+            queue: 10,
+            follow: Duration::from_millis(50),
+        };
+        let (mut scribe, journal) = Scribe::new(
+            journal_in(&objects),
+            catalog.clone(),
+            IndexCache::new(0),
+            metrics.clone(),
+            settings,
+        );
+        scribe.begin(|_, _| ()).await.unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(scribe.run(stop.clone()));
+        let upstreams = config.upstreams.iter().map(|u| Arc::new(fixture::upstream(u))).collect();
+        let gateway = Gateway {
+            url: "https://crates.acme.example".to_owned(),
+            blobs: blobs_in(&objects, metrics.clone()),
+            mirror: mirror_in(&objects),
+            index: IndexCache::new(0),
+            crates: CrateCache::new(&config.cache, &config.limits),
+            mirrored_names: MirroredNames::default(),
+            config: Arc::new(config),
+            metrics,
+            catalog,
+            journal,
+            upstreams,
+        };
+        Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
+    }
+
+    /// Downloads `Foo` 1.0.0, and says by which outcome.
+    pub(super) async fn foo(&self) -> (Result<Bytes>, &'static str) {
+        self.download("Foo", "1.0.0").await
+    }
+
+    pub(super) async fn download(&self, krate: &str, vers: &str) -> (Result<Bytes>, &'static str) {
+        const OUTCOMES: [&str; 5] = ["hit", "store", "miss", "negative", "error"];
+        let lookups = &self.gateway.metrics.crate_lookups;
+        let counts = || OUTCOMES.map(|outcome| lookups.with_label_values(&[outcome]).get());
+        let before = counts();
+        let answer = download(&self.gateway, &name(krate), &version(vers)).await;
+        let moved: Vec<_> =
+            (0..5).flat_map(|i| vec![OUTCOMES[i]; (counts()[i] - before[i]) as usize]).collect();
+        assert_eq!(moved.len(), 1, "one download moved {moved:?}");
+        (answer, moved[0])
+    }
+
+    pub(super) fn alarms(&self, alarm: &str) -> u64 {
+        self.gateway.metrics.alarms.with_label_values(&[alarm]).get()
+    }
+
+    pub(super) async fn publish(&self, krate: &str, vers: &str, bytes: &'static [u8]) {
+        let line = line(krate, vers, bytes);
+        let blob = Bytes::from_static(bytes);
+        self.gateway.blobs.put(Origin::Hosted, &line.cksum, blob).await.unwrap();
+        let size = bytes.len() as u64;
+        let published = Published { line, size, metadata: Metadata::default() };
+        self.order(Command::Publish(Box::new(published))).await;
+    }
+
+    pub(super) async fn order(&self, command: Command) {
+        self.gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
+    }
+}
+
+fn config(upstreams: &[&Public], limits: Limits) -> Config {
+    let address = "127.0.0.1:0".parse().unwrap();
+    Config {
+        data: "data".into(),
+        server: config::Server {
+            listen: address,
+            admin_listen: address,
+            url: None,
+            aliases: Vec::new(),
+            drain: LONG,
+            replica: "test".to_owned(),
+        },
+        tls: config::Tls::Off,
+        store: config::Store {
+            url: config::StoreUrl::Memory,
+            endpoint: None,
+            region: None,
+            access_key_id: None,
+            secret_access_key: None,
+            allow_http: false,
+        },
+        catalog: config::Catalog { path: "catalog".into(), cache_bytes: 0 },
+        cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
+        upstreams: (1..)
+            .zip(upstreams)
+            .map(|(n, public)| config::Upstream {
+                name: format!("up{n}"),
+                fresh: Duration::ZERO,
+                ..fixture::config(&public.server.url)
+            })
+            .collect(),
+        limits,
+        auth_required: false,
+        reserved: vec!["acme-*".parse().unwrap()],
+        allowed_registries: Vec::new(),
+        outgoing_ca: None,
+        log: config::Log { format: config::LogFormat::Human, filter: String::new() },
+    }
+}
+
+pub(super) fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
