@@ -200,6 +200,13 @@ impl Reply {
         details
     }
 
+    /// Panics unless this is trouble that passes: 502, 503 or 504, with a `Retry-After`.
+    #[track_caller]
+    pub fn assert_trouble(&self) {
+        assert!([502, 503, 504].contains(&self.status), "{self}");
+        assert!(self.header("retry-after").is_some(), "no Retry-After: {self}");
+    }
+
     /// The details of an error in the form of the web API; panics when it has another form.
     #[track_caller]
     pub fn details(&self) -> String {

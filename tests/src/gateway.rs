@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ pub struct Builder {
     upstreams: Vec<UpstreamConfig>,
     env: Vec<(String, String)>,
     tls: bool,
+    traced: bool,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -39,6 +41,7 @@ pub struct Gateway {
     port: u16,
     admin_port: u16,
     tls: bool,
+    traced: bool,
     env: Vec<(String, String)>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
@@ -145,6 +148,13 @@ impl Builder {
         self
     }
 
+    /// With its file and socket calls written down: see [`Gateway::system_calls`].
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -163,6 +173,7 @@ impl Builder {
             port,
             admin_port,
             tls: self.tls,
+            traced: self.traced,
             env: self.env,
             process: None,
             log: Arc::default(),
@@ -196,11 +207,18 @@ impl Builder {
 
 const CONFIG: &str = "cratehouse.toml";
 const DATA: &str = "cratehouse-data";
+const TRACE: &str = "strace.txt";
 
 impl Gateway {
     /// What a gateway is started with: nothing but defaults, and no upstream.
     pub fn builder() -> Builder {
-        Builder { sections: BTreeMap::new(), upstreams: Vec::new(), env: Vec::new(), tls: true }
+        Builder {
+            sections: BTreeMap::new(),
+            upstreams: Vec::new(),
+            env: Vec::new(),
+            tls: true,
+            traced: false,
+        }
     }
 
     /// One without an upstream.
@@ -282,7 +300,10 @@ impl Gateway {
     /// Starts the process, and does not wait for anything.
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "the gateway runs already");
-        let mut command = self.command(&["serve"]);
+        let mut command = match self.traced {
+            true => self.traced_command(&["serve"]),
+            false => self.command(&["serve"]),
+        };
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = gather(child.stdout.take().unwrap(), &self.log);
         let err = gather(child.stderr.take().unwrap(), &self.log);
@@ -299,9 +320,7 @@ impl Gateway {
 
     /// Sends SIGTERM, and waits for nothing.
     pub fn terminate(&self) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
-        assert!(sent.success());
+        self.signal("TERM");
     }
 
     /// SIGTERM, and its exit status.
@@ -310,10 +329,15 @@ impl Gateway {
         self.wait()
     }
 
-    /// SIGKILL.
+    /// SIGKILL, and its end.
     pub fn kill(&mut self) {
-        self.process.as_mut().expect("no process").child.kill().unwrap();
+        self.kill_now();
         self.wait();
+    }
+
+    /// Sends SIGKILL, and waits for nothing.
+    pub fn kill_now(&self) {
+        self.signal("KILL");
     }
 
     /// Stops and starts, with the same configuration, folder and ports.
@@ -391,6 +415,12 @@ impl Gateway {
         token
     }
 
+    /// The system calls so far of a gateway that is [`Builder::traced`], one a line, in the
+    /// order in which they ended, with the paths of open files.
+    pub fn system_calls(&self) -> Vec<String> {
+        in_order_of_ends(&std::fs::read_to_string(self.folder().join(TRACE)).unwrap())
+    }
+
     /// Everything it has printed since the first start.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -426,18 +456,39 @@ impl Gateway {
     /// A command line of the binary, in its folder, with its configuration and no environment
     /// but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        self.set_up(Command::new(binary()), args)
+    }
+
+    /// The same under strace, which detaches itself (`-D`), so that the process's number and
+    /// signals are those of the gateway.
+    fn traced_command(&self, args: &[&str]) -> Command {
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-D", "-f", "-q", "-y", "-s", "40", "-o"])
+            .arg(self.folder().join(TRACE))
+            .args(["-e", "trace=fsync,fdatasync,write,writev,sendto,sendmsg"])
+            .arg(binary());
+        self.set_up(strace, args)
+    }
+
+    fn set_up(&self, mut command: Command, args: &[&str]) -> Command {
         command
             .args(args)
             .arg("--config")
             .arg(self.config_path())
             .current_dir(self.folder())
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder())
             .env("RUST_BACKTRACE", "1")
             .envs(self.env.iter().map(|(n, v)| (n, v)))
             .stdin(Stdio::null());
         command
+    }
+
+    fn signal(&self, name: &str) {
+        let script = format!("kill -{name} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     }
 
     fn assert_running(&mut self) {
@@ -461,19 +512,31 @@ impl Drop for Gateway {
     }
 }
 
-/// The binary under test: beside the test binary's own folder. Built, once, where
-/// it is not there yet.
+/// The binary under test: beside the test binary's own folder. Built, once, where it is missing
+/// or older than its sources: `cargo test` of this package alone does not do it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let own = std::env::current_exe().unwrap();
         let profile = own.parent().and_then(Path::parent).unwrap();
         let binary = profile.join(format!("cratehouse{}", std::env::consts::EXE_SUFFIX));
-        if !binary.exists() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
+        if modified(&binary).is_none_or(|built| built < newest(&sources)) {
             build(profile);
         }
         binary
     })
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|m| m.modified()).ok()
+}
+
+fn newest(folder: &Path) -> SystemTime {
+    let mut files = Vec::new();
+    walk(folder, folder, &mut files);
+    let times = files.iter().filter_map(|file| modified(&folder.join(file)));
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn build(profile: &Path) {
@@ -529,6 +592,25 @@ fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// strace's lines, where a call that others overtook stands where it ended.
+fn in_order_of_ends(trace: &str) -> Vec<String> {
+    let mut begun = BTreeMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let (process, call) = line.split_once(' ').unwrap_or(("", line));
+        let call = call.trim_start();
+        if let Some(start) = call.strip_suffix(" <unfinished ...>") {
+            begun.insert(process, start);
+        } else if call.starts_with("<... ") {
+            let start = begun.remove(process).unwrap_or_default();
+            calls.push(format!("{start} {call}"));
+        } else {
+            calls.push(call.to_owned());
+        }
+    }
+    calls
+}
+
 /// Sums the samples of a metric in Prometheus' text format that have at least these labels.
 fn sum_series(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let mut sum = 0.0;
@@ -558,6 +640,14 @@ mod tests {
         assert_eq!(sum_series(text, "a_total", &[("y", "3")]), 4.0);
         assert_eq!(sum_series(text, "a_total", &[("y", "4")]), 0.0);
         assert_eq!(sum_series(text, "plain", &[]), 7.0);
+    }
+
+    #[test]
+    fn a_call_that_was_overtaken_stands_where_it_ended() {
+        let trace = "7 fsync(3</a> <unfinished ...>\n8 write(4, \"x\") = 1\n\
+                     7 <... fsync resumed>)     = 0\n";
+        let calls = in_order_of_ends(trace);
+        assert_eq!(calls, ["write(4, \"x\") = 1", "fsync(3</a> <... fsync resumed>)     = 0"]);
     }
 
     #[test]

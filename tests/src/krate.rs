@@ -27,6 +27,7 @@ pub struct Krate {
     features: BTreeMap<String, Vec<String>>,
     package: BTreeMap<String, Value>,
     manifest_tail: String,
+    manifest: Option<String>,
     lib: String,
     files: BTreeMap<String, Vec<u8>>,
     yanked: bool,
@@ -198,6 +199,7 @@ impl Krate {
             features: BTreeMap::new(),
             package: BTreeMap::new(),
             manifest_tail: String::new(),
+            manifest: None,
             lib: format!("//! {name} {version}\n"),
             files: BTreeMap::new(),
             yanked: false,
@@ -235,6 +237,13 @@ impl Krate {
     #[must_use]
     pub fn manifest_tail(mut self, text: &str) -> Self {
         self.manifest_tail.push_str(text);
+        self
+    }
+
+    /// With this manifest and no other.
+    #[must_use]
+    pub fn manifest_text(mut self, text: &str) -> Self {
+        self.manifest = Some(text.to_owned());
         self
     }
 
@@ -279,6 +288,9 @@ impl Krate {
 
     /// The manifest as cargo normalises it.
     pub fn manifest(&self) -> String {
+        if let Some(text) = &self.manifest {
+            return text.clone();
+        }
         let mut out = String::from("[package]\nedition = \"2021\"\n");
         let _ = writeln!(out, "name = {}", toml_str(&self.name));
         let _ = writeln!(out, "version = {}", toml_str(&self.version));
