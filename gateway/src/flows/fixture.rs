@@ -144,7 +144,7 @@ impl House {
             blobs: blobs_in(&objects, metrics.clone()),
             mirror: mirror_in(&objects),
             index: IndexCache::new(0),
-            crates: CrateCache::new(&config.cache, &config.limits),
+            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
             mirrored_names: MirroredNames::default(),
             config: Arc::new(config),
             metrics,

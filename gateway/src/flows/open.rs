@@ -84,7 +84,7 @@ impl Running {
             mirror: mirror_in(&objects),
             upstreams,
             index,
-            crates: CrateCache::new(&config.cache, &config.limits),
+            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
             mirrored_names: MirroredNames::default(),
             metrics,
             config,
