@@ -11,10 +11,16 @@
 mod auth;
 mod cargo_client;
 mod checklist;
+mod crates_io;
+mod dependencies;
 mod download;
+mod durability;
+mod fills;
 mod index;
 mod mirror;
 mod operations;
+mod panamax;
 mod publish;
+mod tarballs;
 mod tidy;
 mod yank_owners_search;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cratehouse_tests::cargo::{Cargo, Folder};
+use cratehouse_tests::covers;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 
 /// This workspace, as far as resolving and fetching it goes: its manifests and its lock file.

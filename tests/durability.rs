@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
@@ -67,7 +68,8 @@ struct Watch(Child);
 
 impl Watch {
     fn begin(pid: u32, into: &Path) -> Self {
-        let calls = "trace=openat,fsync,fdatasync,link,linkat,rename,renameat,write,writev,sendto,sendmsg";
+        let calls =
+            "trace=openat,fsync,fdatasync,link,linkat,rename,renameat,write,writev,sendto,sendmsg";
         let child = Command::new("strace")
             .args(["-f", "-y", "-s", "64", "-e", calls, "-p", &pid.to_string(), "-o"])
             .arg(into)
@@ -112,7 +114,8 @@ fn a_publish_is_answered_after_its_files_and_their_folders_are_synced() {
         let placed = |l: &str| {
             (l.contains("link") || l.contains("rename")) && l.contains(folder) && l.contains('#')
         };
-        let of_folder = |l: &str| is_sync(l) && l.contains(folder.trim_end_matches('/')) && !l.contains('#');
+        let of_folder =
+            |l: &str| is_sync(l) && l.contains(folder.trim_end_matches('/')) && !l.contains('#');
         let file_synced = position("the sync of a file", &staged);
         let in_place = position("the file's place", &placed);
         let folder_synced = trace.lines().enumerate().skip(in_place).find(|(_, l)| of_folder(l));

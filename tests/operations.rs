@@ -96,34 +96,6 @@ fn a_catalog_that_was_deleted_is_rebuilt_from_the_journal() {
 }
 
 #[test]
-fn file_and_folder_are_synced_before_a_publish_is_answered() {
-    if std::process::Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("skipped: there is no strace here, and nothing else shows the system calls");
-        return;
-    }
-    let gateway = Gateway::builder().plain_http().traced().start();
-    let token = gateway.token("alice");
-    gateway.client().publish(&foo(), &token).assert_status(200);
-    let answer = "HTTP/1.1 200 OK";
-    let calls = || gateway.system_calls();
-    until("the answer is in the trace", || calls().iter().any(|call| call.contains(answer)));
-    let calls = calls();
-    // Probes of the admin listener are answered too: the last answer is the publish's.
-    let answered = calls.iter().rposition(|call| call.contains(answer)).unwrap();
-    let sum = foo().cksum();
-    let entry = gateway.stored("journal").last().unwrap().clone();
-    for file in [format!("blobs/hosted/{}/{sum}", &sum[..2]), entry] {
-        let (folder, _) = file.rsplit_once('/').unwrap();
-        let synced = |path: &str| {
-            let synced = calls[..answered].iter().filter(|call| call.contains("sync("));
-            synced.into_iter().any(|call| call.contains(path))
-        };
-        assert!(synced(&format!("store/{file}")), "{file}: {calls:#?}");
-        assert!(synced(&format!("store/{folder}>")), "{folder}: {calls:#?}");
-    }
-}
-
-#[test]
 fn the_certificate_names_localhost_and_follows_the_url() {
     let mut gateway = Gateway::start();
     let ca = std::fs::read(gateway.ca_path()).unwrap();

@@ -1,37 +1,25 @@
 //! The gateway as a process: the real binary over a folder of its own, on ports of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
 
 use tempfile::TempDir;
 
 use crate::client::{Client, Reply};
-use crate::panamax::Panamax;
 use crate::patience::{eventually, until};
-use crate::upstream::Upstream;
 
-/// What a gateway is started with. The keys are those of the configuration file.
-#[derive(Debug, Clone)]
-pub struct Builder {
-    sections: BTreeMap<String, Vec<String>>,
-    upstreams: Vec<UpstreamConfig>,
-    env: Vec<(String, String)>,
-    tls: bool,
-    traced: bool,
-}
+mod binary;
+mod builder;
 
-/// An `[[upstream]]` of the configuration.
-#[derive(Debug, Clone)]
-pub struct UpstreamConfig {
-    keys: BTreeMap<String, String>,
-}
+pub use binary::binary;
+pub use builder::{Builder, UpstreamConfig};
+
+use binary::walk;
 
 /// A gateway: running, or stopped with its folder still there. Dropping it kills the process
 /// and deletes the folder.
@@ -41,7 +29,6 @@ pub struct Gateway {
     port: u16,
     admin_port: u16,
     tls: bool,
-    traced: bool,
     env: Vec<(String, String)>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
@@ -54,171 +41,13 @@ struct Process {
     readers: Vec<JoinHandle<()>>,
 }
 
-impl UpstreamConfig {
-    /// An upstream of this name. Its files count as fresh for no time, and a not-found answer
-    /// is not remembered, so that a test sees every change at once.
-    pub fn new(name: &str, index_url: &str) -> Self {
-        Self { keys: BTreeMap::new() }
-            .text("name", name)
-            .text("index", index_url)
-            .text("identity", "crates-io")
-            .number("fresh_seconds", 0)
-            .number("negative_seconds", 0)
-    }
-
-    /// With a key whose value is a text.
-    #[must_use]
-    pub fn text(mut self, key: &str, value: &str) -> Self {
-        self.keys.insert(key.to_owned(), serde_json::json!(value).to_string());
-        self
-    }
-
-    /// With a key whose value is a number.
-    #[must_use]
-    pub fn number(mut self, key: &str, value: u32) -> Self {
-        self.keys.insert(key.to_owned(), value.to_string());
-        self
-    }
-
-    /// With a key whose value is yes or no.
-    #[must_use]
-    pub fn flag(mut self, key: &str, value: bool) -> Self {
-        self.keys.insert(key.to_owned(), value.to_string());
-        self
-    }
-
-    /// With files that stay fresh for that many seconds.
-    #[must_use]
-    pub fn fresh_seconds(self, seconds: u32) -> Self {
-        self.number("fresh_seconds", seconds)
-    }
-}
-
-impl From<&Upstream> for UpstreamConfig {
-    fn from(upstream: &Upstream) -> Self {
-        Self::new("main", &upstream.index_url())
-    }
-}
-
-impl From<&Panamax> for UpstreamConfig {
-    fn from(panamax: &Panamax) -> Self {
-        Self::new("panamax", &panamax.index_url())
-    }
-}
-
-impl Builder {
-    /// With one more upstream at the end of the chain: an [`Upstream`], a [`Panamax`] or an
-    /// [`UpstreamConfig`].
-    #[must_use]
-    pub fn upstream(mut self, upstream: impl Into<UpstreamConfig>) -> Self {
-        self.upstreams.push(upstream.into());
-        self
-    }
-
-    /// With a line of a section: `.set("limits", "publish_crate_mib = 1")`.
-    #[must_use]
-    pub fn set(mut self, section: &str, line: &str) -> Self {
-        self.sections.entry(section.to_owned()).or_default().push(line.to_owned());
-        self
-    }
-
-    /// With names that are ours alone, such as `acme-*`.
-    #[must_use]
-    pub fn reserved(self, patterns: &[&str]) -> Self {
-        self.set("names", &format!("reserved = {patterns:?}"))
-    }
-
-    /// Every read needs a token.
-    #[must_use]
-    pub fn auth_required(self) -> Self {
-        self.set("auth", "required = true")
-    }
-
-    /// Plain http, as behind another proxy.
-    #[must_use]
-    pub fn plain_http(mut self) -> Self {
-        self.tls = false;
-        self.set("tls", "mode = \"off\"")
-    }
-
-    /// With an environment variable.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// With its file and socket calls written down: see [`Gateway::system_calls`].
-    #[must_use]
-    pub fn traced(mut self) -> Self {
-        self.traced = true;
-        self
-    }
-
-    /// Writes the configuration and starts the process; returns when it is ready.
-    pub fn start(self) -> Gateway {
-        let mut gateway = self.prepare();
-        gateway.start_again();
-        gateway
-    }
-
-    /// Writes the configuration, and starts nothing.
-    pub fn prepare(self) -> Gateway {
-        let folder = tempfile::tempdir().unwrap();
-        let (port, admin_port) = (free_port(), free_port());
-        let config = self.config(port, admin_port);
-        std::fs::write(folder.path().join(CONFIG), config).unwrap();
-        Gateway {
-            folder,
-            port,
-            admin_port,
-            tls: self.tls,
-            traced: self.traced,
-            env: self.env,
-            process: None,
-            log: Arc::default(),
-            users: Mutex::default(),
-        }
-    }
-
-    /// The text of the configuration file.
-    fn config(&self, port: u16, admin_port: u16) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        let mut sections = self.sections.clone();
-        sections.entry("server".to_owned()).or_default().extend([
-            format!("listen = \"127.0.0.1:{port}\""),
-            format!("admin_listen = \"127.0.0.1:{admin_port}\""),
-            format!("url = \"{scheme}://127.0.0.1:{port}\""),
-        ]);
-        let mut text = String::new();
-        if self.upstreams.is_empty() {
-            text += "upstream = []\n";
-        }
-        for (section, lines) in &sections {
-            text += &format!("[{section}]\n{}\n", lines.join("\n"));
-        }
-        for upstream in &self.upstreams {
-            text += "[[upstream]]\n";
-            upstream.keys.iter().for_each(|(k, v)| text += &format!("{k} = {v}\n"));
-        }
-        text
-    }
-}
-
 const CONFIG: &str = "cratehouse.toml";
 const DATA: &str = "cratehouse-data";
-const TRACE: &str = "strace.txt";
 
 impl Gateway {
     /// What a gateway is started with: nothing but defaults, and no upstream.
     pub fn builder() -> Builder {
-        Builder {
-            sections: BTreeMap::new(),
-            upstreams: Vec::new(),
-            env: Vec::new(),
-            tls: true,
-            traced: false,
-        }
+        Builder::new()
     }
 
     /// One without an upstream.
@@ -300,10 +129,7 @@ impl Gateway {
     /// Starts the process, and does not wait for anything.
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "the gateway runs already");
-        let mut command = match self.traced {
-            true => self.traced_command(&["serve"]),
-            false => self.command(&["serve"]),
-        };
+        let mut command = self.command(&["serve"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = gather(child.stdout.take().unwrap(), &self.log);
         let err = gather(child.stderr.take().unwrap(), &self.log);
@@ -415,12 +241,6 @@ impl Gateway {
         token
     }
 
-    /// The system calls so far of a gateway that is [`Builder::traced`], one a line, in the
-    /// order in which they ended, with the paths of open files.
-    pub fn system_calls(&self) -> Vec<String> {
-        in_order_of_ends(&std::fs::read_to_string(self.folder().join(TRACE)).unwrap())
-    }
-
     /// Everything it has printed since the first start.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -456,22 +276,7 @@ impl Gateway {
     /// A command line of the binary, in its folder, with its configuration and no environment
     /// but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
-        self.set_up(Command::new(binary()), args)
-    }
-
-    /// The same under strace, which detaches itself (`-D`), so that the process's number and
-    /// signals are those of the gateway.
-    fn traced_command(&self, args: &[&str]) -> Command {
-        let mut strace = Command::new("strace");
-        strace
-            .args(["-D", "-f", "-q", "-y", "-s", "40", "-o"])
-            .arg(self.folder().join(TRACE))
-            .args(["-e", "trace=fsync,fdatasync,write,writev,sendto,sendmsg"])
-            .arg(binary());
-        self.set_up(strace, args)
-    }
-
-    fn set_up(&self, mut command: Command, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
         command
             .args(args)
             .arg("--config")
@@ -512,63 +317,6 @@ impl Drop for Gateway {
     }
 }
 
-/// The binary under test: beside the test binary's own folder. Built, once, where it is missing
-/// or older than its sources: `cargo test` of this package alone does not do it.
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let own = std::env::current_exe().unwrap();
-        let profile = own.parent().and_then(Path::parent).unwrap();
-        let binary = profile.join(format!("cratehouse{}", std::env::consts::EXE_SUFFIX));
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
-        if modified(&binary).is_none_or(|built| built < newest(&sources)) {
-            build(profile);
-        }
-        binary
-    })
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|m| m.modified()).ok()
-}
-
-fn newest(folder: &Path) -> SystemTime {
-    let mut files = Vec::new();
-    walk(folder, folder, &mut files);
-    let times = files.iter().filter_map(|file| modified(&folder.join(file)));
-    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn build(profile: &Path) {
-    let name = match profile.file_name().unwrap().to_str().unwrap() {
-        "debug" => "dev",
-        other => other,
-    };
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["build", "--package", "cratehouse", "--profile", name])
-        .arg("--target-dir")
-        .arg(profile.parent().unwrap())
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .unwrap();
-    assert!(built.success(), "the binary under test does not build");
-}
-
-/// A port that nobody uses. It lies below the range from which the system takes ports for
-/// outgoing connections, so that it is still free after a restart; a test process begins at a
-/// place of its own.
-fn free_port() -> u16 {
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT)).unwrap();
-    eventually("a free port", || {
-        let nth = TAKEN.fetch_add(1, Ordering::SeqCst);
-        let port = FIRST + start.wrapping_add(nth) % COUNT;
-        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
-    })
-}
-
 fn gather(stream: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
     let log = Arc::clone(log);
     std::thread::spawn(move || {
@@ -578,37 +326,6 @@ fn gather(stream: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinH
             line.clear();
         }
     })
-}
-
-fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() {
-            walk(&path, root, found);
-        } else {
-            found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-        }
-    }
-}
-
-/// strace's lines, where a call that others overtook stands where it ended.
-fn in_order_of_ends(trace: &str) -> Vec<String> {
-    let mut begun = BTreeMap::new();
-    let mut calls = Vec::new();
-    for line in trace.lines() {
-        let (process, call) = line.split_once(' ').unwrap_or(("", line));
-        let call = call.trim_start();
-        if let Some(start) = call.strip_suffix(" <unfinished ...>") {
-            begun.insert(process, start);
-        } else if call.starts_with("<... ") {
-            let start = begun.remove(process).unwrap_or_default();
-            calls.push(format!("{start} {call}"));
-        } else {
-            calls.push(call.to_owned());
-        }
-    }
-    calls
 }
 
 /// Sums the samples of a metric in Prometheus' text format that have at least these labels.
@@ -640,29 +357,5 @@ mod tests {
         assert_eq!(sum_series(text, "a_total", &[("y", "3")]), 4.0);
         assert_eq!(sum_series(text, "a_total", &[("y", "4")]), 0.0);
         assert_eq!(sum_series(text, "plain", &[]), 7.0);
-    }
-
-    #[test]
-    fn a_call_that_was_overtaken_stands_where_it_ended() {
-        let trace = "7 fsync(3</a> <unfinished ...>\n8 write(4, \"x\") = 1\n\
-                     7 <... fsync resumed>)     = 0\n";
-        let calls = in_order_of_ends(trace);
-        assert_eq!(calls, ["write(4, \"x\") = 1", "fsync(3</a> <... fsync resumed>)     = 0"]);
-    }
-
-    #[test]
-    fn ports_differ() {
-        let ports: BTreeSet<u16> = (0..20).map(|_| free_port()).collect();
-        assert_eq!(ports.len(), 20);
-    }
-
-    #[test]
-    fn a_configuration_without_an_upstream_says_so() {
-        let text = Gateway::builder().reserved(&["acme-*"]).config(1, 2);
-        assert!(text.starts_with("upstream = []\n"));
-        assert!(text.contains("[names]\nreserved = [\"acme-*\"]\n"));
-        let upstream = UpstreamConfig::new("a", "http://x/").flag("private_dl", true);
-        let text = Gateway::builder().upstream(upstream).config(1, 2);
-        assert!(text.contains("[[upstream]]\n") && text.contains("private_dl = true\n"));
     }
 }

@@ -13,6 +13,7 @@
 pub mod cargo;
 pub mod client;
 pub mod gateway;
+pub mod house;
 pub mod http;
 pub mod krate;
 pub mod panamax;

@@ -26,6 +26,7 @@ enum Content {
 }
 
 const BLOCK_BYTES: u64 = 512;
+const NAME_BYTES: usize = 100;
 
 impl TarballBuilder {
     /// Nothing yet.
@@ -33,7 +34,8 @@ impl TarballBuilder {
         Self::default()
     }
 
-    /// A regular file. The path is written as it stands, `..` and all (100 bytes at most).
+    /// A regular file. The path is written as it stands, `..` and all; beyond 100 bytes as cargo
+    /// does it, in an entry of its own before.
     #[must_use]
     pub fn file(self, path: &str, bytes: &[u8]) -> Self {
         self.entry(EntryType::Regular, path.as_bytes(), "", bytes)
@@ -67,7 +69,7 @@ impl TarballBuilder {
     #[must_use]
     pub fn entry(self, kind: EntryType, path: &[u8], link: &str, bytes: &[u8]) -> Self {
         let header = header(kind, path, link, bytes.len() as u64);
-        self.push(header, Content::Bytes(bytes.to_vec()))
+        self.long_path(path).push(header, Content::Bytes(bytes.to_vec()))
     }
 
     /// A regular file of that many zeros: it packs to a thousandth.
@@ -104,6 +106,15 @@ impl TarballBuilder {
         encoder.finish().unwrap()
     }
 
+    fn long_path(self, path: &[u8]) -> Self {
+        if path.len() <= NAME_BYTES {
+            return self;
+        }
+        let path = [path, b"\0"].concat();
+        let header = header(EntryType::GNULongName, b"././@LongLink", "", path.len() as u64);
+        self.push(header, Content::Bytes(path))
+    }
+
     fn push(mut self, header: Header, content: Content) -> Self {
         self.entries.push(Entry { header, content });
         self
@@ -127,7 +138,8 @@ fn zeros(n: u64, out: &mut impl Write) -> u64 {
 }
 
 fn header(kind: EntryType, path: &[u8], link: &str, size: u64) -> Header {
-    let mut header = Header::new_ustar();
+    let mut header = Header::new_gnu();
+    let path = &path[..path.len().min(NAME_BYTES)];
     header.as_old_mut().name[..path.len()].copy_from_slice(path);
     header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
     header.set_entry_type(kind);
@@ -159,11 +171,13 @@ mod tests {
             .file("a-1/Cargo.toml", b"[package]")
             .symlink("a-1/link", "/etc/passwd")
             .file("a-1/../up", b"x")
+            .file(&format!("a-1/{}", "l".repeat(200)), b"x")
             .plain();
         let mut archive = tar::Archive::new(tarball.as_slice());
         let entries: Vec<_> = archive.entries().unwrap().map(Result::unwrap).collect();
         let paths: Vec<_> = entries.iter().map(|e| e.path().unwrap().into_owned()).collect();
-        assert_eq!(paths.len(), 4);
+        assert_eq!(paths.len(), 5);
+        assert_eq!(paths[4].to_str().map(str::len), Some(204));
         assert_eq!(paths[3].to_str(), Some("a-1/../up"));
         assert_eq!(entries[2].header().entry_type(), EntryType::Symlink);
     }

@@ -1,0 +1,93 @@
+//! The binary under test, and the ports for it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::SystemTime;
+
+use crate::patience::eventually;
+
+/// The binary under test: beside the test binary's own folder. Built, once, where it is missing
+/// or older than its sources: `cargo test` of this package alone does not do it.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let own = std::env::current_exe().unwrap();
+        let profile = own.parent().and_then(Path::parent).unwrap();
+        let binary = profile.join(format!("cratehouse{}", std::env::consts::EXE_SUFFIX));
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
+        if modified(&binary).is_none_or(|built| built < newest(&sources)) {
+            build(profile);
+        }
+        binary
+    })
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|m| m.modified()).ok()
+}
+
+fn newest(folder: &Path) -> SystemTime {
+    let mut files = Vec::new();
+    walk(folder, folder, &mut files);
+    let times = files.iter().filter_map(|file| modified(&folder.join(file)));
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn build(profile: &Path) {
+    let name = match profile.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args(["build", "--package", "cratehouse", "--profile", name])
+        .arg("--target-dir")
+        .arg(profile.parent().unwrap())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
+    assert!(built.success(), "the binary under test does not build");
+}
+
+/// A port that nobody uses. It lies below the range from which the system takes ports for
+/// outgoing connections, so that it is still free after a restart; a test process begins at a
+/// place of its own.
+pub(super) fn free_port() -> u16 {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT)).unwrap();
+    eventually("a free port", || {
+        let nth = TAKEN.fetch_add(1, Ordering::SeqCst);
+        let port = FIRST + start.wrapping_add(nth) % COUNT;
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+    })
+}
+
+/// Every file below `folder`, as a path from `root`.
+pub(super) fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, root, found);
+        } else {
+            found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ports_differ() {
+        let ports: BTreeSet<u16> = (0..20).map(|_| free_port()).collect();
+        assert_eq!(ports.len(), 20);
+    }
+}

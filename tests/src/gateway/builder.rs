@@ -1,0 +1,191 @@
+//! What a gateway is started with: its configuration file, built key by key.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::binary::free_port;
+use super::{CONFIG, Gateway};
+use crate::panamax::Panamax;
+use crate::upstream::Upstream;
+
+/// What a gateway is started with. The keys are those of the configuration file.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    sections: BTreeMap<String, Vec<String>>,
+    upstreams: Vec<UpstreamConfig>,
+    env: Vec<(String, String)>,
+    tls: bool,
+}
+
+/// An `[[upstream]]` of the configuration.
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    keys: BTreeMap<String, String>,
+}
+
+impl UpstreamConfig {
+    /// A preset of the gateway, by its name, as it is.
+    pub fn preset(name: &str) -> Self {
+        Self { keys: BTreeMap::new() }.text("name", name)
+    }
+
+    /// An upstream of this name. Its files count as fresh for no time, and a not-found answer
+    /// is not remembered, so that a test sees every change at once.
+    pub fn new(name: &str, index_url: &str) -> Self {
+        Self { keys: BTreeMap::new() }
+            .text("name", name)
+            .text("index", index_url)
+            .text("identity", "crates-io")
+            .number("fresh_seconds", 0)
+            .number("negative_seconds", 0)
+    }
+
+    /// With a key whose value is a text.
+    #[must_use]
+    pub fn text(mut self, key: &str, value: &str) -> Self {
+        self.keys.insert(key.to_owned(), serde_json::json!(value).to_string());
+        self
+    }
+
+    /// With a key whose value is a number.
+    #[must_use]
+    pub fn number(mut self, key: &str, value: u32) -> Self {
+        self.keys.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// With a key whose value is yes or no.
+    #[must_use]
+    pub fn flag(mut self, key: &str, value: bool) -> Self {
+        self.keys.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// With files that stay fresh for that many seconds.
+    #[must_use]
+    pub fn fresh_seconds(self, seconds: u32) -> Self {
+        self.number("fresh_seconds", seconds)
+    }
+}
+
+impl From<&Upstream> for UpstreamConfig {
+    fn from(upstream: &Upstream) -> Self {
+        Self::new("main", &upstream.index_url())
+    }
+}
+
+impl From<&Panamax> for UpstreamConfig {
+    fn from(panamax: &Panamax) -> Self {
+        Self::new("panamax", &panamax.index_url())
+    }
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self { sections: BTreeMap::new(), upstreams: Vec::new(), env: Vec::new(), tls: true }
+    }
+
+    /// With one more upstream at the end of the chain: an [`Upstream`], a [`Panamax`] or an
+    /// [`UpstreamConfig`].
+    #[must_use]
+    pub fn upstream(mut self, upstream: impl Into<UpstreamConfig>) -> Self {
+        self.upstreams.push(upstream.into());
+        self
+    }
+
+    /// With a line of a section: `.set("limits", "publish_crate_mib = 1")`.
+    #[must_use]
+    pub fn set(mut self, section: &str, line: &str) -> Self {
+        self.sections.entry(section.to_owned()).or_default().push(line.to_owned());
+        self
+    }
+
+    /// With names that are ours alone, such as `acme-*`.
+    #[must_use]
+    pub fn reserved(self, patterns: &[&str]) -> Self {
+        self.set("names", &format!("reserved = {patterns:?}"))
+    }
+
+    /// Every read needs a token.
+    #[must_use]
+    pub fn auth_required(self) -> Self {
+        self.set("auth", "required = true")
+    }
+
+    /// Plain http, as behind another proxy.
+    #[must_use]
+    pub fn plain_http(mut self) -> Self {
+        self.tls = false;
+        self.set("tls", "mode = \"off\"")
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes the configuration and starts the process; returns when it is ready.
+    pub fn start(self) -> Gateway {
+        let mut gateway = self.prepare();
+        gateway.start_again();
+        gateway
+    }
+
+    /// Writes the configuration, and starts nothing.
+    pub fn prepare(self) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, admin_port) = (free_port(), free_port());
+        let config = self.config(port, admin_port);
+        std::fs::write(folder.path().join(CONFIG), config).unwrap();
+        Gateway {
+            folder,
+            port,
+            admin_port,
+            tls: self.tls,
+            env: self.env,
+            process: None,
+            log: Arc::default(),
+            users: Mutex::default(),
+        }
+    }
+
+    /// The text of the configuration file.
+    fn config(&self, port: u16, admin_port: u16) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let mut sections = self.sections.clone();
+        sections.entry("server".to_owned()).or_default().extend([
+            format!("listen = \"127.0.0.1:{port}\""),
+            format!("admin_listen = \"127.0.0.1:{admin_port}\""),
+            format!("url = \"{scheme}://127.0.0.1:{port}\""),
+        ]);
+        let mut text = String::new();
+        if self.upstreams.is_empty() {
+            text += "upstream = []\n";
+        }
+        for (section, lines) in &sections {
+            text += &format!("[{section}]\n{}\n", lines.join("\n"));
+        }
+        for upstream in &self.upstreams {
+            text += "[[upstream]]\n";
+            upstream.keys.iter().for_each(|(k, v)| text += &format!("{k} = {v}\n"));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_without_an_upstream_says_so() {
+        let text = Gateway::builder().reserved(&["acme-*"]).config(1, 2);
+        assert!(text.starts_with("upstream = []\n"));
+        assert!(text.contains("[names]\nreserved = [\"acme-*\"]\n"));
+        let upstream = UpstreamConfig::new("a", "http://x/").flag("private_dl", true);
+        let text = Gateway::builder().upstream(upstream).config(1, 2);
+        assert!(text.contains("[[upstream]]\n") && text.contains("private_dl = true\n"));
+    }
+}

@@ -1,0 +1,116 @@
+//! What may be in a published crate file, and what may not.
+
+use cratehouse_tests::covers;
+use cratehouse_tests::gateway::Gateway;
+use cratehouse_tests::house::House;
+use cratehouse_tests::krate::Krate;
+use cratehouse_tests::tarball::TarballBuilder;
+use tar::EntryType;
+
+fn foo() -> Krate {
+    Krate::new("foo", "1.0.0")
+}
+
+/// A crate file that is well made up to what is added to it.
+fn tarball(more: impl FnOnce(TarballBuilder) -> TarballBuilder) -> Vec<u8> {
+    more(TarballBuilder::new().file("foo-1.0.0/Cargo.toml", foo().manifest().as_bytes())).gzip()
+}
+
+#[test]
+fn badly_made_tarballs_are_refused() {
+    covers!(58);
+    let house = House::of(Gateway::builder().set("limits", "unpacked_mib = 1").start());
+    let manifest = foo().manifest();
+    let manifest = manifest.as_bytes();
+    let alone = |path: &str| TarballBuilder::new().file(path, manifest).gzip();
+    let device = |kind| tarball(|t| t.entry(kind, b"foo-1.0.0/dev", "", b""));
+    let cut = {
+        let whole = tarball(|t| t.file("foo-1.0.0/x", &[7; 5000]));
+        whole[..whole.len() / 2].to_vec()
+    };
+    for (what, bytes) in [
+        ("a symbolic link", tarball(|t| t.symlink("foo-1.0.0/x", "Cargo.toml"))),
+        ("a symbolic link outward", tarball(|t| t.symlink("foo-1.0.0/x", "/etc/passwd"))),
+        ("a hard link", tarball(|t| t.hardlink("foo-1.0.0/x", "foo-1.0.0/Cargo.toml"))),
+        ("a character device", device(EntryType::Char)),
+        ("a block device", device(EntryType::Block)),
+        ("a pipe", device(EntryType::Fifo)),
+        ("a sparse file", device(EntryType::GNUSparse)),
+        ("..", tarball(|t| t.file("foo-1.0.0/../up", b""))),
+        (".. at the end", tarball(|t| t.file("foo-1.0.0/x/..", b""))),
+        ("an absolute path", tarball(|t| t.file("/foo-1.0.0/x", b""))),
+        ("a foreign prefix", tarball(|t| t.file("bar-1.0.0/x", b""))),
+        ("a prefix that only begins alike", tarball(|t| t.file("foo-1.0.01/x", b""))),
+        ("no prefix", tarball(|t| t.file("x", b""))),
+        ("a path that is not UTF-8", tarball(|t| t.file_at(b"foo-1.0.0/\xff", b""))),
+        ("two manifests", tarball(|t| t.file("foo-1.0.0/cargo.toml", manifest))),
+        ("the same manifest twice", tarball(|t| t.file("foo-1.0.0/Cargo.toml", manifest))),
+        ("a manifest in capitals", alone("foo-1.0.0/CARGO.TOML")),
+        ("no manifest", TarballBuilder::new().file("foo-1.0.0/src/lib.rs", b"").gzip()),
+        ("a manifest further down alone", alone("foo-1.0.0/sub/Cargo.toml")),
+        ("a zip bomb", tarball(|t| t.zeros("foo-1.0.0/zeros", 2 << 20))),
+        ("a pax size that differs", tarball(|t| t.file_with_pax_size("foo-1.0.0/x", b"12345", 9))),
+        ("no gzip", TarballBuilder::new().file("foo-1.0.0/Cargo.toml", manifest).plain()),
+        ("gzip cut short", cut),
+        ("nothing packed", TarballBuilder::new().gzip()),
+        ("noise", vec![0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ] {
+        let before = house.truth();
+        let reply = house.client.publish_raw(foo().publish_body_with(&bytes), &house.token);
+        assert!([400, 413].contains(&reply.status), "{what}: {reply}");
+        assert!(!reply.details().is_empty(), "{what}");
+        assert_eq!(house.truth(), before, "{what}");
+    }
+    house.accept(&foo());
+}
+
+#[test]
+fn more_entries_than_allowed_are_refused() {
+    covers!(58);
+    let house = House::of(Gateway::builder().set("limits", "tar_entries = 5").start());
+    let bytes = tarball(|t| (0..9).fold(t, |t, n| t.file(&format!("foo-1.0.0/{n}"), b"")));
+    house.refuse_body(foo().publish_body_with(&bytes), 400, "");
+}
+
+#[test]
+fn what_is_odd_but_allowed_is_accepted() {
+    let house = House::new();
+    let deep = format!("foo-1.0.0/{}", "deep/".repeat(40));
+    let bytes = tarball(|t| {
+        t.folder("foo-1.0.0/src/")
+            .file_with_pax_size("foo-1.0.0/x", b"12345", 5)
+            .file(&format!("{deep}y"), b"a name of 200 bytes")
+            .file("foo-1.0.0/examples/a/Cargo.toml", b"another package's")
+    });
+    let reply = house.client.publish_raw(foo().publish_body_with(&bytes), &house.token);
+    reply.assert_status(200);
+    let lower = Krate::new("bar", "1.0.0");
+    let bytes =
+        TarballBuilder::new().file("bar-1.0.0/cargo.toml", lower.manifest().as_bytes()).gzip();
+    house.client.publish_raw(lower.publish_body_with(&bytes), &house.token).assert_status(200);
+}
+
+#[test]
+fn manifests_that_cargo_would_not_package_are_refused() {
+    covers!(59);
+    let house = House::new();
+    let package = "[package]\nname = \"foo\"\nversion = \"1.0.0\"\n";
+    for (what, text) in [
+        ("a patch", format!("{package}[patch.crates-io]\nbar = {{ path = \"../bar\" }}\n")),
+        ("inheritance", format!("{package}description = {{ workspace = true }}\n")),
+        ("an inherited version", "[package]\nname = \"foo\"\nversion.workspace = true\n".into()),
+        ("an inherited dependency", format!("{package}[dependencies]\nx.workspace = true\n")),
+        ("a path alone", format!("{package}[dependencies]\nx = {{ path = \"../x\" }}\n")),
+        ("git alone", format!("{package}[dependencies]\nx = {{ git = \"https://x.example\" }}\n")),
+        ("no package", "[lib]\n".to_owned()),
+        ("a workspace alone", "[workspace]\nmembers = []\n".to_owned()),
+        ("no TOML", "[package\n".to_owned()),
+        ("nothing", String::new()),
+    ] {
+        let before = house.truth();
+        let reply = house.publish(&foo().manifest_text(&text));
+        assert_eq!(reply.status, 400, "{what}: {reply}");
+        assert!(!reply.details().is_empty());
+        assert_eq!(house.truth(), before, "{what}");
+    }
+}
