@@ -3,7 +3,7 @@
 use cratehouse_tests::cargo::{Cargo, Project};
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
-use cratehouse_tests::krate::{Dep, Krate, index_path};
+use cratehouse_tests::krate::{Dep, Krate};
 use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::{Answer, Switches, Upstream, Validators, closed_port_url};
 
@@ -231,7 +231,7 @@ fn only_a_definite_not_found_is_a_404() {
 fn a_file_cut_short_is_trouble() {
     covers!(21);
     let line = serde().index_line() + "\n";
-    let half = Answer::Bytes(line[..line.len() / 2].as_bytes().to_vec());
+    let half = Answer::Bytes(line.as_bytes()[..line.len() / 2].to_vec());
     for trouble in [Answer::CutShort, half] {
         let upstream = Upstream::with(&[serde(), Krate::new("serde", "1.0.1")]);
         upstream.set(|s| s.index = trouble.clone());
