@@ -284,7 +284,13 @@ mod tests {
     }
 
     fn krate(text: &str) -> CrateRow {
-        CrateRow { name: name(text), changed: 1, owners: Vec::new() }
+        CrateRow {
+            name: name(text),
+            changed: 1,
+            owners: Vec::new(),
+            description: None,
+            versions: 1,
+        }
     }
 
     fn file(krate: &str, vers: &str) -> IndexFile {
