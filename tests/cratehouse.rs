@@ -16,5 +16,4 @@ mod index;
 mod mirror;
 mod operations;
 mod publish;
-mod tidy;
 mod yank_owners_search;
