@@ -82,7 +82,7 @@ fn may_import(path: &str) -> Option<&'static [&'static str]> {
         "model" => Some(&["model"]),
         "config" | "error" | "metrics" | "stores" => Some(COMMON),
         "flows" | "gateway" => {
-            Some(&["flows", "stores", "gateway", "model", "config", "error", "metrics"])
+            Some(&["flows", "stores", "gateway", "startup", "model", "config", "error", "metrics"])
         }
         "http" => {
             Some(&["http", "flows", "stores", "gateway", "model", "config", "error", "metrics"])

@@ -191,7 +191,7 @@ async fn slow_upstream() -> (String, oneshot::Receiver<()>, oneshot::Sender<()>)
     let (answer, may_answer) = oneshot::channel();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.read(&mut [0; 4096]).await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
         asked.send(()).unwrap();
         let _ = may_answer.await;
         stream.write_all(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n").await.unwrap();
