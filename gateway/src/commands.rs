@@ -14,7 +14,6 @@ use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
 use cratehouse::flows::{audit, mirroring, prefetch, remove, tokens, users, verify};
 use cratehouse::gateway::Gateway;
-use cratehouse::metrics::Metrics;
 use cratehouse::startup::Progress;
 use cratehouse::stores::catalog::TokenRow;
 use cratehouse::stores::objects::Objects;
@@ -129,8 +128,7 @@ async fn audit_names(gateway: &Arc<Gateway>) -> Result<ExitCode> {
 async fn verify_journal(config: &Config) -> Result<ExitCode> {
     let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
     let registry = objects.registry().await?.to_string();
-    let metrics = Metrics::new().map_err(Error::internal)?;
-    let (journal, blobs) = (journal_in(&objects), blobs_in(&objects, metrics));
+    let (journal, blobs) = (journal_in(&objects), blobs_in(&objects));
     let walking = Progress::begin("walking the journal", config.log.format);
     let tick = |done, total| walking.tick(done, Some(total));
     let walk = verify::verify(&journal, &blobs, &registry, tick).await?;

@@ -4,34 +4,32 @@
 //! (group commit), and reads what others have appended. So a command is judged, put and applied
 //! without anything coming between, and nobody who disconnects can cancel it half way.
 
+mod group;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use jiff::Timestamp;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::group::{Drafted, Sealed, Stage, Waiting, answer, refuse_late};
 use crate::error::{Error, Kind, Result};
-use crate::flows::command::{self, Order, Refusal};
+use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
-use crate::model::entry::{Entry, EntryId, Event, Happened};
+use crate::model::entry::{Entry, Happened};
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 
 /// Commands in one entry at the most.
 const MAX_GROUP: usize = 256;
-/// Bytes of events in one entry, after which further commands wait for the next one.
-const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// Entries that are read at once, far behind.
 const READ_AHEAD: u64 = 64;
 /// The least time between two reads that somebody waits for.
@@ -97,37 +95,8 @@ struct Status {
 
 #[derive(Debug)]
 enum Ask {
-    Append(Waiting),
+    Append(Box<Waiting>),
     CatchUp(oneshot::Sender<Result<()>>),
-}
-
-#[derive(Debug)]
-struct Waiting {
-    order: Order,
-    deadline: Instant,
-    stage: Arc<Stage>,
-    answer: oneshot::Sender<Result<Vec<Happened>>>,
-}
-
-/// Whether a command's entry has been put, so that its asker can say what is certain.
-#[derive(Debug, Default)]
-struct Stage(AtomicU8);
-
-const WAITING: u8 = 0;
-const PUT: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-impl Stage {
-    /// Claims the command for an entry; `false` when its asker has withdrawn it.
-    fn claim(&self) -> bool {
-        let was = self.0.compare_exchange(WAITING, PUT, Ordering::AcqRel, Ordering::Acquire);
-        was != Err(WITHDRAWN)
-    }
-
-    /// Withdraws the command; `false` when it may have been put already.
-    fn withdraw(&self) -> bool {
-        self.0.compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
 }
 
 impl Appender {
@@ -141,7 +110,7 @@ impl Appender {
         let deadline = Instant::now() + self.patience;
         let stage = Arc::new(Stage::default());
         let waiting = Waiting { order, deadline, stage: Arc::clone(&stage), answer };
-        self.asks.try_send(Ask::Append(waiting)).map_err(|_| {
+        self.asks.try_send(Ask::Append(Box::new(waiting))).map_err(|_| {
             Error::unavailable(
                 "too many changes wait for the journal; nothing was changed: try again shortly",
             )
@@ -286,7 +255,7 @@ impl Scribe {
         let mut next = Some(first);
         while let Some(ask) = next {
             match ask {
-                Ask::Append(waiting) => self.backlog.push_back(waiting),
+                Ask::Append(waiting) => self.backlog.push_back(*waiting),
                 Ask::CatchUp(answer) => self.readers.push(answer),
             }
             next = match self.backlog.len() < MAX_GROUP {
@@ -536,117 +505,6 @@ impl Scribe {
             status.broken = Some(why);
         }
     }
-}
-
-/// A group of commands, judged.
-struct Drafted {
-    judged: Vec<(Waiting, Result<Vec<Happened>, Refusal>)>,
-    /// Those that did not fit.
-    rest: Vec<Waiting>,
-    sealed: Option<(Entry, Bytes, Checksum)>,
-}
-
-/// An entry, ready to be put, and the commands that it answers.
-struct Sealed {
-    entry: Entry,
-    bytes: Bytes,
-    hash: Checksum,
-    commands: Vec<(Waiting, Vec<Happened>)>,
-}
-
-impl Drafted {
-    fn judge(catalog: &Catalog, replica: String, group: Vec<Waiting>) -> Result<Self> {
-        let view = catalog.draft()?;
-        let head = view.head()?;
-        let (seq, time) = (head.seq + 1, Timestamp::now());
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        let mut judged = Vec::new();
-        let mut group = group.into_iter();
-        for waiting in group.by_ref() {
-            let outcome = command::judge(&view, &waiting.order, time);
-            for what in outcome.iter().flatten() {
-                let event = Event { by: waiting.order.by.actor(), what: what.clone() };
-                view.imagine(seq, time, &event)?;
-                bytes += serde_json::to_vec(&event).map_err(Error::internal)?.len();
-                events.push(event);
-            }
-            judged.push((waiting, outcome));
-            if bytes > MAX_GROUP_BYTES {
-                break;
-            }
-        }
-        let sealed = match events.is_empty() {
-            true => None,
-            false => {
-                let id = EntryId::random();
-                let entry = Entry { seq, id, prev: head.hash, time, replica, events };
-                let (bytes, hash) = entry.seal().map_err(Error::internal)?;
-                Some((entry, bytes, hash))
-            }
-        };
-        Ok(Self { judged, rest: group.collect(), sealed })
-    }
-
-    /// Whether a refusal might fall once the journal has been read.
-    fn doubtful(&self) -> bool {
-        self.judged.iter().any(|(_, outcome)| matches!(outcome, Err(r) if r.lag_could_explain))
-    }
-
-    fn into_group(self) -> Vec<Waiting> {
-        self.judged.into_iter().map(|(waiting, _)| waiting).chain(self.rest).collect()
-    }
-
-    /// The journal cannot be read: who is refused for what may be mere lag learns that instead.
-    fn refuse_doubtful(self, why: &Error) -> Vec<Waiting> {
-        let mut group = Vec::new();
-        for (waiting, outcome) in self.judged {
-            match outcome {
-                Err(refusal) if refusal.lag_could_explain => answer(waiting, Err(why.clone())),
-                _ => group.push(waiting),
-            }
-        }
-        group.into_iter().chain(self.rest).collect()
-    }
-
-    /// Answers the refused and those for whom there is nothing to do; what is left is an entry.
-    /// A command that its asker has withdrawn spoils the entry: then all are judged again.
-    fn settle(self, backlog: &mut VecDeque<Waiting>) -> Option<Sealed> {
-        let mut commands = Vec::new();
-        for (waiting, outcome) in self.judged {
-            match outcome {
-                Err(refusal) => answer(waiting, Err(refusal.error)),
-                Ok(events) if events.is_empty() => answer(waiting, Ok(events)),
-                Ok(events) => commands.push((waiting, events)),
-            }
-        }
-        self.rest.into_iter().rev().for_each(|waiting| backlog.push_front(waiting));
-        let (entry, bytes, hash) = self.sealed?;
-        if !commands.iter().all(|(waiting, _)| waiting.stage.claim()) {
-            commands.into_iter().rev().for_each(|(waiting, _)| backlog.push_front(waiting));
-            return None;
-        }
-        Some(Sealed { entry, bytes, hash, commands })
-    }
-}
-
-/// A command whose deadline has passed before its first put is refused for certain.
-fn refuse_late(group: Vec<Waiting>) -> Vec<Waiting> {
-    let now = Instant::now();
-    let (late, kept): (Vec<_>, Vec<_>) = group.into_iter().partition(|waiting| {
-        waiting.deadline < now && (waiting.stage.withdraw() || waiting.stage.is_withdrawn())
-    });
-    late.into_iter().for_each(|waiting| answer(waiting, Err(not_done())));
-    kept
-}
-
-impl Stage {
-    fn is_withdrawn(&self) -> bool {
-        self.0.load(Ordering::Acquire) == WITHDRAWN
-    }
-}
-
-fn answer(waiting: Waiting, outcome: Result<Vec<Happened>>) {
-    let _ = waiting.answer.send(outcome); // an asker may have left; what is done stays done
 }
 
 fn jitter(most: Duration) -> Duration {

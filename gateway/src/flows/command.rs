@@ -299,7 +299,7 @@ fn remove_owners<T: Tables>(
     }
     if left.is_empty() {
         let text = format!(
-            "`{}` would be left without an owner: add another one first (cargo owner --add)",
+            "the last owner of `{}` cannot be removed: add another one first (`cargo owner --add`)",
             row.name
         );
         return Err(lagging(Error::invalid(text)));

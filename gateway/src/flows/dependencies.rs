@@ -79,7 +79,11 @@ async fn is_ours(gateway: &Arc<Gateway>, draft: &Draft, dep: &DraftDep) -> Resul
     }
     let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
     for (at, upstream) in gateway.config.upstreams.iter().enumerate() {
-        let Some(file) = mirroring::mirrored_at(gateway, &lower, at).await? else { continue };
+        let found = mirroring::mirrored_at(gateway, &lower, at).await.map_err(|e| {
+            let text = format!("whether there is a crate `{name}` cannot be told now, and nothing was changed: try again shortly");
+            Error::unavailable(text).because(e)
+        });
+        let Some(file) = found? else { continue };
         return match file.versions().next() {
             Some(listed) if listed.name != *name => Err(misspelt(dep, &listed.name)),
             _ => Ok(upstream.identity == Identity::Ours),

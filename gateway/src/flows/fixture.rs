@@ -141,7 +141,7 @@ impl House {
         let upstreams = config.upstreams.iter().map(|u| Arc::new(fixture::upstream(u))).collect();
         let gateway = Gateway {
             url: "https://crates.acme.example".to_owned(),
-            blobs: blobs_in(&objects, metrics.clone()),
+            blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
             index: IndexCache::new(0),
             crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),

@@ -117,46 +117,4 @@ pub(super) fn landed(result: Option<Known>) -> Known {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::checksum::Checksum;
-    use crate::model::entry::Metadata;
-    use crate::model::index::IndexLine;
-    use std::collections::BTreeMap;
-
-    fn row(vers: &str, removed: bool) -> VersionRow {
-        let line = IndexLine {
-            name: "Foo".parse().unwrap(),
-            vers: vers.parse().unwrap(),
-            deps: Vec::new(),
-            cksum: Checksum::of(vers.as_bytes()),
-            features: BTreeMap::new(),
-            features2: None,
-            yanked: false,
-            links: None,
-            rust_version: None,
-            pubtime: None,
-            v: None,
-        };
-        VersionRow { line, size: 1, metadata: Metadata::default(), removed }
-    }
-
-    #[test]
-    fn a_hosted_file_has_a_line_for_each_version_that_is_left() {
-        let rows = [row("1.0.0", false), row("1.1.0", true), row("0.9.0", false)];
-        let file = hosted_file(&rows).unwrap().unwrap();
-        let text = String::from_utf8(file.identity.bytes.to_vec()).unwrap();
-        let lines: Vec<_> = text.lines().collect();
-        assert!(text.ends_with('\n'));
-        assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with(r#"{"name":"Foo","vers":"1.0.0","deps":[],"cksum":""#));
-        assert!(lines[1].contains(r#""vers":"0.9.0""#));
-        assert!(file.version(&"1.1.0".parse().unwrap()).is_none());
-    }
-
-    #[test]
-    fn a_crate_without_any_version_left_has_no_file() {
-        assert!(hosted_file(&[row("1.0.0", true)]).unwrap().is_none());
-        assert!(hosted_file(&[]).unwrap().is_none());
-    }
-}
+mod tests;

@@ -127,8 +127,9 @@ pub async fn refresh(gateway: &Arc<Gateway>, name: &CrateName) -> Result<String>
         None => format!("no upstream has a crate `{name}`"),
         Some(file) => {
             let (count, news) = (file.versions().count(), known.outcome);
+            let noun = if count == 1 { "version" } else { "versions" };
             let news = if news == Outcome::Revalidated { "unchanged" } else { "new" };
-            format!("`{name}` has {count} versions at upstream `{upstream}` ({news})")
+            format!("`{name}` has {count} {noun} at upstream `{upstream}` ({news})")
         }
     })
 }

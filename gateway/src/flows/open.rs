@@ -80,7 +80,7 @@ impl Running {
             url,
             catalog,
             journal,
-            blobs: blobs_in(&objects, metrics.clone()),
+            blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
             upstreams,
             index,
@@ -110,8 +110,8 @@ pub fn journal_in(objects: &Objects) -> Journal {
 }
 
 /// The crate files in a store.
-pub fn blobs_in(objects: &Objects, metrics: Metrics) -> Blobs {
-    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache), metrics)
+pub fn blobs_in(objects: &Objects) -> Blobs {
+    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
 }
 
 /// What is mirrored in a store.

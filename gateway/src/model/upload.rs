@@ -96,17 +96,16 @@ const LENGTH_BYTES: usize = 4;
 /// # Errors
 /// Says what is too large or malformed.
 pub fn parse(mut body: Bytes, limits: &UploadLimits) -> Result<Upload, UploadError> {
-    let json_len = take_length(&mut body, "metadata length")?;
-    if json_len > limits.json_bytes {
-        return Err(UploadError::JsonTooLarge { bytes: json_len, limit: limits.json_bytes });
+    let json = take_part(&mut body, ["metadata length", "metadata"])?;
+    if json.len() > limits.json_bytes {
+        let (bytes, limit) = (json.len(), limits.json_bytes);
+        return Err(UploadError::JsonTooLarge { bytes, limit });
     }
-    let json = take(&mut body, json_len, "metadata")?;
-
-    let crate_len = take_length(&mut body, "crate file length")?;
-    if crate_len > limits.crate_bytes {
-        return Err(UploadError::CrateTooLarge { bytes: crate_len, limit: limits.crate_bytes });
+    let crate_file = take_part(&mut body, ["crate file length", "crate file"])?;
+    if crate_file.len() > limits.crate_bytes {
+        let (bytes, limit) = (crate_file.len(), limits.crate_bytes);
+        return Err(UploadError::CrateTooLarge { bytes, limit });
     }
-    let crate_file = take(&mut body, crate_len, "crate file")?;
     if !body.is_empty() {
         return Err(UploadError::TrailingBytes(body.len()));
     }
@@ -115,14 +114,13 @@ pub fn parse(mut body: Bytes, limits: &UploadLimits) -> Result<Upload, UploadErr
     Ok(Upload { name: name.parse()?, version: vers.parse()?, crate_file })
 }
 
-fn take_length(body: &mut Bytes, what: &'static str) -> Result<usize, UploadError> {
-    let length = body.try_get_u32_le().map_err(|_| UploadError::CutShort(what))?;
-    Ok(usize::try_from(length).unwrap_or(usize::MAX))
-}
-
-fn take(body: &mut Bytes, length: usize, what: &'static str) -> Result<Bytes, UploadError> {
+/// A length and as many bytes. They are all in memory already, under the bound of the body; so
+/// a length that lies is malformed rather than too large.
+fn take_part(body: &mut Bytes, what: [&'static str; 2]) -> Result<Bytes, UploadError> {
+    let length = body.try_get_u32_le().map_err(|_| UploadError::CutShort(what[0]))?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
     if body.len() < length {
-        return Err(UploadError::CutShort(what));
+        return Err(UploadError::CutShort(what[1]));
     }
     Ok(body.split_to(length))
 }
@@ -161,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beyond_the_limit_is_too_large_even_when_the_bytes_are_missing() {
+    fn a_length_that_lies_is_malformed_and_not_too_large() {
         let error = parse(Bytes::from_static(&[0xff; 4]), &LIMITS).unwrap_err();
-        assert!(error.is_too_large(), "{error}");
+        assert!(!error.is_too_large(), "{error}");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
-use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 
 /// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
@@ -44,18 +43,20 @@ pub enum Blob {
 pub struct Blobs {
     hosted: Arc<dyn ObjectStore>,
     mirrored: Arc<dyn ObjectStore>,
-    metrics: Metrics,
 }
 
 impl Blobs {
     /// Crate files by two handles on a store: writes of hosted ones must be durable, mirrored ones
     /// are a cache.
-    pub fn new(
-        hosted: Arc<dyn ObjectStore>,
-        mirrored: Arc<dyn ObjectStore>,
-        metrics: Metrics,
-    ) -> Self {
-        Self { hosted, mirrored, metrics }
+    pub fn new(hosted: Arc<dyn ObjectStore>, mirrored: Arc<dyn ObjectStore>) -> Self {
+        Self { hosted, mirrored }
+    }
+
+    fn store(&self, origin: Origin) -> &dyn ObjectStore {
+        match origin {
+            Origin::Hosted => &self.hosted,
+            Origin::Mirrored => &self.mirrored,
+        }
     }
 
     /// Stores bytes under their checksum, which the caller has compared. What stands there is
@@ -69,11 +70,10 @@ impl Blobs {
         cksum: &Checksum,
         bytes: Bytes,
     ) -> Result<(), object_store::Error> {
-        let payload = PutPayload::from_bytes(bytes);
-        self.of(origin).put(&path(origin, cksum), payload).await.map(drop)
+        self.store(origin).put(&path(origin, cksum), PutPayload::from_bytes(bytes)).await.map(drop)
     }
 
-    /// Reads at most `max_bytes` bytes and compares their checksum. Damage is an alarm.
+    /// Reads at most `max_bytes` bytes and compares their checksum.
     ///
     /// # Errors
     /// Those of the store, but not that there is nothing.
@@ -83,7 +83,7 @@ impl Blobs {
         cksum: &Checksum,
         max_bytes: u64,
     ) -> Result<Blob, object_store::Error> {
-        let found = match self.of(origin).get(&path(origin, cksum)).await {
+        let found = match self.store(origin).get(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(Blob::Absent),
             found => found?,
         };
@@ -91,12 +91,10 @@ impl Blobs {
             return Ok(Blob::Larger { bytes: found.meta.size });
         }
         let bytes = found.bytes().await?;
-        if has_checksum(&bytes, cksum).await {
-            return Ok(Blob::Whole(bytes));
+        match has_checksum(&bytes, cksum).await {
+            true => Ok(Blob::Whole(bytes)),
+            false => Ok(Blob::Damaged),
         }
-        self.metrics.alarms.with_label_values(&["damaged_blob"]).inc();
-        tracing::error!(%origin, %cksum, "a crate file in the store is damaged");
-        Ok(Blob::Damaged)
     }
 
     /// Deletes; it is no error when there is nothing.
@@ -108,16 +106,9 @@ impl Blobs {
         origin: Origin,
         cksum: &Checksum,
     ) -> Result<(), object_store::Error> {
-        match self.of(origin).delete(&path(origin, cksum)).await {
+        match self.store(origin).delete(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             done => done,
-        }
-    }
-
-    fn of(&self, origin: Origin) -> &dyn ObjectStore {
-        match origin {
-            Origin::Hosted => self.hosted.as_ref(),
-            Origin::Mirrored => self.mirrored.as_ref(),
         }
     }
 }
@@ -151,12 +142,13 @@ impl fmt::Display for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::memory::InMemory;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn blobs() -> Blobs {
-        let store = Arc::new(object_store::memory::InMemory::new());
-        Blobs::new(Arc::clone(&store) as _, store, Metrics::new().unwrap())
+        let store = Arc::new(InMemory::new());
+        Blobs::new(Arc::clone(&store) as _, store)
     }
 
     #[tokio::test]
@@ -182,7 +174,6 @@ mod tests {
             blobs.put(Origin::Mirrored, &cksum, vec![8; size].into()).await.unwrap();
             let found = blobs.get(Origin::Mirrored, &cksum, u64::MAX).await.unwrap();
             assert_eq!(found, Blob::Damaged);
-            assert_eq!(blobs.metrics.alarms.with_label_values(&["damaged_blob"]).get(), 1);
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::flows::command::{By, Command};
 use crate::flows::open::journal_in;
-use crate::model::entry::{Metadata, Published};
+use crate::model::entry::{EntryId, Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenSecret};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unicode_ident::{is_xid_continue, is_xid_start};
 
-use super::{ManifestLimits, shown};
+use super::{DraftDep, ManifestLimits, shown};
 use crate::model::name::MAX_NAME_BYTES;
 
 /// Why features are refused.
@@ -51,6 +51,7 @@ pub(super) struct Split {
 
 pub(super) fn check_and_split(
     features: BTreeMap<String, Vec<String>>,
+    deps: &[DraftDep],
     limits: &ManifestLimits,
 ) -> Result<Split, FeatureError> {
     let (found, limit) = (features.len(), limits.features);
@@ -63,7 +64,8 @@ pub(super) fn check_and_split(
             return Err(FeatureError::TooManyValues { feature: shown(feature), limit });
         }
         for value in values {
-            check_value(value).map_err(|why| FeatureError::Value {
+            let leads = |()| leads_somewhere(value, &features, deps);
+            check_value(value).and_then(leads).map_err(|why| FeatureError::Value {
                 feature: shown(feature),
                 value: shown(value),
                 why,
@@ -71,6 +73,23 @@ pub(super) fn check_and_split(
         }
     }
     Ok(split(features))
+}
+
+/// cargo takes no version of which a feature turns on nothing (`core/summary.rs`): its line would
+/// be in the index, and no build would ever see it.
+fn leads_somewhere(
+    value: &str,
+    features: &BTreeMap<String, Vec<String>>,
+    deps: &[DraftDep],
+) -> Result<(), &'static str> {
+    let optional = |name: &str| deps.iter().any(|dep| dep.line.name == name && dep.line.optional);
+    match value.strip_prefix("dep:") {
+        Some(dep) if !optional(dep) => Err("there is no optional dependency of this name"),
+        None if !value.contains('/') && !features.contains_key(value) && !optional(value) => {
+            Err("there is neither a feature nor an optional dependency of this name")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Moves the features that use `dep:` or `?/`, and those that build on a moved one, to
@@ -221,9 +240,9 @@ mod tests {
     fn too_many_features_or_values_are_refused() {
         let limits = ManifestLimits { dependencies: 1, features: 2 };
         let three = map(&[("a", &[]), ("b", &[]), ("c", &[])]);
-        assert!(matches!(check_and_split(three, &limits), Err(FeatureError::TooMany { .. })));
+        assert!(matches!(check_and_split(three, &[], &limits), Err(FeatureError::TooMany { .. })));
         let values = map(&[("a", &["b", "c", "d"])]);
-        let refused = check_and_split(values, &limits);
+        let refused = check_and_split(values, &[], &limits);
         assert!(matches!(refused, Err(FeatureError::TooManyValues { .. })));
     }
 
@@ -231,7 +250,7 @@ mod tests {
     fn feature_names_have_no_dependency_syntax() {
         let limits = ManifestLimits { dependencies: 1, features: 2 };
         for name in ["", "a/b", "dep:a", "a?"] {
-            let refused = check_and_split(map(&[(name, &[])]), &limits);
+            let refused = check_and_split(map(&[(name, &[])]), &[], &limits);
             assert!(matches!(refused, Err(FeatureError::Name(..))), "{name}");
         }
     }

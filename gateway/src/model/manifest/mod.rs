@@ -165,7 +165,8 @@ impl Draft {
         check_rust_version(rust_version.as_deref())?;
         let metadata = metadata(package)?;
         let deps = dependencies::collect(&manifest, limits)?;
-        let Split { features, features2 } = features::check_and_split(manifest.features, limits)?;
+        let Split { features, features2 } =
+            features::check_and_split(manifest.features, &deps, limits)?;
         let (name, version) = (name.clone(), version.clone());
         Ok(Self { name, version, deps, features, features2, links, rust_version, metadata })
     }

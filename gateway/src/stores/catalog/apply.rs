@@ -128,7 +128,9 @@ fn publish(txn: &WriteTransaction, seq: u64, published: &Published) -> Result<Na
     let place = krate.versions;
     krate.changed = seq;
     krate.versions += 1;
-    krate.description.clone_from(&published.metadata.description);
+    if published.metadata.description.is_some() {
+        krate.description.clone_from(&published.metadata.description);
+    }
     put_crate(txn, &key, &krate)?;
     let row = VersionRow {
         line: line.clone(),

@@ -48,7 +48,7 @@ pub struct CrateRow {
     pub changed: u64,
     /// Its owners.
     pub owners: Vec<UserId>,
-    /// The description of the version published last.
+    /// The newest description: of the version published last that has one.
     pub description: Option<String>,
     /// How many versions were ever published.
     pub versions: u32,

@@ -93,26 +93,10 @@ pub(crate) fn config(url: &str) -> config::Upstream {
 
 pub(crate) fn limits() -> config::Limits {
     config::Limits {
-        publish_json_bytes: 1 << 20,
-        publish_crate_bytes: 10 << 20,
-        unpacked_bytes: 512 << 20,
-        tar_entries: 10_000,
-        dependencies: 500,
-        features: 300,
         index_file_bytes: 1000,
-        mirrored_crate_bytes: 1 << 20,
-        fill_memory_bytes: 1 << 20,
-        fill: Duration::from_secs(5),
-        fill_wait: Duration::from_secs(5),
         upstream_requests: 4,
         redirects: 3,
-        connections: 10,
-        streams: 10,
-        head: Duration::from_secs(5),
-        body: Duration::from_secs(5),
-        append: Duration::from_secs(5),
-        append_queue: 10,
-        follow: Duration::from_secs(1),
+        ..config::Limits::default()
     }
 }
 
