@@ -84,6 +84,7 @@ fn a_frame_that_does_not_add_up_is_refused() {
         ("nothing", Vec::new()),
         ("half a length", vec![1, 0]),
         ("a JSON length beyond the end", long),
+        ("a length of 4 GiB", vec![0xff; 12]),
         ("a tarball cut short", whole[..whole.len() - 1].to_vec()),
         ("bytes after the end", trailing),
         ("JSON alone", whole[..4 + json.len()].to_vec()),
@@ -95,7 +96,6 @@ fn a_frame_that_does_not_add_up_is_refused() {
         let details = house.refuse_body(body, 400, "");
         assert!(!details.is_empty(), "{what}");
     }
-    house.refuse_body(vec![0xff; 12], 413, "4294967295");
     house.accept(&foo());
 }
 
