@@ -106,6 +106,7 @@ fn manifests_that_cargo_would_not_package_are_refused() {
         ("a workspace alone", "[workspace]\nmembers = []\n".to_owned()),
         ("no TOML", "[package\n".to_owned()),
         ("nothing", String::new()),
+        ("a feature that leads nowhere", format!("{package}[features]\na = [\"b\"]\n")),
     ] {
         let before = house.truth();
         let reply = house.publish(&foo().manifest_text(&text));
