@@ -8,6 +8,7 @@
     reason = "all of this is test code: a panic is a failed test"
 )]
 
+mod administration;
 mod auth;
 mod cargo_client;
 mod checklist;
@@ -21,6 +22,8 @@ mod mirror;
 mod operations;
 mod panamax;
 mod publish;
+mod stopping;
 mod tarballs;
+mod telling;
 mod tidy;
 mod yank_owners_search;

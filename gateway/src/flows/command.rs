@@ -254,6 +254,9 @@ fn remove<T: Tables>(
 ) -> Judged {
     by.check(Scope::Admin, None)?;
     let reason = short_text("reason", reason)?;
+    if reason.trim().is_empty() {
+        return Err(Error::invalid("a removal needs its reason, for the journal").into());
+    }
     let row = hosted(view, krate)?;
     let found = present(view, krate, version)?;
     Ok(vec![Happened::Removed { krate: row.name, version: found.line.vers, reason }])

@@ -127,7 +127,7 @@ impl Objects {
                 builder = builder.with_access_key_id(id).with_secret_access_key(secret.reveal());
             }
             let store = builder.build().map_err(|e| {
-                Error::new(Kind::Internal, format!("the S3 settings in [store] do not work: {e}"))
+                Error::invalid(format!("the S3 settings in [store] do not work: {e}"))
             })?;
             Ok(match prefix {
                 "" => Arc::new(store),
@@ -189,10 +189,10 @@ fn client_options(allow_http: bool, extra_ca: Option<&FsPath>) -> Result<ClientO
         .with_allow_http(allow_http);
     if let Some(path) = extra_ca {
         let refuse = |e: &dyn std::fmt::Display| {
-            Error::new(
-                Kind::Internal,
-                format!("the CA bundle {} cannot be used: {e}", path.display()),
-            )
+            Error::invalid(format!(
+                "`outgoing.ca_file`: the CA bundle {} cannot be used: {e}",
+                path.display()
+            ))
         };
         let pem = std::fs::read(path).map_err(|e| refuse(&e))?;
         for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| refuse(&e))? {
