@@ -56,17 +56,17 @@ fn survives(outage: Outage) {
     let mut house = House::of(gateway);
     house.publish(&Krate::new("foo", "1.0.0")).assert_status(200);
     house.publish(&Krate::new("bar", "1.0.0")).assert_status(200);
-    let foo = house.client.index("foo").assert_status(200).body;
+    let file = house.client.index("foo").assert_status(200).body;
     let bytes = house.client.download("foo", "1.0.0").assert_status(200).body;
 
     outage.begin(&house.gateway);
-    assert_eq!(house.client.index("foo").assert_status(200).body, foo, "from memory");
+    assert_eq!(house.client.index("foo").assert_status(200).body, file, "from memory");
     assert_eq!(house.client.download("foo", "1.0.0").assert_status(200).body, bytes);
     house.client.index("bar").assert_status(200); // never asked for before: from the catalog
     house.publish(&Krate::new("foo", "1.1.0")).assert_trouble();
     house.client.download("bar", "1.0.0").assert_trouble();
     house.client.yank("bar", "1.0.0", &house.token).assert_trouble();
-    assert_eq!(house.client.index("foo").assert_status(200).body, foo, "nothing was published");
+    assert_eq!(house.client.index("foo").assert_status(200).body, file, "nothing was published");
     house.gateway.admin().get("/livez").assert_status(200);
 
     let created = outage.end(&house.gateway);
