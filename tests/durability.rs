@@ -1,16 +1,17 @@
 //! An answered publish is on disk, and stays.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::Krate;
-use cratehouse_tests::patience::until;
 
 const KILLS: u32 = 200;
+
+/// The system calls that tell when a file is where, and when an answer leaves.
+const CALLS: &str =
+    "openat,fsync,fdatasync,link,linkat,rename,renameat,renameat2,write,writev,sendto,sendmsg";
 
 /// Publishes `foo` in a version after another until the process is gone; gives the versions
 /// whose publish was answered with a 200.
@@ -63,50 +64,18 @@ fn killing_it_at_any_moment_loses_no_answered_publish_and_shows_no_line_without_
     gateway.cli_ok(&["journal", "verify"]);
 }
 
-/// Watches the system calls of a process until it is told to stop.
-struct Watch(Child);
-
-impl Watch {
-    fn begin(pid: u32, into: &Path) -> Self {
-        let calls =
-            "trace=openat,fsync,fdatasync,link,linkat,rename,renameat,write,writev,sendto,sendmsg";
-        let child = Command::new("strace")
-            .args(["-f", "-y", "-s", "64", "-e", calls, "-p", &pid.to_string(), "-o"])
-            .arg(into)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is installed by tests/run");
-        let attached = || {
-            let tracer = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let line = tracer.lines().find(|l| l.starts_with("TracerPid:")).unwrap().to_owned();
-            !line.ends_with("\t0")
-        };
-        until("strace is attached", attached);
-        Self(child)
-    }
-
-    fn end(mut self) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-        self.0.wait().unwrap();
-    }
-}
-
 #[test]
 fn a_publish_is_answered_after_its_files_and_their_folders_are_synced() {
-    let gateway = Gateway::builder().plain_http().start();
+    let mut gateway = Gateway::builder().plain_http().traced(CALLS).start();
     let token = gateway.token("alice");
-    let trace = gateway.folder().join("trace");
-    let watch = Watch::begin(gateway.pid(), &trace);
     gateway.client().publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
-    watch.end();
-
-    let trace = std::fs::read_to_string(&trace).unwrap();
+    let trace = gateway.stop_and_trace();
     let position = |what: &str, fits: &dyn Fn(&str) -> bool| {
         let found = trace.lines().position(fits);
         found.unwrap_or_else(|| panic!("{what} is not in the trace:\n{trace}"))
     };
-    let answer = position("the answer", &|l| l.contains("HTTP/1.1 200"));
+    // The head and its body are one: no other answer has these.
+    let answer = position("the answer", &|l| l.contains("HTTP/1.1 200") && l.contains("json"));
     for folder in ["/store/blobs/hosted/", "/store/journal/"] {
         // Created under a name of its own, synced, linked to its place, and the folder synced.
         let is_sync = |l: &str| l.contains("fsync(") || l.contains("fdatasync(");
