@@ -4,6 +4,8 @@
 //! writes go through [`Catalog::apply`], off the async threads.
 
 mod apply;
+#[cfg(test)]
+mod full_disk;
 mod rows;
 mod view;
 
