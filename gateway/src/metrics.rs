@@ -38,7 +38,7 @@ pub struct Metrics {
     pub journal_head: IntGauge,
     /// Journal entries that are known to exist and are not applied yet.
     pub journal_lag: IntGauge,
-    /// Seconds since the journal was last read to its end.
+    /// Seconds since the journal was last read to its end; -1 before the first time.
     pub journal_read_age: IntGauge,
     /// Journal entries appended by this replica.
     pub appends: IntCounter,
@@ -127,7 +127,7 @@ impl Metrics {
             journal_read_age: gauge(
                 &r,
                 "journal_read_age_seconds",
-                "Seconds since the journal was last read to its end.",
+                "Seconds since the journal was last read to its end; -1 before the first time.",
             )?,
             appends: counter(
                 &r,

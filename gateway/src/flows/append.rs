@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
 use crate::model::entry::Happened;
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
@@ -50,7 +49,7 @@ const WINNER_PAUSE: Duration = Duration::from_millis(30);
 /// Puts that win without a break, after which there is one, whoever competes.
 const MAX_WINS: u32 = 10;
 /// How much longer than its deadline a command's answer is waited for.
-const ANSWER_GRACE: Duration = Duration::from_millis(500);
+pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// How long a read of the journal is waited for. Short: what is done with the answer takes its
 /// own time, and cargo waits 30 s for it all.
 const CATCH_UP: Duration = Duration::from_secs(4);
@@ -277,7 +276,8 @@ impl Scribe {
                 false => None,
             };
         }
-        if !self.readers.is_empty() && self.read_due() <= Instant::now() {
+        // Due also when asks never end.
+        if self.read_due() <= Instant::now() {
             let _ = self.read().await; // it is logged
         }
     }

@@ -61,6 +61,8 @@ fn look(gateway: &Gateway, path: &str) -> Result<Answer> {
             }
         }
         "/metrics" => {
+            let age = gateway.journal.read_age().map_or(-1, |age| age.as_secs().cast_signed());
+            gateway.metrics.journal_read_age.set(age);
             let families = gateway.metrics.registry.gather();
             let text = TextEncoder::new().encode_to_string(&families).map_err(Error::internal)?;
             Ok(respond::metrics(text))

@@ -11,6 +11,7 @@ use super::*;
 use crate::error::Kind;
 use crate::flows::command::{By, Command};
 use crate::flows::open::journal_in;
+use crate::model::checksum::Checksum;
 use crate::model::entry::{Entry, EntryId, Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::name::CrateName;
@@ -103,17 +104,6 @@ fn create_user(login: &str) -> Command {
     Command::CreateUser { login: login.to_owned() }
 }
 
-/// Every row that a reader could see.
-fn rows(catalog: &Catalog) -> String {
-    let view = catalog.view().unwrap();
-    let crates = view.crates().unwrap();
-    let versions: Vec<_> =
-        crates.iter().map(|row| view.versions(&row.name.key()).unwrap()).collect();
-    let head = view.head().unwrap();
-    let (users, tokens) = (view.users().unwrap(), view.tokens().unwrap());
-    format!("{head:?}\n{crates:?}\n{versions:?}\n{users:?}\n{tokens:?}")
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_is_answered_is_in_the_journal_and_in_every_catalog() {
     let objects = Objects::in_memory();
@@ -129,7 +119,7 @@ async fn what_is_answered_is_in_the_journal_and_in_every_catalog() {
     assert!(two.order(publish("Foo", "1.0.1")).await.unwrap_err().message.contains("one name"));
     let again = two.order(publish("foo", "1.0.0+build")).await.unwrap_err();
     assert!(again.message.contains("already uploaded"), "{again}");
-    assert_eq!(rows(&one.stop().await), rows(&two.stop().await));
+    assert_eq!(one.stop().await.rows(), two.stop().await.rows());
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +130,7 @@ async fn a_catalog_is_rebuilt_from_the_journal_alone() {
         one.order(publish("foo", &format!("1.0.{n}"))).await.unwrap();
     }
     let rebuilt = replica(&objects).await;
-    assert_eq!(rows(&one.stop().await), rows(&rebuilt.stop().await));
+    assert_eq!(one.stop().await.rows(), rebuilt.stop().await.rows());
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,8 +265,8 @@ async fn replicas_that_compete_over_a_failing_store_agree() {
         for replica in replicas {
             catalogs.push(replica.stop().await);
         }
-        assert_eq!(rows(&catalogs[0]), rows(&catalogs[1]), "seed {seed}");
-        assert_eq!(rows(&catalogs[0]), rows(&catalogs[2]), "seed {seed}");
+        assert_eq!(catalogs[0].rows(), catalogs[1].rows(), "seed {seed}");
+        assert_eq!(catalogs[0].rows(), catalogs[2].rows(), "seed {seed}");
         for version in 0..30 {
             let won = outcomes.iter().filter(|(v, o)| *v == version && o.is_ok()).count();
             let unsure = outcomes.iter().filter(|(v, o)| {
@@ -356,7 +346,7 @@ async fn a_catalog_whose_disk_is_full_refuses_what_it_cannot_judge_and_is_not_re
     one.task.await.unwrap();
     two.order(create_user("bob")).await.unwrap();
     let rebuilt = replica(&objects).await;
-    assert_eq!(rows(&two.stop().await), rows(&rebuilt.stop().await));
+    assert_eq!(two.stop().await.rows(), rebuilt.stop().await.rows());
 }
 
 /// Two replicas that always have something to append, one of them perhaps nearer to the store.
@@ -400,7 +390,7 @@ async fn a_store_that_cannot_be_listed_is_followed_all_the_same() {
     let store = faulty(&objects);
     store.plan(Box::new(|call, _| if call == Call::List { Fault::Before } else { Fault::None }));
     let two = replica(&Objects::same(store as Arc<_>)).await;
-    assert_eq!(rows(&one.stop().await), rows(&two.stop().await));
+    assert_eq!(one.stop().await.rows(), two.stop().await.rows());
 }
 
 #[tokio::test(start_paused = true)]
@@ -431,7 +421,7 @@ async fn an_entry_that_nobody_would_read_is_never_put() {
     assert_eq!(refusal.kind, Kind::TooLarge, "{refusal}");
     one.order(publish("foo", "1.0.0")).await.unwrap();
     let two = replica(&objects).await;
-    assert_eq!(rows(&one.stop().await), rows(&two.stop().await));
+    assert_eq!(one.stop().await.rows(), two.stop().await.rows());
 }
 
 #[tokio::test(start_paused = true)]

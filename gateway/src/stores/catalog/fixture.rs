@@ -1,4 +1,4 @@
-//! For tests: a catalog on a disk that can become full.
+//! For tests: all that a catalog says, and a disk that can become full.
 
 use std::io;
 use std::sync::Arc;
@@ -58,5 +58,16 @@ impl Catalog {
         let catalog = Self { db: Arc::new(db) };
         catalog.begin(registry).unwrap();
         (catalog, full)
+    }
+
+    /// Every row that a reader could see.
+    pub(crate) fn rows(&self) -> String {
+        let view = self.view().unwrap();
+        let crates = view.crates().unwrap();
+        let versions: Vec<_> =
+            crates.iter().map(|row| view.versions(&row.name.key()).unwrap()).collect();
+        let head = view.head().unwrap();
+        let (users, tokens) = (view.users().unwrap(), view.tokens().unwrap());
+        format!("{head:?}\n{crates:?}\n{versions:?}\n{users:?}\n{tokens:?}")
     }
 }
