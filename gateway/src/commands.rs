@@ -135,7 +135,10 @@ async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
     let (journal, blobs) = (journal_in(&objects), blobs_in(&objects));
     let walking = Progress::begin("walking the journal", config.log.format);
     let tick = |done, total| walking.tick(done, Some(total));
-    let walk = verify::verify(&journal, &blobs, &registry, tick).await?;
+    let mut walk = verify::walk(&journal, &registry, tick).await?;
+    let checking = Progress::begin("checking the bytes", config.log.format);
+    let tick = |done, total| checking.tick(done, Some(total));
+    verify::check_bytes(&blobs, &mut walk, tick).await;
     println!("the chain holds up to entry {} ({})", walk.head, walk.hash);
     for wrong in &walk.wrong {
         println!("{wrong}");

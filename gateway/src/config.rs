@@ -370,7 +370,7 @@ impl Default for Limits {
             streams: 256,
             head: Duration::from_secs(15),
             body: Duration::from_secs(60),
-            append: Duration::from_secs(20),
+            append: Duration::from_secs(12),
             append_queue: 1024,
             follow: Duration::from_millis(500),
         }

@@ -41,7 +41,7 @@ pub struct Metrics {
     pub journal_head: IntGauge,
     /// Journal entries that are known to exist and are not applied yet.
     pub journal_lag: IntGauge,
-    /// Seconds since the journal was last read to its end.
+    /// Seconds since the journal was last read to its end; -1 before the first time.
     pub journal_read_age: Gauge,
     /// Journal entries appended by this replica.
     pub appends: IntCounter,
@@ -136,7 +136,7 @@ impl Metrics {
             journal_read_age: seconds(
                 &r,
                 "journal_read_age_seconds",
-                "Seconds since the journal was last read to its end.",
+                "Seconds since the journal was last read to its end; -1 before the first time.",
             )?,
             appends: counter(
                 &r,

@@ -107,9 +107,8 @@ fn not_ready(why: &str) -> Error {
 
 /// What is not counted as it happens is measured here.
 fn metrics(gateway: &Gateway) -> Result<Answer> {
-    if let Some(age) = gateway.journal.read_age() {
-        gateway.metrics.journal_read_age.set(age.as_secs_f64());
-    }
+    let age = gateway.journal.read_age().map_or(-1.0, |age| age.as_secs_f64());
+    gateway.metrics.journal_read_age.set(age);
     let families = gateway.metrics.registry.gather();
     let text = TextEncoder::new().encode_to_string(&families).map_err(Error::internal)?;
     Ok(respond::metrics(text))
