@@ -40,6 +40,11 @@ pub enum TroubleKind {
     Unreachable,
     /// An answer that cannot be used.
     Nonsense,
+    /// An answer that is larger than the room that there is for it.
+    TooLarge {
+        /// How many bytes it has, where it said so.
+        announced: Option<u64>,
+    },
 }
 
 impl Trouble {
@@ -51,7 +56,7 @@ impl Trouble {
 
     /// Whether the upstream as a whole is in trouble, not just this answer.
     pub fn is_general(&self) -> bool {
-        self.kind != TroubleKind::Nonsense
+        !matches!(self.kind, TroubleKind::Nonsense | TroubleKind::TooLarge { .. })
     }
 
     /// The metric's label: the status, else the kind.
@@ -59,6 +64,7 @@ impl Trouble {
         match (self.status, self.kind) {
             (Some(status), _) => status.to_string(),
             (None, TroubleKind::Timeout) => "timeout".to_owned(),
+            (None, TroubleKind::TooLarge { .. }) => "too_large".to_owned(),
             (None, _) => "error".to_owned(),
         }
     }
@@ -71,6 +77,9 @@ impl From<Trouble> for Error {
             TroubleKind::Busy => (Kind::Unavailable, "is busy"),
             TroubleKind::Unreachable => (Kind::BadUpstream, "cannot be reached"),
             TroubleKind::Nonsense => (Kind::BadUpstream, "gave an answer that cannot be used"),
+            TroubleKind::TooLarge { .. } => {
+                (Kind::BadUpstream, "gave an answer that is larger than this registry takes")
+            }
         };
         let upstream = &trouble.upstream;
         let message = format!(
