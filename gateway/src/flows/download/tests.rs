@@ -238,7 +238,8 @@ async fn a_checksum_that_changed_is_refused_without_asking_for_its_bytes() {
     let (answer, _) = other.foo().await;
     let (kind, message) = refusal(answer);
     assert_eq!((kind, public.fills()), (Kind::Forbidden, 0), "{message}");
-    assert!(other.alarms("checksum_changed") > 0);
+    assert_eq!(refusal(other.foo().await.0).0, Kind::Forbidden);
+    assert_eq!(other.alarms("checksum_changed"), 1, "one change, one alarm");
 }
 
 #[tokio::test]
