@@ -127,11 +127,15 @@ async fn read(
     likely: u64,
     largest: u64,
 ) -> Result<Blob, object_store::Error> {
-    let mut size = likely.min(largest);
+    let budget = &gateway.crates.budget;
+    let mut room = budget.reserve(likely.min(largest)).await;
     loop {
-        let _room = gateway.crates.budget.reserve(size).await;
-        match gateway.blobs.get(origin, cksum, size).await? {
-            Blob::Larger { bytes } if size < bytes && bytes <= largest => size = bytes,
+        let fit = |size| if size <= largest { room.fit(size) } else { room.bytes };
+        match gateway.blobs.get(origin, cksum, fit).await? {
+            Blob::Larger { bytes } if room.bytes < bytes && bytes <= largest => {
+                drop(room); // not held while waiting for more
+                room = budget.reserve(bytes).await;
+            }
             blob => return Ok(blob),
         }
     }

@@ -103,7 +103,7 @@ fn note_versions(entry: &Entry, live: &mut Vec<Live>) {
 
 async fn check_bytes(blobs: &Blobs, live: &Live, wrong: &mut Vec<String>) {
     let (name, cksum, size) = live;
-    let complaint = match blobs.get(Origin::Hosted, cksum, *size).await {
+    let complaint = match blobs.get(Origin::Hosted, cksum, |_| *size).await {
         Ok(Blob::Whole(_)) => return,
         Ok(Blob::Absent) => "are missing".to_owned(),
         Ok(Blob::Damaged | Blob::Larger { .. }) => "are damaged".to_owned(),

@@ -302,6 +302,23 @@ async fn a_large_crate_file_is_asked_for_once_where_its_length_is_announced() {
 }
 
 #[tokio::test]
+async fn a_large_crate_file_is_read_from_the_store_once() {
+    let public = Public::start(&vec![7; 3 << 20]).await;
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reads);
+    let plan = move |call, path: &Path| {
+        let blob = call == Call::Get && path.as_ref().starts_with("blobs/mirror/");
+        counted.fetch_add(usize::from(blob), Ordering::SeqCst);
+        Fault::None
+    };
+    let store: Arc<dyn ObjectStore> = Arc::new(FaultyStore::new(memory(), Box::new(plan)));
+    let house = House::open(&store, &[&public], fixture::limits()).await;
+    assert_eq!(house.foo().await.1, "miss");
+    reads.store(0, Ordering::SeqCst);
+    assert_eq!((house.foo().await.1, reads.load(Ordering::SeqCst)), ("store", 1));
+}
+
+#[tokio::test]
 async fn a_store_that_loses_or_damages_mirrored_bytes_fails_no_download() {
     let public = Public::start(b"x").await;
     for calls in [&[Call::Put][..], &[Call::Get], &[Call::Put, Call::Get]] {

@@ -81,6 +81,8 @@ impl From<Trouble> for Error {
                 (Kind::BadUpstream, "gave an answer that is larger than this registry takes")
             }
         };
+        // Cargo heeds a `Retry-After` with 429 and 503 alone (cargo `util/network/retry.rs`).
+        let kind = if trouble.retry_after.is_some() { Kind::Unavailable } else { kind };
         let upstream = &trouble.upstream;
         let message = format!(
             "the upstream registry `{upstream}` {what}; try again shortly, and ask this \
@@ -174,5 +176,15 @@ mod tests {
         assert!(error.message.contains("`up`") && !error.message.contains("inner"));
         assert_eq!(error.retry_after, Some(RETRY_AFTER_DEFAULT));
         assert!(error.chain().contains("inner"));
+    }
+
+    #[test]
+    fn a_wait_that_the_upstream_asks_for_is_passed_on_so_that_cargo_heeds_it() {
+        for (kind, status) in [(TroubleKind::Nonsense, 500), (TroubleKind::Timeout, 504)] {
+            let wait = Some(Duration::from_secs(7));
+            let trouble = Trouble { retry_after: wait, ..Trouble::new("up", kind, "") };
+            let error = Error::from(Trouble { status: Some(status), ..trouble });
+            assert_eq!((error.kind, error.retry_after), (Kind::Unavailable, wait), "{status}");
+        }
     }
 }
