@@ -1,5 +1,6 @@
 //! Pins: the checksum of a mirrored version as it was first served here stands for ever, whatever
-//! its upstream lists later.
+//! its upstream lists later. Made when its bytes are first served, or when its index line, which
+//! was served too, is about to change or vanish (`read_through`).
 
 use std::fmt;
 
