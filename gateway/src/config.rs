@@ -243,7 +243,7 @@ pub struct Limits {
     pub fill_memory_bytes: usize,
     /// How long a fill may take.
     pub fill: Duration,
-    /// How long a download waits for its fill before it answers 503.
+    /// How long a lookup or a download waits before it answers 503; what it waits for goes on.
     pub fill_wait: Duration,
     /// Requests under way to one upstream.
     pub upstream_requests: usize,

@@ -118,7 +118,7 @@ async fn complaint(
     (name, version): &(CrateName, CrateVersion),
     (cksum, size): &(Checksum, u64),
 ) -> Option<String> {
-    let complaint = match blobs.get(Origin::Hosted, cksum, *size).await {
+    let complaint = match blobs.get(Origin::Hosted, cksum, |_| *size).await {
         Ok(Blob::Whole(bytes)) if bytes.len() as u64 == *size => return None,
         Ok(Blob::Absent) => "are missing".to_owned(),
         Ok(_) => "are damaged".to_owned(),

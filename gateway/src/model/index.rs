@@ -166,5 +166,7 @@ impl Encoded {
 fn compress(lines: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 6), Compression::default());
     encoder.write_all(lines).ok()?;
-    encoder.finish().ok()
+    let mut packed = encoder.finish().ok()?;
+    packed.shrink_to_fit(); // or its weight would be a lie
+    Some(packed)
 }
