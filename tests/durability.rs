@@ -93,3 +93,77 @@ fn a_publish_is_answered_after_its_files_and_their_folders_are_synced() {
         assert!(folder_synced < answer, "{folder}: {trace}");
     }
 }
+
+/// Every command line is a replica of its own for as long as it lives.
+#[test]
+fn command_lines_and_a_busy_server_append_to_one_journal() {
+    const WRITERS: usize = 3;
+    const USERS: usize = 6;
+    let gateway = Gateway::start();
+    let token = gateway.token("alice");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let published: usize = thread::scope(|scope| {
+        let (gateway, token, done) = (&gateway, &token, &done);
+        let publishers: Vec<_> = (0..2)
+            .map(|n| {
+                scope.spawn(move || {
+                    let client = gateway.client();
+                    let mut count = 0;
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        let krate = Krate::new(&format!("busy-{n}"), &format!("1.0.{count}"));
+                        client.publish(&krate, token).assert_status(200);
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| {
+                scope.spawn(move || {
+                    for user in 0..USERS {
+                        gateway.cli_ok(&["user", "add", &format!("user-{n}-{user}")]);
+                    }
+                })
+            })
+            .collect();
+        let outcomes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let published = publishers.into_iter().map(|one| one.join().unwrap()).sum();
+        outcomes.into_iter().for_each(|outcome| outcome.unwrap());
+        published
+    });
+    let users = gateway.cli_ok(&["user", "list"]);
+    assert_eq!(users.lines().count(), 1 + WRITERS * USERS, "{users}");
+    let client = gateway.client();
+    let listed: usize = (0..2).map(|n| client.index(&format!("busy-{n}")).lines().len()).sum();
+    assert_eq!(listed, published);
+    gateway.cli_ok(&["journal", "verify"]);
+}
+
+/// A catalog is a view: whatever is in its place, the journal has the truth.
+#[test]
+fn a_catalog_that_was_damaged_is_built_anew() {
+    let mut gateway = Gateway::start();
+    let token = gateway.token("alice");
+    gateway.client().publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
+    let catalog = gateway.data().join("catalog.redb");
+    let line = gateway.client().index("foo").body;
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
+        ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("garbage", |bytes| bytes.fill(0x5a)),
+        ("a byte in every page", |bytes| bytes.iter_mut().step_by(4096).for_each(|b| *b ^= 0xff)),
+        ("text", |bytes| *bytes = b"this is no catalog".to_vec()),
+    ];
+    for (what, damage) in damages {
+        assert!(gateway.stop().success());
+        let mut bytes = std::fs::read(&catalog).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&catalog, bytes).unwrap();
+        gateway.start_again();
+        assert!(gateway.log_contains("built anew"), "{what}: {}", gateway.log());
+        assert_eq!(gateway.client().index("foo").body, line, "{what}");
+    }
+    gateway.client().publish(&Krate::new("foo", "1.1.0"), &token).assert_status(200);
+}

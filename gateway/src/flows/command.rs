@@ -442,3 +442,6 @@ fn short_text(what: &str, text: &str) -> Judged<String> {
 fn lagging(error: Error) -> Refusal {
     Refusal { error, lag_could_explain: true }
 }
+
+#[cfg(test)]
+mod tests;
