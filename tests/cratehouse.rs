@@ -8,6 +8,7 @@
     reason = "all of this is test code: a panic is a failed test"
 )]
 
+mod administration;
 mod auth;
 mod cargo_client;
 mod checklist;
@@ -22,8 +23,10 @@ mod operations;
 mod outgoing;
 mod panamax;
 mod publish;
+mod stopping;
 mod start;
 mod store_outages;
 mod tarballs;
+mod telling;
 mod tidy;
 mod yank_owners_search;

@@ -142,7 +142,7 @@ impl Objects {
                     builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
             }
             let store = builder.build().map_err(|e| {
-                Error::new(Kind::Internal, format!("the S3 settings in [store] do not work: {e}"))
+                Error::invalid(format!("the S3 settings in [store] do not work: {e}"))
             })?;
             Ok(match prefix {
                 "" => Arc::new(store),
@@ -204,10 +204,10 @@ fn client_options(allow_http: bool, extra_ca: Option<&FsPath>) -> Result<ClientO
         .with_allow_http(allow_http);
     if let Some(path) = extra_ca {
         let refuse = |e: &dyn std::fmt::Display| {
-            Error::new(
-                Kind::Internal,
-                format!("the CA bundle {} cannot be used: {e}", path.display()),
-            )
+            Error::invalid(format!(
+                "`outgoing.ca_file`: the CA bundle {} cannot be used: {e}",
+                path.display()
+            ))
         };
         let pem = std::fs::read(path).map_err(|e| refuse(&e))?;
         for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| refuse(&e))? {
