@@ -1,9 +1,12 @@
 //! What goes out: through the company's proxy, trusting the company's CA, with AWS's variables.
 
+use cratehouse_tests::covers;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::http::{Action, Request, Response, Server};
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::proxy::Proxy;
+use cratehouse_tests::upstream::{Answer, Upstream};
+use reqwest::Method;
 
 /// A name that no resolver knows.
 const PARTNER: &str = "crates.partner.example";
@@ -71,6 +74,52 @@ fn an_upstream_may_have_a_ca_of_its_own() {
     Gateway::mirroring(config.clone()).client().index("foo").assert_trouble();
     let config = config.text("ca_file", partner.ca_path().to_str().unwrap());
     Gateway::mirroring(config).client().index("foo").assert_status(200);
+}
+
+#[test]
+fn redirects_are_followed_as_often_as_the_configuration_says() {
+    let upstream = Upstream::with(&[foo()]);
+    upstream.set(|s| s.index = Answer::RedirectForEver);
+    for redirects in [0, 2] {
+        upstream.forget_requests();
+        let limit = format!("redirects = {redirects}");
+        let gateway = Gateway::builder().upstream(&upstream).set("limits", &limit).start();
+        gateway.client().index("foo").assert_trouble();
+        assert_eq!(upstream.index_count("foo"), redirects + 1);
+    }
+}
+
+#[test]
+fn no_upstream_hears_of_a_reserved_name_whatever_is_asked_for() {
+    covers!(66);
+    let upstream = Upstream::with(&[foo(), Krate::new("Acme-x", "1.0.0")]);
+    let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
+    let (client, token) = (gateway.client(), gateway.token_with("root", &["--scope", "admin"]));
+    for name in ["acme-x", "acme_x", "Acme-x", "ACME_X"] {
+        client.get(&format!("/index/ac/me/{}", name.to_lowercase())).assert_status(404);
+        client.download(name, "1.0.0").assert_status(404);
+        client.get(&format!("/api/v1/crates?q={name}")).assert_status(200);
+        for errand in ["refresh", "purge"] {
+            let path = format!("/api/v1/admin/mirror/{name}/{errand}");
+            client.call(Method::POST, &path, None, &token);
+            gateway.cli(&["mirror", errand, name]);
+        }
+    }
+    let lock = gateway.folder().join("Cargo.lock");
+    let package = "version = 4\n\n[[package]]\nname = \"Acme-x\"\nversion = \"1.0.0\"\n\
+                   source = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
+    std::fs::write(&lock, package).unwrap();
+    gateway.cli(&["prefetch", "--lock", lock.to_str().unwrap()]);
+    let alice = gateway.token("alice");
+    let uses_it = Krate::new("acme-y", "1.0.0").dep("acme-x", "1");
+    client.publish(&uses_it, &alice).assert_refused(400, "acme-x");
+    client.publish(&Krate::new("acme-x", "2.0.0"), &alice).assert_status(200);
+    client.download("acme-x", "1.0.0").assert_status(404);
+    client.download("acme_x", "2.0.0").assert_status(404);
+    gateway.cli(&["names", "audit"]);
+    assert_eq!(upstream.mentions("acme"), []);
+    client.index("foo").assert_status(200);
+    assert_eq!(upstream.index_count("foo"), 1, "others are asked for");
 }
 
 /// An S3 that lets nobody in.

@@ -130,6 +130,7 @@ fn a_second_signal_ends_at_once() {
     until("it is stopping", || gateway.log_contains("stopping"));
     gateway.terminate();
     gateway.wait();
+    assert!(gateway.log_contains("by a second signal"), "{}", gateway.log());
     assert_ne!(asker.join().unwrap(), 200);
 }
 
