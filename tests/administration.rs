@@ -1,4 +1,4 @@
-//! What administrators do, on the command line and over HTTPS: the README's table, row by row.
+//! What administrators do, on the command line and over HTTPS: the table of deploy/README.md, row by row.
 
 use cratehouse_tests::client::Reply;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
@@ -143,9 +143,9 @@ impl<'a> Admin<'a> {
     }
 }
 
-/// The lines of the README's table, as its words have them.
+/// The lines of that table, as its words have them.
 fn documented() -> Vec<(String, String)> {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/README.md");
     let text = std::fs::read_to_string(readme).unwrap();
     let (_, table) = text.split_once("## Administration").unwrap();
     let rows = table.lines().skip_while(|l| !l.starts_with('|')).take_while(|l| l.starts_with('|'));
