@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, civil};
 
 use crate::config::Flags;
+use crate::flows::show::Since;
 use crate::model::name::CrateName;
 use crate::model::principal::{CratePattern, Grant, Scope, TokenId};
 use crate::model::version::CrateVersion;
@@ -159,6 +160,22 @@ pub struct TokenCreate {
 pub enum JournalCommand {
     /// Walk the hash chain from its beginning and say what is wrong and where
     Verify,
+    /// Print who did what and when: the audit trail
+    Show(Show),
+}
+
+/// `journal show`
+#[derive(Debug, Clone, Args)]
+pub struct Show {
+    /// Only what happened to this crate
+    #[arg(long = "crate", value_name = "NAME")]
+    pub krate: Option<CrateName>,
+    /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    pub since: Option<Since>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `remove`
@@ -294,13 +311,7 @@ impl FromStr for Expiry {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let midnight = |date: civil::Date| date.to_zoned(TimeZone::UTC).map(|z| z.timestamp());
-        let at = text.parse::<Timestamp>();
-        let at = at.or_else(|error| match text.contains('T') {
-            true => Err(error),
-            false => text.parse::<civil::Date>().and_then(midnight),
-        });
-        match (at, text.parse::<Span>()) {
+        match (instant(text), text.parse::<Span>()) {
             (Ok(at), _) => Ok(Self::At(at)),
             (_, Ok(span)) => Ok(Self::In(span)),
             _ => Err("write a span such as `90d` or `1 year`, a date such as 2027-01-31, or a \
@@ -331,6 +342,22 @@ impl FromStr for VersionSpec {
             None => Err(format!("which version? Write {name}@VERSION")),
         }
     }
+}
+
+/// A time, or a date alone, which is its midnight in UTC.
+fn instant(text: &str) -> Result<Timestamp, jiff::Error> {
+    let midnight = |date: civil::Date| date.to_zoned(TimeZone::UTC).map(|z| z.timestamp());
+    text.parse::<Timestamp>().or_else(|error| match text.contains('T') {
+        true => Err(error),
+        false => text.parse::<civil::Date>().and_then(midnight),
+    })
+}
+
+fn since(text: &str) -> Result<Since, &'static str> {
+    let seq = text.parse().map(Since::Seq).ok();
+    seq.or_else(|| instant(text).map(Since::Time).ok()).ok_or(
+        "write an entry's number, a date such as 2027-01-31, or a time such as 2027-01-31T12:00Z",
+    )
 }
 
 fn token_id(text: &str) -> Result<TokenId, &'static str> {
@@ -383,6 +410,7 @@ mod tests {
             "token list",
             "token revoke 7",
             "journal verify",
+            "journal show --crate a --since 7 --json",
             "remove a@1.0.0 --reason leaked",
             "mirror refresh serde",
             "mirror purge serde@1.0.0",
@@ -413,6 +441,7 @@ mod tests {
         assert!(refused("token create --user a --crate a*b").contains("not a name pattern"));
         assert!(refused("token create --user a --expires soon").contains("90d"));
         assert!(refused("token revoke x").contains("token list"));
+        assert!(refused("journal show --since soon").contains("an entry's number"));
         assert!(refused("").contains("Usage"));
     }
 
@@ -435,6 +464,15 @@ mod tests {
         assert_eq!(grant.scopes, [Scope::Yank, Scope::Admin].into());
         assert_eq!(grant.crates.len(), 2);
         assert_eq!(grant.expires, Some("2026-05-01T12:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_trail_begins_at_a_number_a_date_or_a_time() {
+        let noon = "2027-01-31T12:00:00Z".parse().unwrap();
+        let midnight = "2027-01-31T00:00:00Z".parse().unwrap();
+        assert_eq!(since("7"), Ok(Since::Seq(7)));
+        assert_eq!(since("2027-01-31T12:00Z"), Ok(Since::Time(noon)));
+        assert_eq!(since("2027-01-31"), Ok(Since::Time(midnight)));
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! The command-line work beside `serve`. It shares nothing with a running server but the store:
 //! it replays the journal into a catalog of its own, and the server follows what it appends.
 
+use std::io::{self, BufWriter, Write as _};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use cratehouse::cli::{
-    Command, CrateSpec, JournalCommand, MirrorCommand, NamesCommand, Prefetch, TokenCommand,
+    Command, CrateSpec, JournalCommand, MirrorCommand, NamesCommand, Prefetch, Show, TokenCommand,
     TokenCreate, UserCommand,
 };
 use cratehouse::config::Config;
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
+use cratehouse::flows::show::{Selection, Shown, show};
 use cratehouse::flows::{audit, mirroring, prefetch, remove, tokens, users, verify};
 use cratehouse::gateway::Gateway;
 use cratehouse::startup::Progress;
@@ -21,8 +24,10 @@ use jiff::Timestamp;
 
 /// Does one piece of work, and says so on standard output.
 pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode> {
-    if let Command::Journal(JournalCommand::Verify) = command {
-        return verify_journal(&config).await;
+    match &command {
+        Command::Journal(JournalCommand::Verify) => return verify_journal(&config).await,
+        Command::Journal(JournalCommand::Show(what)) => return show_journal(&config, what).await,
+        _ => (),
     }
     let url = config.url_for(config.server.listen);
     let running = Running::open(config, url, Keep::Memory).await?;
@@ -137,4 +142,29 @@ async fn verify_journal(config: &Config) -> Result<ExitCode> {
         println!("{wrong}");
     }
     Ok(if walk.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints line by line, as the journal is read; a reader that has seen enough may leave.
+async fn show_journal(config: &Config, what: &Show) -> Result<ExitCode> {
+    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    let registry = objects.registry().await?.to_string();
+    let krate = what.krate.as_ref().map(|name| name.key());
+    let selection = Selection { krate, since: what.since };
+    let (mut out, mut outcome) = (BufWriter::new(io::stdout()), Ok(()));
+    let print = |shown: Shown<'_>| {
+        let line = if what.json { shown.json() } else { Ok(shown.line()) };
+        outcome = line.and_then(|line| writeln!(out, "{line}").map_err(Error::internal));
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    show(&journal_in(&objects), &registry, &selection, print).await?;
+    match outcome.and_then(|()| out.flush().map_err(Error::internal)) {
+        Err(e) if !has_left(&e) => Err(e),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Whether nobody reads our output any more (`… | head`).
+fn has_left(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }

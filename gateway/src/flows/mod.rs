@@ -3,6 +3,7 @@
 pub mod append;
 pub mod audit;
 pub mod authenticate;
+pub mod chain;
 pub mod command;
 pub mod dependencies;
 pub mod download;
@@ -22,6 +23,7 @@ mod read_through;
 pub mod remove;
 pub mod search;
 pub mod self_test;
+pub mod show;
 pub mod tokens;
 pub mod users;
 pub mod verify;
