@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, civil};
 
-use crate::config::Flags;
+use crate::config::{Flags, StoreUrl};
 use crate::flows::show::Since;
 use crate::model::name::CrateName;
 use crate::model::principal::{CratePattern, Grant, Scope, TokenId};
@@ -70,6 +70,9 @@ pub enum Command {
     /// Look at the journal
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Look after the object store
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Take a hosted version out of the index and its bytes out of reach; its number stays burned
     Remove(Remove),
     /// Manage what is mirrored
@@ -176,6 +179,31 @@ pub struct Show {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `store …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum StoreCommand {
+    /// Copy a whole registry to another store and verify the copy; run again to go on, or to
+    /// bring an earlier copy up to date
+    Copy(StoreCopy),
+}
+
+/// `store copy`
+#[derive(Debug, Clone, Args)]
+pub struct StoreCopy {
+    /// The store with the registry: file://PATH or s3://BUCKET/PREFIX
+    #[arg(value_parser = lasting_store)]
+    pub from: StoreUrl,
+    /// The store to copy it to
+    #[arg(value_parser = lasting_store)]
+    pub to: StoreUrl,
+    /// A configuration file (TOML) for FROM's S3 settings [default: those of this gateway]
+    #[arg(long, value_name = "FILE")]
+    pub from_config: Option<PathBuf>,
+    /// A configuration file (TOML) for TO's S3 settings [default: those of this gateway]
+    #[arg(long, value_name = "FILE")]
+    pub to_config: Option<PathBuf>,
 }
 
 /// `remove`
@@ -360,6 +388,13 @@ fn since(text: &str) -> Result<Since, &'static str> {
     )
 }
 
+fn lasting_store(text: &str) -> Result<StoreUrl, &'static str> {
+    match text.parse()? {
+        StoreUrl::Memory => Err("write file:// and a path, or s3://bucket/prefix"),
+        url => Ok(url),
+    }
+}
+
 fn token_id(text: &str) -> Result<TokenId, &'static str> {
     text.parse().map(TokenId).map_err(|_| "write the token's number, as `token list` shows it")
 }
@@ -411,6 +446,7 @@ mod tests {
             "token revoke 7",
             "journal verify",
             "journal show --crate a --since 7 --json",
+            "store copy file://a s3://b/c --to-config t.toml",
             "remove a@1.0.0 --reason leaked",
             "mirror refresh serde",
             "mirror purge serde@1.0.0",
@@ -441,6 +477,7 @@ mod tests {
         assert!(refused("token create --user a --crate a*b").contains("not a name pattern"));
         assert!(refused("token create --user a --expires soon").contains("90d"));
         assert!(refused("token revoke x").contains("token list"));
+        assert!(refused("store copy file://a memory://").contains("s3://bucket/prefix"));
         assert!(refused("journal show --since soon").contains("an entry's number"));
         assert!(refused("").contains("Usage"));
     }

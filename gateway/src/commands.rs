@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cratehouse::cli::{
-    Command, CrateSpec, JournalCommand, MirrorCommand, NamesCommand, Prefetch, Show, TokenCommand,
-    TokenCreate, UserCommand,
+    Command, CrateSpec, JournalCommand, MirrorCommand, NamesCommand, Prefetch, Show, StoreCommand,
+    StoreCopy, TokenCommand, TokenCreate, UserCommand,
 };
-use cratehouse::config::Config;
+use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
 use cratehouse::flows::show::{Selection, Shown, show};
-use cratehouse::flows::{audit, mirroring, prefetch, remove, tokens, users, verify};
+use cratehouse::flows::{audit, mirroring, prefetch, remove, store_copy, tokens, users, verify};
 use cratehouse::gateway::Gateway;
 use cratehouse::startup::Progress;
 use cratehouse::stores::catalog::TokenRow;
@@ -27,6 +27,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
     match &command {
         Command::Journal(JournalCommand::Verify) => return verify_journal(&config).await,
         Command::Journal(JournalCommand::Show(what)) => return show_journal(&config, what).await,
+        Command::Store(StoreCommand::Copy(what)) => return copy_store(&config, what).await,
         _ => (),
     }
     let url = config.url_for(config.server.listen);
@@ -75,7 +76,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode> {
         }
         Command::Prefetch(what) => return fill_ahead(gateway, &what).await,
         Command::Names(NamesCommand::Audit) => return audit_names(gateway).await,
-        Command::Serve(_) | Command::Config(_) | Command::Journal(_) => (), // done elsewhere
+        Command::Serve(_) | Command::Config(_) | Command::Journal(_) | Command::Store(_) => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -167,4 +168,39 @@ async fn show_journal(config: &Config, what: &Show) -> Result<ExitCode> {
 fn has_left(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
     source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
+    if what.from == what.to {
+        return Err(Error::invalid("FROM and TO are the same store"));
+    }
+    if let StoreUrl::Folder(path) = &what.from
+        && !path.is_dir()
+    {
+        return Err(Error::absent(format!("there is no folder {}", path.display())));
+    }
+    let from = config.with_store(&what.from, what.from_config.as_deref());
+    let (from, to) = match (from, config.with_store(&what.to, what.to_config.as_deref())) {
+        (Ok(from), Ok(to)) => (from, to),
+        (Err(e), _) | (_, Err(e)) => {
+            eprintln!("{e}");
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
+    };
+    let open = |config: &Config| Objects::open(&config.store, config.outgoing_ca.as_deref());
+    let copied = store_copy::copy(&open(&from)?, &open(&to)?, config.log.format).await?;
+    for note in &copied.notes {
+        eprintln!("{note}");
+    }
+    for wrong in &copied.wrong {
+        println!("{wrong}");
+    }
+    let store_copy::Copied { registry, head, objects, present, .. } = copied;
+    let objects = format!("{objects} objects copied, {present} there already");
+    if !copied.wrong.is_empty() {
+        println!("the copy is not whole, and not a registry yet ({objects})");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{} holds registry {registry} up to entry {head} ({objects})", what.to);
+    Ok(ExitCode::SUCCESS)
 }

@@ -190,7 +190,7 @@ impl House {
     }
 }
 
-fn config(upstreams: &[&Public], limits: Limits) -> Config {
+pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
     let address = "127.0.0.1:0".parse().unwrap();
     Config {
         data: "data".into(),

@@ -24,6 +24,7 @@ pub mod remove;
 pub mod search;
 pub mod self_test;
 pub mod show;
+pub mod store_copy;
 pub mod tokens;
 pub mod users;
 pub mod verify;
