@@ -73,6 +73,8 @@ pub enum Command {
     /// Look after the object store
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Delete hosted crate files that no version names
+    Gc(Gc),
     /// Take a hosted version out of the index and its bytes out of reach; its number stays burned
     Remove(Remove),
     /// Manage what is mirrored
@@ -205,6 +207,27 @@ pub struct StoreCopy {
     #[arg(long, value_name = "FILE")]
     pub to_config: Option<PathBuf>,
 }
+
+/// `gc`
+#[derive(Debug, Clone, Args)]
+pub struct Gc {
+    /// How long a crate file must have been in the store
+    #[arg(long, value_name = "SPAN", default_value = "7d")]
+    pub grace: Grace,
+    /// Say what would be deleted, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Delete it even if it is unusually much
+    #[arg(long)]
+    pub force: bool,
+    /// First end a sweep that was interrupted: only when no other one is at work anywhere
+    #[arg(long)]
+    pub finish: bool,
+}
+
+/// A span before now, such as `7d`.
+#[derive(Debug, Clone)]
+pub struct Grace(Span);
 
 /// `remove`
 #[derive(Debug, Clone, Args)]
@@ -348,6 +371,26 @@ impl FromStr for Expiry {
     }
 }
 
+impl Grace {
+    /// The instant that lies so long before `now`. Days have 24 hours.
+    ///
+    /// # Errors
+    /// When it lies after `now`, or too far away.
+    pub fn before(&self, now: Timestamp) -> Result<Timestamp, String> {
+        let start = now.to_zoned(TimeZone::UTC).checked_sub(self.0);
+        let start = start.map_err(|error| format!("--grace is too long: {error}"))?.timestamp();
+        if start > now { Err("--grace is negative".to_owned()) } else { Ok(start) }
+    }
+}
+
+impl FromStr for Grace {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| "write a span such as `7d` or `12h`")
+    }
+}
+
 impl FromStr for CrateSpec {
     type Err = String;
 
@@ -447,6 +490,7 @@ mod tests {
             "journal verify",
             "journal show --crate a --since 7 --json",
             "store copy file://a s3://b/c --to-config t.toml",
+            "gc --grace 7d --dry-run",
             "remove a@1.0.0 --reason leaked",
             "mirror refresh serde",
             "mirror purge serde@1.0.0",
@@ -501,6 +545,16 @@ mod tests {
         assert_eq!(grant.scopes, [Scope::Yank, Scope::Admin].into());
         assert_eq!(grant.crates.len(), 2);
         assert_eq!(grant.expires, Some("2026-05-01T12:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_grace_lies_in_the_past() {
+        let before = |text: &str| text.parse::<Grace>().unwrap().before(now());
+        assert_eq!(before("7d").unwrap(), "2026-01-24T12:00:00Z".parse().unwrap());
+        assert_eq!(before("0s").unwrap(), now());
+        assert!(before("-1d").unwrap_err().contains("negative"));
+        assert!(before("19000y").unwrap_err().contains("too long"));
+        assert!(refused("gc --grace soon").contains("write a span"));
     }
 
     #[test]

@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cratehouse::cli::{
-    Command, CrateSpec, JournalCommand, MirrorCommand, NamesCommand, Prefetch, Show, StoreCommand,
-    StoreCopy, TokenCommand, TokenCreate, UserCommand,
+    Command, CrateSpec, Gc, JournalCommand, MirrorCommand, NamesCommand, Prefetch, Show,
+    StoreCommand, StoreCopy, TokenCommand, TokenCreate, UserCommand,
 };
 use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
 use cratehouse::flows::show::{Selection, Shown, show};
-use cratehouse::flows::{audit, mirroring, prefetch, remove, store_copy, tokens, users, verify};
+use cratehouse::flows::{
+    audit, gc, mirroring, prefetch, remove, store_copy, tokens, users, verify,
+};
 use cratehouse::gateway::Gateway;
 use cratehouse::startup::Progress;
 use cratehouse::stores::catalog::TokenRow;
@@ -63,6 +65,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode> {
             tokens::revoke(gateway, By::Operator, id).await?;
             println!("revoked token {id}");
         }
+        Command::Gc(what) => collect_garbage(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
             remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
@@ -103,6 +106,28 @@ fn describe(gateway: &Gateway, token: &TokenRow) -> Result<String> {
     let crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
     let scopes = scopes.join(",");
     Ok(format!("{}\t{login}\t{}\t{scopes}\t{crates}\t{state}", token.id, token.name))
+}
+
+async fn collect_garbage(gateway: &Gateway, what: &Gc) -> Result<()> {
+    let Gc { dry_run, force, finish, .. } = *what;
+    let stored_before = what.grace.before(Timestamp::now()).map_err(Error::invalid)?;
+    let config = &gateway.config;
+    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    // By the client that does not retry: see `gc::sweep`.
+    let blobs = blobs_in(&Objects::same(objects.commit));
+    let plan = gc::Plan { stored_before, dry_run, force, finish };
+    let sweeping = Progress::begin("deleting crate files", config.log.format);
+    let tick = |done, total| sweeping.tick(done, Some(total));
+    let swept = gc::sweep(gateway, &blobs, &plan, tick).await?;
+    if dry_run {
+        for stored in &swept.garbage {
+            println!("{}\t{} bytes\t{}", stored.cksum, stored.size, stored.modified);
+        }
+    }
+    let gc::Swept { stored, young, garbage, deleted } = swept;
+    let garbage = garbage.len();
+    println!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted");
+    Ok(())
 }
 
 async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode> {

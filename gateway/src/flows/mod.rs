@@ -11,6 +11,7 @@ pub mod fill;
 #[cfg(test)]
 mod fixture;
 pub mod flights;
+pub mod gc;
 mod index_cache;
 pub mod lookup;
 pub mod mirroring;

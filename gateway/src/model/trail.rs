@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened};
 use crate::model::name::CrateName;
 use crate::model::principal::{TokenId, UserId};
+
+/// Checksums in one phrase; the JSON form has all.
+const MAX_SHOWN: usize = 4;
 
 /// What the events so far told of users and tokens.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +76,8 @@ impl Trail {
                 Some(user) => format!("revoked token {token} of {}", self.user(*user)),
                 None => format!("revoked token {token}"),
             },
+            Happened::Condemned { checksums } => format!("condemned {}", listed(checksums)),
+            Happened::Collected { checksums } => format!("deleted {}", listed(checksums)),
         };
         text.replace(char::is_control, " ")
     }
@@ -80,6 +86,13 @@ impl Trail {
         self.login(user)
             .map_or_else(|| format!("user {user}"), |l| l.replace(char::is_control, " "))
     }
+}
+
+/// `2 crate files that no version names (SHA-256 …, …)`
+fn listed(checksums: &[Checksum]) -> String {
+    let shown: Vec<_> = checksums.iter().take(MAX_SHOWN).map(ToString::to_string).collect();
+    let (shown, more) = (shown.join(", "), if checksums.len() > MAX_SHOWN { ", …" } else { "" });
+    format!("{} crate files that no version names (SHA-256 {shown}{more})", checksums.len())
 }
 
 /// The crate that an event is about, if it is about one.
@@ -94,14 +107,15 @@ pub fn krate_of(what: &Happened) -> Option<&CrateName> {
         Happened::UserCreated { .. }
         | Happened::UserDisabled { .. }
         | Happened::TokenCreated { .. }
-        | Happened::TokenRevoked { .. } => None,
+        | Happened::TokenRevoked { .. }
+        | Happened::Condemned { .. }
+        | Happened::Collected { .. } => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checksum::Checksum;
     use crate::model::principal::Grant;
 
     const ALICE: UserId = UserId(1);

@@ -76,7 +76,8 @@ fn publish(name: &str, version: &str) -> Command {
         pubtime: None,
         v: None,
     };
-    Command::Publish(Box::new(Published { line, size: 1, metadata: Metadata::default() }))
+    let published = Box::new(Published { line, size: 1, metadata: Metadata::default() });
+    Command::Publish { published, put_at: 0 }
 }
 
 fn create_user(login: &str) -> Command {

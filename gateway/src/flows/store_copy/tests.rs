@@ -30,8 +30,8 @@ async fn publish(running: &Running, vers: &str, bytes: &'static [u8]) {
     let (line, bytes) = (line("foo", vers, bytes), Bytes::from_static(bytes));
     let size = bytes.len() as u64;
     gateway.blobs.put(Origin::Hosted, &line.cksum, bytes).await.unwrap();
-    let published = Published { line, size, metadata: Metadata::default() };
-    let command = Command::Publish(Box::new(published));
+    let published = Box::new(Published { line, size, metadata: Metadata::default() });
+    let command = Command::Publish { published, put_at: 0 };
     gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
 }
 

@@ -28,6 +28,9 @@ pub(super) const TOKENS: TableDefinition<u32, &[u8]> = TableDefinition::new("tok
 pub(super) const TOKEN_HASHES: TableDefinition<&[u8; 32], u32> =
     TableDefinition::new("token_hashes");
 
+/// By SHA-256 of a hosted crate file: when it was last swept away.
+pub(super) const CONDEMNED: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("condemned");
+
 /// How far the journal is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -65,6 +68,16 @@ pub struct VersionRow {
     pub metadata: Metadata,
     /// Removed by an administrator: in no index, not downloadable, its number burned.
     pub removed: bool,
+}
+
+/// A hosted crate file that was condemned at some time. The row stays, so that a publish whose
+/// bytes were put before that learns of it, however late it comes to the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CondemnedRow {
+    /// The entry that last condemned it.
+    pub condemned: u64,
+    /// The entry that said that it is deleted.
+    pub collected: Option<u64>,
 }
 
 /// A user.
