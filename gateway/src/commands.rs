@@ -223,7 +223,7 @@ async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
     let store_copy::Copied { registry, head, objects, present, .. } = copied;
     let objects = format!("{objects} objects copied, {present} there already");
     if !copied.wrong.is_empty() {
-        println!("the copy is not whole, and not a registry yet ({objects})");
+        println!("the copy is not whole, and was not made a registry ({objects})");
         return Ok(ExitCode::FAILURE);
     }
     println!("{} holds registry {registry} up to entry {head} ({objects})", what.to);
