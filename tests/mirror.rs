@@ -267,8 +267,8 @@ fn a_cold_miss_answers_before_cargo_gives_up() {
     covers!(23);
     let upstream = Upstream::with(&[serde()]);
     let gateway = Gateway::builder()
-        .upstream(main(&upstream).number("timeout_seconds", 1))
-        .set("limits", "fill_wait_seconds = 1")
+        .upstream(&upstream)
+        .set("limits", "fill_wait_seconds = 1") // far less than the upstream's time
         .start();
     let client = gateway.client();
     upstream.set(|s| s.index = Answer::Hold);

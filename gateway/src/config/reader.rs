@@ -294,7 +294,7 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse(&self, origin: &str, value: &str, allowed: &str) {
-        let value: String = value.chars().take(100).collect();
+        let value: String = without_credentials(value).chars().take(100).collect();
         self.problem(format!("`{origin}` cannot be `{value}`: {allowed}"));
     }
 
@@ -312,6 +312,12 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// A value to be shown: of a URL, what stands before its host is a secret.
+fn without_credentials(value: &str) -> String {
+    let parts = value.split_once("://").and_then(|(s, rest)| Some((s, rest.rsplit_once('@')?.1)));
+    parts.map_or_else(|| value.to_owned(), |(scheme, host)| format!("{scheme}://…@{host}"))
 }
 
 /// The variable of a key path.

@@ -246,7 +246,8 @@ fn tls_keys_that_contradict_each_other_are_refused() {
 #[test]
 fn our_url_has_no_path_and_no_credentials() {
     for bad in ["https://x/crates", "https://u:p@x", "https://x/?q", "x", "ftp://x"] {
-        refused("", &[("CRATEHOUSE_SERVER__URL", bad)], &["CRATEHOUSE_SERVER__URL"]);
+        let error = refused("", &[("CRATEHOUSE_SERVER__URL", bad)], &["CRATEHOUSE_SERVER__URL"]);
+        assert!(!error.contains("u:p"), "{error}");
     }
     let config = read("", &[("CRATEHOUSE_SERVER__URL", "https://Crates.Acme.example:443/")]);
     assert_eq!(config.url_for(config.server.listen), "https://crates.acme.example");
