@@ -30,6 +30,7 @@ pub struct Gateway {
     admin_port: u16,
     tls: bool,
     env: Vec<(String, String)>,
+    ulimit: Option<String>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
     users: Mutex<BTreeSet<String>>,
@@ -276,7 +277,15 @@ impl Gateway {
     /// A command line of the binary, in its folder, with its configuration and no environment
     /// but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.ulimit {
+            None => Command::new(binary()),
+            Some(limits) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit {limits} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(binary());
+                shell
+            }
+        };
         command
             .args(args)
             .arg("--config")

@@ -15,6 +15,7 @@ pub struct Builder {
     upstreams: Vec<UpstreamConfig>,
     env: Vec<(String, String)>,
     tls: bool,
+    ulimit: Option<String>,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -82,7 +83,13 @@ impl From<&Panamax> for UpstreamConfig {
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { sections: BTreeMap::new(), upstreams: Vec::new(), env: Vec::new(), tls: true }
+        Self {
+            sections: BTreeMap::new(),
+            upstreams: Vec::new(),
+            env: Vec::new(),
+            tls: true,
+            ulimit: None,
+        }
     }
 
     /// With one more upstream at the end of the chain: an [`Upstream`], a [`Panamax`] or an
@@ -126,6 +133,13 @@ impl Builder {
         self
     }
 
+    /// Below limits of the system, in the words of the shell's `ulimit`: `-Sn 200`.
+    #[must_use]
+    pub fn ulimit(mut self, limits: &str) -> Self {
+        self.ulimit = Some(limits.to_owned());
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -145,6 +159,7 @@ impl Builder {
             admin_port,
             tls: self.tls,
             env: self.env,
+            ulimit: self.ulimit,
             process: None,
             log: Arc::default(),
             users: Mutex::default(),
