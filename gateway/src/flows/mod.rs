@@ -6,6 +6,7 @@ pub mod authenticate;
 pub mod command;
 pub mod dependencies;
 pub mod download;
+pub mod evict;
 pub mod fill;
 #[cfg(test)]
 mod fixture;

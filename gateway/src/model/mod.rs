@@ -16,4 +16,5 @@ pub mod principal;
 pub mod registries;
 pub mod tarball;
 pub mod upload;
+pub mod uses;
 pub mod version;

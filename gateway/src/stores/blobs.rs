@@ -4,10 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::model::checksum::Checksum;
+use crate::model::uses::Kept;
 
 /// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
 /// are hashed off the async threads.
@@ -97,6 +100,16 @@ impl Blobs {
         }
     }
 
+    /// All mirrored crate files. What else stands among them is passed over.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn mirrored(&self) -> Result<Vec<Kept>, object_store::Error> {
+        let folder = Path::from(format!("blobs/{}", Origin::Mirrored));
+        let listed = self.mirrored.list(Some(&folder));
+        listed.try_filter_map(|object| async move { Ok(kept(&object)) }).try_collect().await
+    }
+
     /// Deletes; it is no error when there is nothing.
     ///
     /// # Errors
@@ -111,6 +124,12 @@ impl Blobs {
             done => done,
         }
     }
+}
+
+fn kept(object: &ObjectMeta) -> Option<Kept> {
+    let cksum = object.location.filename()?.parse().ok()?;
+    let stored = Timestamp::from_second(object.last_modified.timestamp()).ok()?;
+    Some(Kept { cksum, bytes: object.size, stored })
 }
 
 /// Whether bytes have a checksum.
