@@ -1,6 +1,9 @@
 //! Support for the tests that drive the real binary: crates of every make ([`krate`], [`tarball`]), an upstream
 //! with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the gateway as a process
-//! ([`gateway`]), a client that sees headers ([`client`]), and the real cargo ([`cargo`]).
+//! ([`gateway`]), a client that sees headers ([`client`]), and the real cargo ([`cargo`]). For
+//! several gateways over one store: a real S3 ([`rgw`], [`s3`]) and a false one
+//! ([`overwriting`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
+//! of them ([`balancer`]), and a certificate that they share ([`authority`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -10,14 +13,20 @@
     reason = "all of this is test code: a panic is a failed test"
 )]
 
+pub mod authority;
+pub mod balancer;
 pub mod cargo;
 pub mod client;
+pub mod fault_proxy;
 pub mod gateway;
 pub mod house;
 pub mod http;
 pub mod krate;
+pub mod overwriting;
 pub mod panamax;
 pub mod patience;
+pub mod rgw;
+pub mod s3;
 pub mod tarball;
 pub mod upstream;
 
