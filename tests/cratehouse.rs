@@ -21,6 +21,7 @@ mod mirror;
 mod operations;
 mod panamax;
 mod publish;
+mod s3;
 mod tarballs;
 mod tidy;
 mod yank_owners_search;
