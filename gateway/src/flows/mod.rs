@@ -21,6 +21,7 @@ pub mod publish;
 mod read_through;
 pub mod remove;
 pub mod search;
+pub mod self_test;
 pub mod tokens;
 pub mod users;
 pub mod verify;

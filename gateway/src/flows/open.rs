@@ -11,6 +11,7 @@ use crate::flows::append::{Scribe, Settings};
 use crate::flows::download::CrateCache;
 use crate::flows::lookup::IndexCache;
 use crate::flows::search::MirroredNames;
+use crate::flows::self_test::{Effort, self_test};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
@@ -53,6 +54,9 @@ impl Running {
         };
         let metrics = Metrics::new().map_err(Error::internal)?;
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+        if keep == Keep::File {
+            try_store(&config, &objects).await?;
+        }
         let registry = objects.registry().await?.to_string();
         tell(format!("store {} holds registry {registry}", config.store.url));
         let catalog = open_catalog(&config, &registry, keep, tell)?;
@@ -117,6 +121,18 @@ pub fn blobs_in(objects: &Objects) -> Blobs {
 /// What is mirrored in a store.
 pub fn mirror_in(objects: &Objects) -> MirrorStore {
     MirrorStore::new(Arc::clone(&objects.cache), Arc::clone(&objects.durable))
+}
+
+/// Before anything is written: a store that misbehaves must not hold so much as a beginning.
+async fn try_store(config: &Config, objects: &Objects) -> Result<()> {
+    let effort = Effort::of(&config.store.url);
+    let trying = Progress::begin("trying the store", config.log.format);
+    self_test(objects, effort, |done, total| trying.tick(done, Some(total))).await?;
+    trying.end(&format!(
+        "the store behaves: {} races of {} creates had one winner each",
+        effort.races, effort.creates
+    ));
+    Ok(())
 }
 
 fn open_catalog(
