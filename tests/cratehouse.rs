@@ -21,6 +21,7 @@ mod mirror;
 mod operations;
 mod panamax;
 mod publish;
+mod replicas;
 mod s3;
 mod tarballs;
 mod tidy;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use crate::client::{Client, Reply};
 use crate::patience::{eventually, until};
 use crate::s3::S3;
+use crate::watchdog::Watchdog;
 
 mod binary;
 mod builder;
@@ -142,6 +144,7 @@ impl Gateway {
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "the gateway runs already");
         let mut command = self.command(&["serve"]);
+        command.process_group(Watchdog::shared().group());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = gather(child.stdout.take().unwrap(), &self.log);
         let err = gather(child.stderr.take().unwrap(), &self.log);
@@ -168,8 +171,9 @@ impl Gateway {
 
     /// Waits for the process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("no process");
+        let process = self.process.as_mut().expect("no process");
         let status = eventually("the gateway ends", || process.child.try_wait().unwrap());
+        let process = self.process.take().expect("no process");
         process.readers.into_iter().for_each(|reader| reader.join().unwrap());
         status
     }

@@ -3,7 +3,8 @@
 //! ([`gateway`]), a client that sees headers ([`client`]), and the real cargo ([`cargo`]). For
 //! several gateways over one store: a real S3 ([`rgw`], [`s3`]) and a false one
 //! ([`overwriting`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
-//! of them ([`balancer`]), and a certificate that they share ([`authority`]).
+//! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
+//! ([`replicas`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -25,10 +26,12 @@ pub mod krate;
 pub mod overwriting;
 pub mod panamax;
 pub mod patience;
+pub mod replicas;
 pub mod rgw;
 pub mod s3;
 pub mod tarball;
 pub mod upstream;
+mod watchdog;
 
 /// Names the points of the protocol's conformance checklist that a test proves: the first
 /// statement of the test. It expands to nothing; `checklist.rs` reads the sources for it.

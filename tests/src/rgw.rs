@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::gateway::free_port;
 use crate::patience::until;
 use crate::s3::S3;
+use crate::watchdog::Watchdog;
 
 /// A running cluster. Its processes and its folder vanish with it, or with the test process.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Rgw {
     pub fn start() -> Self {
         // The watchdog deletes the folder: it also does when this process is killed.
         let folder = TempDir::with_prefix("cratehouse-rgw-").unwrap().keep();
-        let watchdog = Watchdog::start(&folder);
+        let watchdog = Watchdog::of_folder(&folder);
         let (mon_port, port) = (free_port(), free_port());
         let daemons = Mutex::new(Daemons { below: Vec::new(), gateway: None });
         let rgw = Self { folder, port, watchdog, daemons, buckets: AtomicU32::new(0) };
@@ -185,35 +186,6 @@ impl Drop for Rgw {
         for daemon in daemons.below.iter_mut().chain(&mut daemons.gateway) {
             let _ = daemon.wait();
         }
-    }
-}
-
-/// A shell that waits for the end of its standard input, which this process alone holds open:
-/// it comes with [`Watchdog::end`] and with this process' own end, however that comes. Then
-/// the shell has its group of processes killed, itself included, and the folder deleted.
-#[derive(Debug)]
-struct Watchdog(Child);
-
-const WATCH: &str = r#"
-cat > /dev/null
-exec setsid --fork sh -c 'kill -KILL "-$0"; rm -rf -- "$1"' "$$" "$1"
-"#;
-
-impl Watchdog {
-    /// In a process group of its own, which an interrupt from the terminal does not reach.
-    fn start(folder: &Path) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCH, "watchdog"]).arg(folder);
-        Self(command.process_group(0).stdin(Stdio::piped()).spawn().unwrap())
-    }
-
-    fn group(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
-    }
-
-    fn end(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
     }
 }
 
