@@ -37,7 +37,10 @@ fn what_one_replica_answered_is_seen_in_all_and_what_it_revoked_is_refused_by_al
     clients[1].publish(&foo("1.0.0"), &token).assert_status(200);
     clients[2].publish(&foo("1.1.0"), &token).assert_status(200);
     for client in &clients {
-        until("both are seen", || client.index("foo").lines().len() == 2);
+        until("both are seen", || {
+            let reply = client.index("foo");
+            reply.status == 200 && reply.lines().len() == 2
+        });
         client.download("foo", "1.1.0").assert_status(200);
     }
     clients[0].yank("foo", "1.0.0", &token).assert_status(200);
@@ -255,7 +258,7 @@ fn in_turn(faults: &'static [Option<Fault>]) -> impl Fn(&Request) -> Option<Faul
 /// Every so manieth request is cut off, whatever it is.
 fn cuts(every: usize) -> impl Fn() -> Option<Fault> {
     let turn = AtomicUsize::new(0);
-    move || (turn.fetch_add(1, Ordering::SeqCst) % every == 0).then_some(Fault::Cut)
+    move || turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(every).then_some(Fault::Cut)
 }
 
 const APPLIED: &[Option<Fault>] =

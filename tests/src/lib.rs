@@ -1,10 +1,10 @@
-//! Support for the tests that drive the real binary: crates of every make ([`krate`], [`tarball`]), an upstream
-//! with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the gateway as a process
-//! ([`gateway`]), a client that sees headers ([`client`]), and the real cargo ([`cargo`]). For
-//! several gateways over one store: a real S3 ([`rgw`], [`s3`]) and a false one
-//! ([`overwriting`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
-//! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
-//! ([`replicas`]).
+//! Support for the tests that drive the real binary: crates of every make ([`krate`],
+//! [`tarball`]), an upstream with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the
+//! gateway as a process ([`gateway`]), a client that sees headers ([`client`]), a forward proxy
+//! ([`proxy`]), and the real cargo ([`cargo`]). For several gateways over one store: a real S3
+//! ([`rgw`], [`s3`]) and a false one ([`overwriting`]), a proxy that fails in front of it
+//! ([`fault_proxy`]), a balancer in front of them ([`balancer`]), a certificate that they share
+//! ([`authority`]), and all of it together ([`replicas`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +26,7 @@ pub mod krate;
 pub mod overwriting;
 pub mod panamax;
 pub mod patience;
+pub mod proxy;
 pub mod replicas;
 pub mod rgw;
 pub mod s3;

@@ -20,6 +20,8 @@ pub struct Builder {
     authority: Option<Authority>,
     s3: Option<S3>,
     public_url: Option<String>,
+    config_file: bool,
+    traced: Option<String>,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -95,6 +97,8 @@ impl Builder {
             authority: None,
             s3: None,
             public_url: None,
+            config_file: true,
+            traced: None,
         }
     }
 
@@ -166,6 +170,21 @@ impl Builder {
         self
     }
 
+    /// Without a configuration file: `--data` and `--listen` say where it is, and all else comes
+    /// from the environment; with no upstream there, it has the preset.
+    #[must_use]
+    pub fn by_flags_and_environment(mut self) -> Self {
+        self.config_file = false;
+        self
+    }
+
+    /// Under strace, which writes down these system calls: see [`Gateway::stop_and_trace`].
+    #[must_use]
+    pub fn traced(mut self, calls: &str) -> Self {
+        self.traced = Some(format!("trace={calls}"));
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -174,14 +193,17 @@ impl Builder {
     }
 
     /// Writes the configuration, and starts nothing.
-    pub fn prepare(self) -> Gateway {
+    pub fn prepare(mut self) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin_port) = (free_port(), free_port());
-        let config = self.config(port, admin_port);
         let write = |name: &str, text: &str| {
             std::fs::write(folder.path().join(name), text).unwrap();
         };
-        write(CONFIG, &config);
+        if self.config_file {
+            write(CONFIG, &self.config(port, admin_port));
+        } else {
+            self = self.env("CRATEHOUSE_SERVER__ADMIN_LISTEN", &format!("127.0.0.1:{admin_port}"));
+        }
         if let Some(Authority { ca, cert, key }) = &self.authority {
             write(CA, ca);
             write(CERT, cert);
@@ -198,6 +220,7 @@ impl Builder {
             authority: self.authority.is_some(),
             s3: self.s3,
             env: self.env,
+            traced: self.traced,
             process: None,
             log: Arc::default(),
             users: Mutex::default(),
