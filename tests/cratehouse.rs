@@ -27,6 +27,7 @@ mod replicas;
 mod s3;
 mod start;
 mod stopping;
+mod store;
 mod store_outages;
 mod tarballs;
 mod telling;

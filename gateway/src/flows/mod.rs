@@ -3,6 +3,7 @@
 pub mod append;
 pub mod audit;
 pub mod authenticate;
+pub mod chain;
 pub mod command;
 pub mod dependencies;
 pub mod download;
@@ -10,6 +11,7 @@ pub mod fill;
 #[cfg(test)]
 mod fixture;
 pub mod flights;
+pub mod gc;
 mod index_cache;
 pub mod lookup;
 pub mod mirroring;
@@ -22,6 +24,8 @@ mod read_through;
 pub mod remove;
 pub mod search;
 pub mod self_test;
+pub mod show;
+pub mod store_copy;
 pub mod tokens;
 pub mod users;
 pub mod verify;

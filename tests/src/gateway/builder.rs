@@ -22,6 +22,7 @@ pub struct Builder {
     public_url: Option<String>,
     config_file: bool,
     traced: Option<String>,
+    ulimit: Option<String>,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -99,6 +100,7 @@ impl Builder {
             public_url: None,
             config_file: true,
             traced: None,
+            ulimit: None,
         }
     }
 
@@ -185,6 +187,13 @@ impl Builder {
         self
     }
 
+    /// Below limits of the system, in the words of the shell's `ulimit`: `-Sn 200`.
+    #[must_use]
+    pub fn ulimit(mut self, limits: &str) -> Self {
+        self.ulimit = Some(limits.to_owned());
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -221,6 +230,7 @@ impl Builder {
             s3: self.s3,
             env: self.env,
             traced: self.traced,
+            ulimit: self.ulimit,
             process: None,
             log: Arc::default(),
             users: Mutex::default(),

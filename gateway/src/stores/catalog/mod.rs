@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use redb::{Database, Durability, ReadableDatabase};
 
-pub use self::rows::{CrateRow, Head, TokenRow, UserRow, VersionRow};
+pub use self::rows::{CondemnedRow, CrateRow, Head, TokenRow, UserRow, VersionRow};
 pub use self::view::{Tables, View};
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
