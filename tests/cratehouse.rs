@@ -23,6 +23,8 @@ mod operations;
 mod outgoing;
 mod panamax;
 mod publish;
+mod replicas;
+mod s3;
 mod start;
 mod stopping;
 mod store;

@@ -74,6 +74,8 @@ pub struct Config {
     pub catalog: Catalog,
     /// `[cache]`
     pub cache: Cache,
+    /// `[mirror]`
+    pub mirror: Mirror,
     /// `[[upstream]]`, in the order of the chain.
     pub upstreams: Vec<Upstream>,
     /// `[limits]`
@@ -191,6 +193,17 @@ pub struct Cache {
     pub index_bytes: u64,
     /// Memory for crate files, in bytes.
     pub crates_bytes: u64,
+}
+
+/// `[mirror]`: how much is kept of what was mirrored.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// All mirrored crate files together, in bytes; `None`: no bound.
+    pub max_bytes: Option<u64>,
+    /// Days since the last use of each; `None`: no bound.
+    pub max_age_days: Option<u32>,
+    /// How often it is measured and swept.
+    pub sweep: Duration,
 }
 
 /// `[[upstream]]`

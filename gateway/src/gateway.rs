@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::flows::append::Appender;
 use crate::flows::download::CrateCache;
+use crate::flows::evict::Uses;
 use crate::flows::lookup::IndexCache;
 use crate::flows::search::MirroredNames;
 use crate::metrics::Metrics;
@@ -36,6 +37,8 @@ pub struct Gateway {
     pub index: IndexCache,
     /// Crate files in memory.
     pub crates: CrateCache,
+    /// Which mirrored crate files were served, for eviction.
+    pub uses: Uses,
     /// What search knows of the mirror.
     pub mirrored_names: MirroredNames,
 }

@@ -31,6 +31,12 @@ pub struct Metrics {
     pub upstream_requests: HistogramVec,
     /// Bytes received from upstreams.
     pub upstream_bytes: IntCounterVec,
+    /// The size of all mirrored crate files in the store, in bytes, when it was last measured.
+    pub mirror_bytes: IntGauge,
+    /// How many mirrored crate files the store held when it was last measured.
+    pub mirror_blobs: IntGauge,
+    /// Mirrored crate files that were given up, because the mirror was too large or they too old.
+    pub mirror_evictions: IntCounter,
     /// Alarms: a checksum that changed, bytes that do not match, a broken journal.
     pub alarms: IntCounterVec,
     /// Publish requests by outcome: published, refused, error.
@@ -104,6 +110,21 @@ impl Metrics {
                 "upstream_received_bytes_total",
                 "Bytes received from upstreams.",
                 &["upstream"],
+            )?,
+            mirror_bytes: gauge(
+                &r,
+                "mirror_bytes",
+                "The size of all mirrored crate files in the store, in bytes, when it was last measured.",
+            )?,
+            mirror_blobs: gauge(
+                &r,
+                "mirror_blobs",
+                "How many mirrored crate files the store held when it was last measured.",
+            )?,
+            mirror_evictions: counter(
+                &r,
+                "mirror_evictions_total",
+                "Mirrored crate files that were given up, because the mirror was too large or they too old.",
             )?,
             alarms: counters(
                 &r,

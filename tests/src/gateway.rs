@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::client::{Client, Reply};
 use crate::patience::{eventually, until};
+use crate::s3::S3;
+use crate::watchdog::Watchdog;
 
 mod binary;
 mod builder;
@@ -19,6 +22,7 @@ mod builder;
 pub use binary::binary;
 pub use builder::{Builder, UpstreamConfig};
 
+pub(crate) use binary::free_port;
 use binary::walk;
 
 /// A gateway: running, or stopped with its folder still there. Dropping it kills the process
@@ -29,8 +33,11 @@ pub struct Gateway {
     port: u16,
     admin_port: u16,
     tls: bool,
+    authority: bool,
+    s3: Option<S3>,
     env: Vec<(String, String)>,
     traced: Option<String>,
+    ulimit: Option<String>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
     users: Mutex<BTreeSet<String>>,
@@ -44,6 +51,11 @@ struct Process {
 
 const CONFIG: &str = "cratehouse.toml";
 const DATA: &str = "cratehouse-data";
+/// The files of an [`Authority`](crate::authority::Authority), and the secret key of an [`S3`].
+const CA: &str = "ca.pem";
+const CERT: &str = "cert.pem";
+const KEY: &str = "cert.key";
+const SECRET: &str = "s3.secret";
 
 impl Gateway {
     /// What a gateway is started with: nothing but defaults, and no upstream.
@@ -79,7 +91,10 @@ impl Gateway {
 
     /// Its CA's certificate.
     pub fn ca_path(&self) -> PathBuf {
-        self.data().join("tls/ca.pem")
+        match self.authority {
+            true => self.folder().join(CA),
+            false => self.data().join("tls/ca.pem"),
+        }
     }
 
     /// The folder it was started in.
@@ -134,16 +149,36 @@ impl Gateway {
             Some(calls) => self.under_strace(calls),
             None => self.command(&["serve"]),
         };
+        command.process_group(Watchdog::shared().group());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = gather(child.stdout.take().unwrap(), &self.log);
         let err = gather(child.stderr.take().unwrap(), &self.log);
         self.process = Some(Process { child, readers: vec![out, err] });
     }
 
+    /// Starts the process as a supervisor does: one that gives up, as it may while its store is
+    /// in trouble, is started again. Returns when it is ready.
+    pub fn start_again_and_again(&mut self) {
+        let admin = self.admin();
+        until("the gateway is ready", || {
+            if self.ended() || self.process.is_none() {
+                self.process = None;
+                self.spawn();
+            }
+            let reply = admin.try_send(reqwest::Method::GET, "/readyz", &[], None);
+            reply.is_ok_and(|reply| reply.status == 200)
+        });
+    }
+
+    fn ended(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.child.try_wait().unwrap().is_some())
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("no process");
+        let process = self.process.as_mut().expect("no process");
         let status = eventually("the gateway ends", || process.child.try_wait().unwrap());
+        let process = self.process.take().expect("no process");
         process.readers.into_iter().for_each(|reader| reader.join().unwrap());
         status
     }
@@ -272,9 +307,12 @@ impl Gateway {
         sum_series(&text, name, labels)
     }
 
-    /// The store's files below a folder of it (`""` is all), as sorted paths from the store's
+    /// What the store holds below a folder of it (`""` is all), as sorted paths from the store's
     /// root.
     pub fn stored(&self, below: &str) -> Vec<String> {
+        if let Some(s3) = &self.s3 {
+            return s3.list(below);
+        }
         let store = self.data().join("store");
         let mut found = Vec::new();
         walk(&store.join(below), &store, &mut found);
@@ -282,15 +320,26 @@ impl Gateway {
         found
     }
 
-    /// A file of the store.
+    /// An object of the store.
     pub fn stored_bytes(&self, path: &str) -> Vec<u8> {
+        if let Some(s3) = &self.s3 {
+            return s3.get(path);
+        }
         std::fs::read(self.data().join("store").join(path)).unwrap()
     }
 
     /// A command line of the binary, in its folder, with its configuration (a file, or flags
     /// where there is none) and no environment but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.ulimit {
+            None => Command::new(binary()),
+            Some(limits) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit {limits} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(binary());
+                shell
+            }
+        };
         command.args(args);
         match self.config_path() {
             path if path.exists() => _ = command.arg("--config").arg(path),

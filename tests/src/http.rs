@@ -33,6 +33,8 @@ pub struct Request {
     pub path: String,
     /// Names are in lower case.
     pub headers: Vec<(String, String)>,
+    /// Read to its end.
+    pub body: Vec<u8>,
 }
 
 /// What to do about a request.
@@ -78,11 +80,7 @@ impl Server {
             down: AtomicBool::new(false),
             handler: Box::new(handler),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         runtime.spawn(accept(listener, Arc::clone(&shared)));
@@ -160,6 +158,12 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// One thread of its own for a server.
+pub(crate) fn runtime() -> Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build().unwrap()
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         if !shared.down.load(Ordering::SeqCst) {
@@ -179,8 +183,7 @@ async fn respond(
     request: hyper::Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<hyper::Response<Sent>, HungUp> {
-    let seen = seen(&request);
-    let _ = request.into_body().collect().await;
+    let seen = read(request).await;
     shared.requests.lock().unwrap().push(seen.clone());
     let came = Instant::now();
     loop {
@@ -195,12 +198,15 @@ async fn respond(
     }
 }
 
-fn seen(request: &hyper::Request<Incoming>) -> Request {
+/// A request, read to its end; a body that breaks off counts as empty.
+pub(crate) async fn read(request: hyper::Request<Incoming>) -> Request {
     let text = |v: &hyper::header::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+    let (head, body) = request.into_parts();
     Request {
-        method: request.method().to_string(),
-        path: request.uri().path_and_query().map_or(String::new(), ToString::to_string),
-        headers: request.headers().iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
+        method: head.method.to_string(),
+        path: head.uri.path_and_query().map_or(String::new(), ToString::to_string),
+        headers: head.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
+        body: body.collect().await.map_or(Vec::new(), |body| body.to_bytes().to_vec()),
     }
 }
 
@@ -228,7 +234,7 @@ struct Sent {
 }
 
 #[derive(Debug)]
-struct HungUp;
+pub(crate) struct HungUp;
 
 impl Body for Sent {
     type Data = Bytes;

@@ -1,7 +1,10 @@
 //! Support for the tests that drive the real binary: crates of every make ([`krate`],
-//! [`tarball`]), an upstream with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the gateway as a process
-//! ([`gateway`]), a client that sees headers ([`client`]), a forward proxy ([`proxy`]), and the
-//! real cargo ([`cargo`]).
+//! [`tarball`]), an upstream with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the
+//! gateway as a process ([`gateway`]), a client that sees headers ([`client`]), a forward proxy
+//! ([`proxy`]), and the real cargo ([`cargo`]). For several gateways over one store: a real S3
+//! ([`rgw`], [`s3`]) and a false one ([`overwriting`]), a proxy that fails in front of it
+//! ([`fault_proxy`]), a balancer in front of them ([`balancer`]), a certificate that they share
+//! ([`authority`]), and all of it together ([`replicas`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -11,17 +14,25 @@
     reason = "all of this is test code: a panic is a failed test"
 )]
 
+pub mod authority;
+pub mod balancer;
 pub mod cargo;
 pub mod client;
+pub mod fault_proxy;
 pub mod gateway;
 pub mod house;
 pub mod http;
 pub mod krate;
+pub mod overwriting;
 pub mod panamax;
 pub mod patience;
 pub mod proxy;
+pub mod replicas;
+pub mod rgw;
+pub mod s3;
 pub mod tarball;
 pub mod upstream;
+mod watchdog;
 
 /// Names the points of the protocol's conformance checklist that a test proves: the first
 /// statement of the test. It expands to nothing; `checklist.rs` reads the sources for it.

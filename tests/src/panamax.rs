@@ -143,7 +143,12 @@ mod tests {
     use super::*;
 
     fn get(path: &str) -> Request {
-        Request { method: "GET".to_owned(), path: path.to_owned(), headers: Vec::new() }
+        Request {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     #[test]

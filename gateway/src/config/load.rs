@@ -13,7 +13,7 @@ use url::Url;
 use super::reader::{PREFIX, Reader, Sources};
 use super::{
     CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
+    Mirror, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
 };
 use crate::model::name::NamePattern;
 
@@ -154,6 +154,14 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         cache: Cache {
             index_bytes: r.integer("cache.index_mib", 0..=1024 * KIB, 128) * MIB,
             crates_bytes: r.integer("cache.crates_mib", 0..=1024 * KIB, 256) * MIB,
+        },
+        mirror: Mirror {
+            max_bytes: Some(r.integer("mirror.max_mib", 0..=1024 * MIB, 0) * MIB)
+                .filter(|b| *b > 0),
+            max_age_days: u32::try_from(r.integer("mirror.max_age_days", 0..=36_500, 0))
+                .ok()
+                .filter(|days| *days > 0),
+            sweep: Duration::from_secs(60 * r.integer("mirror.sweep_minutes", 1..=10_080, 60)),
         },
         upstreams: upstreams(r),
         limits: limits(r),

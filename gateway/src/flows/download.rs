@@ -100,6 +100,7 @@ async fn mirrored(gateway: &Arc<Gateway>, wanted: Wanted) -> Result<Got> {
     let (owned, filled) = (Arc::clone(gateway), wanted.clone());
     let got = gateway.crates.obtain(key, bound, || fill::mirrored(owned, filled)).await?;
     pinning::pin(gateway, &wanted).await?;
+    gateway.uses.note(&wanted.listed.cksum);
     Ok(got)
 }
 

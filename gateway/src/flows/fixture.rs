@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{CrateCache, download};
+use crate::flows::evict::Uses;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{blobs_in, journal_in, mirror_in};
 use crate::flows::search::MirroredNames;
@@ -27,6 +28,7 @@ use crate::stores::blobs::Origin;
 use crate::stores::catalog::Catalog;
 use crate::stores::objects::Objects;
 use crate::stores::upstream::fixture::{self, Server, reply};
+use crate::stores::uses::UsesStore;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -149,6 +151,7 @@ impl House {
             mirror: mirror_in(&objects),
             index: IndexCache::new(0),
             crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+            uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
             mirrored_names: MirroredNames::default(),
             config: Arc::new(config),
             metrics,
@@ -218,6 +221,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
         },
         catalog: config::Catalog { path: "catalog".into(), cache_bytes: 0 },
         cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
+        mirror: config::Mirror { max_bytes: None, max_age_days: None, sweep: LONG },
         upstreams: (1..)
             .zip(upstreams)
             .map(|(n, public)| config::Upstream {

@@ -94,7 +94,7 @@ pub async fn sweep(
 async fn look(gateway: &Gateway, blobs: &Blobs, plan: &Plan) -> Result<Swept> {
     // Before the listing: what is named later is not garbage by the judge's word.
     let named = gateway.catalog.view()?.named()?;
-    let listed: Vec<_> = blobs.hosted().try_collect().await.map_err(Error::store)?;
+    let listed: Vec<_> = blobs.all(Origin::Hosted).try_collect().await.map_err(Error::store)?;
     let (latest, mut swept) = (Timestamp::now() + CLOCK_SKEW, Swept::default());
     let mut missing: BTreeSet<_> = named.iter().copied().collect();
     for object in listed {

@@ -7,6 +7,7 @@ pub mod chain;
 pub mod command;
 pub mod dependencies;
 pub mod download;
+pub mod evict;
 pub mod fill;
 #[cfg(test)]
 mod fixture;

@@ -9,6 +9,7 @@ use crate::config::{Config, StoreUrl};
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::download::CrateCache;
+use crate::flows::evict::{self, Uses};
 use crate::flows::lookup::IndexCache;
 use crate::flows::search::MirroredNames;
 use crate::flows::self_test::{Effort, self_test};
@@ -21,6 +22,7 @@ use crate::stores::journal::Journal;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::objects::Objects;
 use crate::stores::upstream::Upstream;
+use crate::stores::uses::UsesStore;
 
 /// Where the catalog is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub struct Running {
     /// The gateway.
     pub gateway: Arc<Gateway>,
     scribe: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
     stop: CancellationToken,
 }
 
@@ -91,21 +94,28 @@ impl Running {
             upstreams,
             index,
             crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+            uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             mirrored_names: MirroredNames::default(),
             metrics,
             config,
         });
         let stop = CancellationToken::new();
         let scribe = tokio::spawn(scribe.run(stop.clone()));
-        Ok(Self { gateway, scribe, stop })
+        let sweeper = match keep {
+            Keep::File => tokio::spawn(evict::run(Arc::clone(&gateway), stop.clone())),
+            Keep::Memory => tokio::spawn(async {}),
+        };
+        Ok(Self { gateway, scribe, sweeper, stop })
     }
 
     /// Lets the scribe finish what it is at, and puts the catalog on disk. The caller bounds
     /// the time.
     pub async fn close(self) {
         self.stop.cancel();
-        if let Err(e) = self.scribe.await {
-            tracing::error!(error = %e, "the scribe did not end well");
+        for (what, task) in [("scribe", self.scribe), ("sweeper", self.sweeper)] {
+            if let Err(e) = task.await {
+                tracing::error!(error = %e, "the {what} did not end well");
+            }
         }
     }
 }

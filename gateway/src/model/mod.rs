@@ -18,4 +18,5 @@ pub mod registries;
 pub mod tarball;
 pub mod trail;
 pub mod upload;
+pub mod uses;
 pub mod version;

@@ -112,15 +112,17 @@ impl Blobs {
         }
     }
 
-    /// Lists all hosted crate files, in no order; what stands among them and is none is given by
-    /// its path.
+    /// Lists all crate files of an origin, in no order; what stands among them and is none is given
+    /// by its path.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn hosted(&self) -> BoxStream<'static, object_store::Result<Result<Stored, Path>>> {
-        let folder = Path::from(format!("blobs/{}", Origin::Hosted));
-        let listed = self.hosted.list(Some(&folder));
-        listed.map_ok(|object| stored(&object).ok_or(object.location)).boxed()
+    pub fn all(
+        &self,
+        origin: Origin,
+    ) -> BoxStream<'static, object_store::Result<Result<Stored, Path>>> {
+        let listed = self.store(origin).list(Some(&Path::from(format!("blobs/{origin}"))));
+        listed.map_ok(move |object| stored(origin, &object).ok_or(object.location)).boxed()
     }
 
     /// Deletes; it is no error when there is nothing.
@@ -150,11 +152,11 @@ pub async fn has_checksum(bytes: &Bytes, cksum: &Checksum) -> bool {
     hashing.await.unwrap_or_else(|_| Checksum::of(bytes)) == *cksum
 }
 
-fn stored(object: &ObjectMeta) -> Option<Stored> {
+fn stored(origin: Origin, object: &ObjectMeta) -> Option<Stored> {
     let cksum = object.location.filename()?.parse().ok()?;
     let modified = Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok()?;
     let found = Stored { cksum, size: object.size, modified };
-    (path(Origin::Hosted, &cksum) == object.location).then_some(found)
+    (path(origin, &cksum) == object.location).then_some(found)
 }
 
 fn path(origin: Origin, cksum: &Checksum) -> Path {

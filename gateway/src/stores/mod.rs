@@ -9,3 +9,4 @@ pub mod journal;
 pub mod mirror;
 pub mod objects;
 pub mod upstream;
+pub mod uses;

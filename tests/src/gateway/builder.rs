@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::binary::free_port;
-use super::{CONFIG, Gateway};
+use super::{CA, CERT, CONFIG, Gateway, KEY, SECRET};
+use crate::authority::Authority;
 use crate::panamax::Panamax;
+use crate::s3::{REGION, S3};
 use crate::upstream::Upstream;
 
 /// What a gateway is started with. The keys are those of the configuration file.
@@ -15,8 +17,12 @@ pub struct Builder {
     upstreams: Vec<UpstreamConfig>,
     env: Vec<(String, String)>,
     tls: bool,
+    authority: Option<Authority>,
+    s3: Option<S3>,
+    public_url: Option<String>,
     config_file: bool,
     traced: Option<String>,
+    ulimit: Option<String>,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -89,8 +95,12 @@ impl Builder {
             upstreams: Vec::new(),
             env: Vec::new(),
             tls: true,
+            authority: None,
+            s3: None,
+            public_url: None,
             config_file: true,
             traced: None,
+            ulimit: None,
         }
     }
 
@@ -128,6 +138,33 @@ impl Builder {
         self.set("tls", "mode = \"off\"")
     }
 
+    /// With a certificate that the operator provides, as every replica over S3 needs.
+    #[must_use]
+    pub fn certificate(mut self, authority: &Authority) -> Self {
+        self.authority = Some(authority.clone());
+        self.set("tls", &format!("cert = \"{CERT}\"")).set("tls", &format!("key = \"{KEY}\""))
+    }
+
+    /// With its store in an S3 bucket.
+    #[must_use]
+    pub fn s3(mut self, s3: &S3) -> Self {
+        self.s3 = Some(s3.clone());
+        let text = |key: &str, value: &str| format!("{key} = {value:?}");
+        self.set("store", &text("url", &s3.url()))
+            .set("store", &text("endpoint", &s3.endpoint))
+            .set("store", &text("region", REGION))
+            .set("store", &text("access_key_id", &s3.access_key))
+            .set("store", &text("secret_access_key_file", SECRET))
+            .set("store", "allow_http = true")
+    }
+
+    /// Known to clients by this URL, such as a balancer's; its own otherwise.
+    #[must_use]
+    pub fn public_url(mut self, url: &str) -> Self {
+        self.public_url = Some(url.to_owned());
+        self
+    }
+
     /// With an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -150,6 +187,13 @@ impl Builder {
         self
     }
 
+    /// Below limits of the system, in the words of the shell's `ulimit`: `-Sn 200`.
+    #[must_use]
+    pub fn ulimit(mut self, limits: &str) -> Self {
+        self.ulimit = Some(limits.to_owned());
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -161,19 +205,32 @@ impl Builder {
     pub fn prepare(mut self) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin_port) = (free_port(), free_port());
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
         if self.config_file {
-            let config = self.config(port, admin_port);
-            std::fs::write(folder.path().join(CONFIG), config).unwrap();
+            write(CONFIG, &self.config(port, admin_port));
         } else {
             self = self.env("CRATEHOUSE_SERVER__ADMIN_LISTEN", &format!("127.0.0.1:{admin_port}"));
+        }
+        if let Some(Authority { ca, cert, key }) = &self.authority {
+            write(CA, ca);
+            write(CERT, cert);
+            write(KEY, key);
+        }
+        if let Some(s3) = &self.s3 {
+            write(SECRET, &s3.secret_key);
         }
         Gateway {
             folder,
             port,
             admin_port,
             tls: self.tls,
+            authority: self.authority.is_some(),
+            s3: self.s3,
             env: self.env,
             traced: self.traced,
+            ulimit: self.ulimit,
             process: None,
             log: Arc::default(),
             users: Mutex::default(),
@@ -183,11 +240,13 @@ impl Builder {
     /// The text of the configuration file.
     fn config(&self, port: u16, admin_port: u16) -> String {
         let scheme = if self.tls { "https" } else { "http" };
+        let own = || format!("{scheme}://127.0.0.1:{port}");
+        let url = self.public_url.clone().unwrap_or_else(own);
         let mut sections = self.sections.clone();
         sections.entry("server".to_owned()).or_default().extend([
             format!("listen = \"127.0.0.1:{port}\""),
             format!("admin_listen = \"127.0.0.1:{admin_port}\""),
-            format!("url = \"{scheme}://127.0.0.1:{port}\""),
+            format!("url = \"{url}\""),
         ]);
         let mut text = String::new();
         if self.upstreams.is_empty() {

@@ -1,0 +1,265 @@
+//! Keeping the mirror small: its size is measured, and what was used longest ago is given up
+//! when it grows too large or too old. Only mirrored crate files: they can be fetched again, and
+//! their pins stay. Several replicas may sweep at once; what one has deleted the other finds gone.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use rand::RngExt;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::error::{Error, Result};
+use crate::gateway::Gateway;
+use crate::model::checksum::Checksum;
+use crate::model::uses::{Bounds, Kept, LastUses, day_of, victims};
+use crate::stores::blobs::Origin;
+use crate::stores::uses::UsesStore;
+
+/// How often a replica writes down what it has used.
+const NOTE_EVERY: Duration = Duration::from_secs(600);
+/// Checksums that a replica notes in one day; more make the order of eviction coarser, no more.
+const MAX_NOTED: usize = 200_000;
+/// Lists that are read, and files that are deleted, at one time.
+const AT_ONCE: usize = 16;
+/// Lists older than this say nothing that matters, where no age is configured.
+const FORGET_DAYS: u32 = 400;
+
+/// What this replica has used, and where it writes that down.
+#[derive(Debug)]
+pub struct Uses {
+    store: UsesStore,
+    /// The replica's name and a random number: no two processes share a list.
+    replica: String,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    day: Option<Date>,
+    used: BTreeSet<Checksum>,
+    changed: bool,
+}
+
+/// What a sweep found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// The size of the mirrored crate files that stay, in bytes.
+    pub bytes: u64,
+    /// How many they are.
+    pub blobs: u64,
+    /// How many were given up.
+    pub evicted: u64,
+}
+
+impl Uses {
+    /// Nothing used yet.
+    pub fn new(store: UsesStore, replica: &str) -> Self {
+        let number: u32 = rand::rng().random();
+        Self { store, replica: format!("{replica}-{number:08x}"), noted: Mutex::default() }
+    }
+
+    /// Takes note that a mirrored crate file was served.
+    pub fn note(&self, cksum: &Checksum) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.used.len() < MAX_NOTED {
+            noted.changed |= noted.used.insert(*cksum);
+        }
+    }
+
+    /// Writes down what was used on this day. On the next one a new list begins.
+    async fn write(&self, today: Date) -> Result<()> {
+        let (day, used) = {
+            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            if !noted.changed {
+                return Ok(());
+            }
+            noted.changed = false;
+            let day = *noted.day.get_or_insert(today);
+            let used = noted.used.clone();
+            if day != today {
+                *noted = Noted::default();
+            }
+            (day, used)
+        };
+        self.store.put(day, &self.replica, &used).await.map_err(Error::store)
+    }
+}
+
+/// Notes uses and sweeps, each at its interval, until told to stop.
+pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let config = &gateway.config.mirror;
+    let bounds = Bounds { bytes: config.max_bytes, age_days: config.max_age_days };
+    let sweep_every = config.sweep;
+    let mut note = tokio::time::interval(NOTE_EVERY.min(sweep_every));
+    // Replicas that start together do not sweep together.
+    let spread = sweep_every.mul_f64(rand::rng().random::<f64>() / 4.0);
+    let mut sweep_at = tokio::time::Instant::now() + spread;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = note.tick() => write_uses(&gateway).await,
+            () = tokio::time::sleep_until(sweep_at) => {
+                write_uses(&gateway).await;
+                match sweep(&gateway, bounds, Timestamp::now()).await {
+                    Ok(Swept { bytes, blobs, evicted }) => {
+                        info!(bytes, blobs, evicted, "the mirror was swept");
+                    }
+                    Err(e) => warn!(error = %e.chain(), "the mirror could not be swept"),
+                }
+                sweep_at = tokio::time::Instant::now() + sweep_every;
+            }
+        }
+    }
+    write_uses(&gateway).await;
+}
+
+async fn write_uses(gateway: &Gateway) {
+    if let Err(e) = gateway.uses.write(day_of(Timestamp::now())).await {
+        warn!(error = %e.chain(), "what was used could not be written down");
+    }
+}
+
+/// Measures the mirror, and gives up what is beyond the bounds.
+///
+/// # Errors
+/// When the store does not answer; then less was given up than should have been.
+pub async fn sweep(gateway: &Gateway, bounds: Bounds, now: Timestamp) -> Result<Swept> {
+    let kept = kept(gateway).await?;
+    let (mut bytes, mut blobs) = (kept.iter().map(|one| one.bytes).sum::<u64>(), kept.len() as u64);
+    let mut evicted = 0;
+    if bounds.bytes.is_some() || bounds.age_days.is_some() {
+        let uses = last_uses(&gateway.uses.store, bounds.age_days, now).await?;
+        let victims = victims(kept, &uses, bounds, now);
+        let deletions: Vec<_> = victims
+            .iter()
+            .map(|one| async move {
+                let deleted = gateway.blobs.delete(Origin::Mirrored, &one.cksum).await;
+                deleted.map(|()| one.bytes).map_err(Error::store)
+            })
+            .collect();
+        let mut deletions = stream::iter(deletions).buffer_unordered(AT_ONCE);
+        while let Some(freed) = deletions.next().await {
+            bytes -= freed?;
+            blobs -= 1;
+            evicted += 1;
+            gateway.metrics.mirror_evictions.inc();
+        }
+    }
+    gateway.metrics.mirror_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    gateway.metrics.mirror_blobs.set(i64::try_from(blobs).unwrap_or(i64::MAX));
+    Ok(Swept { bytes, blobs, evicted })
+}
+
+/// All mirrored crate files. What else stands among them is passed over.
+async fn kept(gateway: &Gateway) -> Result<Vec<Kept>> {
+    let listed = gateway.blobs.all(Origin::Mirrored).try_filter_map(|found| async move {
+        Ok(found.ok().map(|one| Kept { cksum: one.cksum, bytes: one.size, stored: one.modified }))
+    });
+    listed.try_collect().await.map_err(Error::store)
+}
+
+/// What all replicas have written down; lists that no longer matter are deleted.
+async fn last_uses(
+    store: &UsesStore,
+    max_age_days: Option<u32>,
+    now: Timestamp,
+) -> Result<LastUses> {
+    let today = day_of(now);
+    let days = i64::from(max_age_days.unwrap_or(FORGET_DAYS)) + 1;
+    let oldest = today.saturating_sub(jiff::Span::new().days(days.min(100_000)));
+    let lists = store.lists().await.map_err(Error::store)?;
+    let (current, outdated): (Vec<_>, Vec<_>) =
+        lists.into_iter().partition(|list| list.day >= oldest);
+    for list in outdated {
+        store.delete(&list).await.map_err(Error::store)?;
+    }
+    let reads: Vec<_> = current
+        .iter()
+        .map(|list| async move { store.read(list).await.map(|used| (list.day, used)) })
+        .collect();
+    let read: Vec<_> =
+        stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await.map_err(Error::store)?;
+    let mut uses = LastUses::default();
+    for (day, used) in read {
+        used.into_iter().for_each(|cksum| uses.note(cksum, day));
+    }
+    Ok(uses)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::ToSpan;
+
+    use super::*;
+    use crate::flows::fixture::{House, Public, memory};
+    use crate::stores::upstream::fixture;
+
+    const ALL: Bounds = Bounds { bytes: Some(0), age_days: None };
+    const MONTH: Bounds = Bounds { bytes: None, age_days: Some(30) };
+
+    fn in_days(days: i64) -> Timestamp {
+        Timestamp::now() + (days * 24).hours()
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_filled_again_and_its_pin_stays() {
+        let public = Public::start(b"x").await;
+        let store = memory();
+        let house = House::open(&store, &[&public], fixture::limits()).await;
+        assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
+        let own = Checksum::of(b"y");
+        house.gateway.blobs.put(Origin::Hosted, &own, "y".into()).await.unwrap();
+        let unbounded = Bounds { bytes: None, age_days: None };
+        let found = sweep(&house.gateway, unbounded, in_days(0)).await.unwrap();
+        assert_eq!(found, Swept { bytes: 1, blobs: 1, evicted: 0 });
+        let swept = sweep(&house.gateway, ALL, in_days(0)).await.unwrap();
+        assert_eq!(swept, Swept { bytes: 0, blobs: 0, evicted: 1 });
+        assert_eq!(house.gateway.metrics.mirror_evictions.get(), 1);
+        let other = House::open(&store, &[&public], fixture::limits()).await;
+        assert_eq!((other.foo().await.1, public.fills()), ("miss", 1));
+        let kept = other.gateway.blobs.get(Origin::Hosted, &own, |_| 9).await.unwrap();
+        assert_eq!(kept, crate::stores::blobs::Blob::Whole("y".into()));
+        public.set(|s| (s.listed, s.sent) = (Some(b"z".to_vec()), Some(b"z".to_vec())));
+        let changed = House::open(&store, &[&public], fixture::limits()).await;
+        assert!(changed.foo().await.0.is_err(), "the pin stays");
+    }
+
+    #[tokio::test]
+    async fn what_another_replica_uses_is_not_too_old() {
+        let public = Public::start(b"x").await;
+        let store = memory();
+        let house = House::open(&store, &[&public], fixture::limits()).await;
+        let other = House::open(&store, &[&public], fixture::limits()).await;
+        assert_eq!(house.foo().await.1, "miss");
+        assert_eq!(other.foo().await.1, "store");
+        other.gateway.uses.write(day_of(in_days(20))).await.unwrap();
+        assert_eq!(sweep(&house.gateway, MONTH, in_days(40)).await.unwrap().evicted, 0);
+        assert_eq!(sweep(&house.gateway, MONTH, in_days(60)).await.unwrap().evicted, 1);
+        assert_eq!(house.gateway.uses.store.lists().await.unwrap(), [], "nor is its list kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_runs_by_itself_and_a_stop_writes_down_what_was_used() {
+        let public = Public::start(b"x").await;
+        let house = House::open(&memory(), &[&public], fixture::limits()).await;
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(Arc::clone(&house.gateway), stop.clone()));
+        assert_eq!(house.foo().await.1, "miss");
+        let measured = async {
+            while house.gateway.metrics.mirror_blobs.get() != 1 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(1000), measured).await.unwrap();
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(house.gateway.uses.store.lists().await.unwrap().len(), 1);
+    }
+}
