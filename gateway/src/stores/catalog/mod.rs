@@ -4,6 +4,7 @@
 //! writes go through [`Catalog::apply`], off the async threads.
 
 mod apply;
+mod dump;
 mod rows;
 mod view;
 
@@ -11,19 +12,22 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase};
 
 pub use self::rows::{CrateRow, Head, TokenRow, UserRow, VersionRow};
 pub use self::view::{Tables, View};
 use crate::error::{Error, Result};
+use crate::model::checkpoint::{Name, Reader};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Entry;
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
 
-/// Bumped when the meaning of a row or of [`Catalog::apply`] changes: older files are rebuilt.
-const SCHEMA: u32 = 1;
+/// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
+/// are rebuilt, and checkpoints of another schema are passed over.
+pub const SCHEMA: u32 = 1;
 
 /// One replica's view of the hosted state.
 #[derive(Clone)]
@@ -137,6 +141,28 @@ impl Catalog {
         touched.sort();
         touched.dedup();
         Ok(touched)
+    }
+
+    /// The whole state as it is now, as a checkpoint. Reads from a transaction of its own, and so
+    /// holds up nobody who writes. Blocks.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn dump(&self) -> Result<(Name, Bytes)> {
+        dump::dump(self.db.begin_read().map_err(Error::internal)?)
+    }
+
+    /// Replaces the whole state by that of a checkpoint, in one transaction, and puts it on disk;
+    /// `heard` is told the rows that are done and all that there are. Blocks.
+    ///
+    /// # Errors
+    /// When the checkpoint turns out not to be what its name says, or redb fails; then nothing
+    /// has changed.
+    pub fn restore(&self, checkpoint: &mut Reader, heard: impl FnMut(u64, u64)) -> Result<Head> {
+        let txn = self.db.begin_write().map_err(Error::internal)?;
+        let head = dump::restore(&txn, checkpoint, heard)?; // or else dropped, uncommitted
+        txn.commit().map_err(Error::internal)?;
+        Ok(head)
     }
 
     /// Puts all that was applied on disk. Blocks.

@@ -60,6 +60,10 @@ impl<T: Tables> View<T> {
         Self { txn }
     }
 
+    pub(super) fn into_inner(self) -> T {
+        self.txn
+    }
+
     /// The last applied entry.
     ///
     /// # Errors
