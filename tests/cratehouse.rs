@@ -11,6 +11,7 @@
 mod auth;
 mod cargo_client;
 mod checklist;
+mod checkpoints;
 mod crates_io;
 mod dependencies;
 mod download;

@@ -69,6 +69,8 @@ pub enum Command {
     /// Look at the journal
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Write a checkpoint, from which new replicas start, and print its name
+    Checkpoint,
     /// Take a hosted version out of the index and its bytes out of reach; its number stays burned
     Remove(Remove),
     /// Manage what is mirrored
@@ -383,6 +385,7 @@ mod tests {
             "token list",
             "token revoke 7",
             "journal verify",
+            "checkpoint",
             "remove a@1.0.0 --reason leaked",
             "mirror refresh serde",
             "mirror purge serde@1.0.0",

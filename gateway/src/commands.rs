@@ -16,6 +16,7 @@ use cratehouse::flows::{audit, mirroring, prefetch, remove, tokens, users, verif
 use cratehouse::gateway::Gateway;
 use cratehouse::startup::Progress;
 use cratehouse::stores::catalog::TokenRow;
+use cratehouse::stores::checkpoints::FOLDER;
 use cratehouse::stores::objects::Objects;
 use jiff::Timestamp;
 
@@ -26,7 +27,10 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
     }
     let url = config.url_for(config.server.listen);
     let running = Running::open(config, url, Keep::Memory).await?;
-    let outcome = work(&running.gateway, command).await;
+    let outcome = match command {
+        Command::Checkpoint => write_checkpoint(&running).await,
+        command => work(&running.gateway, command).await,
+    };
     running.close().await;
     outcome
 }
@@ -70,8 +74,15 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode> {
         }
         Command::Prefetch(what) => return fill_ahead(gateway, &what).await,
         Command::Names(NamesCommand::Audit) => return audit_names(gateway).await,
-        Command::Serve(_) | Command::Config(_) | Command::Journal(_) => (), // done elsewhere
+        Command::Serve(_) | Command::Config(_) | Command::Journal(_) | Command::Checkpoint => (), // done elsewhere
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the path in the store.
+async fn write_checkpoint(running: &Running) -> Result<ExitCode> {
+    let name = running.checkpointer.write().await?;
+    println!("{FOLDER}/{name}");
     Ok(ExitCode::SUCCESS)
 }
 

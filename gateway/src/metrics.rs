@@ -28,7 +28,7 @@ pub struct Metrics {
     pub upstream_requests: HistogramVec,
     /// Bytes received from upstreams.
     pub upstream_bytes: IntCounterVec,
-    /// Alarms: a checksum that changed, bytes that do not match, a broken journal.
+    /// Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.
     pub alarms: IntCounterVec,
     /// Publish requests by outcome: published, refused, error.
     pub publishes: IntCounterVec,
@@ -44,6 +44,10 @@ pub struct Metrics {
     pub appends: IntCounter,
     /// Puts of a journal entry that ended in anything but "created".
     pub append_retries: IntCounter,
+    /// Checkpoints by event: written, loaded, passed_over (not to be trusted), failed (not written).
+    pub checkpoints: IntCounterVec,
+    /// The number of the last journal entry in the newest checkpoint that this replica has written, loaded or seen.
+    pub checkpoint_seq: IntGauge,
 }
 
 impl Metrics {
@@ -99,7 +103,7 @@ impl Metrics {
             alarms: counters(
                 &r,
                 "alarms_total",
-                "Alarms: a checksum that changed, bytes that do not match, a broken journal.",
+                "Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.",
                 &["alarm"],
             )?,
             publishes: counters(
@@ -138,6 +142,17 @@ impl Metrics {
                 &r,
                 "journal_append_retries_total",
                 "Puts of a journal entry that ended in anything but \"created\".",
+            )?,
+            checkpoints: counters(
+                &r,
+                "checkpoints_total",
+                "Checkpoints by event: written, loaded, passed_over (not to be trusted), failed (not written).",
+                &["event"],
+            )?,
+            checkpoint_seq: gauge(
+                &r,
+                "checkpoint_seq",
+                "The number of the last journal entry in the newest checkpoint that this replica has written, loaded or seen.",
             )?,
             registry: r,
         })

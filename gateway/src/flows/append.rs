@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use rand::RngExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -74,6 +74,8 @@ pub struct Scribe {
     settings: Settings,
     asks: mpsc::Receiver<Ask>,
     status: Arc<Mutex<Status>>,
+    /// The number of the last applied entry, for who writes checkpoints.
+    heads: watch::Sender<u64>,
     /// Commands that did not fit into the last entry.
     backlog: VecDeque<Waiting>,
     /// Those who wait for a read that begins from now on.
@@ -191,6 +193,7 @@ impl Scribe {
             settings,
             asks,
             status,
+            heads: watch::Sender::new(0),
             backlog: VecDeque::new(),
             readers: Vec::new(),
             last_read: None,
@@ -198,6 +201,11 @@ impl Scribe {
             contended_until: None,
         };
         (scribe, appender)
+    }
+
+    /// Hears the number of the last applied entry, each time that the journal was read.
+    pub fn heads(&self) -> watch::Receiver<u64> {
+        self.heads.subscribe()
     }
 
     /// Checks that the journal is the one that the catalog comes from, and reads it to its end;
@@ -420,6 +428,7 @@ impl Scribe {
             }
             let head = self.catalog.head()?.seq;
             heard(head);
+            self.heads.send_if_modified(|told| std::mem::replace(told, head) != head);
             if found < ahead {
                 break;
             }

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod audit;
 pub mod authenticate;
+pub mod checkpoint;
 pub mod command;
 pub mod dependencies;
 pub mod download;

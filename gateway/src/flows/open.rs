@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
+use crate::flows::checkpoint::Checkpointer;
 use crate::flows::download::CrateCache;
 use crate::flows::lookup::IndexCache;
 use crate::flows::search::MirroredNames;
@@ -16,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
+use crate::stores::checkpoints::Checkpoints;
 use crate::stores::journal::Journal;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::objects::Objects;
@@ -35,6 +37,9 @@ pub enum Keep {
 pub struct Running {
     /// The gateway.
     pub gateway: Arc<Gateway>,
+    /// Writes checkpoints: by itself with [`Keep::File`], else on demand alone.
+    pub checkpointer: Checkpointer,
+    checkpointing: Option<JoinHandle<()>>,
     scribe: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -56,6 +61,14 @@ impl Running {
         let registry = objects.registry().await?.to_string();
         tell(format!("store {} holds registry {registry}", config.store.url));
         let catalog = open_catalog(&config, &registry, keep, tell)?;
+        let checkpointer = Checkpointer {
+            registry,
+            catalog: catalog.clone(),
+            journal: journal_in(&objects),
+            checkpoints: checkpoints_in(&objects),
+            metrics: metrics.clone(),
+        };
+        let known = checkpointer.load((keep == Keep::File).then_some(voice)).await;
         let index = IndexCache::new(config.cache.index_bytes);
         let settings = Settings {
             replica: config.server.replica.clone(),
@@ -90,8 +103,12 @@ impl Running {
             config,
         });
         let stop = CancellationToken::new();
+        let checkpointing = (keep == Keep::File).then(|| {
+            let (entries, heads) = (gateway.config.catalog.checkpoint_entries, scribe.heads());
+            tokio::spawn(checkpointer.clone().run(known, entries, heads, stop.clone()))
+        });
         let scribe = tokio::spawn(scribe.run(stop.clone()));
-        Ok(Self { gateway, scribe, stop })
+        Ok(Self { gateway, checkpointer, checkpointing, scribe, stop })
     }
 
     /// Lets the scribe finish what it is at, and puts the catalog on disk. The caller bounds
@@ -101,12 +118,20 @@ impl Running {
         if let Err(e) = self.scribe.await {
             tracing::error!(error = %e, "the scribe did not end well");
         }
+        if let Some(Err(e)) = futures_util::future::OptionFuture::from(self.checkpointing).await {
+            tracing::error!(error = %e, "the checkpointer did not end well");
+        }
     }
 }
 
 /// The journal in a store.
 pub fn journal_in(objects: &Objects) -> Journal {
     Journal::new(Arc::clone(&objects.durable), Arc::clone(&objects.commit))
+}
+
+/// The checkpoints in a store.
+pub fn checkpoints_in(objects: &Objects) -> Checkpoints {
+    Checkpoints::new(Arc::clone(&objects.durable))
 }
 
 /// The crate files in a store.
