@@ -1,7 +1,7 @@
 //! Who may do what, and what is said to those who may not.
 
 use cratehouse_tests::cargo::{Cargo, Project};
-use cratehouse_tests::client::Reply;
+use cratehouse_tests::client::{Reply, base64};
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::{Krate, sha256};
@@ -9,11 +9,35 @@ use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::Upstream;
 use reqwest::Method;
 
-const READS: [&str; 4] = [
+const READS: [&str; 5] = [
     "/index/config.json",
     "/index/3/f/foo",
     "/api/v1/crates/foo/1.0.0/download",
     "/api/v1/crates?q=foo",
+    "/api/v1/crates/foo/owners",
+];
+
+/// Every other request, with a body where it has one.
+const CHANGES: [(&str, &str, &str); 19] = [
+    ("PUT", "/api/v1/crates/new", "x"),
+    ("DELETE", "/api/v1/crates/foo/1.0.0/yank", ""),
+    ("PUT", "/api/v1/crates/foo/1.0.0/unyank", ""),
+    ("PUT", "/api/v1/crates/foo/owners", r#"{"users":["alice"]}"#),
+    ("DELETE", "/api/v1/crates/foo/owners", r#"{"users":["alice"]}"#),
+    ("GET", "/api/v1/admin/users", ""),
+    ("POST", "/api/v1/admin/users", r#"{"login":"eve"}"#),
+    ("DELETE", "/api/v1/admin/users/alice", ""),
+    ("GET", "/api/v1/admin/tokens", ""),
+    ("GET", "/api/v1/admin/tokens?user=alice", ""),
+    ("POST", "/api/v1/admin/tokens", r#"{"user":"alice"}"#),
+    ("DELETE", "/api/v1/admin/tokens/1", ""),
+    ("DELETE", "/api/v1/admin/crates/foo/1.0.0", r#"{"reason":"x"}"#),
+    ("POST", "/api/v1/admin/mirror/foo/refresh", ""),
+    ("POST", "/api/v1/admin/mirror/foo/purge", ""),
+    ("POST", "/api/v1/admin/mirror/foo/purge?version=1.0.0", ""),
+    ("GET", "/api/v1/admin/names/audit", ""),
+    ("GET", "/api/v1/admin/journal/head", ""),
+    ("HEAD", "/api/v1/admin/users", ""),
 ];
 
 /// A gateway on which every read needs a token, with a crate, and that crate's owner's token.
@@ -45,6 +69,49 @@ fn strangers_are_told_where_to_get_a_token() {
 }
 
 #[test]
+fn no_change_is_made_for_a_stranger_or_without_its_scope() {
+    let open = Gateway::start();
+    let token = open.token("alice");
+    open.client().publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
+    for (gateway, _) in [(open, token), closed()] {
+        let client = gateway.client();
+        let reader = gateway.token_with("alice", &["--name", "r", "--scope", "read"]);
+        let journal = gateway.stored("journal");
+        for (method, path, body) in CHANGES {
+            let method: Method = method.parse().unwrap();
+            let body = (!body.is_empty()).then(|| body.as_bytes().to_vec());
+            let ask =
+                |headers: &[(&str, &str)]| client.send(method.clone(), path, headers, body.clone());
+            let stranger = ask(&[]).assert_status(401);
+            assert_eq!(login_url(&stranger), format!("{}/me", gateway.url()));
+            login_url(&ask(&[("authorization", "nonsense")]).assert_status(401));
+            let refused = ask(&[("authorization", &reader)]);
+            // What cannot be a publish is told so before it is asked who may do it.
+            let wanted = if path.ends_with("/new") { 400 } else { 403 };
+            assert_eq!(refused.status, wanted, "{method} {path}: {refused}");
+            assert_eq!(refused.header("www-authenticate"), None);
+            assert_eq!(refused.header("cache-control"), Some("no-store"));
+        }
+        assert_eq!(gateway.stored("journal"), journal);
+        for page in ["/", "/me"] {
+            client.get(page).assert_status(200);
+        }
+    }
+}
+
+#[test]
+fn where_reads_are_open_a_token_for_another_registry_does_no_harm() {
+    let gateway = Gateway::start();
+    let token = gateway.token("alice");
+    gateway.client().publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
+    for path in READS {
+        let reply = gateway.client().get_as(path, "of-another").assert_status(200);
+        let cache = reply.header("cache-control").unwrap_or_default();
+        assert!(!cache.contains("private"), "{path}: {reply}");
+    }
+}
+
+#[test]
 fn a_token_opens_every_read_in_every_form() {
     covers!(37, 39);
     let (gateway, token) = closed();
@@ -67,6 +134,9 @@ fn an_etag_opens_nothing() {
     let etag = reply.header("etag").unwrap();
     let headers = [("if-none-match", etag)];
     gateway.client().get_with("/index/3/f/foo", &headers).assert_status(401);
+    let headers = [headers[0], ("authorization", token.as_str())];
+    let same = gateway.client().get_with("/index/3/f/foo", &headers).assert_status(304);
+    assert_eq!(same.header("cache-control"), Some("private, no-cache"));
 }
 
 #[test]
@@ -247,16 +317,4 @@ fn a_token_stands_nowhere_but_with_its_owner() {
         assert!(!gateway.admin().get("/metrics").text().contains(secret.as_str()));
     }
     assert!(upstream.requests().iter().all(|r| r.header("authorization").is_none()));
-}
-
-fn base64(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = |chunk: &[u8]| {
-        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte));
-        let bits = bits << (8 * (3 - chunk.len()));
-        let all = [18, 12, 6, 0].map(|shift| char::from(DIGITS[bits >> shift & 63]));
-        let text: String = all.iter().take(chunk.len() + 1).collect();
-        format!("{text:=<4}")
-    };
-    text.as_bytes().chunks(3).map(digits).collect()
 }

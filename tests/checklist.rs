@@ -29,9 +29,16 @@ fn every_owed_number_has_a_test() {
 }
 
 #[test]
-fn numbers_are_read_from_the_macro_and_from_nothing_else() {
-    let points = points("covers!(1, 23);\n  covers!(4);\n// covers 5\n");
-    assert_eq!(points, BTreeSet::from([1, 4, 23]));
+fn numbers_are_read_from_tests_that_run_and_from_nothing_else() {
+    let points = |source: &str| points(source).unwrap();
+    let test = |attributes: &str, body: &str| format!("{attributes}fn a() {{\n    {body}\n}}\n");
+    let run = test("#[test]\n", "covers!(1, 23);") + &test("#[test]\n#[x]\n", "covers!(4);");
+    assert_eq!(points(&run), BTreeSet::from([1, 4, 23]));
+    let ignored = test("#[test]\n#[ignore = \"gated\"]\n", "covers!(1);");
+    assert_eq!(points(&(ignored + "// covers 5\n")), BTreeSet::new());
+    for elsewhere in [test("", "covers!(1);"), test("#[test]\n", "f();\n    covers!(1);")] {
+        assert!(self::points(&elsewhere).is_err(), "{elsewhere}");
+    }
 }
 
 fn covered() -> BTreeSet<u32> {
@@ -40,11 +47,30 @@ fn covered() -> BTreeSet<u32> {
     files
         .filter(|path| path.extension().is_some_and(|e| e == "rs"))
         .filter(|path| path.file_name().is_some_and(|n| n != "checklist.rs"))
-        .flat_map(|path| points(&std::fs::read_to_string(path).unwrap()))
+        .flat_map(|path| {
+            let points = points(&std::fs::read_to_string(&path).unwrap());
+            points.unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+        })
         .collect()
 }
 
-fn points(source: &str) -> BTreeSet<u32> {
-    let calls = source.split("covers!(").skip(1).filter_map(|rest| rest.split_once(')'));
-    calls.flat_map(|(list, _)| list.split(',').map(|n| n.trim().parse().unwrap())).collect()
+/// The points that the tests of a source cover, but for ignored tests.
+fn points(source: &str) -> Result<BTreeSet<u32>, String> {
+    let (mut points, mut named) = (BTreeSet::new(), 0);
+    for test in source.split("#[test]\n").skip(1) {
+        let lines = test.lines().map(str::trim);
+        let (attributes, body): (Vec<_>, Vec<_>) = lines.partition(|l| l.starts_with("#["));
+        let ignored = attributes.iter().any(|l| l.starts_with("#[ignore"));
+        let first = body.get(1); // behind the line of its `fn`
+        let Some(list) = first.and_then(|l| l.strip_prefix("covers!(")) else { continue };
+        named += 1;
+        let list = list.split(')').next().unwrap_or_default();
+        let numbers: Result<Vec<u32>, _> = list.split(',').map(|n| n.trim().parse()).collect();
+        let numbers = numbers.map_err(|e| format!("covers!({list}): {e}"))?;
+        points.extend(numbers.into_iter().filter(|_| !ignored));
+    }
+    match source.matches("covers!(").count() == named {
+        true => Ok(points),
+        false => Err("covers!(…) is the first statement of a test, and stands nowhere else".into()),
+    }
 }

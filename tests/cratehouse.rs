@@ -8,6 +8,7 @@
     reason = "all of this is test code: a panic is a failed test"
 )]
 
+mod administration;
 mod auth;
 mod cargo_client;
 mod checklist;
@@ -20,8 +21,13 @@ mod fills;
 mod index;
 mod mirror;
 mod operations;
+mod outgoing;
 mod panamax;
 mod publish;
+mod start;
+mod stopping;
+mod store_outages;
 mod tarballs;
+mod telling;
 mod tidy;
 mod yank_owners_search;

@@ -105,3 +105,54 @@ fn an_index_line_keeps_every_flag_of_a_dependency() {
     assert_eq!(line["features2"], json!({ "nice": ["dep:alias"] }));
     assert_eq!(line["v"], 2);
 }
+
+#[test]
+fn a_crate_may_depend_on_itself_for_its_tests() {
+    let upstream = Upstream::with(&[Krate::new("foo-bar", "9.0.0")]);
+    let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
+    let house = House::of(gateway);
+    let ours = house.gateway.index_url();
+    for name in ["acme-self", "alone"] {
+        let itself = || Dep::new(name, "1").dev().registry_index(&ours);
+        house.accept(&Krate::new(name, "1.0.0").with(itself()));
+        house.accept(&Krate::new(name, "1.1.0").with(itself()));
+        let line = house.client.index(name).line("1.0.0");
+        assert_eq!(line["deps"][0]["registry"], Value::Null, "{line}");
+    }
+    assert!(
+        upstream.requests().iter().all(|r| !r.path.contains("acme")),
+        "{:?}",
+        upstream.requests()
+    );
+    // Of another spelling it would be another crate, and there is none.
+    let other = Dep::new("acme_self", "1").dev().registry_index(&ours);
+    house.refuse(&Krate::new("acme-self", "1.2.0").with(other), 400, "acme-self");
+}
+
+#[test]
+fn a_reserved_name_is_unknown_until_it_is_published_and_never_asked_for() {
+    let upstream = Upstream::with(&[Krate::new("acme-lib", "1.0.0")]);
+    let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
+    let house = House::of(gateway);
+    upstream.forget_requests();
+    let app = |version: &str| Krate::new("acme-app", version).dep("acme-lib", "1");
+    house.refuse(&app("1.0.0"), 400, "acme-lib");
+    house.accept(&Krate::new("acme-lib", "1.0.0"));
+    // The manifest says crates.io, but the name is ours.
+    house.accept(&app("1.0.0"));
+    assert_eq!(house.client.index("acme-app").line("1.0.0")["deps"][0]["registry"], Value::Null);
+    assert_eq!(upstream.requests(), []);
+}
+
+#[test]
+fn a_renamed_dependency_on_a_hosted_crate_keeps_both_names() {
+    let house = House::new();
+    let ours = house.gateway.index_url();
+    house.accept(&Krate::new("Corp_Base", "1.0.0"));
+    let renamed = |package: &str| Dep::new(package, "1").renamed("base").registry_index(&ours);
+    house.accept(&foo().with(renamed("Corp_Base")));
+    let dep = house.client.index("foo").line("1.0.0")["deps"][0].clone();
+    assert_eq!((&dep["name"], &dep["package"]), (&json!("base"), &json!("Corp_Base")));
+    assert_eq!(dep["registry"], Value::Null);
+    house.refuse(&Krate::new("foo", "1.1.0").with(renamed("corp-base")), 400, "Corp_Base");
+}

@@ -1,16 +1,17 @@
 //! An answered publish is on disk, and stays.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::Krate;
-use cratehouse_tests::patience::until;
 
 const KILLS: u32 = 200;
+
+/// The system calls that tell when a file is where, and when an answer leaves.
+const CALLS: &str =
+    "openat,fsync,fdatasync,link,linkat,rename,renameat,renameat2,write,writev,sendto,sendmsg";
 
 /// Publishes `foo` in a version after another until the process is gone; gives the versions
 /// whose publish was answered with a 200.
@@ -63,50 +64,18 @@ fn killing_it_at_any_moment_loses_no_answered_publish_and_shows_no_line_without_
     gateway.cli_ok(&["journal", "verify"]);
 }
 
-/// Watches the system calls of a process until it is told to stop.
-struct Watch(Child);
-
-impl Watch {
-    fn begin(pid: u32, into: &Path) -> Self {
-        let calls =
-            "trace=openat,fsync,fdatasync,link,linkat,rename,renameat,write,writev,sendto,sendmsg";
-        let child = Command::new("strace")
-            .args(["-f", "-y", "-s", "64", "-e", calls, "-p", &pid.to_string(), "-o"])
-            .arg(into)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is installed by tests/run");
-        let attached = || {
-            let tracer = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let line = tracer.lines().find(|l| l.starts_with("TracerPid:")).unwrap().to_owned();
-            !line.ends_with("\t0")
-        };
-        until("strace is attached", attached);
-        Self(child)
-    }
-
-    fn end(mut self) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-        self.0.wait().unwrap();
-    }
-}
-
 #[test]
 fn a_publish_is_answered_after_its_files_and_their_folders_are_synced() {
-    let gateway = Gateway::builder().plain_http().start();
+    let mut gateway = Gateway::builder().plain_http().traced(CALLS).start();
     let token = gateway.token("alice");
-    let trace = gateway.folder().join("trace");
-    let watch = Watch::begin(gateway.pid(), &trace);
     gateway.client().publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
-    watch.end();
-
-    let trace = std::fs::read_to_string(&trace).unwrap();
+    let trace = gateway.stop_and_trace();
     let position = |what: &str, fits: &dyn Fn(&str) -> bool| {
         let found = trace.lines().position(fits);
         found.unwrap_or_else(|| panic!("{what} is not in the trace:\n{trace}"))
     };
-    let answer = position("the answer", &|l| l.contains("HTTP/1.1 200"));
+    // The head and its body are one: no other answer has these.
+    let answer = position("the answer", &|l| l.contains("HTTP/1.1 200") && l.contains("json"));
     for folder in ["/store/blobs/hosted/", "/store/journal/"] {
         // Created under a name of its own, synced, linked to its place, and the folder synced.
         let is_sync = |l: &str| l.contains("fsync(") || l.contains("fdatasync(");
@@ -123,4 +92,78 @@ fn a_publish_is_answered_after_its_files_and_their_folders_are_synced() {
         assert!(file_synced < in_place, "{folder}: {trace}");
         assert!(folder_synced < answer, "{folder}: {trace}");
     }
+}
+
+/// Every command line is a replica of its own for as long as it lives.
+#[test]
+fn command_lines_and_a_busy_server_append_to_one_journal() {
+    const WRITERS: usize = 3;
+    const USERS: usize = 6;
+    let gateway = Gateway::start();
+    let token = gateway.token("alice");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let published: usize = thread::scope(|scope| {
+        let (gateway, token, done) = (&gateway, &token, &done);
+        let publishers: Vec<_> = (0..2)
+            .map(|n| {
+                scope.spawn(move || {
+                    let client = gateway.client();
+                    let mut count = 0;
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        let krate = Krate::new(&format!("busy-{n}"), &format!("1.0.{count}"));
+                        client.publish(&krate, token).assert_status(200);
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| {
+                scope.spawn(move || {
+                    for user in 0..USERS {
+                        gateway.cli_ok(&["user", "add", &format!("user-{n}-{user}")]);
+                    }
+                })
+            })
+            .collect();
+        let outcomes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let published = publishers.into_iter().map(|one| one.join().unwrap()).sum();
+        outcomes.into_iter().for_each(|outcome| outcome.unwrap());
+        published
+    });
+    let users = gateway.cli_ok(&["user", "list"]);
+    assert_eq!(users.lines().count(), 1 + WRITERS * USERS, "{users}");
+    let client = gateway.client();
+    let listed: usize = (0..2).map(|n| client.index(&format!("busy-{n}")).lines().len()).sum();
+    assert_eq!(listed, published);
+    gateway.cli_ok(&["journal", "verify"]);
+}
+
+/// A catalog is a view: whatever is in its place, the journal has the truth.
+#[test]
+fn a_catalog_that_was_damaged_is_built_anew() {
+    let mut gateway = Gateway::start();
+    let token = gateway.token("alice");
+    gateway.client().publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
+    let catalog = gateway.data().join("catalog.redb");
+    let line = gateway.client().index("foo").body;
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
+        ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("garbage", |bytes| bytes.fill(0x5a)),
+        ("a byte in every page", |bytes| bytes.iter_mut().step_by(4096).for_each(|b| *b ^= 0xff)),
+        ("text", |bytes| *bytes = b"this is no catalog".to_vec()),
+    ];
+    for (what, damage) in damages {
+        assert!(gateway.stop().success());
+        let mut bytes = std::fs::read(&catalog).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&catalog, bytes).unwrap();
+        gateway.start_again();
+        assert!(gateway.log_contains("built anew"), "{what}: {}", gateway.log());
+        assert_eq!(gateway.client().index("foo").body, line, "{what}");
+    }
+    gateway.client().publish(&Krate::new("foo", "1.1.0"), &token).assert_status(200);
 }

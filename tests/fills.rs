@@ -86,9 +86,49 @@ fn a_checksum_that_changes_is_refused_with_an_alarm() {
         let reply = client.download("serde", "1.0.0");
         assert_eq!(reply.status, 403, "{round}: {reply}");
         assert!(reply.text().contains("checksum"), "cargo prints why: {reply}");
-        assert!(gateway.metric("cratehouse_alarms_total", &[]) >= 1.0, "{round}");
+        client.download("serde", "1.0.0").assert_status(403);
+        client.index("serde").assert_status(200);
+        assert_eq!(gateway.metric("cratehouse_alarms_total", &[]), 1.0, "{round}: one change");
+        client.download("serde", "1.1.0").assert_status(200);
         gateway.restart_on_an_empty_disk();
     }
+}
+
+#[test]
+fn a_version_that_comes_back_as_another_is_refused_though_nobody_ever_fetched_it() {
+    let upstream = Upstream::with(&[serde(), Krate::new("serde", "1.1.0")]);
+    let gateway = Gateway::mirroring(&upstream);
+    let client = gateway.client();
+    client.index("serde").assert_status(200);
+    upstream.remove_version("serde", "1.0.0");
+    client.index("serde").assert_status(200);
+    upstream.remove_crate("serde");
+    client.index("serde").assert_status(404);
+    for (krate, status) in [
+        (serde().lib("pub fn backdoor() {}"), 403),
+        (Krate::new("serde", "1.1.0").lib("pub fn backdoor() {}"), 403),
+        (Krate::new("serde", "1.2.0"), 200),
+        (serde(), 200),
+    ] {
+        upstream.publish(&krate);
+        client.index("serde").assert_status(200);
+        client.download("serde", &krate.version).assert_status(status);
+    }
+    assert_eq!(gateway.metric("cratehouse_alarms_total", &[]), 2.0);
+}
+
+#[test]
+fn a_large_crate_file_costs_one_request() {
+    let large = Krate::new("large", "1.0.0").ballast(3 << 20);
+    assert!(large.crate_bytes().len() > 3 << 20);
+    let upstream = Upstream::with(std::slice::from_ref(&large));
+    let gateway = Gateway::mirroring(&upstream);
+    let reply = gateway.client().download("large", "1.0.0").assert_status(200);
+    assert_eq!(reply.body, large.crate_bytes());
+    assert_eq!(upstream.download_count(), 1);
+    let requests = "cratehouse_upstream_request_seconds_count";
+    assert_eq!(gateway.metric(requests, &[("kind", "crate")]), 1.0);
+    assert_eq!(gateway.metric(requests, &[("kind", "crate"), ("outcome", "200")]), 1.0);
 }
 
 #[test]

@@ -375,3 +375,92 @@ fn lines_of_a_private_registry_that_is_chained_in_become_ours() {
     assert_eq!((registry(0), registry(1)), (None, None));
     assert_eq!(registry(2), Some("https://github.com/rust-lang/crates.io-index"));
 }
+
+#[test]
+fn a_chained_in_registry_and_public_crates_build_together_without_a_crate_twice() {
+    let (private, public) = (Upstream::start(), Upstream::with(&[Krate::new("serde", "1.0.0")]));
+    let theirs = format!("sparse+{}", private.index_url());
+    let wrapper = Krate::new("wrapper", "1.0.0")
+        .with(Dep::new("inner", "1").registry_index(&theirs))
+        .dep("serde", "1")
+        .lib("pub use inner::Inner; pub fn thing() -> serde::Thing { serde::Thing }");
+    let at = |name: &str, url: &str| {
+        let name = format!(r#""name":"{name}""#);
+        (name.clone(), format!(r#"{name},"registry":"{url}""#))
+    };
+    let (inner, inner_there) = at("inner", &theirs);
+    let (serde, serde_there) = at("serde", "https://github.com/rust-lang/crates.io-index");
+    let line = wrapper.index_line();
+    assert!(line.contains(&inner) && line.contains(&serde), "{line}");
+    let line = line.replace(&inner, &inner_there).replace(&serde, &serde_there);
+    private.publish_line(&wrapper, &line);
+    private.publish(&Krate::new("inner", "1.0.0").lib("pub struct Inner;"));
+    public.publish(&Krate::new("serde", "1.0.0").lib("pub struct Thing;"));
+    let gateway = Gateway::builder()
+        .upstream(UpstreamConfig::new("private", &private.index_url()).text("identity", "ours"))
+        .upstream(UpstreamConfig::new("public", &public.index_url()))
+        .start();
+
+    let cargo = Cargo::new(&gateway);
+    let app = Project::new("app")
+        .ours("wrapper", "1")
+        .ours("inner", "1")
+        .dep("serde", "1")
+        .main("fn main() { let _: serde::Thing = wrapper::thing(); let _: inner::Inner = wrapper::Inner; }")
+        .write();
+    cargo.run(&app, &["build"]).assert_ok();
+    let tree = cargo.run(&app, &["tree", "--duplicates"]).assert_ok();
+    assert_eq!(tree.stdout.trim(), "", "{tree}");
+    assert!(!app.lock().contains(&private.origin()), "{}", app.lock());
+}
+
+#[test]
+fn a_new_replica_asks_nothing_about_fresh_files() {
+    let crates: Vec<_> = (0..50).map(|n| Krate::new(&format!("krate-{n}"), "1.0.0")).collect();
+    let upstream = Upstream::with(&crates);
+    let mut gateway = Gateway::mirroring(main(&upstream).fresh_seconds(3600));
+    let ask_all = |gateway: &Gateway| {
+        let client = gateway.client();
+        for krate in &crates {
+            client.index(&krate.name).assert_status(200);
+            let reply = client.download(&krate.name, "1.0.0").assert_status(200);
+            assert_eq!(reply.body, krate.crate_bytes());
+        }
+    };
+    ask_all(&gateway);
+    assert_eq!(upstream.requests().len(), 2 * crates.len() + 1, "config.json, and each file once");
+    upstream.forget_requests();
+    ask_all(&gateway);
+    gateway.restart_on_an_empty_disk();
+    ask_all(&gateway);
+    assert_eq!(upstream.requests(), []);
+    let count = |metric: &str, outcome: &str| gateway.metric(metric, &[("outcome", outcome)]);
+    assert_eq!((count(LOOKUPS, "hit"), gateway.metric(LOOKUPS, &[])), (50.0, 50.0));
+    let crates_total = "cratehouse_crate_lookups_total";
+    assert_eq!((count(crates_total, "store"), gateway.metric(crates_total, &[])), (50.0, 50.0));
+}
+
+#[test]
+fn what_an_upstream_is_slow_with_is_there_when_cargo_tries_again() {
+    covers!(23);
+    let upstream = Upstream::with(&[Krate::new("slow", "1.0.0").ballast(10_000)]);
+    upstream.set(|s| (s.index, s.krate) = (Answer::Hold, Answer::Hold));
+    let gateway = Gateway::builder()
+        .upstream(main(&upstream).fresh_seconds(3600))
+        .set("limits", "fill_wait_seconds = 1")
+        .start();
+    let project = Project::new("app").dep("slow", "1").write();
+    let cargo = Cargo::new(&gateway).env("CARGO_NET_RETRY", "10");
+    let told_to_wait =
+        || gateway.metric("cratehouse_http_request_seconds_count", &[("status", "503")]);
+    std::thread::scope(|scope| {
+        let fetch = scope.spawn(|| cargo.run(&project, &["fetch"]));
+        until("cargo was told to come again for the index file", || told_to_wait() >= 1.0);
+        let before = told_to_wait();
+        upstream.set(|s| s.index = Answer::Normal);
+        until("cargo was told to come again for the crate file", || told_to_wait() > before);
+        upstream.set(|s| s.krate = Answer::Normal);
+        fetch.join().unwrap().assert_ok();
+    });
+    assert_eq!((upstream.index_count("slow"), upstream.download_count()), (1, 1));
+}

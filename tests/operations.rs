@@ -1,16 +1,14 @@
 //! Running it: starting, stopping, the command line, and what an operator can see.
 
-use std::net::TcpStream;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use cratehouse_tests::cargo::{Cargo, Project};
 use cratehouse_tests::client::Client;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::krate::Krate;
-use cratehouse_tests::patience::until;
-use cratehouse_tests::upstream::{Answer, Upstream};
+use cratehouse_tests::upstream::Upstream;
 use reqwest::Method;
-use serde_json::{Value, json};
 
 fn foo() -> Krate {
     Krate::new("foo", "1.0.0")
@@ -114,55 +112,6 @@ fn the_certificate_names_localhost_and_follows_the_url() {
     assert_eq!(config["api"], "https://crates.acme.example");
 }
 
-/// A gateway with a download under way that the upstream holds back.
-fn held() -> (Upstream, Gateway, std::thread::JoinHandle<u16>) {
-    let upstream = Upstream::with(&[foo()]);
-    upstream.set(|s| s.krate = Answer::Hold);
-    let gateway = Gateway::mirroring(&upstream);
-    let client = gateway.client();
-    let asker = std::thread::spawn(move || {
-        let path = "/api/v1/crates/foo/1.0.0/download";
-        client.try_send(Method::GET, path, &[], None).map_or(0, |reply| reply.status)
-    });
-    until("the upstream is asked", || upstream.download_count() == 1);
-    (upstream, gateway, asker)
-}
-
-#[test]
-fn sigterm_stops_accepting_finishes_what_is_under_way_and_exits_0() {
-    let (upstream, mut gateway, asker) = held();
-    gateway.terminate();
-    until("nothing new is accepted", || TcpStream::connect(gateway.addr()).is_err());
-    upstream.set(|s| s.krate = Answer::Normal);
-    assert_eq!(asker.join().unwrap(), 200);
-    assert_eq!(gateway.wait().code(), Some(0));
-}
-
-#[test]
-fn a_second_signal_ends_at_once() {
-    let (_upstream, mut gateway, asker) = held();
-    gateway.terminate();
-    until("it is stopping", || gateway.log_contains("stopping"));
-    gateway.terminate();
-    gateway.wait();
-    assert_ne!(asker.join().unwrap(), 200);
-}
-
-#[test]
-fn a_stop_is_bounded() {
-    let upstream = Upstream::with(&[foo()]);
-    upstream.set(|s| s.krate = Answer::Hold);
-    let mut gateway =
-        Gateway::builder().upstream(&upstream).set("server", "drain_seconds = 1").start();
-    let client = gateway.client();
-    let asker = std::thread::spawn(move || {
-        _ = client.try_send(Method::GET, "/api/v1/crates/foo/1.0.0/download", &[], None);
-    });
-    until("the upstream is asked", || upstream.download_count() == 1);
-    assert_eq!(gateway.stop().code(), Some(0));
-    asker.join().unwrap();
-}
-
 #[test]
 fn a_wrong_configuration_is_refused_with_64_and_the_key() {
     for (section, line, named) in [
@@ -184,8 +133,73 @@ fn a_wrong_configuration_is_refused_with_64_and_the_key() {
     }
     let gateway = Gateway::builder().prepare();
     gateway.cli_ok(&["config", "check"]);
-    let missing = gateway.cli(&["user", "add"]);
-    assert_eq!(missing.status.code(), Some(64));
+}
+
+#[test]
+fn a_file_that_the_configuration_names_and_that_is_no_use_is_refused_with_64() {
+    let upstream = UpstreamConfig::new("main", "http://127.0.0.1:9/");
+    let tls = Gateway::builder().set("tls", "cert = \"no.pem\"").set("tls", "key = \"no.key\"");
+    for (builder, named) in [
+        (tls, "tls.cert"),
+        (Gateway::builder().upstream(upstream.text("ca_file", "no.pem")), "no.pem"),
+    ] {
+        let mut gateway = builder.prepare();
+        let check = gateway.cli(&["config", "check"]);
+        let said = String::from_utf8_lossy(&check.stderr).into_owned();
+        assert_eq!(check.status.code(), Some(64), "{said}");
+        assert!(said.contains(named) && said.contains("No such file"), "{said}");
+        gateway.spawn();
+        assert_eq!(gateway.wait().code(), Some(64), "{}", gateway.log());
+    }
+}
+
+#[test]
+fn the_exit_status_tells_wrong_use_from_failure() {
+    let gateway = Gateway::start();
+    gateway.token("alice");
+    let status = |args: &[&str]| gateway.cli(args).status.code();
+    for usage in [
+        ["user", "add"].as_slice(),
+        &["nonsense"],
+        &["token", "create", "--user", "alice", "--expires", "2020-01-01"],
+        &["token", "create", "--user", "alice", "--scope", "everything"],
+        &["token", "revoke", "x"],
+        &["remove", "foo", "--reason", "x"],
+        &["mirror", "refresh", "1a"],
+        &["user", "list", "--url", "nonsense"],
+    ] {
+        assert_eq!(status(usage), Some(64), "{usage:?}");
+    }
+    for failing in [
+        ["user", "add", "alice"].as_slice(),
+        &["user", "disable", "nobody"],
+        &["token", "revoke", "99"],
+        &["remove", "foo@1.0.0", "--reason", "x"],
+        &["prefetch", "--lock", "none.lock"],
+    ] {
+        assert_eq!(status(failing), Some(1), "{failing:?}");
+    }
+    for fine in [["--help"].as_slice(), &["--version"], &["user", "list"]] {
+        assert_eq!(status(fine), Some(0), "{fine:?}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_reason() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    for key in ["listen", "admin_listen"] {
+        let mut gateway = Gateway::builder().prepare();
+        gateway.reconfigure(|text| {
+            let mine = |line: &&str| line.starts_with(&format!("{key} ="));
+            let old = text.lines().find(mine).unwrap().to_owned();
+            text.replace(&old, &format!("{key} = \"{at}\""))
+        });
+        gateway.spawn();
+        assert_eq!(gateway.wait().code(), Some(1));
+        let told = format!("error: `server.{key}`: cannot listen on {at}: Address already in use");
+        assert!(gateway.log_contains(&told), "{}", gateway.log());
+    }
 }
 
 #[test]
@@ -252,62 +266,6 @@ fn the_command_line_works_before_the_first_start() {
 }
 
 #[test]
-fn a_removed_version_is_gone_and_its_number_burned() {
-    let (gateway, token) = house();
-    let client = gateway.client();
-    client.publish(&Krate::new("foo", "1.1.0"), &token).assert_status(200);
-    client.download("foo", "1.0.0").assert_status(200);
-    gateway.cli_ok(&["remove", "foo@1.0.0", "--reason", "leaked a key"]);
-    until("the server knows", || client.index("foo").lines().len() == 1);
-    client.download("foo", "1.0.0").assert_status(404);
-    client.publish(&foo(), &token).assert_refused(400, "");
-    client.publish(&foo().lib("again"), &token).assert_refused(400, "");
-    let journal: String = gateway
-        .stored("journal")
-        .iter()
-        .map(|path| String::from_utf8(gateway.stored_bytes(path)).unwrap())
-        .collect();
-    assert!(journal.contains("leaked a key"));
-    assert!(!gateway.cli(&["remove", "foo@9.0.0", "--reason", "x"]).status.success());
-    assert!(!gateway.cli(&["remove", "foo@1.1.0"]).status.success(), "a reason is needed");
-    gateway.cli_ok(&["journal", "verify"]);
-}
-
-#[test]
-fn the_mirror_is_refreshed_and_purged_on_demand() {
-    let upstream = Upstream::with(&[foo()]);
-    let config = UpstreamConfig::from(&upstream).fresh_seconds(3600);
-    let mut gateway = Gateway::mirroring(config);
-    gateway.client().download("foo", "1.0.0").assert_status(200);
-    upstream.publish(&Krate::new("foo", "1.1.0"));
-    assert_eq!(gateway.client().index("foo").lines().len(), 1, "it is fresh for an hour");
-
-    let admin = gateway.token_with("root", &["--scope", "admin"]);
-    let refresh = "/api/v1/admin/mirror/foo/refresh";
-    gateway.client().call(Method::POST, refresh, None, &admin).assert_status(200);
-    assert_eq!(gateway.client().index("foo").lines().len(), 2);
-
-    upstream.publish(&Krate::new("foo", "1.2.0"));
-    gateway.cli_ok(&["mirror", "refresh", "foo"]);
-    gateway.restart();
-    assert_eq!(gateway.client().index("foo").lines().len(), 3, "the store's copy is new");
-
-    let pins = |gateway: &Gateway| {
-        gateway.stored("mirror").into_iter().filter(|p| p.contains("/pins/")).collect::<Vec<_>>()
-    };
-    let before = pins(&gateway);
-    assert!(!before.is_empty());
-    assert_eq!(gateway.stored("blobs/mirror").len(), 1);
-    gateway.cli_ok(&["mirror", "purge", "foo@1.0.0"]);
-    assert!(gateway.stored("blobs/mirror").is_empty());
-    gateway.cli_ok(&["mirror", "purge", "foo"]);
-    assert!(gateway.stored("mirror").iter().all(|p| !p.contains("/index/")));
-    assert_eq!(pins(&gateway), before, "pins stay");
-    gateway.restart();
-    gateway.client().download("foo", "1.0.0").assert_status(200);
-}
-
-#[test]
 fn prefetch_fills_the_mirror_ahead_of_need() {
     let crates = [foo(), Krate::new("bar", "1.0.0").dep("foo", "1")];
     let upstream = Upstream::with(&crates);
@@ -341,106 +299,6 @@ fn prefetch_fills_the_mirror_ahead_of_need() {
     let output = gateway.cli(&["prefetch", "--lock", path.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success() && said.contains("missing"), "{said}");
-}
-
-#[test]
-fn names_audit_finds_names_that_an_upstream_has_taken_since() {
-    let upstream = Upstream::start();
-    let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
-    let token = gateway.token("alice");
-    for name in ["in-house", "acme-x", "safe"] {
-        gateway.client().publish(&Krate::new(name, "1.0.0"), &token).assert_status(200);
-    }
-    gateway.cli_ok(&["names", "audit"]);
-    upstream.publish(&Krate::new("in_house", "9.9.9"));
-    upstream.publish(&Krate::new("acme-x", "9.9.9"));
-    upstream.forget_requests();
-    let output = gateway.cli(&["names", "audit"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(!output.status.success(), "{said}");
-    assert!(said.contains("in-house") && said.contains("in_house"), "{said}");
-    assert!(!said.contains("acme-x") && !said.contains("safe"), "{said}");
-    assert_eq!(upstream.mentions("acme"), [], "a reserved name is never asked");
-}
-
-#[test]
-fn users_and_tokens_are_managed_over_https_by_administrators_alone() {
-    let (gateway, alice) = house();
-    let root = gateway.token_with("root", &["--scope", "admin"]);
-    let client = gateway.client();
-    let post = |path: &str, body: Value, token: &str| {
-        let body = Some(body.to_string().into_bytes());
-        client.call(Method::POST, &format!("/api/v1/admin/{path}"), body, token)
-    };
-    post("users", json!({ "login": "carol" }), &alice).assert_refused(403, "admin");
-    post("users", json!({ "login": "carol" }), "").assert_refused(401, "");
-    post("users", json!({ "login": "carol" }), &root).assert_status(200);
-    let made = post("tokens", json!({ "user": "carol", "name": "ci" }), &root).assert_status(200);
-    let carol = made.json()["token"].as_str().unwrap().to_owned();
-    client.publish(&Krate::new("bar", "1.0.0"), &carol).assert_status(200);
-    let id = made.json()["id"].to_string();
-    let path = format!("/api/v1/admin/tokens/{id}");
-    client.call(Method::DELETE, &path, None, &root).assert_status(200);
-    let refused = client.publish(&Krate::new("bar", "1.1.0"), &carol);
-    assert!([401, 403].contains(&refused.status), "{refused}");
-    let list = client.get_as("/api/v1/admin/tokens", &root).assert_status(200).text();
-    assert!(list.contains("carol") && !list.contains(&carol), "{list}");
-}
-
-#[test]
-fn the_admin_listener_says_how_it_is() {
-    let (gateway, _) = house();
-    let admin = gateway.admin();
-    for path in ["/livez", "/readyz"] {
-        admin.get(path).assert_status(200);
-    }
-    let client = gateway.client();
-    for path in ["/metrics", "/livez", "/readyz"] {
-        assert_eq!(client.get(path).status, 404, "{path} is not for the public");
-    }
-    client.index("foo").assert_status(200);
-    client.index("foo").assert_status(200);
-    client.index("none").assert_status(404);
-    client.download("foo", "1.0.0").assert_status(200);
-    let text = admin.get("/metrics").assert_status(200).text();
-    for name in [
-        "cratehouse_http_request_seconds_bucket",
-        "cratehouse_http_sent_bytes_total",
-        "cratehouse_index_lookups_total",
-        "cratehouse_crate_lookups_total",
-        "cratehouse_publishes_total",
-        "cratehouse_refusals_total",
-        "cratehouse_journal_head",
-        "cratehouse_journal_lag_entries",
-    ] {
-        assert!(text.lines().any(|line| line.starts_with(name)), "{name}:\n{text}");
-    }
-    assert!(gateway.metric("cratehouse_index_lookups_total", &[("outcome", "hit")]) >= 1.0);
-    let entries = gateway.stored("journal").len() as f64;
-    assert_eq!(gateway.metric("cratehouse_journal_head", &[]), entries);
-    assert_eq!(gateway.metric("cratehouse_journal_lag_entries", &[]), 0.0);
-}
-
-#[test]
-fn json_logs_are_json_on_every_line() {
-    let mut gateway =
-        Gateway::builder().set("log", "format = \"json\"").set("log", "filter = \"debug\"").start();
-    let token = gateway.token("alice");
-    let client = gateway.client();
-    client.publish(&foo(), &token).assert_status(200);
-    client.get("/index/no/ne/none").assert_status(404);
-    gateway.stop();
-    for line in gateway.log().lines() {
-        serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    }
-}
-
-#[test]
-fn every_answer_carries_a_request_id_and_a_refusal_is_logged_under_it() {
-    let (gateway, _) = house();
-    let reply = gateway.client().publish_raw(Vec::new(), "wrong");
-    let id = reply.header("x-request-id").unwrap_or_else(|| panic!("{reply}"));
-    until("the log has it", || gateway.log_contains(id));
 }
 
 #[test]

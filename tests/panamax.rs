@@ -1,5 +1,6 @@
 //! A Panamax mirror as an upstream.
 
+use cratehouse_tests::cargo::{Cargo, Project};
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::panamax::Panamax;
@@ -30,6 +31,21 @@ fn a_panamax_mirror_is_an_upstream() {
     let mut asked = panamax.requests().into_iter().filter(|r| r.path == "/index/2/qz");
     assert!(asked.next_back().unwrap().header("if-modified-since").is_some());
     client.index("none").assert_status(404);
+}
+
+#[test]
+fn cargo_builds_with_the_crates_of_a_panamax_mirror() {
+    let panamax = Panamax::with(&[
+        Krate::new("Qzxv-Demo", "1.0.0+b.1").dep("qz", "1").lib("pub use qz::Qz;"),
+        Krate::new("qz", "1.0.0").lib("pub struct Qz;"),
+    ]);
+    let gateway = Gateway::mirroring(&panamax);
+    let app = Project::new("app")
+        .dep("Qzxv-Demo", "1")
+        .main("fn main() { let _ = Qzxv_Demo::Qz; }")
+        .write();
+    Cargo::new(&gateway).run(&app, &["build"]).assert_ok();
+    assert_eq!(panamax.count("/crates/Qz/xv/Qzxv-Demo/1.0.0+b.1/Qzxv-Demo-1.0.0+b.1.crate"), 1);
 }
 
 #[test]

@@ -315,3 +315,26 @@ fn a_blob_without_an_entry_is_no_obstacle() {
     assert_eq!(house.client.download("foo", "1.0.0").body, foo().crate_bytes());
     assert_eq!(house.gateway.stored("blobs/hosted"), [blob]);
 }
+
+#[test]
+fn of_two_spellings_published_at_once_one_takes_the_name() {
+    covers!(54, 72);
+    let house = House::new();
+    for round in 0..4 {
+        let names =
+            [format!("foo-bar-{round}"), format!("foo_bar-{round}"), format!("Foo-Bar_{round}")];
+        let replies: Vec<Reply> = std::thread::scope(|scope| {
+            let publish = |name: &String| house.publish(&Krate::new(name, "1.0.0"));
+            let all: Vec<_> = names.iter().map(|n| scope.spawn(move || publish(n))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let won: Vec<_> = replies.iter().filter(|reply| reply.status == 200).collect();
+        assert_eq!(won.len(), 1, "{replies:?}");
+        replies
+            .iter()
+            .filter(|r| r.status != 200)
+            .for_each(|r| _ = r.assert_refused(400, "one name"));
+        let seen = names.iter().filter(|n| house.client.index(&n.to_lowercase()).status == 200);
+        assert_eq!(seen.count(), 1);
+    }
+}

@@ -187,3 +187,56 @@ fn search_finds_what_was_mirrored_also_after_a_restart() {
         gateway.restart_on_an_empty_disk();
     }
 }
+
+#[test]
+fn a_crate_of_which_all_was_removed_is_gone_but_its_name_and_numbers_are_not_free() {
+    let upstream = Upstream::with(&[Krate::new("later", "1.0.0")]);
+    let gateway = Gateway::mirroring(&upstream);
+    let (client, alice, bob) = (gateway.client(), gateway.token("alice"), gateway.token("bob"));
+    let secret = Krate::new("foo", "1.0.0+build").package("description", "the password is hunter2");
+    client.publish(&secret, &alice).assert_status(200);
+    let project = Project::new("app").ours("foo", "1").write();
+    Cargo::new(&gateway).run(&project, &["generate-lockfile"]).assert_ok();
+    upstream.publish(&Krate::new("foo", "2.0.0"));
+    upstream.forget_requests();
+
+    let admin = gateway.token_with("root", &["--scope", "admin"]);
+    let path = "/api/v1/admin/crates/foo/1.0.0";
+    let body = |reason: &str| Some(json!({ "reason": reason }).to_string().into_bytes());
+    client.call(Method::DELETE, path, body(" "), &admin).assert_refused(400, "why");
+    assert_ok(&client.call(Method::DELETE, path, body("leaked"), &admin));
+
+    client.index("foo").assert_status(404);
+    let gone = client.download("foo", "1.0.0+build").assert_status(404);
+    assert!(gone.text().contains("removed by an administrator"), "{gone}");
+    Cargo::new(&gateway).run(&project, &["fetch", "--locked"]).assert_err("foo");
+    client.yank("foo", "1.0.0", &alice).assert_refused(404, "1.0.0");
+    for query in ["foo", "hunter2"] {
+        let found = client.get(&format!("/api/v1/crates?q={query}")).json();
+        assert_eq!(found, json!({ "crates": [], "meta": { "total": 0 } }));
+    }
+    for version in ["1.0.0", "1.0.0+build", "1.0.0+other"] {
+        client.publish(&Krate::new("foo", version), &alice).assert_refused(400, "burned");
+    }
+    client.publish(&Krate::new("foo", "1.1.0"), &bob).assert_refused(403, "owner");
+    client.publish(&Krate::new("foo", "1.1.0"), &alice).assert_status(200);
+    assert_eq!(client.index("foo").lines().len(), 1);
+    assert_eq!(upstream.requests(), [], "the name is ours for ever");
+}
+
+#[test]
+fn a_search_asks_no_upstream() {
+    let upstream =
+        Upstream::with(&[Krate::new("seen-one", "1.0.0"), Krate::new("seen-two", "1.1.0")]);
+    let mut gateway = Gateway::mirroring(&upstream);
+    for name in ["seen-one", "seen-two"] {
+        gateway.client().index(name).assert_status(200);
+    }
+    gateway.restart();
+    upstream.forget_requests();
+    upstream.set(|s| s.down = true);
+    let found = gateway.client().get("/api/v1/crates?q=seen").json();
+    assert_eq!(found["meta"]["total"], 2, "{found}");
+    assert_eq!(found["crates"][1]["max_version"], "1.1.0", "{found}");
+    assert_eq!(upstream.requests(), []);
+}

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, civil};
+use jiff::Timestamp;
 
 use crate::config::Flags;
+use crate::model::expiry::Expiry;
 use crate::model::name::CrateName;
 use crate::model::principal::{CratePattern, Grant, Scope, TokenId};
 use crate::model::version::CrateVersion;
@@ -223,15 +223,6 @@ pub struct VersionSpec {
     pub version: CrateVersion,
 }
 
-/// When a token ends.
-#[derive(Debug, Clone)]
-pub enum Expiry {
-    /// After a span (`90d`; the ISO 8601 `P90D` too).
-    In(Span),
-    /// At an instant; a date alone is its midnight in UTC.
-    At(Timestamp),
-}
-
 impl Cli {
     /// Parses a command line, the program's name first.
     ///
@@ -268,46 +259,6 @@ impl TokenCreate {
         grant.crates.clone_from(&self.crates);
         grant.expires = self.expires.as_ref().map(|expiry| expiry.end(now)).transpose()?;
         Ok(grant)
-    }
-}
-
-impl Expiry {
-    /// The instant, which is after `now`. Days have 24 hours, months and years are those of the
-    /// calendar, in UTC.
-    ///
-    /// # Errors
-    /// Says why there is no such instant.
-    pub fn end(&self, now: Timestamp) -> Result<Timestamp, String> {
-        let end = match self {
-            Self::At(end) => *end,
-            Self::In(span) => {
-                let end = now.to_zoned(TimeZone::UTC).checked_add(*span);
-                end.map_err(|error| format!("--expires is too far away: {error}"))?.timestamp()
-            }
-        };
-        if end <= now {
-            return Err(format!("--expires {end} is not in the future"));
-        }
-        Ok(end)
-    }
-}
-
-impl FromStr for Expiry {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let midnight = |date: civil::Date| date.to_zoned(TimeZone::UTC).map(|z| z.timestamp());
-        let at = text.parse::<Timestamp>();
-        let at = at.or_else(|error| match text.contains('T') {
-            true => Err(error),
-            false => text.parse::<civil::Date>().and_then(midnight),
-        });
-        match (at, text.parse::<Span>()) {
-            (Ok(at), _) => Ok(Self::At(at)),
-            (_, Ok(span)) => Ok(Self::In(span)),
-            _ => Err("write a span such as `90d` or `1 year`, a date such as 2027-01-31, or a \
-                      time such as 2027-01-31T12:00Z"),
-        }
     }
 }
 
@@ -361,10 +312,6 @@ mod tests {
 
     fn now() -> Timestamp {
         "2026-01-31T12:00:00Z".parse().unwrap()
-    }
-
-    fn end(text: &str) -> Result<String, String> {
-        text.parse::<Expiry>()?.end(now()).map(|end| end.to_string())
     }
 
     #[test]
@@ -438,19 +385,5 @@ mod tests {
         assert_eq!(grant.scopes, [Scope::Yank, Scope::Admin].into());
         assert_eq!(grant.crates.len(), 2);
         assert_eq!(grant.expires, Some("2026-05-01T12:00:00Z".parse().unwrap()));
-    }
-
-    #[test]
-    fn expiry_is_a_span_a_date_or_a_time_in_the_future() {
-        assert_eq!(end("90d").unwrap(), "2026-05-01T12:00:00Z");
-        assert_eq!(end("12h").unwrap(), "2026-02-01T00:00:00Z");
-        assert_eq!(end("1 month").unwrap(), "2026-02-28T12:00:00Z");
-        assert_eq!(end("2027-01-31").unwrap(), "2027-01-31T00:00:00Z");
-        assert_eq!(end("2027-01-31T12:00Z").unwrap(), "2027-01-31T12:00:00Z");
-        assert!(end("2025-01-31").unwrap_err().contains("future"));
-        assert!(end("-1d").unwrap_err().contains("future"));
-        assert!(end("0d").unwrap_err().contains("future"));
-        assert!(end("19000y").unwrap_err().contains("too far"));
-        assert!(end("90").is_err() && end("").is_err() && end("2027-01-31T12:00").is_err());
     }
 }

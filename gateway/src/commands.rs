@@ -20,22 +20,24 @@ use cratehouse::stores::checkpoints::FOLDER;
 use cratehouse::stores::objects::Objects;
 use jiff::Timestamp;
 
+use crate::Failure;
+
 /// Does one piece of work, and says so on standard output.
-pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode> {
+pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode, Failure> {
     if let Command::Journal(JournalCommand::Verify) = command {
         return verify_journal(&config).await;
     }
     let url = config.url_for(config.server.listen);
-    let running = Running::open(config, url, Keep::Memory).await?;
+    let running = Running::open(config, url, Keep::Memory).await.map_err(Failure::opening)?;
     let outcome = match command {
-        Command::Checkpoint => write_checkpoint(&running).await,
+        Command::Checkpoint => Ok(write_checkpoint(&running).await?),
         command => work(&running.gateway, command).await,
     };
     running.close().await;
     outcome
 }
 
-async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode> {
+async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::User(UserCommand::Add { login }) => {
             let user = users::create(gateway, By::Operator, &login).await?;
@@ -72,8 +74,8 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode> {
         Command::Mirror(MirrorCommand::Purge { target: CrateSpec { name, version } }) => {
             println!("{}", mirroring::purge(gateway, &name, version.as_ref()).await?);
         }
-        Command::Prefetch(what) => return fill_ahead(gateway, &what).await,
-        Command::Names(NamesCommand::Audit) => return audit_names(gateway).await,
+        Command::Prefetch(what) => return Ok(fill_ahead(gateway, &what).await?),
+        Command::Names(NamesCommand::Audit) => return Ok(audit_names(gateway).await?),
         Command::Serve(_) | Command::Config(_) | Command::Journal(_) | Command::Checkpoint => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)
@@ -87,8 +89,9 @@ async fn write_checkpoint(running: &Running) -> Result<ExitCode> {
 }
 
 /// Prints the token alone, so that a script can take it.
-async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<()> {
-    let grant = create.grant(Timestamp::now()).map_err(Error::invalid)?;
+async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<(), Failure> {
+    let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
+    let grant = create.grant(Timestamp::now()).map_err(usage)?;
     let (id, secret) =
         tokens::create(gateway, By::Operator, &create.user, &create.name, grant).await?;
     eprintln!("token {id} of {}; it is not shown again:", create.user);
@@ -136,13 +139,17 @@ async fn audit_names(gateway: &Arc<Gateway>) -> Result<ExitCode> {
     Ok(if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn verify_journal(config: &Config) -> Result<ExitCode> {
-    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
+    let opened = Objects::open(&config.store, config.outgoing_ca.as_deref());
+    let objects = opened.map_err(Failure::opening)?;
     let registry = objects.registry().await?.to_string();
     let (journal, blobs) = (journal_in(&objects), blobs_in(&objects));
     let walking = Progress::begin("walking the journal", config.log.format);
     let tick = |done, total| walking.tick(done, Some(total));
-    let walk = verify::verify(&journal, &blobs, &registry, tick).await?;
+    let mut walk = verify::walk(&journal, &registry, tick).await?;
+    let checking = Progress::begin("checking the bytes", config.log.format);
+    let tick = |done, total| checking.tick(done, Some(total));
+    verify::check_bytes(&blobs, &mut walk, tick).await;
     println!("the chain holds up to entry {} ({})", walk.head, walk.hash);
     for wrong in &walk.wrong {
         println!("{wrong}");

@@ -245,7 +245,7 @@ pub struct Limits {
     pub fill_memory_bytes: usize,
     /// How long a fill may take.
     pub fill: Duration,
-    /// How long a download waits for its fill before it answers 503.
+    /// How long a lookup or a download waits before it answers 503; what it waits for goes on.
     pub fill_wait: Duration,
     /// Requests under way to one upstream.
     pub upstream_requests: usize,
@@ -372,7 +372,7 @@ impl Default for Limits {
             streams: 256,
             head: Duration::from_secs(15),
             body: Duration::from_secs(60),
-            append: Duration::from_secs(20),
+            append: Duration::from_secs(12),
             append_queue: 1024,
             follow: Duration::from_millis(500),
         }

@@ -1,5 +1,6 @@
 //! Log lines: to standard error, for people or for machines.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
@@ -20,12 +21,20 @@ pub enum LoggingError {
     Twice(#[from] TryInitError),
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process; a panic becomes a log line like any other, with the id
+/// of its request.
 ///
 /// # Errors
 /// A filter that cannot be parsed, or a second start.
 pub fn init(log: &Log) -> Result<(), LoggingError> {
-    Ok(subscriber(log, io::stderr, io::stderr().is_terminal())?.try_init()?)
+    subscriber(log, io::stderr, io::stderr().is_terminal())?.try_init()?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let trace = Backtrace::capture(); // where RUST_BACKTRACE asks for it
+        let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+        tracing::error!(place, reason = panic.payload_as_str(), trace, "a panic");
+    }));
+    Ok(())
 }
 
 /// The fields of the spans around a line (the request's id among them) stand on the line.

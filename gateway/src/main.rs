@@ -7,8 +7,46 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cratehouse::cli::{Cli, Command, ConfigCommand};
-use cratehouse::config::{Config, EXIT_CONFIG};
+use cratehouse::config::{Config, EXIT_CONFIG, Tls};
+use cratehouse::error::{Error, Kind};
+use cratehouse::flows::open;
+use cratehouse::http::tls::{self, TlsError};
 use cratehouse::logging;
+
+/// Why a command does not succeed.
+enum Failure {
+    /// What was configured or asked for is wrong, and stays so: [`EXIT_CONFIG`].
+    Usage(Error),
+    /// Something failed: 1.
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Failure {
+    /// Files that the configuration names are part of it; a local CA that cannot be made or
+    /// used is not.
+    fn tls(configured: &Tls, error: &TlsError) -> Self {
+        match configured {
+            Tls::Files { .. } => {
+                Self::Usage(Error::invalid(format!("`tls.cert`, `tls.key`: {error}")))
+            }
+            _ => Self::Failed(Error::new(Kind::Internal, error.to_string())),
+        }
+    }
+
+    /// While everything is being opened, what is invalid is the configuration.
+    fn opening(error: Error) -> Self {
+        match error.kind {
+            Kind::Invalid => Self::Usage(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let cli = match Cli::parse_from_args(std::env::args_os()) {
@@ -31,15 +69,23 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(_) => runtime.block_on(serve::serve(config)),
-        Command::Config(ConfigCommand::Check) => {
-            println!("the configuration is good ({})", config.fingerprint());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Config(ConfigCommand::Check) => check(&config),
         command => runtime.block_on(commands::run(config, command)),
     };
     // What still blocks (a fill to a dead disk, say) is not waited for.
     runtime.shutdown_background();
-    outcome.unwrap_or_else(|e| fail(&e.chain()))
+    outcome.unwrap_or_else(|failure| match failure {
+        Failure::Usage(e) => refuse(&e.chain()),
+        Failure::Failed(e) => fail(&e.chain()),
+    })
+}
+
+/// `config check`: the files that a start would read are read too; nothing is made.
+fn check(config: &Config) -> Result<ExitCode, Failure> {
+    tls::check(&config.tls).map_err(|e| Failure::tls(&config.tls, &e))?;
+    open::check(config).map_err(Failure::opening)?;
+    println!("the configuration is good ({})", config.fingerprint());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn refuse(why: &dyn std::fmt::Display) -> ExitCode {

@@ -1,7 +1,8 @@
 //! Prometheus metrics: one struct, passed on. A field's help text is what its doc comment says.
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// Seconds: from a memory hit (50 µs) to cargo's own time-out (30 s).
@@ -12,10 +13,12 @@ const LATENCY_BUCKETS: &[f64] = &[0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.
 pub struct Metrics {
     /// Where they are gathered.
     pub registry: Registry,
-    /// Requests by route and status, with the time to the end of the response head.
+    /// Requests by route and status (499: the client left first), with the time to the end of the response head.
     pub requests: HistogramVec,
     /// Bytes of response bodies by route.
     pub bytes_sent: IntCounterVec,
+    /// Always 1: the release that runs, and the hash of the configuration, which all replicas of one release should share.
+    pub build: IntGaugeVec,
     /// Connections that are open.
     pub connections: IntGauge,
     /// Connections that ended in a failed TLS handshake.
@@ -38,8 +41,8 @@ pub struct Metrics {
     pub journal_head: IntGauge,
     /// Journal entries that are known to exist and are not applied yet.
     pub journal_lag: IntGauge,
-    /// Seconds since the journal was last read to its end.
-    pub journal_read_age: IntGauge,
+    /// Seconds since the journal was last read to its end; -1 before the first time.
+    pub journal_read_age: Gauge,
     /// Journal entries appended by this replica.
     pub appends: IntCounter,
     /// Puts of a journal entry that ended in anything but "created".
@@ -61,7 +64,7 @@ impl Metrics {
             requests: histogram(
                 &r,
                 "http_request_seconds",
-                "Requests by route and status, with the time to the end of the response head.",
+                "Requests by route and status (499: the client left first), with the time to the end of the response head.",
                 &["route", "status"],
             )?,
             bytes_sent: counters(
@@ -69,6 +72,12 @@ impl Metrics {
                 "http_sent_bytes_total",
                 "Bytes of response bodies by route.",
                 &["route"],
+            )?,
+            build: gauges(
+                &r,
+                "build_info",
+                "Always 1: the release that runs, and the hash of the configuration, which all replicas of one release should share.",
+                &["version", "config"],
             )?,
             connections: gauge(&r, "http_connections", "Connections that are open.")?,
             handshake_failures: counter(
@@ -128,10 +137,10 @@ impl Metrics {
                 "journal_lag_entries",
                 "Journal entries that are known to exist and are not applied yet.",
             )?,
-            journal_read_age: gauge(
+            journal_read_age: seconds(
                 &r,
                 "journal_read_age_seconds",
-                "Seconds since the journal was last read to its end.",
+                "Seconds since the journal was last read to its end; -1 before the first time.",
             )?,
             appends: counter(
                 &r,
@@ -194,6 +203,18 @@ fn counter(r: &Registry, n: &str, help: &str) -> prometheus::Result<IntCounter> 
 
 fn gauge(r: &Registry, n: &str, help: &str) -> prometheus::Result<IntGauge> {
     let metric = IntGauge::new(name(n), help)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauges(r: &Registry, n: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    let metric = IntGaugeVec::new(Opts::new(name(n), help), labels)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn seconds(r: &Registry, n: &str, help: &str) -> prometheus::Result<Gauge> {
+    let metric = Gauge::new(name(n), help)?;
     r.register(Box::new(metric.clone()))?;
     Ok(metric)
 }

@@ -7,44 +7,58 @@ use std::sync::Arc;
 use cratehouse::config::{Config, Tls};
 use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::open::{Keep, Running};
-use cratehouse::http::{admin, serve as http, tls};
+use cratehouse::http::admin::{Stage, serve_admin};
+use cratehouse::http::serve::serve as http;
+use cratehouse::http::tls;
 use cratehouse::model::client::cargo_configuration;
 use cratehouse::startup::say;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Serves until a signal, then drains within the configured bound.
-pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode> {
+use crate::Failure;
+
+/// Serves until a signal, then drains within the configured bound. The admin listener answers
+/// from the first moment to the last.
+pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     let voice = config.log.format;
     let mut signals = Signals::new()?;
     let listener = bind("server.listen", config.server.listen).await?;
     let admin_listener = bind("server.admin_listen", config.server.admin_listen).await?;
     let url = config.url_for(address(&listener)?);
-    let names = host_of(&url);
-    let prepared = tls::server_config(&config.tls, &config.data, &names)
-        .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
+    let prepared = tls::server_config(&config.tls, &config.data, &host_of(&url))
+        .map_err(|e| Failure::tls(&config.tls, &e))?;
     if let Some(prepared) = &prepared {
         say(voice, &certificate_line(prepared));
     }
-    let running = Running::open(Arc::clone(&config), url.clone(), Keep::File).await?;
-    let gateway = Arc::clone(&running.gateway);
+    say(voice, &format!("admin on http://{}/", address(&admin_listener)?));
+    let (stage, stages) = watch::channel(Stage::Starting);
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(serve_admin(admin_listener, stages, admin_stop.clone()));
 
+    let running = tokio::select! {
+        running = Running::open(Arc::clone(&config), url.clone(), Keep::File) => {
+            running.map_err(Failure::opening)?
+        }
+        () = signals.next() => {
+            say(voice, "stopped by a signal, before the start was over");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let gateway = Arc::clone(&running.gateway);
     let ca = prepared.as_ref().and_then(|p| p.ca.as_deref());
     let tls = prepared.as_ref().map(|p| Arc::clone(&p.config));
     let scheme = if tls.is_some() { "https" } else { "http" };
-    say(voice, &format!("admin on http://{}/", address(&admin_listener)?));
     say(voice, &format!("listening on {scheme}://{}/ as {url}/", address(&listener)?));
     greet(&config, &url, ca);
-
     let stop = CancellationToken::new();
-    let admin_stop = CancellationToken::new();
-    let serving = tokio::spawn(http::serve(listener, tls, Arc::clone(&gateway), stop.clone()));
-    let admin =
-        tokio::spawn(admin::serve_admin(admin_listener, Arc::clone(&gateway), admin_stop.clone()));
+    let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone()));
+    stage.send_replace(Stage::Serving(Arc::clone(&gateway)));
 
     signals.next().await;
     say(voice, &format!("stopping: {} s for what is under way", config.server.drain.as_secs()));
+    stage.send_replace(Stage::Stopping(gateway)); // probes hear of it first
     stop.cancel();
     let drain = async {
         let _ = serving.await; // its connections have answered, or failed on their own

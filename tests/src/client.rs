@@ -226,3 +226,16 @@ impl std::fmt::Display for Reply {
         write!(f, "{} {:?}\n{text}", self.status, self.headers)
     }
 }
+
+/// As `Authorization: Basic` wants it.
+pub fn base64(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |chunk: &[u8]| {
+        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        let all = [18, 12, 6, 0].map(|shift| char::from(DIGITS[bits >> shift & 63]));
+        let text: String = all.iter().take(chunk.len() + 1).collect();
+        format!("{text:=<4}")
+    };
+    text.as_bytes().chunks(3).map(digits).collect()
+}

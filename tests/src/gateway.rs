@@ -30,6 +30,7 @@ pub struct Gateway {
     admin_port: u16,
     tls: bool,
     env: Vec<(String, String)>,
+    traced: Option<String>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
     users: Mutex<BTreeSet<String>>,
@@ -129,7 +130,10 @@ impl Gateway {
     /// Starts the process, and does not wait for anything.
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "the gateway runs already");
-        let mut command = self.command(&["serve"]);
+        let mut command = match &self.traced {
+            Some(calls) => self.under_strace(calls),
+            None => self.command(&["serve"]),
+        };
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = gather(child.stdout.take().unwrap(), &self.log);
         let err = gather(child.stderr.take().unwrap(), &self.log);
@@ -251,6 +255,16 @@ impl Gateway {
         self.log.lock().unwrap().contains(text)
     }
 
+    /// Stops a server that was started under strace; gives its system calls.
+    pub fn stop_and_trace(&mut self) -> String {
+        let ended = format!("{} +++ exited", self.pid());
+        assert!(self.stop().success());
+        eventually("strace has written all of it", || {
+            let trace = std::fs::read_to_string(self.trace_path()).unwrap();
+            trace.lines().any(|line| line.starts_with(&ended)).then_some(trace)
+        })
+    }
+
     /// A counter's value, summed over the series that have at least these labels; 0 when there
     /// are none.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -273,14 +287,19 @@ impl Gateway {
         std::fs::read(self.data().join("store").join(path)).unwrap()
     }
 
-    /// A command line of the binary, in its folder, with its configuration and no environment
-    /// but the one asked for.
+    /// A command line of the binary, in its folder, with its configuration (a file, or flags
+    /// where there is none) and no environment but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
+        command.args(args);
+        match self.config_path() {
+            path if path.exists() => _ = command.arg("--config").arg(path),
+            _ => _ = command.args(["--data", DATA]),
+        }
+        if args == ["serve"] && !self.config_path().exists() {
+            command.args(["--listen", &self.addr().to_string()]);
+        }
         command
-            .args(args)
-            .arg("--config")
-            .arg(self.config_path())
             .current_dir(self.folder())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -289,6 +308,27 @@ impl Gateway {
             .envs(self.env.iter().map(|(n, v)| (n, v)))
             .stdin(Stdio::null());
         command
+    }
+
+    /// The server as a child of strace, because the systems that let a process be traced by
+    /// others are few; with `-D` it is strace that stands aside, and signals reach the server.
+    fn under_strace(&self, calls: &str) -> Command {
+        let server = self.command(&["serve"]);
+        let mut command = Command::new("strace");
+        command
+            .args(["-D", "-f", "-y", "-s", "256", "-e", calls, "-o"])
+            .arg(self.trace_path())
+            .arg(server.get_program())
+            .args(server.get_args())
+            .current_dir(self.folder())
+            .env_clear()
+            .envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn trace_path(&self) -> PathBuf {
+        self.folder().join("trace")
     }
 
     fn signal(&self, name: &str) {

@@ -1,6 +1,7 @@
-//! Support for the tests that drive the real binary: crates of every make ([`krate`], [`tarball`]), an upstream
-//! with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the gateway as a process
-//! ([`gateway`]), a client that sees headers ([`client`]), and the real cargo ([`cargo`]).
+//! Support for the tests that drive the real binary: crates of every make ([`krate`],
+//! [`tarball`]), an upstream with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the gateway as a process
+//! ([`gateway`]), a client that sees headers ([`client`]), a forward proxy ([`proxy`]), and the
+//! real cargo ([`cargo`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +19,7 @@ pub mod http;
 pub mod krate;
 pub mod panamax;
 pub mod patience;
+pub mod proxy;
 pub mod tarball;
 pub mod upstream;
 

@@ -22,6 +22,9 @@ const MIB: u64 = 1024 * KIB;
 const MAX_UPSTREAMS: usize = 64;
 /// Cargo gives up on a request after this long without a byte (cargo: `http.timeout`).
 const CARGO_PATIENCE_SECONDS: u64 = 30;
+/// What of that a publish may spend on the journal: the rest is for what comes before
+/// (`flows/publish.rs`).
+const APPEND_SECONDS: u64 = 13;
 
 /// See [`Config::load`].
 pub(super) fn load(
@@ -286,7 +289,7 @@ fn limits(r: &Reader<'_>) -> Limits {
         streams: u32::try_from(streams).unwrap_or(d.streams),
         head: secs("limits.head_seconds", 300, d.head),
         body: secs("limits.body_seconds", 3600, d.body),
-        append: secs("limits.append_seconds", patience, d.append),
+        append: secs("limits.append_seconds", APPEND_SECONDS, d.append),
         append_queue: count("limits.append_queue", 1_000_000, d.append_queue),
         follow: millis(r.integer("limits.follow_ms", 10..=60_000, d.follow.as_millis() as u64)),
     }

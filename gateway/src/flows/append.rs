@@ -4,6 +4,7 @@
 //! (group commit), and reads what others have appended. So a command is judged, put and applied
 //! without anything coming between, and nobody who disconnects can cancel it half way.
 
+mod follow;
 mod group;
 
 use std::collections::VecDeque;
@@ -11,20 +12,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::{FuturesOrdered, StreamExt};
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::group::{Drafted, Sealed, Stage, Waiting, answer, refuse_late};
-use crate::error::{Error, Kind, Result};
+use self::group::{Drafted, Sealed, Stage, Waiting, refuse, refuse_late};
+use crate::error::{Error, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
-use crate::model::entry::{Entry, Happened};
+use crate::model::entry::Happened;
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 
@@ -32,17 +31,28 @@ use crate::stores::journal::Journal;
 const MAX_GROUP: usize = 256;
 /// Entries that are read at once, far behind.
 const READ_AHEAD: u64 = 64;
+/// Entries that are read at once after a lost race: who lost is behind by more than one when
+/// another never stops, and would stay so.
+const LOSERS_READ: u64 = 8;
 /// The least time between two reads that somebody waits for.
 const READ_GAP: Duration = Duration::from_millis(20);
 /// How often the catalog is put on disk, when something has changed.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// Waits between two puts of the same entry.
 const PUT_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-/// For how long a lost race counts as contention, and what a winner then waits at the most.
+/// How often it is looked whether the store still has the entry that the catalog stands at.
+const RECOGNISE_EVERY: Duration = Duration::from_secs(60);
+/// For how long a lost race counts as contention, and by how much a winner's pause then varies,
+/// beside the time that a put takes.
 const CONTENTION: Duration = Duration::from_secs(10);
-const WINNER_PAUSE_MS: u64 = 30;
+const WINNER_PAUSE: Duration = Duration::from_millis(30);
+/// Puts that win without a break, after which there is one, whoever competes.
+const MAX_WINS: u32 = 10;
 /// How much longer than its deadline a command's answer is waited for.
-const ANSWER_GRACE: Duration = Duration::from_millis(500);
+pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(500);
+/// How long a read of the journal is waited for. Short: what is done with the answer takes its
+/// own time, and cargo waits 30 s for it all.
+const CATCH_UP: Duration = Duration::from_secs(4);
 
 /// The way to the scribe.
 #[derive(Debug, Clone)]
@@ -82,7 +92,16 @@ pub struct Scribe {
     readers: Vec<oneshot::Sender<Result<()>>>,
     last_read: Option<Instant>,
     unflushed_since: Option<Instant>,
-    contended_until: Option<Instant>,
+    /// When the journal was last seen to hold the entry that the catalog stands at; `None`: not
+    /// since there was trouble with the store.
+    recognised: Option<Instant>,
+    /// When another replica was last seen to append.
+    contended_at: Option<Instant>,
+    /// When the last put won, unless one has lost since.
+    won_at: Option<Instant>,
+    /// How many have won without a break.
+    wins: u32,
+    put_took: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +156,7 @@ impl Appender {
             || Error::unavailable("the registry cannot read its journal now; try again shortly");
         let (answer, answered) = oneshot::channel();
         self.asks.try_send(Ask::CatchUp(answer)).map_err(|_| cannot())?;
-        match tokio::time::timeout(self.patience, answered).await {
+        match tokio::time::timeout(CATCH_UP, answered).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(cannot()),
         }
@@ -148,6 +167,9 @@ impl Appender {
     /// # Errors
     /// Says what is wrong.
     pub fn ready(&self) -> Result<(), String> {
+        if self.asks.is_closed() {
+            return Err("the journal is no longer followed".to_owned());
+        }
         let status = lock(&self.status);
         match (&status.broken, &status.trouble) {
             (Some(why), _) | (None, Some(why)) => Err(why.clone()),
@@ -165,6 +187,12 @@ impl Appender {
 fn not_done() -> Error {
     Error::unavailable(
         "the registry's journal cannot be written now; nothing was changed: try again shortly",
+    )
+}
+
+fn unwritable() -> Error {
+    Error::unavailable(
+        "the registry's catalog cannot be written now; nothing was changed: try again later",
     )
 }
 
@@ -198,7 +226,11 @@ impl Scribe {
             readers: Vec::new(),
             last_read: None,
             unflushed_since: None,
-            contended_until: None,
+            recognised: None,
+            contended_at: None,
+            won_at: None,
+            wins: 0,
+            put_took: Duration::ZERO,
         };
         (scribe, appender)
     }
@@ -206,25 +238,6 @@ impl Scribe {
     /// Hears the number of the last applied entry, each time that the journal was read.
     pub fn heads(&self) -> watch::Receiver<u64> {
         self.heads.subscribe()
-    }
-
-    /// Checks that the journal is the one that the catalog comes from, and reads it to its end;
-    /// `progress` hears the numbers of the last applied and of the newest known entry.
-    ///
-    /// # Errors
-    /// When the store does not answer, the chain is broken, or the journal is not the catalog's.
-    pub async fn begin(&mut self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
-        self.recognise().await?;
-        let head = self.catalog.head()?.seq;
-        let newest = self.journal.newest_hint(head).await.map_err(Error::store)?;
-        let lag = self.metrics.journal_lag.clone();
-        self.follow(|seq| {
-            lag.set(i64::try_from(newest.saturating_sub(seq)).unwrap_or(i64::MAX));
-            progress(seq, newest.max(seq));
-        })
-        .await?;
-        self.flush().await;
-        Ok(())
     }
 
     /// Appends and follows until told to stop; what waits then is still answered.
@@ -238,7 +251,7 @@ impl Scribe {
                     Some(ask) => self.take(ask).await,
                     None => break,
                 },
-                () = tokio::time::sleep_until(due) => self.read().await,
+                () = tokio::time::sleep_until(due) => drop(self.read().await), // it is logged
             }
             self.append_backlog().await;
         }
@@ -271,23 +284,9 @@ impl Scribe {
                 false => None,
             };
         }
-        if !self.readers.is_empty() && self.read_due() <= Instant::now() {
-            self.read().await;
-        }
-    }
-
-    /// Reads the journal to its end for all who wait for that, and as a matter of routine.
-    async fn read(&mut self) {
-        let readers = std::mem::take(&mut self.readers);
-        let outcome = self.follow(|_| ()).await.map(drop);
-        if let Err(e) = &outcome {
-            warn!(error = %e.chain(), "the journal could not be read");
-        }
-        for reader in readers {
-            let _ = reader.send(outcome.clone()); // an asker may have left
-        }
-        if self.unflushed_since.is_some_and(|since| since.elapsed() > FLUSH_EVERY) {
-            self.flush().await;
+        // Due also when asks never end.
+        if self.read_due() <= Instant::now() {
+            let _ = self.read().await; // it is logged
         }
     }
 
@@ -305,11 +304,15 @@ impl Scribe {
         while !group.is_empty() {
             if let Some(why) = lock(&self.status).broken.clone() {
                 let refusal = Error::unavailable(format!("the registry accepts no changes: {why}"));
-                group.drain(..).for_each(|w| answer(w, Err(refusal.clone())));
-                return;
+                return refuse(group, &refusal);
             }
-            self.pause_after_winning().await;
+            self.let_others_go_first().await;
             group = refuse_late(group);
+            if let Err(e) = self.recognise().await {
+                warn!(error = %e.chain(), "changes wait: the journal cannot be read");
+                tokio::time::sleep(READ_GAP + jitter(READ_GAP)).await;
+                continue;
+            }
             let drafted = match self.draft(group).await {
                 Ok(drafted) => drafted,
                 Err(e) => {
@@ -318,8 +321,8 @@ impl Scribe {
             };
             if !current && drafted.doubtful() {
                 current = true;
-                group = match self.follow(|_| ()).await {
-                    Ok(_) => drafted.into_group(),
+                group = match self.read_soon().await {
+                    Ok(()) => drafted.into_group(),
                     Err(e) => drafted.refuse_doubtful(&e),
                 };
                 continue;
@@ -346,158 +349,82 @@ impl Scribe {
         let (seq, id) = (sealed.entry.seq, sealed.entry.id);
         let mut pause = PUT_PAUSES.0;
         loop {
+            let began = Instant::now();
             let put = self.journal.create(seq, sealed.bytes.clone()).await;
-            let Err(unknown) = put else { return self.won(sealed).await };
+            self.put_took = began.elapsed();
+            let Err(unknown) = put else {
+                // Where the catalog cannot be written the entry stands all the same.
+                self.apply(vec![(sealed.entry.clone(), sealed.hash)]).await;
+                return self.won(sealed);
+            };
             self.metrics.append_retries.inc();
-            match self.journal.read(seq).await {
-                Ok(Some(found)) => match Entry::open(&found, seq, &sealed.entry.prev) {
-                    Ok((entry, _)) if entry.id == id => return self.won(sealed).await,
-                    Ok(theirs) => return self.overtaken(theirs, sealed).await,
-                    Err(e) => {
-                        self.break_off(&e);
-                        return sealed.commands.into_iter().map(|(w, _)| w).collect();
+            match self.read_entries(LOSERS_READ).await {
+                Ok((entries, broken)) => match entries.first().map(|(first, _)| first.id == id) {
+                    Some(ours) => {
+                        let applied = self.apply(entries).await;
+                        broken.inspect(|why| drop(self.break_off(why)));
+                        return if ours { self.won(sealed) } else { self.lost(sealed, applied) };
                     }
+                    None => match broken {
+                        Some(why) => {
+                            self.break_off(&why);
+                            return sealed.into_group();
+                        }
+                        None => {
+                            info!(seq, error = %unknown, "an entry was not put; the same is put again");
+                        }
+                    },
                 },
-                Ok(None) => {
-                    info!(seq, error = %unknown, "an entry was not put; the same is put again")
-                }
                 Err(e) => {
-                    warn!(seq, put = %unknown, read = %e, "what became of an entry is not known; the same is put again")
+                    warn!(seq, put = %unknown, read = %e.chain(), "what became of an entry is not known; the same is put again");
                 }
             }
             tokio::time::sleep(pause + jitter(pause)).await;
             pause = (pause * 2).min(PUT_PAUSES.1);
+            // The trouble may have been a store that was set back: then there is a gap before
+            // this number, and nothing may be put behind it.
+            self.recognised = None;
+            if self.recognise().await.is_err() && lock(&self.status).broken.is_some() {
+                return sealed.into_group();
+            }
         }
     }
 
-    async fn won(&mut self, sealed: Sealed) -> Vec<Waiting> {
+    fn won(&mut self, sealed: Sealed) -> Vec<Waiting> {
         self.metrics.appends.inc();
-        self.apply(vec![(sealed.entry, sealed.hash)]).await;
-        for (waiting, events) in sealed.commands {
-            answer(waiting, Ok(events));
-        }
+        self.won_at = Some(Instant::now());
+        self.wins += 1;
+        sealed.answer();
         Vec::new()
     }
 
-    async fn overtaken(&mut self, theirs: (Entry, Checksum), sealed: Sealed) -> Vec<Waiting> {
-        self.contended_until = Some(Instant::now() + CONTENTION);
-        self.apply(vec![theirs]).await;
-        sealed.commands.into_iter().map(|(waiting, _)| waiting).collect()
-    }
-
-    /// While others compete, who has just won lets them go first.
-    async fn pause_after_winning(&mut self) {
-        let Some(until) = self.contended_until else { return };
-        match Instant::now() < until {
-            true => tokio::time::sleep(jitter(Duration::from_millis(WINNER_PAUSE_MS))).await,
-            false => self.contended_until = None,
-        }
-    }
-
-    /// The entry that the catalog stands at must stand in the journal: a store that was
-    /// restored from a backup may be behind.
-    async fn recognise(&mut self) -> Result<()> {
-        let head = self.catalog.head()?;
-        if head.seq == 0 {
-            return Ok(());
-        }
-        let found = self.journal.read(head.seq).await.map_err(Error::store)?;
-        if found.is_some_and(|bytes| Checksum::of(&bytes) == head.hash) {
-            return Ok(());
-        }
-        let why = format!(
-            "the journal does not hold the entry {} that this replica's catalog stands at: the store was set back, or is another one. To accept the store as it is, delete the catalog file and start again",
-            head.seq
-        );
-        self.alarm(why.clone());
-        Err(Error::new(Kind::Internal, why))
-    }
-
-    /// Reads and applies entries until one is absent; `heard` is told each applied number.
-    /// Returns how many there were.
-    async fn follow(&mut self, mut heard: impl FnMut(u64)) -> Result<u64> {
-        self.last_read = Some(Instant::now());
-        let mut total = 0;
-        let mut ahead = 1;
-        loop {
-            let entries = self.read_entries(ahead).await?;
-            let found = entries.len() as u64;
-            total += found;
-            if found > 0 && !self.apply(entries).await {
-                return Err(Error::unavailable("the registry's catalog cannot be written"));
-            }
-            let head = self.catalog.head()?.seq;
-            heard(head);
-            self.heads.send_if_modified(|told| std::mem::replace(told, head) != head);
-            if found < ahead {
-                break;
-            }
-            ahead = (ahead * 8).min(READ_AHEAD);
-        }
-        self.metrics.journal_lag.set(0);
-        let mut status = lock(&self.status);
-        status.caught_up = true;
-        status.last_read = Some(Instant::now());
-        Ok(total)
-    }
-
-    /// The entries behind the head, up to the first that is absent.
-    async fn read_entries(&mut self, count: u64) -> Result<Vec<(Entry, Checksum)>> {
-        if let Some(why) = lock(&self.status).broken.clone() {
-            return Err(Error::unavailable(why));
-        }
-        let head = self.catalog.head()?;
-        let journal = &self.journal;
-        let mut reads: FuturesOrdered<_> = (head.seq + 1..=head.seq + count)
-            .map(|seq| async move { (seq, journal.read(seq).await) })
-            .collect();
-        let (mut entries, mut prev) = (Vec::new(), head.hash);
-        while let Some((seq, read)) = reads.next().await {
-            let Some(bytes) = read.map_err(Error::store)? else { break };
-            match Entry::open(&bytes, seq, &prev) {
-                Ok((entry, hash)) => {
-                    prev = hash;
-                    entries.push((entry, hash));
-                }
-                Err(e) => {
-                    drop(reads);
-                    return Err(self.break_off(&e));
-                }
+    fn lost(&mut self, sealed: Sealed, applied: bool) -> Vec<Waiting> {
+        (self.won_at, self.wins) = (None, 0);
+        self.contended_at = Some(Instant::now());
+        let group = sealed.release();
+        match applied {
+            true => group,
+            false => {
+                refuse(group, &unwritable());
+                Vec::new()
             }
         }
-        Ok(entries)
     }
 
-    /// Applies entries to the catalog, then drops from memory what they touch. When that fails,
-    /// the catalog stays where it is, and the next read tries again.
-    async fn apply(&mut self, entries: Vec<(Entry, Checksum)>) -> bool {
-        let catalog = self.catalog.clone();
-        let applied = tokio::task::spawn_blocking(move || catalog.apply(&entries)).await;
-        let touched = match applied.map_err(Error::internal).and_then(|applied| applied) {
-            Ok(touched) => touched,
-            Err(e) => {
-                error!(error = %e.chain(), "the catalog could not be written");
-                lock(&self.status).trouble = Some("the catalog cannot be written".to_owned());
-                return false;
-            }
-        };
-        for key in &touched {
-            self.index.forget(key).await;
+    /// While others compete, who has just won lets them go first; who has lost does not wait, so
+    /// that nobody starves. Whoever always wins cannot see others lose: after so many wins
+    /// without a break it makes room for them too, and if there are any, it then sees them.
+    async fn let_others_go_first(&mut self) {
+        let Some(won) = self.won_at else { return };
+        let contended = self.contended_at.is_some_and(|at| at.elapsed() < CONTENTION);
+        // Others learn that they lost, read, and put again: two or three round trips.
+        let room = self.put_took * 2;
+        let until = won + room + jitter(room + WINNER_PAUSE);
+        if contended || self.wins >= MAX_WINS {
+            tokio::time::sleep_until(until).await;
         }
-        self.unflushed_since.get_or_insert_with(Instant::now);
-        lock(&self.status).trouble = None;
-        if let Ok(head) = self.catalog.head() {
-            self.metrics.journal_head.set(i64::try_from(head.seq).unwrap_or(i64::MAX));
-        }
-        true
-    }
-
-    async fn flush(&mut self) {
-        let catalog = self.catalog.clone();
-        let flushed = tokio::task::spawn_blocking(move || catalog.flush()).await;
-        match flushed.map_err(Error::internal).and_then(|flushed| flushed) {
-            Ok(()) => self.unflushed_since = None,
-            Err(e) => warn!(error = %e.chain(), "the catalog could not be put on disk"),
+        if contended || won.elapsed() > room {
+            self.wins = 0;
         }
     }
 

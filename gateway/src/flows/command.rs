@@ -167,7 +167,7 @@ pub fn judge<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
         Command::CreateUser { login } => create_user(view, by, login),
         Command::DisableUser { login } => disable_user(view, by, login),
         Command::CreateToken { login, name, hash, grant } => {
-            create_token(view, by, login, name, hash, grant)
+            create_token(view, by, login, name, hash, grant, now)
         }
         Command::RevokeToken { token } => revoke_token(view, by, *token),
     }
@@ -254,6 +254,9 @@ fn remove<T: Tables>(
 ) -> Judged {
     by.check(Scope::Admin, None)?;
     let reason = short_text("reason", reason)?;
+    if reason.trim().is_empty() {
+        return Err(Error::invalid("say why: the journal keeps the reason for ever").into());
+    }
     let row = hosted(view, krate)?;
     let found = present(view, krate, version)?;
     Ok(vec![Happened::Removed { krate: row.name, version: found.line.vers, reason }])
@@ -339,6 +342,7 @@ fn create_token<T: Tables>(
     name: &str,
     hash: &Checksum,
     grant: &Grant,
+    now: Timestamp,
 ) -> Judged {
     by.check(Scope::Admin, None)?;
     let name = short_text("name", name)?;
@@ -349,8 +353,11 @@ fn create_token<T: Tables>(
     if grant.scopes.is_empty() {
         return Err(Error::invalid("a token without any scope would be of no use").into());
     }
-    let tokens = view.tokens()?;
-    if tokens.iter().filter(|t| t.user == user.id && !t.revoked).count() >= MAX_TOKENS {
+    if grant.scopes.contains(&Scope::Admin) && !grant.crates.is_empty() {
+        let text = "a token with the scope `admin` cannot be limited to crates: it could make itself another";
+        return Err(Error::invalid(text).into());
+    }
+    if view.live_tokens(user.id, now)? >= MAX_TOKENS {
         let text = format!("`{login}` has {MAX_TOKENS} tokens: revoke some first");
         return Err(lagging(Error::invalid(text)));
     }
@@ -435,3 +442,6 @@ fn short_text(what: &str, text: &str) -> Judged<String> {
 fn lagging(error: Error) -> Refusal {
     Refusal { error, lag_could_explain: true }
 }
+
+#[cfg(test)]
+mod tests;

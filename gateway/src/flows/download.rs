@@ -66,6 +66,9 @@ async fn find_in_current_state(
 
 async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) -> Result<Got> {
     let key = name.key();
+    if let Some((at, file)) = mirroring::in_memory(gateway, name).await {
+        return mirrored(gateway, mirrored_version(at, &file, name, version)?).await;
+    }
     if let Some(krate) = gateway.catalog.krate(&key)? {
         let row = gateway.catalog.version(&key, version)?;
         return hosted(gateway, hosted_version(&krate.name, row, name, version)?).await;

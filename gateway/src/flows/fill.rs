@@ -18,9 +18,10 @@ use crate::stores::blobs::{Blob, Origin, has_checksum};
 use crate::stores::catalog::VersionRow;
 use crate::stores::upstream::{CrateAnswer, Trouble, TroubleKind, Upstream};
 
-/// The memory that a crate file of unknown size is given at first. Nine in ten are smaller; a
-/// larger one is asked for a second time, with room for the largest.
-const FIRST_ROOM_BYTES: usize = 1 << 20;
+/// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
+/// is announced to be larger gets more on the spot; it is asked for a second time only when
+/// there is no memory just then, or when nothing was announced.
+const FIRST_ROOM_BYTES: u64 = 1 << 20;
 
 /// How long a fill waits for the store, which it can do without.
 const STORE_WAIT: Duration = Duration::from_secs(10);
@@ -90,7 +91,7 @@ pub async fn mirrored(gateway: Arc<Gateway>, wanted: Wanted) -> Result<Got> {
 async fn stored(gateway: &Gateway, wanted: &Wanted) -> Option<Bytes> {
     let cksum = &wanted.listed.cksum;
     let largest = gateway.config.limits.mirrored_crate_bytes as u64;
-    let reading = read(gateway, Origin::Mirrored, cksum, FIRST_ROOM_BYTES as u64, largest);
+    let reading = read(gateway, Origin::Mirrored, cksum, FIRST_ROOM_BYTES, largest);
     match timeout(STORE_WAIT, reading).await {
         Ok(Ok(Blob::Whole(bytes))) => return Some(bytes),
         Ok(Ok(Blob::Absent)) => {}
@@ -126,11 +127,15 @@ async fn read(
     likely: u64,
     largest: u64,
 ) -> Result<Blob, object_store::Error> {
-    let mut size = likely.min(largest);
+    let budget = &gateway.crates.budget;
+    let mut room = budget.reserve(likely.min(largest)).await;
     loop {
-        let _room = gateway.crates.budget.reserve(size).await;
-        match gateway.blobs.get(origin, cksum, size).await? {
-            Blob::Larger { bytes } if size < bytes && bytes <= largest => size = bytes,
+        let fit = |size| if size <= largest { room.fit(size) } else { room.bytes };
+        match gateway.blobs.get(origin, cksum, fit).await? {
+            Blob::Larger { bytes } if room.bytes < bytes && bytes <= largest => {
+                drop(room); // not held while waiting for more
+                room = budget.reserve(bytes).await;
+            }
             blob => return Ok(blob),
         }
     }
@@ -179,7 +184,7 @@ async fn from_upstream(
     let (answer, mut room) = ask(gateway, upstream, listed).await?;
     let CrateAnswer::Found(bytes) = answer else { return Ok(None) };
     if has_checksum(&bytes, &listed.cksum).await {
-        room.shrink(bytes.len() as u64);
+        room.fit(bytes.len() as u64);
         return Ok(Some((bytes, room)));
     }
     gateway.metrics.alarms.with_label_values(&["wrong_bytes"]).inc();
@@ -203,28 +208,43 @@ async fn ask(
     upstream: &Upstream,
     listed: &Listed,
 ) -> Result<(CrateAnswer, Room)> {
-    let largest = gateway.config.limits.mirrored_crate_bytes;
-    let first = FIRST_ROOM_BYTES.min(largest);
+    let largest = gateway.config.limits.mirrored_crate_bytes as u64;
     let budget = &gateway.crates.budget;
-    let room = budget.reserve(first as u64).await;
-    match upstream.crate_file(listed, first).await {
-        Err(trouble) if first < largest && may_be_about_size(&trouble) => {
-            drop(room);
-            let room = budget.reserve(largest as u64).await;
-            Ok((upstream.crate_file(listed, largest).await?, room))
-        }
-        answer => Ok((answer?, room)),
+    let mut room = budget.reserve(largest.min(FIRST_ROOM_BYTES)).await;
+    let trouble = match ask_within(&mut room, largest, upstream, listed).await {
+        Ok(answer) => return Ok((answer, room)),
+        Err(trouble) => trouble,
+    };
+    let needed = match trouble.kind {
+        TroubleKind::TooLarge { announced } => announced.unwrap_or(largest),
+        _ => return Err(trouble.into()),
+    };
+    if needed > largest || needed <= room.bytes {
+        return Err(trouble.into());
     }
+    // Not held while waiting for more, or two fills could wait for each other.
+    drop(room);
+    let mut room = budget.reserve(needed).await;
+    Ok((ask_within(&mut room, largest, upstream, listed).await?, room))
 }
 
-/// Whether more room may help: a too large answer has a good status and cannot be used.
-fn may_be_about_size(trouble: &Trouble) -> bool {
-    trouble.kind == TroubleKind::Nonsense && trouble.status.is_none()
+/// Asks with the room that there is, and as much as is announced if that is to be had at once.
+async fn ask_within(
+    room: &mut Room,
+    largest: u64,
+    upstream: &Upstream,
+    listed: &Listed,
+) -> Result<CrateAnswer, Trouble> {
+    let mut fit = |announced: Option<u64>| match announced {
+        Some(bytes) if bytes <= largest => room.fit(bytes),
+        _ => room.bytes,
+    };
+    upstream.crate_file(listed, &mut fit).await
 }
 
 /// Memory for crate files on their way, so that a burst of large ones waits instead of ending
 /// the process. First come, first served; every wait is under a fill's deadline.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Budget {
     steps: Arc<Semaphore>,
     total: u32,
@@ -232,7 +252,12 @@ pub struct Budget {
 
 /// A part of the budget, until it is dropped.
 #[derive(Debug)]
-struct Room(Option<OwnedSemaphorePermit>);
+struct Room {
+    held: Option<OwnedSemaphorePermit>,
+    budget: Budget,
+    /// What there is room for.
+    bytes: u64,
+}
 
 const STEP_BYTES: u64 = 64 << 10;
 
@@ -245,19 +270,31 @@ impl Budget {
 
     /// Waits for room for `bytes`; for the whole budget when they are more than that.
     async fn reserve(&self, bytes: u64) -> Room {
-        let steps = Arc::clone(&self.steps);
+        let permits = Arc::clone(&self.steps).acquire_many_owned(self.steps_for(bytes));
         // The semaphore is never closed.
-        Room(steps.acquire_many_owned(self.total.min(self::steps(bytes))).await.ok())
+        Room { held: permits.await.ok(), budget: self.clone(), bytes }
+    }
+
+    fn steps_for(&self, bytes: u64) -> u32 {
+        self.total.min(steps(bytes))
     }
 }
 
 impl Room {
-    /// Gives back what is more than room for `bytes`.
-    fn shrink(&mut self, bytes: u64) {
-        if let Some(permit) = &mut self.0 {
-            let keep = steps(bytes) as usize;
-            drop(permit.split(permit.num_permits().saturating_sub(keep)));
+    /// Makes this room for `bytes`: gives back what is more, and takes what is missing if that
+    /// is to be had at once. Says what there is room for now.
+    fn fit(&mut self, bytes: u64) -> u64 {
+        let Some(held) = &mut self.held else { return self.bytes };
+        let (has, needs) = (held.num_permits(), self.budget.steps_for(bytes) as usize);
+        match needs.checked_sub(has).and_then(|missing| u32::try_from(missing).ok()) {
+            None => drop(held.split(has - needs)),
+            Some(missing) => match Arc::clone(&self.budget.steps).try_acquire_many_owned(missing) {
+                Ok(more) => held.merge(more),
+                Err(_) => return self.bytes,
+            },
         }
+        self.bytes = bytes;
+        bytes
     }
 }
 
@@ -268,7 +305,10 @@ fn steps(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
+    use crate::flows::fixture::{House, Public, memory};
     use crate::model::name::CrateName;
+    use crate::stores::upstream::fixture::limits;
     use futures_util::FutureExt;
 
     const MIB: u64 = 1 << 20;
@@ -293,7 +333,7 @@ mod tests {
         let budget = Budget::new(256 << 20);
         let mut small = Vec::new();
         for _ in 0..200 {
-            let room = budget.reserve(FIRST_ROOM_BYTES as u64);
+            let room = budget.reserve(FIRST_ROOM_BYTES);
             small.push(timeout(Duration::from_secs(5), room).await.unwrap());
         }
         assert!(budget.reserve(100 * MIB).now_or_never().is_none());
@@ -311,14 +351,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_that_turns_out_not_to_be_needed_is_given_back() {
+    async fn room_is_given_back_or_taken_when_the_size_is_known() {
         let budget = Budget::new(10 << 20);
         let mut room = budget.reserve(10 * MIB).await;
-        room.shrink(100);
-        assert!(budget.reserve(9 * MIB).now_or_never().is_some());
+        assert_eq!(room.fit(100), 100);
+        let other = budget.reserve(5 * MIB).now_or_never().unwrap();
         assert!(budget.reserve(10 * MIB).now_or_never().is_none());
-        room.shrink(20 * MIB);
+        assert_eq!(room.fit(4 * MIB), 4 * MIB);
+        assert_eq!(room.fit(6 * MIB), 4 * MIB, "there is no more");
+        drop(other);
+        assert_eq!(room.fit(20 * MIB), 20 * MIB, "as far as the whole goes");
+        assert!(budget.reserve(1).now_or_never().is_none());
         drop(room);
         assert!(budget.reserve(10 * MIB).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_large_crate_file_waits_for_memory_without_an_open_answer() {
+        let public = Public::start(&vec![7; 3 << 20]).await;
+        let limits = Limits { fill_memory_bytes: 4 << 20, ..limits() };
+        let house = House::open(&memory(), &[&public], limits).await;
+        let budget = &house.gateway.crates.budget;
+        let others = budget.reserve(2 * MIB).await;
+        let waiting = house.foo();
+        let freed = async {
+            // One who waits has taken what there is.
+            while budget.steps.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            drop(others);
+        };
+        let (answer, ()) = tokio::join!(waiting, freed);
+        assert_eq!((answer.1, public.fills()), ("miss", 2));
     }
 }

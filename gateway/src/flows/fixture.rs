@@ -66,16 +66,19 @@ pub(super) struct State {
     pub(super) listed: Option<Vec<u8>>,
     /// What is sent; `None`: 404.
     pub(super) sent: Option<Vec<u8>>,
+    /// Whether bodies are sent without a length.
+    pub(super) chunked: bool,
 }
 
 impl Public {
     pub(super) async fn start(bytes: &[u8]) -> Self {
-        let state = State { listed: Some(bytes.to_vec()), sent: Some(bytes.to_vec()) };
+        let state =
+            State { listed: Some(bytes.to_vec()), sent: Some(bytes.to_vec()), chunked: false };
         let state = Arc::new(Mutex::new(state));
         let (shared, address) = (Arc::clone(&state), Arc::new(Mutex::new(String::new())));
         let url = Arc::clone(&address);
         let server = Server::start(move |path, _| {
-            let State { listed, sent } = shared.lock().unwrap().clone();
+            let State { listed, sent, chunked } = shared.lock().unwrap().clone();
             let body = match path {
                 "/index/config.json" => {
                     Some(format!(r#"{{"dl":"{}/dl"}}"#, url.lock().unwrap()).into_bytes())
@@ -88,6 +91,7 @@ impl Public {
                 _ => None,
             };
             match body {
+                Some(body) if chunked => reply(200, &[("transfer-encoding", "chunked")], body),
                 Some(body) => reply(200, &[], body),
                 None => reply(404, &[], ""),
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tracing::Instrument as _;
 
 /// Work under way, by what it is for. It runs in its own task and outlives those who asked, so
 /// it must bound its own time.
@@ -42,10 +43,14 @@ where
         }
         let landing = Landing { key: key.clone(), running: Arc::clone(&self.running) };
         let work = start();
-        let task = tokio::spawn(async move {
-            let _landing = landing;
-            work.await
-        });
+        // Its log lines carry the id of the request that began it.
+        let task = tokio::spawn(
+            async move {
+                let _landing = landing;
+                work.await
+            }
+            .in_current_span(),
+        );
         let flight = task.map(Result::ok).boxed().shared();
         running.insert(key, flight.clone());
         flight

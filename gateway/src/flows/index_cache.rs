@@ -1,6 +1,7 @@
 //! Index files in memory: what is known of every spelling of a name, at every place of the chain.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
@@ -105,7 +106,7 @@ impl Known {
         matches!(self.answer, Ok(None))
     }
 
-    fn is_current(&self, now: Instant) -> bool {
+    pub(super) fn is_current(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 
@@ -125,6 +126,9 @@ struct Shelf {
     /// The journal entry that last touched the name when this was made; `None`: not hosted.
     generation: Option<u64>,
     slots: Vec<Slot>,
+    /// Whether the generation was still that of the catalog after the shelf stood in memory: only
+    /// then are lookups answered from it, see [`IndexCache::put`].
+    checked: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -143,7 +147,7 @@ impl Shelf {
             current.iter().flat_map(|shelf| shelf.slots.iter().filter(other)).cloned().collect();
         slots.drain(..(slots.len() + 1).saturating_sub(MAX_SLOTS));
         slots.push(slot);
-        Self { generation, slots }
+        Self { generation, slots, checked: AtomicBool::new(false) }
     }
 
     fn at(&self, name: &CrateName, place: Place) -> Option<&Known> {
@@ -154,17 +158,32 @@ impl Shelf {
     /// The answer that a whole lookup would give now, if it is known: a hosted crate's, else
     /// that of the first upstream which does not say that there is none.
     fn answer(&self, name: &CrateName, chain: usize, now: Instant) -> Option<Known> {
-        let current = |place| self.at(name, place).filter(|known| known.is_current(now));
         if self.generation.is_some() {
-            return current(Place::Hosted).map(Known::recalled);
+            return self.current(name, Place::Hosted, now).map(Known::recalled);
         }
+        let first = self.first_upstream(name, chain, now)?;
+        Some(first.map_or_else(|| Known::absent(None), |(_, known)| known.recalled()))
+    }
+
+    /// The first upstream that does not say that there is no such crate, if there is one; `None`
+    /// when that is not known now.
+    fn first_upstream(
+        &self,
+        name: &CrateName,
+        chain: usize,
+        now: Instant,
+    ) -> Option<Option<(usize, &Known)>> {
         for at in 0..chain {
-            let known = current(Place::Upstream(at))?;
+            let known = self.current(name, Place::Upstream(at), now)?;
             if !known.is_absent() {
-                return Some(known.recalled());
+                return Some(Some((at, known)));
             }
         }
-        Some(Known::absent(None))
+        Some(None)
+    }
+
+    fn current(&self, name: &CrateName, place: Place, now: Instant) -> Option<&Known> {
+        self.at(name, place).filter(|known| known.is_current(now))
     }
 
     fn weight(&self) -> u32 {
@@ -186,10 +205,7 @@ impl IndexCache {
     }
 
     /// Drops whatever is cached for any spelling of a name: called after a journal entry that
-    /// touches it was applied to the catalog, and by administrators.
-    ///
-    /// Whoever puts something here reads the catalog afterwards and forgets the name when its
-    /// generation is another by then; so nothing outdated stays, whichever comes first.
+    /// touches it was applied to the catalog, and by administrators. See [`IndexCache::put`].
     pub async fn forget(&self, key: &NameKey) {
         self.shelves.invalidate(key).await;
     }
@@ -201,7 +217,24 @@ impl IndexCache {
         name: &CrateName,
         chain: usize,
     ) -> Option<Known> {
-        self.shelves.get(key).await?.answer(name, chain, Instant::now())
+        self.checked(key).await?.answer(name, chain, Instant::now())
+    }
+
+    /// The file of a mirrored crate and the upstream in the chain that it is from, if a lookup
+    /// would be answered with it from memory.
+    pub(super) async fn mirrored(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        chain: usize,
+    ) -> Option<(usize, Arc<IndexFile>)> {
+        let shelf = self.checked(key).await.filter(|shelf| shelf.generation.is_none())?;
+        let (at, known) = shelf.first_upstream(name, chain, Instant::now())??;
+        Some((at, known.answer.clone().ok()??))
+    }
+
+    async fn checked(&self, key: &NameKey) -> Option<Arc<Shelf>> {
+        self.shelves.get(key).await.filter(|shelf| shelf.checked.load(Ordering::Acquire))
     }
 
     /// What is known of one spelling at one place, if it is in memory and current.
@@ -212,7 +245,7 @@ impl IndexCache {
         place: Place,
     ) -> Option<Known> {
         let shelf = self.shelves.get(key).await?;
-        shelf.at(name, place).filter(|known| known.is_current(Instant::now())).map(Known::recalled)
+        shelf.current(name, place, Instant::now()).map(Known::recalled)
     }
 
     /// The same, however old it is.
@@ -225,15 +258,19 @@ impl IndexCache {
         self.shelves.get(key).await?.at(name, place).cloned()
     }
 
-    /// Takes note of what is known; the caller then checks the generation, see
-    /// [`IndexCache::forget`].
+    /// Takes note of what is known of a name in the state `generation`; `generation_now` reads the
+    /// catalog.
+    ///
+    /// A change is applied to the catalog and then forgotten here, while this stands in memory
+    /// first and reads the catalog then, and lookups see it only after that. So nothing outdated
+    /// is ever seen, whichever comes first.
     pub(super) async fn put(
         &self,
         key: &NameKey,
         generation: Option<u64>,
-        name: &CrateName,
-        place: Place,
+        (name, place): (&CrateName, Place),
         known: Known,
+        generation_now: impl FnOnce() -> Result<Option<u64>>,
     ) {
         let slot = Slot { name: name.clone(), place, known };
         let entry = self.shelves.entry_by_ref(key);
@@ -241,7 +278,11 @@ impl IndexCache {
             let former = former.map(|entry| entry.into_value());
             std::future::ready(Arc::new(Shelf::with(former.as_deref(), generation, slot)))
         });
-        added.await;
+        let shelf = added.await.into_value();
+        match generation_now() {
+            Ok(now) if now == generation => shelf.checked.store(true, Ordering::Release),
+            _ => self.forget(key).await,
+        }
     }
 }
 
@@ -269,7 +310,7 @@ mod tests {
 
     async fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known: Known) {
         let name = name(text);
-        cache.put(&name.key(), generation, &name, at, known).await;
+        cache.put(&name.key(), generation, (&name, at), known, || Ok(generation)).await;
     }
 
     async fn outcome(cache: &IndexCache, text: &str, chain: usize) -> Option<Outcome> {
@@ -324,6 +365,25 @@ mod tests {
         put(&cache, Some(8), "foo-bar", Place::Hosted, Known::absent(None)).await;
         assert_eq!(outcome(&cache, "foo_bar", 1).await, None);
         assert_eq!(outcome(&cache, "foo-bar", 1).await, Some(Outcome::Negative));
+    }
+
+    #[tokio::test]
+    async fn what_is_overtaken_is_never_seen() {
+        let cache = IndexCache::new(1 << 20);
+        let (foo, place) = (name("foo"), Place::Hosted);
+        put(&cache, Some(7), "foo", place, file(Outcome::Miss, 60)).await;
+        let look = || futures_util::FutureExt::now_or_never(outcome(&cache, "foo", 1)).unwrap();
+        assert_eq!(look(), Some(Outcome::Hit));
+        for now in [Ok(Some(8)), Ok(None), Err(Error::unavailable("the catalog"))] {
+            let read = || {
+                // It stands in memory, and was not compared yet.
+                assert_eq!(look(), None);
+                now
+            };
+            cache.put(&foo.key(), Some(7), (&foo, place), file(Outcome::Miss, 60), read).await;
+            assert_eq!(look(), None);
+            assert!(cache.remember(&foo.key(), &foo, place).await.is_none());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -22,16 +23,27 @@ pub use crate::flows::index_cache::IndexCache;
 /// `name` is lower case here: it comes from an index path.
 ///
 /// # Errors
-/// When the catalog fails, or an upstream did not answer and nothing is known from before.
+/// When the catalog fails, or an upstream did not answer and nothing is known from before;
+/// unavailable, when it takes longer than `limits.fill_wait` (the work goes on).
 pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
     let key = name.key();
     let known = match gateway.index.answer(&key, name, gateway.upstreams.len()).await {
         Some(known) => Ok(known),
-        None => find(gateway, &key, name).await,
+        None => find_in_time(gateway, &key, name).await,
     };
     let outcome = known.as_ref().map_or(Outcome::Error, |known| known.outcome);
     gateway.metrics.index_lookups.with_label_values(&[outcome.label()]).inc();
     known?.answer
+}
+
+async fn find_in_time(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result<Known> {
+    let finding = timeout(gateway.config.limits.fill_wait, find(gateway, key, name));
+    finding.await.unwrap_or_else(|_| {
+        Err(Error::unavailable(format_args!(
+            "the index file of `{name}` is still on its way to the registry; try again in a few \
+             seconds"
+        )))
+    })
 }
 
 async fn find(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result<Known> {
@@ -80,12 +92,15 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
             known = Known { answer: Ok(Some(Arc::new(file))), outcome: Outcome::Miss, ..known };
         }
     }
-    gateway.index.put(&key, Some(row.changed), name, Place::Hosted, known.clone()).await;
-    let now = gateway.catalog.krate(&key)?.map(|row| row.changed);
-    if now != Some(row.changed) {
-        gateway.index.forget(&key).await;
-    }
+    let (generation, what) = (Some(row.changed), (name, Place::Hosted));
+    let now = || generation_now(gateway, &key);
+    gateway.index.put(&key, generation, what, known.clone(), now).await;
     Ok(known)
+}
+
+/// The journal entry that last touched a hosted crate; `None`: there is no such crate.
+pub(super) fn generation_now(gateway: &Gateway, key: &NameKey) -> Result<Option<u64>> {
+    Ok(gateway.catalog.krate(key)?.map(|row| row.changed))
 }
 
 /// The index file of a hosted crate: a line for each version that was not removed, in the order

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 
 use crate::config::Identity;
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
-use crate::flows::lookup::{is_reserved, landed};
+use crate::flows::lookup::{generation_now, is_reserved, landed};
 use crate::flows::read_through::{ReadThrough, Rendered};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
@@ -39,6 +40,15 @@ pub async fn mirrored_at(
         return Ok(None);
     }
     at_upstream(gateway, &lowered(name), at, false).await.answer
+}
+
+/// The index file of a mirrored crate and the upstream in the chain that it is from, if memory
+/// knows both: a hit needs neither the catalog nor the store.
+pub(super) async fn in_memory(
+    gateway: &Gateway,
+    name: &CrateName,
+) -> Option<(usize, Arc<IndexFile>)> {
+    gateway.index.mirrored(&name.key(), &lowered(name), gateway.upstreams.len()).await
 }
 
 /// Asks the chain for a crate. Only a definite not-found passes it on to the next upstream.
@@ -72,22 +82,24 @@ async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force:
 async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Known {
     let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
     let (key, place) = (name.key(), Place::Upstream(at));
-    let remembered = gateway.index.remember(&key, name, place).await;
+    let former = gateway.index.remember(&key, name, place).await;
     let reader = ReadThrough {
+        at,
         upstream,
         store: &gateway.mirror,
+        pins: &gateway.crates.pins,
         metrics: &gateway.metrics,
         own: Arc::new(own_registries(gateway, upstream)),
     };
-    let remembered = remembered.as_ref().and_then(Rendered::remembered);
-    let known = reader.look(name, remembered, force).await;
+    let known = reader.look(name, former.as_ref().and_then(Rendered::remembered), force).await;
     if let Ok(Some(_)) = known.answer {
         gateway.mirrored_names.note(name);
     }
-    gateway.index.put(&key, None, name, place, known.clone()).await;
-    // Published meanwhile, or not known whether: see IndexCache::forget.
-    if !matches!(gateway.catalog.krate(&key), Ok(None)) {
-        gateway.index.forget(&key).await;
+    // Trouble with an early question says nothing against an answer that is good for longer.
+    let unanswered = matches!(known.outcome, Outcome::Stale | Outcome::Error);
+    if !(unanswered && former.is_some_and(|former| former.is_current(Instant::now()))) {
+        let now = || generation_now(gateway, &key);
+        gateway.index.put(&key, None, (name, place), known.clone(), now).await;
     }
     known
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, StoreUrl};
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::checkpoint::Checkpointer;
@@ -57,6 +57,8 @@ impl Running {
             }
         };
         let metrics = Metrics::new().map_err(Error::internal)?;
+        let labels = [env!("CARGO_PKG_VERSION"), &config.fingerprint()];
+        metrics.build.with_label_values(&labels).set(1);
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
         let registry = objects.registry().await?.to_string();
         tell(format!("store {} holds registry {registry}", config.store.url));
@@ -122,6 +124,19 @@ impl Running {
             tracing::error!(error = %e, "the checkpointer did not end well");
         }
     }
+}
+
+/// Whether the CA files, tokens and S3 settings of a configuration can be used. Asks nobody, and
+/// makes nothing.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`] when something cannot.
+pub fn check(config: &Config) -> Result<()> {
+    if let StoreUrl::S3 { .. } = config.store.url {
+        Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    }
+    let metrics = Metrics::new().map_err(Error::internal)?;
+    open_upstreams(config, &metrics).map(drop)
 }
 
 /// The journal in a store.

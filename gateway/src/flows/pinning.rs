@@ -1,5 +1,6 @@
 //! Pins: the checksum of a mirrored version as it was first served here stands for ever, whatever
-//! its upstream lists later.
+//! its upstream lists later. Made when its bytes are first served, or when its index line, which
+//! was served too, is about to change or vanish (`read_through`).
 
 use std::fmt;
 
@@ -8,6 +9,7 @@ use moka::future::Cache;
 
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
+use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
@@ -25,10 +27,12 @@ pub struct Wanted {
     pub listed: Listed,
 }
 
-/// Pins that were read. They never change, so nothing here ever goes stale.
+/// Pins that were read: they never change, so nothing here ever goes stale. And what was listed
+/// against them, so that each change raises one alarm however often it is asked for.
 #[derive(Debug)]
 pub struct Pins {
     known: Cache<Key, Checksum>,
+    alarmed: Cache<(Key, Checksum), ()>,
 }
 
 type Key = (usize, CrateName, CrateVersion);
@@ -45,11 +49,37 @@ impl Pins {
     {
         self.known.try_get_with(wanted.key(), read).await.map_err(|e| Error::clone(&e))
     }
+
+    /// Raises the alarm that an upstream lists a version with another checksum than its pin, if
+    /// it is that: the first time that this checksum is seen.
+    pub(super) async fn compare(
+        &self,
+        metrics: &Metrics,
+        upstream: &str,
+        wanted: &Wanted,
+        pinned: Checksum,
+    ) -> Result<()> {
+        let listed = &wanted.listed;
+        if listed.cksum == pinned {
+            return Ok(());
+        }
+        let change = self.alarmed.entry((wanted.key(), listed.cksum));
+        if change.or_insert(()).await.is_fresh() {
+            metrics.alarms.with_label_values(&["checksum_changed"]).inc();
+            tracing::error!(upstream, krate = %listed.name, version = %listed.version, %pinned,
+                listed = %listed.cksum, "the checksum of a version changed upstream; it is refused");
+        }
+        Err(Error::forbidden(format_args!(
+            "{wanted} is refused: the upstream `{upstream}` now lists it with another checksum \
+             than when it was first served here. A published version never changes, so ask the \
+             registry's administrators to find out why before anybody uses it"
+        )))
+    }
 }
 
 impl Default for Pins {
     fn default() -> Self {
-        Self { known: Cache::new(REMEMBERED_PINS) }
+        Self { known: Cache::new(REMEMBERED_PINS), alarmed: Cache::new(REMEMBERED_PINS) }
     }
 }
 
@@ -60,11 +90,11 @@ impl Default for Pins {
 /// Forbidden, with an alarm; that the store does not answer.
 pub async fn refuse_if_pinned_otherwise(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
     if let Some(pinned) = gateway.crates.pins.known(wanted).await {
-        return compare(gateway, wanted, pinned);
+        return compare(gateway, wanted, pinned).await;
     }
     let Listed { name, version, .. } = &wanted.listed;
     match gateway.mirror.pinned(wanted.upstream(gateway), name, version).await? {
-        Some(pin) => compare(gateway, wanted, pin.cksum),
+        Some(pin) => compare(gateway, wanted, pin.cksum).await,
         None => Ok(()),
     }
 }
@@ -83,23 +113,12 @@ pub async fn pin(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
         pin.map(|pin| pin.cksum)
     };
     let pinned = gateway.crates.pins.known_or(wanted, create).await?;
-    compare(gateway, wanted, pinned)
+    compare(gateway, wanted, pinned).await
 }
 
-fn compare(gateway: &Gateway, wanted: &Wanted, pinned: Checksum) -> Result<()> {
-    let listed = &wanted.listed;
-    if listed.cksum == pinned {
-        return Ok(());
-    }
-    let upstream = wanted.upstream(gateway);
-    gateway.metrics.alarms.with_label_values(&["checksum_changed"]).inc();
-    tracing::error!(upstream, krate = %listed.name, version = %listed.version, %pinned,
-        listed = %listed.cksum, "the checksum of a version changed upstream; it is refused");
-    Err(Error::forbidden(format_args!(
-        "{wanted} is refused: the upstream `{upstream}` now lists it with another checksum than \
-         when it was first served here. A published version never changes, so ask the registry's \
-         administrators to find out why before anybody uses it"
-    )))
+async fn compare(gateway: &Gateway, wanted: &Wanted, pinned: Checksum) -> Result<()> {
+    let (pins, upstream) = (&gateway.crates.pins, wanted.upstream(gateway));
+    pins.compare(&gateway.metrics, upstream, wanted, pinned).await
 }
 
 impl Wanted {
@@ -141,6 +160,21 @@ mod tests {
         let again = pins.known_or(&changed, async { panic!("read twice") }).await;
         assert_eq!(again.unwrap(), sum);
         assert_eq!(pins.known(&wanted(1, sum)).await, None);
+    }
+
+    #[tokio::test]
+    async fn each_change_raises_one_alarm() {
+        let (pins, metrics, sum) = (Pins::default(), Metrics::new().unwrap(), Checksum::of(b"a"));
+        let alarms = metrics.alarms.with_label_values(&["checksum_changed"]);
+        let listed = async |at, bytes: &[u8]| {
+            let wanted = wanted(at, Checksum::of(bytes));
+            (pins.compare(&metrics, "up", &wanted, sum).await.is_ok(), alarms.get())
+        };
+        assert_eq!(listed(0, b"a").await, (true, 0));
+        assert_eq!(listed(0, b"b").await, (false, 1));
+        assert_eq!(listed(0, b"b").await, (false, 1));
+        assert_eq!(listed(0, b"c").await, (false, 2));
+        assert_eq!(listed(1, b"b").await, (false, 3));
     }
 
     #[tokio::test]

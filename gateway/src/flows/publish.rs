@@ -173,3 +173,16 @@ fn prefix(name: &CrateName) -> &str {
         None => name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::append::ANSWER_GRACE;
+
+    /// The rest of cargo's 30 s is for the network, and for whoever had to be looked up.
+    #[test]
+    fn a_publish_is_answered_while_cargo_still_waits() {
+        let append = Limits::default().append;
+        assert!(PREPARE + append + ANSWER_GRACE < Duration::from_secs(28));
+    }
+}

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{Known, Outcome};
+use crate::flows::pinning::{Pins, Wanted};
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::freshness;
@@ -29,8 +30,11 @@ const PINS: usize = 16;
 /// One upstream, read through the store.
 #[derive(Debug)]
 pub(super) struct ReadThrough<'a> {
+    /// The upstream's place in the chain.
+    pub(super) at: usize,
     pub(super) upstream: &'a Upstream,
     pub(super) store: &'a MirrorStore,
+    pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
     /// The registries that become null in its lines.
     pub(super) own: Arc<OwnRegistries>,
@@ -90,8 +94,9 @@ impl ReadThrough<'_> {
         settled.unwrap_or_else(|error| self.without_answer(name, error, last))
     }
 
-    /// What an answer means, beside what was known: the copy follows it, and a version whose
-    /// checksum changed is pinned to its former one before the new file is seen by anybody.
+    /// What an answer means, beside what was known: the copy follows it, and a version that
+    /// changed its checksum or vanished is pinned to its former one before the new state is seen
+    /// by anybody.
     async fn settle(
         &self,
         name: &CrateName,
@@ -102,7 +107,10 @@ impl ReadThrough<'_> {
     ) -> Result<Known> {
         let fresh = self.upstream.config().fresh;
         let (bytes, validators, unchanged) = match (answer, copy) {
-            (Answer::NotFound, copy) => return Ok(self.gone(name, copy.is_some()).await),
+            (Answer::NotFound, copy) => {
+                self.pin_lost(name, last, None, now).await?;
+                return Ok(self.gone(name, copy.is_some()).await);
+            }
             (Answer::Found { bytes, validators }, _) => (bytes, validators, None),
             (Answer::NotModified, Some(copy)) => {
                 let validators = validators_of(&copy.kept.head);
@@ -120,9 +128,7 @@ impl ReadThrough<'_> {
                 .map_err(|unreadable| self.nonsense(unreadable.to_string()))?,
         };
         let known_before = last.filter(|last| last.body == rendered.body).is_some();
-        if let Some(last) = last.filter(|_| !known_before) {
-            self.pin_replaced(name, &last.file, &rendered.file, now).await?;
-        }
+        self.pin_lost(name, last.filter(|_| !known_before), Some(&rendered.file), now).await?;
         self.keep(name, bytes, validators, rendered.body, now).await;
         let outcome = if known_before { Outcome::Revalidated } else { Outcome::Miss };
         Ok(rendered.known(outcome, fresh))
@@ -171,7 +177,11 @@ impl ReadThrough<'_> {
                 return None;
             }
         };
-        match self.render(kept.body.clone(), name, remembered).await {
+        // The store compared the checksum just now.
+        if let Some(rendered) = remembered.filter(|known| known.body == kept.head.sha256) {
+            return Some(Copy { kept, rendered: rendered.clone() });
+        }
+        match self.render(kept.body.clone(), name, None).await {
             Ok(Ok(rendered)) => Some(Copy { kept, rendered }),
             Ok(Err(unreadable)) => {
                 tracing::warn!(upstream, krate = %name, error = %unreadable,
@@ -241,29 +251,44 @@ impl ReadThrough<'_> {
         spawn_blocking(work).await.map_err(Error::internal)
     }
 
-    /// Pins every version whose checksum is another than before to its former one, so that the
-    /// download side refuses it here and on every other replica.
+    /// Pins every version of a former file that the new one does not list with the same checksum
+    /// to its former one, so that the download side refuses another here and on every other
+    /// replica, also when a version that was removed comes back.
     ///
     /// # Errors
     /// When the store does not answer: then the former file stays, and the next one tries again.
-    async fn pin_replaced(
+    async fn pin_lost(
         &self,
         name: &CrateName,
-        former: &IndexFile,
-        new: &IndexFile,
+        former: Option<&Rendered>,
+        new: Option<&IndexFile>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let Some(former) = former else { return Ok(()) };
+        let lost = former.file.versions().filter_map(|was| {
+            let listed = new.and_then(|new| new.version(&was.version));
+            listed.is_none_or(|listed| listed.cksum != was.cksum).then_some((was, listed))
+        });
+        let pins = lost.map(|(was, listed)| self.pin(name, was, listed, now));
+        let pins: Vec<_> = pins.collect();
+        stream::iter(pins).buffer_unordered(PINS).try_collect().await
+    }
+
+    async fn pin(
+        &self,
+        name: &CrateName,
+        was: &Listed,
+        listed: Option<&Listed>,
         now: Timestamp,
     ) -> Result<()> {
         let upstream = self.upstream.name();
-        let former: Vec<Listed> = former.versions().cloned().collect();
-        let new: Vec<Listed> = new.versions().cloned().collect();
-        let pins = mirrored::replaced(&former, &new).into_iter().map(|was| async move {
-            self.metrics.alarms.with_label_values(&["checksum_changed"]).inc();
-            tracing::error!(upstream, krate = %was.name, version = %was.version, was = %was.cksum,
-                "an upstream changed the checksum of a version; it is pinned to the former one");
-            self.store.pin(upstream, name, &was.version, &was.cksum, now).await.map(drop)
-        });
-        let pins: Vec<_> = pins.collect();
-        stream::iter(pins).buffer_unordered(PINS).try_collect().await
+        let pin = self.store.pin(upstream, name, &was.version, &was.cksum, now).await?;
+        if let Some(listed) = listed {
+            let wanted = Wanted { at: self.at, listed: listed.clone() };
+            // It is refused when somebody asks for its bytes; the alarm need not wait for that.
+            let _ = self.pins.compare(self.metrics, upstream, &wanted, pin.cksum).await;
+        }
+        Ok(())
     }
 
     fn nonsense(&self, detail: impl Into<String>) -> Trouble {

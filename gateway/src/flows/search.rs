@@ -1,27 +1,41 @@
-//! Search: over hosted crates, and over mirrored ones that were ever asked for.
+//! Search: over hosted crates, and over mirrored ones that were ever asked for. No upstream is
+//! asked on its behalf.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::flows::index_cache::Place;
 use crate::flows::{lookup, mirroring};
 use crate::gateway::Gateway;
-use crate::model::index::IndexFile;
-use crate::model::name::CrateName;
+use crate::model::index::{IndexFile, Listed};
+use crate::model::mirrored::{self, OwnRegistries};
+use crate::model::name::{CrateName, NameKey};
 use crate::stores::catalog::CrateRow;
 
-/// The longest text that is searched for, in bytes.
-const MAX_QUERY_BYTES: usize = 200;
-/// How often the store is asked for the names that other replicas have mirrored.
+/// The longest text that is searched for, in characters.
+const MAX_QUERY_CHARS: usize = 200;
+/// How often the store is asked for the names that other replicas have mirrored, and how soon
+/// again when it did not answer.
 const LIST_EVERY: Duration = Duration::from_secs(600);
-/// Index files that are looked up at one time, for the newest versions of what was found.
+const LIST_AGAIN: Duration = Duration::from_secs(30);
+/// How long a search waits for that; it goes on without the search.
+const LIST_WAIT: Duration = Duration::from_secs(5);
+/// Names that are looked at in one go: whoever takes note of another one waits so long.
+const NAMES_AT_ONCE: usize = 1000;
+/// Index files that are looked up at one time, for the newest versions of what was found, and
+/// how long that may take in all.
 const LOOKUPS: usize = 8;
+const LOOKUPS_WAIT: Duration = Duration::from_secs(15);
 
 /// One found crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +52,8 @@ pub struct Hit {
 #[derive(Debug, Default)]
 pub struct MirroredNames {
     names: RwLock<BTreeSet<CrateName>>,
-    listed: Mutex<Option<Instant>>,
+    /// When the store is to be asked next.
+    due: Mutex<Option<Instant>>,
 }
 
 impl MirroredNames {
@@ -50,26 +65,38 @@ impl MirroredNames {
         }
     }
 
-    fn matching(&self, query: &Query) -> Vec<CrateName> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.iter().filter(|name| query.rank(name, None).is_some()).cloned().collect()
+    /// The names that fit and how well they do. Looks at every name: call it off the async threads.
+    fn matching(&self, query: &Query) -> Vec<(u8, CrateName)> {
+        let mut found = Vec::new();
+        let mut after: Option<CrateName> = None;
+        loop {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+            let some: Vec<CrateName> = names
+                .range::<CrateName, _>((from, Bound::Unbounded))
+                .take(NAMES_AT_ONCE)
+                .cloned()
+                .collect();
+            drop(names);
+            let Some(last) = some.last() else { return found };
+            after = Some(last.clone());
+            found.extend(some.into_iter().filter_map(|n| Some((query.rank(&n, None)?, n))));
+        }
     }
 
-    /// Asks the store, now and then. Its trouble makes a search poorer, not wrong.
+    /// Asks the store, when it is time to. Its trouble makes a search poorer, not wrong.
     async fn list(&self, gateway: &Arc<Gateway>) {
-        let mut listed = self.listed.lock().await;
-        if listed.is_some_and(|at| at.elapsed() < LIST_EVERY) {
+        let mut due = self.due.lock().await;
+        if due.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        match mirroring::names(gateway).await {
-            Ok(found) => {
-                let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-                names.extend(found);
-                drop(names);
-                *listed = Some(Instant::now());
-            }
+        let listed = mirroring::names(gateway).await;
+        let wait = if listed.is_ok() { LIST_EVERY } else { LIST_AGAIN };
+        match listed {
+            Ok(found) => self.names.write().unwrap_or_else(PoisonError::into_inner).extend(found),
             Err(e) => warn!(error = %e.chain(), "the mirrored names could not be listed"),
         }
+        *due = Some(Instant::now() + wait);
     }
 }
 
@@ -77,45 +104,92 @@ impl MirroredNames {
 /// there are in all.
 ///
 /// # Errors
-/// When the catalog fails.
+/// When the catalog fails, or the versions of what was found cannot be told in time.
 pub async fn search(gateway: &Arc<Gateway>, query: &str, limit: usize) -> Result<(Vec<Hit>, u32)> {
-    let query = Query::new(query);
-    gateway.mirrored_names.list(gateway).await;
-    let mut found = Vec::new();
-    for row in gateway.catalog.view()?.crates()? {
-        if let Some(rank) = query.rank(&row.name, row.description.as_deref()) {
-            found.push((rank, row.name.clone(), Some(row)));
-        }
-    }
-    for name in gateway.mirrored_names.matching(&query) {
-        if let Some(rank) = query.rank(&name, None).filter(|_| !found.iter().any(|f| f.1 == name)) {
-            found.push((rank, name, None));
-        }
-    }
-    found.sort_by(|a, b| (a.0, a.2.is_none(), &a.1).cmp(&(b.0, b.2.is_none(), &b.1)));
-    let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    let owned = Arc::clone(gateway);
+    let listing = tokio::spawn(async move { owned.mirrored_names.list(&owned).await });
+    let _ = timeout(LIST_WAIT, listing).await; // it goes on, for the next search
+    let (found, total) = find(gateway, Query::new(query), limit).await?;
     // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
-    let best: Vec<_> =
-        found.into_iter().take(limit).map(|(_, name, row)| hit(gateway, name, row)).collect();
-    let hits: Vec<Option<Hit>> = stream::iter(best).buffered(LOOKUPS).collect().await;
+    let best: Vec<_> = found.into_iter().map(|one| hit(gateway, one)).collect();
+    let hits = stream::iter(best).buffered(LOOKUPS).collect::<Vec<Option<Hit>>>();
+    let too_slow = |_| Error::unavailable("the search took too long: try again shortly");
+    let hits = timeout(LOOKUPS_WAIT, hits).await.map_err(too_slow)?;
     Ok((hits.into_iter().flatten().collect(), total))
 }
 
-async fn hit(gateway: &Arc<Gateway>, name: CrateName, row: Option<CrateRow>) -> Option<Hit> {
-    let lower = CrateName::parse(&name.lower()).ok()?;
-    let file = lookup::lookup(gateway, &lower).await.ok().flatten()?;
-    let newest = newest(&file)?;
-    Some(Hit {
-        max_version: newest.1,
-        name: newest.0,
-        description: row.and_then(|r| r.description),
-    })
+/// A crate that fits, and how well. Hosted ones have a row.
+struct Found {
+    rank: u8,
+    name: CrateName,
+    row: Option<CrateRow>,
+}
+
+/// The crates that fit best, and how many fit.
+async fn find(gateway: &Arc<Gateway>, query: Query, limit: usize) -> Result<(Vec<Found>, u32)> {
+    let owned = Arc::clone(gateway);
+    let all = move |rows: Vec<CrateRow>| {
+        let hosted: HashSet<NameKey> = rows.iter().map(|row| row.name.key()).collect();
+        let shown = rows.into_iter().filter(|row| row.shown > 0);
+        let mut found: Vec<Found> = shown
+            .filter_map(|row| {
+                let rank = query.rank(&row.name, row.description.as_deref())?;
+                Some(Found { rank, name: row.name.clone(), row: Some(row) })
+            })
+            .collect();
+        // A name that is ours by now may have been mirrored before.
+        for (rank, name) in owned.mirrored_names.matching(&query) {
+            let key = name.key();
+            if !hosted.contains(&key) && !lookup::is_reserved(&owned.config, &key) {
+                found.push(Found { rank, name, row: None });
+            }
+        }
+        let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        found.sort_by(Found::before);
+        found.truncate(limit);
+        (found, total)
+    };
+    gateway.catalog.scan(move |view| Ok(all(view.crates()?))).await
+}
+
+impl Found {
+    fn before(&self, other: &Self) -> Ordering {
+        let key = |f: &Self| (f.rank, f.row.is_none());
+        key(self).cmp(&key(other)).then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+async fn hit(gateway: &Arc<Gateway>, found: Found) -> Option<Hit> {
+    let lower = CrateName::parse(&found.name.lower()).ok()?;
+    let (name, max_version) = match &found.row {
+        Some(_) => newest(lookup::lookup(gateway, &lower).await.ok()??.versions())?,
+        None => newest_mirrored(gateway, &lower).await?,
+    };
+    Some(Hit { name, max_version, description: found.row.and_then(|row| row.description) })
+}
+
+/// The newest version that was last seen of a mirrored crate, in memory or in the store.
+async fn newest_mirrored(gateway: &Gateway, name: &CrateName) -> Option<(CrateName, String)> {
+    let key = name.key();
+    for (at, upstream) in gateway.upstreams.iter().enumerate() {
+        let known = gateway.index.remember(&key, name, Place::Upstream(at)).await;
+        let file: Option<Arc<IndexFile>> = known.and_then(|known| known.answer.ok().flatten());
+        if let Some(file) = file {
+            return newest(file.versions());
+        }
+        if let Ok(Some(kept)) = gateway.mirror.index(upstream.name(), name).await {
+            let name = name.clone();
+            let read = move || mirrored::read(&kept.body, &name, &OwnRegistries::default());
+            return newest(spawn_blocking(read).await.ok()?.ok()?.versions.iter());
+        }
+    }
+    None
 }
 
 /// The newest version, a stable one that is not yanked before all others.
-fn newest(file: &IndexFile) -> Option<(CrateName, String)> {
-    let best = file.versions().max_by(|a, b| {
-        let rank = |v: &crate::model::index::Listed| (!v.yanked, !v.version.is_prerelease());
+fn newest<'a>(versions: impl Iterator<Item = &'a Listed>) -> Option<(CrateName, String)> {
+    let best = versions.max_by(|a, b| {
+        let rank = |v: &Listed| (!v.yanked, !v.version.is_prerelease());
         rank(a).cmp(&rank(b)).then_with(|| a.version.cmp(&b.version))
     })?;
     Some((best.name.clone(), best.version.to_string()))
@@ -128,8 +202,9 @@ struct Query {
 
 impl Query {
     fn new(text: &str) -> Self {
-        let bounded: String = text.chars().take(MAX_QUERY_BYTES).collect();
-        Self { words: bounded.split_whitespace().map(fold).collect() }
+        let bounded: String = text.chars().take(MAX_QUERY_CHARS).collect();
+        let words: BTreeSet<_> = bounded.split_whitespace().map(fold).collect();
+        Self { words: words.into_iter().collect() }
     }
 
     /// How well a crate fits, the best first: 0 is the very name.

@@ -5,7 +5,7 @@ use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::entry::Happened;
 use crate::model::principal::{Grant, TokenId, TokenSecret};
-use crate::stores::catalog::TokenRow;
+use crate::stores::catalog::{TokenRow, View};
 
 /// Creates a token for a user. This is the only time that it is seen.
 ///
@@ -38,11 +38,16 @@ pub async fn create(
 /// # Errors
 /// When there is no such user.
 pub async fn list(gateway: &Gateway, login: Option<&str>) -> Result<Vec<TokenRow>> {
-    let view = gateway.catalog.view()?;
-    let Some(login) = login else { return view.tokens() };
-    let unknown = || Error::absent(format!("there is no user `{login}`"));
-    let user = view.login(login)?.ok_or_else(unknown)?.id;
-    Ok(view.tokens()?.into_iter().filter(|token| token.user == user).collect())
+    let user = match login {
+        None => None,
+        Some(login) => {
+            let unknown = || Error::absent(format!("there is no user `{login}`"));
+            Some(gateway.catalog.view()?.login(login)?.ok_or_else(unknown)?.id)
+        }
+    };
+    let mut tokens = gateway.catalog.scan(View::tokens).await?;
+    tokens.retain(|token| user.is_none_or(|user| token.user == user));
+    Ok(tokens)
 }
 
 /// Revokes a token: at once here, and elsewhere as soon as the journal is read.

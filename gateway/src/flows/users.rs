@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::stores::catalog::UserRow;
+use crate::stores::catalog::{UserRow, View};
 
 /// Creates a user.
 ///
@@ -21,7 +21,7 @@ pub async fn create(gateway: &Gateway, by: By, login: &str) -> Result<UserRow> {
 /// # Errors
 /// When the catalog fails.
 pub async fn list(gateway: &Gateway) -> Result<Vec<UserRow>> {
-    gateway.catalog.view()?.users()
+    gateway.catalog.scan(View::users).await
 }
 
 /// Disables a user: none of their tokens counts any more.

@@ -4,9 +4,10 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Request;
@@ -15,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -30,10 +31,16 @@ use crate::metrics::Metrics;
 /// It doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A connection that asks nothing new for so long is brought to an end (after one to two of it).
-const IDLE: Duration = Duration::from_secs(60);
+/// How many times [`Bounds::idle`] a connection lives, however busy it is. New ones find the
+/// replicas that came since, and no client holds on to answers that it does not read.
+const LIFE_IN_IDLES: u32 = 60;
 /// How long the answers under way may take then: a large crate over a slow line.
 const LAST_ANSWERS: Duration = Duration::from_secs(15 * 60);
+/// What a client must read in a second meanwhile, in bytes; cargo itself gives up below it
+/// (cargo: `http.low-speed-limit`).
+const SLOWEST: u64 = 10;
+/// For how long it may read less, at a stop of ours.
+const STALL_AT_STOP: Duration = Duration::from_secs(5);
 /// An HTTP/2 client is asked for a sign of life this often, and has so long to give it.
 const PING: Duration = Duration::from_secs(20);
 /// The head of a request: the request line and all headers, in bytes.
@@ -48,7 +55,17 @@ pub struct Bounds {
     pub streams: u32,
     /// How long a TLS handshake or a request's head may take.
     pub head: Duration,
+    /// A connection that asks nothing new for so long is brought to an end (after one to two of
+    /// it).
+    pub idle: Duration,
+    /// For how long a client whose connection comes to its end may read next to nothing.
+    pub stall: Duration,
 }
+
+/// [`Bounds::idle`] of every listener.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// [`Bounds::stall`] of every listener.
+pub const STALL: Duration = Duration::from_secs(30);
 
 /// How a listener speaks.
 pub struct Listening {
@@ -125,19 +142,27 @@ impl Listening {
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let asked = AtomicU64::new(0);
+        let traffic = Arc::new(Traffic::default());
         let service = service_fn(|request| {
-            asked.fetch_add(1, Ordering::Relaxed);
+            let at_work = AtWork::begin(&traffic);
             let answer = handler(request, peer);
-            async move { Ok::<_, Infallible>(answer.await) }
+            async move {
+                let answer = answer.await;
+                drop(at_work);
+                Ok::<_, Infallible>(answer)
+            }
         });
+        let stream = TokioIo::new(Counted { stream, traffic: Arc::clone(&traffic) });
         let server = self.server();
-        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(server.serve_connection(stream, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.time_to_end(&asked) => {
+            () = self.time_to_end(&traffic) => {
                 connection.as_mut().graceful_shutdown();
-                timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
+                tokio::select! {
+                    ended = connection => ended,
+                    () = self.stalled(&traffic) => Err("its client reads no more".into()),
+                }
             }
         };
         if let Err(error) = ended {
@@ -162,21 +187,131 @@ impl Listening {
         server
     }
 
-    /// Comes to an end on the word to stop, or when a connection asks nothing for too long: it
-    /// holds one of a limited number of places.
-    async fn time_to_end(&self, asked: &AtomicU64) {
+    /// Comes to an end on the word to stop, or when a connection asks nothing for too long or
+    /// is too old: it holds one of a limited number of places.
+    async fn time_to_end(&self, traffic: &Traffic) {
         let quiet = async {
             sleep(self.bounds.head).await;
             let mut before = 0;
-            loop {
-                match asked.load(Ordering::Relaxed) {
+            for _ in 0..LIFE_IN_IDLES {
+                match traffic.asked.load(Ordering::Relaxed) {
                     now if now == before => return,
                     now => before = now,
                 }
-                sleep(IDLE).await;
+                sleep(self.bounds.idle).await;
             }
         };
         self.shutdown.run_until_cancelled(quiet).await;
+    }
+
+    /// Comes to an end when nothing is at work for a connection and its client does not read
+    /// what is left, or when that takes too long in all. A client that has nothing left to read
+    /// and never hears that we stop (HTTP/2 waits for its word) is one of them.
+    async fn stalled(&self, traffic: &Traffic) {
+        let stalled = async {
+            loop {
+                let mut before = traffic.written.load(Ordering::Relaxed);
+                let mut waited = self.bounds.stall;
+                if self.shutdown.run_until_cancelled(sleep(waited)).await.is_none() {
+                    before = traffic.written.load(Ordering::Relaxed);
+                    waited = STALL_AT_STOP.min(waited);
+                    sleep(waited).await;
+                }
+                let read = traffic.written.load(Ordering::Relaxed) - before;
+                let idle = traffic.at_work.load(Ordering::Relaxed) == 0;
+                if idle && read < SLOWEST * waited.as_secs().max(1) {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(LAST_ANSWERS, stalled).await;
+    }
+}
+
+/// What happens on one connection.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Requests so far.
+    asked: AtomicU64,
+    /// Requests that have no answer yet.
+    at_work: AtomicU64,
+    /// Bytes that the client's side has taken so far.
+    written: AtomicU64,
+}
+
+/// A request without an answer, until it is dropped.
+struct AtWork(Arc<Traffic>);
+
+impl AtWork {
+    fn begin(traffic: &Arc<Traffic>) -> Self {
+        traffic.asked.fetch_add(1, Ordering::Relaxed);
+        traffic.at_work.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(traffic))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream that counts what is written.
+struct Counted<S> {
+    stream: S,
+    traffic: Arc<Traffic>,
+}
+
+impl<S> Counted<S> {
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
+            self.traffic.written.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.note(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -223,151 +358,4 @@ impl Drop for Open {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::body::Upload;
-    use crate::http::respond;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::task::JoinHandle;
-
-    const TOO_LONG: Duration = Duration::from_secs(20);
-
-    struct Running {
-        at: SocketAddr,
-        shutdown: CancellationToken,
-        ended: JoinHandle<()>,
-    }
-
-    /// A listener whose handler takes bodies of up to 10 bytes and answers "ok" after a moment.
-    async fn running(
-        tls: Option<TlsAcceptor>,
-        metrics: Option<Metrics>,
-        head: Duration,
-    ) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        let shutdown = CancellationToken::new();
-        let bounds = Bounds { connections: 10, streams: 10, head };
-        let listening = Listening { tls, bounds, metrics, shutdown: shutdown.clone() };
-        let ended = tokio::spawn(listening.run(listener, |request, _| async move {
-            let is_head = request.method() == hyper::Method::HEAD;
-            let (head, body) = request.into_parts();
-            let mut upload = Upload::new(body, &head.headers);
-            let answer = match upload.read(10, TOO_LONG).await {
-                Ok(_) => respond::text("ok"),
-                Err(error) => respond::error(&error, crate::http::route::Form::Json, "", ""),
-            };
-            upload.let_go();
-            sleep(Duration::from_millis(100)).await;
-            respond::finish(answer, is_head, None, "id")
-        }));
-        Running { at, shutdown, ended }
-    }
-
-    /// Sends bytes, and reads until the server closes.
-    async fn talk(at: SocketAddr, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(at).await.unwrap();
-        stream.write_all(bytes).await.unwrap();
-        let mut answer = String::new();
-        timeout(TOO_LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn a_wish_to_upgrade_to_h2c_is_ignored() {
-        let server = running(None, None, TOO_LONG).await;
-        let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings, close\r\n\
-                       upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n";
-        let answer = talk(server.at, request.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_refused_upload_that_is_still_being_sent_gets_its_answer() {
-        let server = running(None, None, TOO_LONG).await;
-        let mut request =
-            b"PUT / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5000000\r\n\r\n"
-                .to_vec();
-        request.extend_from_slice(&[b'x'; 5_000_000]);
-        let answer = talk(server.at, &request).await;
-        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
-        assert!(answer.contains("too large"), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_waits_for_a_word_is_refused_without_one() {
-        let server = running(None, None, TOO_LONG).await;
-        let head = "PUT / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: ";
-        let refused = talk(server.at, format!("{head}5000000\r\n\r\n").as_bytes()).await;
-        assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
-        let closing = format!("{head}2\r\nconnection: close\r\n\r\nab");
-        let taken = talk(server.at, closing.as_bytes()).await;
-        assert!(taken.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"), "{taken}");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_says_nothing_or_half_a_head_is_let_go() {
-        let server = running(None, None, Duration::from_millis(200)).await;
-        assert_eq!(talk(server.at, b"").await, "");
-        assert_eq!(talk(server.at, b"GET / HT").await, "");
-        assert_eq!(talk(server.at, b"PRI * HTTP/2.0\r\n").await, "");
-    }
-
-    #[tokio::test]
-    async fn a_stop_finishes_what_is_under_way_and_ends_what_is_idle() {
-        let server = running(None, None, TOO_LONG).await;
-        let mut idle = TcpStream::connect(server.at).await.unwrap();
-        let asked = tokio::spawn(talk(server.at, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"));
-        sleep(Duration::from_millis(50)).await;
-        server.shutdown.cancel();
-        timeout(Duration::from_secs(5), server.ended).await.unwrap().unwrap();
-        assert!(asked.await.unwrap().ends_with("ok"));
-        assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
-        assert!(TcpStream::connect(server.at).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn http_2_is_spoken_too_and_its_heads_have_a_length_without_a_body() {
-        let server = running(None, None, TOO_LONG).await;
-        let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
-        let url = format!("http://{}/", server.at);
-        let got = client.get(&url).send().await.unwrap();
-        assert_eq!(got.version(), reqwest::Version::HTTP_2);
-        assert_eq!(got.text().await.unwrap(), "ok");
-        let head = client.head(&url).send().await.unwrap();
-        assert_eq!(head.headers()["content-length"], "2");
-        assert_eq!(head.text().await.unwrap(), "");
-        let refused = client.put(&url).body(vec![b'x'; 3_000_000]).send().await.unwrap();
-        assert_eq!(refused.status(), 413);
-        server.shutdown.cancel();
-        timeout(Duration::from_secs(5), server.ended).await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn connections_and_failed_handshakes_are_counted() {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![key.cert.der().clone()],
-            rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
-        )
-        .unwrap();
-        let metrics = Metrics::new().unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let server = running(Some(acceptor), Some(metrics.clone()), TOO_LONG).await;
-        let mut stream = TcpStream::connect(server.at).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        let mut rest = Vec::new();
-        let _ = timeout(TOO_LONG, stream.read_to_end(&mut rest)).await.unwrap();
-        server.shutdown.cancel();
-        timeout(Duration::from_secs(5), server.ended).await.unwrap().unwrap();
-        assert_eq!(metrics.handshake_failures.get(), 1);
-        assert_eq!(metrics.connections.get(), 0);
-    }
-}
+mod tests;

@@ -153,6 +153,11 @@ pub fn finish(answer: Answer, is_head: bool, allow: Option<&str>, request_id: &s
     answer
 }
 
+/// A new id for a request.
+pub fn request_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 /// How many bytes of body an answer sends.
 pub fn body_bytes(answer: &Answer) -> u64 {
     answer.body().size_hint().lower()

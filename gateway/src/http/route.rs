@@ -248,7 +248,7 @@ fn search(query: Option<&str>) -> Result<Route, Refused> {
 }
 
 fn parameter<'q>(query: Option<&'q str>, key: &str) -> Option<Cow<'q, str>> {
-    let mut pairs = form_urlencoded::parse(query?.as_bytes());
+    let mut pairs = url::form_urlencoded::parse(query?.as_bytes());
     pairs.find(|(k, _)| k == key).map(|(_, value)| value)
 }
 

@@ -13,18 +13,20 @@ use hyper::{Method, Request};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Level};
+use tracing::{Instrument as _, Level, Span};
 
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::dispatch::Door;
-use crate::http::listen::{Bounds, Listening};
+use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer};
 use crate::http::route::{self, Form, Route};
 
 /// The label of requests that mean nothing here.
 const NO_ROUTE: &str = "none";
+/// The status of requests whose client left before the answer (nginx's number for them).
+const LEFT: &str = "499";
 /// How much of a path stands in the log, in bytes.
 const LOGGED_PATH_BYTES: usize = 200;
 
@@ -37,8 +39,13 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let limits = &gateway.config.limits;
-    let bounds =
-        Bounds { connections: limits.connections, streams: limits.streams, head: limits.head };
+    let bounds = Bounds {
+        connections: limits.connections,
+        streams: limits.streams,
+        head: limits.head,
+        idle: IDLE,
+        stall: STALL,
+    };
     let metrics = Some(gateway.metrics.clone());
     let door = Arc::new(Door::new(gateway));
     Listening { tls: tls.map(TlsAcceptor::from), bounds, metrics, shutdown }
@@ -48,19 +55,22 @@ pub async fn serve(
 
 /// One request, from its head to its answer.
 async fn answer(door: Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    let started = Instant::now();
-    let id = format!("{:016x}", rand::random::<u64>());
+    let id = respond::request_id();
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let route = route::route(&head.method, path, head.uri.query());
     let label = route.as_ref().map_or(NO_ROUTE, Route::label);
-    let span = tracing::info_span!("request", %id, %peer, method = %head.method, route = label);
+    // An error's level, so that no filter takes the id from the lines that it lets pass.
+    let span = tracing::error_span!("request", %id, %peer, method = %head.method, route = label);
+    let gateway = &door.gateway;
+    let line = Line { gateway, span, label, method: &head.method, path, started: Instant::now() };
+    let unanswered = Unanswered(Some(line));
 
     let mut upload = Upload::new(body, &head.headers);
     let (outcome, allow) = match route {
         Ok(route) => {
             let work = door.dispatch(route, &head.headers, &mut upload);
-            (survive(work).instrument(span.clone()).await, None)
+            (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {
             let (error, allow) = respond::refused(refused);
@@ -69,7 +79,6 @@ async fn answer(door: Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -
     };
     upload.let_go();
 
-    let gateway = &door.gateway;
     let (answer, trouble) = match outcome {
         Ok(answer) => (answer, None),
         Err(error) => {
@@ -78,9 +87,7 @@ async fn answer(door: Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -
         }
     };
     let answer = respond::finish(answer, head.method == Method::HEAD, allow.as_deref(), &id);
-    let line = Line { label, method: &head.method, path, answer: &answer, took: started.elapsed() };
-    line.count(gateway, trouble.as_ref());
-    span.in_scope(|| line.log(trouble.as_ref()));
+    unanswered.answered(&answer, trouble.as_ref());
     answer
 }
 
@@ -101,46 +108,73 @@ fn words(panic: &(dyn Any + Send)) -> String {
     fixed.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// What is told of a request when it is answered: never its query and its headers, which may
-/// hold secrets.
+/// What is told of a request: never its query and its headers, which may hold secrets.
 struct Line<'a> {
+    gateway: &'a Gateway,
+    span: Span,
     label: &'static str,
     method: &'a Method,
     path: &'a str,
-    answer: &'a Answer,
-    took: Duration,
+    started: Instant,
+}
+
+/// A request until its answer is there: whoever leaves before is told of, too.
+struct Unanswered<'a>(Option<Line<'a>>);
+
+impl Unanswered<'_> {
+    fn span(&self) -> Span {
+        self.0.as_ref().map_or_else(Span::none, |line| line.span.clone())
+    }
+
+    fn answered(mut self, answer: &Answer, trouble: Option<&Error>) {
+        if let Some(line) = self.0.take() {
+            line.count(answer.status().as_str(), respond::body_bytes(answer), trouble);
+            line.log(answer.status().as_u16(), trouble);
+        }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.0.take() {
+            line.count(LEFT, 0, None);
+            let (path, ms) = (shortened(line.path), line.ms());
+            line.span.in_scope(|| tracing::info!(path, ms, "ended without an answer"));
+        }
+    }
 }
 
 impl Line<'_> {
-    fn count(&self, gateway: &Gateway, trouble: Option<&Error>) {
-        let metrics = &gateway.metrics;
-        let status = self.answer.status();
-        metrics
-            .requests
-            .with_label_values(&[self.label, status.as_str()])
-            .observe(self.took.as_secs_f64());
-        metrics
-            .bytes_sent
-            .with_label_values(&[self.label])
-            .inc_by(respond::body_bytes(self.answer));
+    fn count(&self, status: &str, bytes: u64, trouble: Option<&Error>) {
+        let metrics = &self.gateway.metrics;
+        let took = self.started.elapsed().as_secs_f64();
+        metrics.requests.with_label_values(&[self.label, status]).observe(took);
+        metrics.bytes_sent.with_label_values(&[self.label]).inc_by(bytes);
         if let Some(error) = trouble {
             metrics.refusals.with_label_values(&[respond::label(error.kind)]).inc();
         }
     }
 
-    fn log(&self, trouble: Option<&Error>) {
-        let status = self.answer.status().as_u16();
-        let path = shortened(self.path);
-        let ms = self.took.as_secs_f64() * 1000.0;
+    fn log(&self, status: u16, trouble: Option<&Error>) {
+        let (path, ms) = (shortened(self.path), self.ms());
         let error = trouble.map(Error::chain);
         let error = error.as_deref();
-        match level(self.label, self.method, status) {
+        self.span.in_scope(|| match level(self.label, self.method, status) {
             Level::ERROR => tracing::error!(path, status, ms, error, "failed"),
             Level::WARN => tracing::warn!(path, status, ms, error, "failed"),
             Level::INFO => tracing::info!(path, status, ms, error, "answered"),
             _ => tracing::debug!(path, status, ms, error, "answered"),
-        }
+        });
     }
+
+    fn ms(&self) -> f64 {
+        milliseconds(self.started.elapsed())
+    }
+}
+
+/// Two decimals at most.
+fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
 /// Cargo asks for crates that do not exist all day, and reads are many: both stay quiet.
@@ -181,6 +215,15 @@ mod tests {
         assert_eq!(error.kind, crate::error::Kind::Internal);
         assert!(!error.message.contains("reason"));
         assert!(error.chain().contains("the reason"));
+    }
+
+    #[test]
+    fn a_time_is_told_in_milliseconds_with_two_decimals_at_most() {
+        let told = |micros| milliseconds(Duration::from_micros(micros)).to_string();
+        assert_eq!(
+            [1180, 1184, 7, 4, 25_000_000].map(told),
+            ["1.18", "1.18", "0.01", "0", "25000"]
+        );
     }
 
     #[test]

@@ -116,6 +116,17 @@ pub fn server_config(
     }
 }
 
+/// Whether the files that the configuration names, if it names any, can be used. Makes nothing.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn check(tls: &Tls) -> Result<(), TlsError> {
+    match tls {
+        Tls::Off | Tls::LocalCa => Ok(()),
+        Tls::Files { cert, key } => provided(cert, key).map(drop),
+    }
+}
+
 fn provided(cert: &Path, key: &Path) -> Result<Prepared, TlsError> {
     let pair = read_pair(cert, key)?;
     let ends = facts(&pair).ok_or_else(|| TlsError::Certificate(cert.to_owned()))?.ends;

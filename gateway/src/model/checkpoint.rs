@@ -195,7 +195,7 @@ impl Row<'_> {
     ///
     /// # Errors
     /// [`Unsound::Damaged`] when it is none.
-    pub fn number(&self) -> Result<u32, Unsound> {
+    pub fn number<N: DeserializeOwned>(&self) -> Result<N, Unsound> {
         serde_json::from_str(self.2.get()).map_err(damaged)
     }
 }
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!((row.table(), row.value()), ("crates", r#"{"name":"foo"}"#));
         assert_eq!(row.key::<String>().unwrap(), "foo");
         let row = reader.next_row().unwrap().unwrap();
-        assert_eq!((row.table(), row.number().unwrap()), ("numbers", 7));
+        assert_eq!((row.table(), row.number::<u32>().unwrap()), ("numbers", 7));
         assert_eq!(row.key::<(String, String)>().unwrap(), ("foo".into(), "1.0.0".into()));
         assert!(reader.next_row().unwrap().is_none());
     }

@@ -48,7 +48,7 @@ pub struct Event {
 
 /// Who acted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Actor {
     /// Somebody with access to the store, by the command line.
     Operator,
@@ -195,7 +195,7 @@ pub enum ChainError {
     },
     /// It does not continue the entry before it.
     #[error(
-        "journal entry {0} does not continue the entry before it: the chain of hashes is broken"
+        "journal entry {0} does not continue the entry before it: the chain of hashes is broken, because one of the two was changed"
     )]
     Broken(u64),
 }
@@ -259,7 +259,91 @@ impl fmt::Debug for EntryId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// An entry with every kind of event that has parts of its own.
+    fn rich() -> Value {
+        let line = json!({
+            "name": "foo", "vers": "1.0.0", "cksum": Checksum::of(b"a"), "yanked": false,
+            "features": {}, "deps": [{
+                "name": "bar", "req": "^1", "features": [], "optional": false,
+                "default_features": true, "target": null, "kind": "normal"
+            }],
+        });
+        json!({
+            "seq": 1, "id": "00".repeat(16), "prev": Checksum::of(b"registry"),
+            "time": "2026-01-01T00:00:00Z", "replica": "one",
+            "events": [
+                { "by": "operator", "event": "published", "line": line, "size": 1,
+                  "metadata": { "description": "text" } },
+                { "by": { "user": { "user": 1, "token": 2 } }, "event": "removed",
+                  "krate": "foo", "version": "1.0.0", "reason": "why" },
+                { "by": "operator", "event": "token_created", "token": 1, "user": 1, "name": "ci",
+                  "hash": Checksum::of(b"t"), "grant": { "scopes": ["yank"], "crates": ["a-*"] } },
+            ],
+        })
+    }
+
+    fn open(text: &str) -> Result<(Entry, Checksum), ChainError> {
+        Entry::open(text.as_bytes(), 1, &Checksum::of(b"registry"))
+    }
+
+    /// The places of all objects in a value.
+    fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.push(at.to_owned());
+                fields.iter().for_each(|(k, v)| objects(v, &format!("{at}/{k}"), found));
+            }
+            Value::Array(items) => {
+                (0..).zip(items).for_each(|(n, v)| objects(v, &format!("{at}/{n}"), found));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_this_release_does_not_know_is_never_passed_over() {
+        open(&rich().to_string()).unwrap();
+        let mut places = Vec::new();
+        objects(&rich(), "", &mut places);
+        assert!(places.len() >= 9, "{places:?}");
+        // In the map of features every key is a feature.
+        for place in places.iter().filter(|place| !place.ends_with("/features")) {
+            let mut entry = rich();
+            let object = entry.pointer_mut(place).unwrap().as_object_mut().unwrap();
+            object.insert("novelty".to_owned(), json!(1));
+            let refused = open(&entry.to_string());
+            assert!(
+                matches!(refused, Err(ChainError::Unreadable(1, _))),
+                "at `{place}`: {refused:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_entry_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Entry::open(&bytes, 1, &Checksum::of(b"registry"));
+        }
+
+        /// Cut short, it is no entry; with another byte it is an error or another entry, which
+        /// its hash tells.
+        #[test]
+        fn a_damaged_entry_is_an_error_or_has_another_hash(at: prop::sample::Index, byte: u8) {
+            let text = rich().to_string().into_bytes();
+            let at = at.index(text.len());
+            prop_assert!(Entry::open(&text[..at], 1, &Checksum::of(b"registry")).is_err());
+            let mut damaged = text.clone();
+            damaged[at] = byte;
+            if let Ok((_, hash)) = Entry::open(&damaged, 1, &Checksum::of(b"registry")) {
+                prop_assert_eq!(hash == Checksum::of(&text), damaged == text);
+            }
+        }
+    }
 
     fn entry(seq: u64, prev: Checksum) -> Entry {
         let what = Happened::UserCreated { user: UserId(1), login: "alice".to_owned() };

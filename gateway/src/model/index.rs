@@ -17,8 +17,10 @@ use crate::model::version::CrateVersion;
 pub const CRATES_IO_IDENTITY: &str = "https://github.com/rust-lang/crates.io-index";
 
 /// One version of a hosted crate, in the field order of crates.io. Mirrored lines are never
-/// read into this and written again: they pass through as they came.
+/// read into this and written again: they pass through as they came. A field that this release
+/// does not know would be lost, so it is refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IndexLine {
     /// The crate's name as its author spells it.
     pub name: CrateName,
@@ -51,6 +53,7 @@ pub struct IndexLine {
 
 /// A dependency in an index line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IndexDep {
     /// The name in the dependant's code: the alias, when the dependency is renamed.
     pub name: String,
@@ -163,5 +166,7 @@ impl Encoded {
 fn compress(lines: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 6), Compression::default());
     encoder.write_all(lines).ok()?;
-    encoder.finish().ok()
+    let mut packed = encoder.finish().ok()?;
+    packed.shrink_to_fit(); // or its weight would be a lie
+    Some(packed)
 }

@@ -1,7 +1,6 @@
 //! An upstream's index file: checked, and passed on byte for byte.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -97,14 +96,6 @@ pub fn read(body: &Bytes, name: &CrateName, own: &OwnRegistries) -> Result<Mirro
         return Err(Unreadable::Empty);
     }
     Ok(Mirrored { lines: edits.apply(body), versions })
-}
-
-/// The versions of a former file whose checksum is another in the new one. Versions never change:
-/// one that does was replaced upstream.
-pub fn replaced<'a>(former: &'a [Listed], new: &[Listed]) -> Vec<&'a Listed> {
-    let new: HashMap<_, _> = new.iter().map(|v| (&v.version, &v.cksum)).collect();
-    let differs = |v: &&Listed| new.get(&v.version).is_some_and(|cksum| **cksum != v.cksum);
-    former.iter().filter(differs).collect()
 }
 
 /// What we read of a line. Everything else in it is cargo's business.
@@ -289,19 +280,6 @@ mod tests {
         let body = Bytes::from(text);
         assert_eq!(read(&body, &"foo".parse().unwrap(), &own).unwrap().lines, expected);
         assert_eq!(read_text(String::from_utf8_lossy(&body)).unwrap().lines, body);
-    }
-
-    #[test]
-    fn a_version_with_another_checksum_was_replaced() {
-        let listed = |vers: &str, bytes: &[u8]| Listed {
-            name: "foo".parse().unwrap(),
-            version: vers.parse().unwrap(),
-            cksum: Checksum::of(bytes),
-            yanked: false,
-        };
-        let former = [listed("1.0.0", b"a"), listed("1.1.0", b"b"), listed("1.2.0", b"c")];
-        let new = [listed("1.0.0", b"a"), listed("1.1.0", b"x"), listed("1.3.0", b"d")];
-        assert_eq!(replaced(&former, &new), [&former[1]]);
     }
 
     proptest::proptest! {

@@ -6,6 +6,7 @@ pub mod checksum;
 pub mod client;
 pub mod dl;
 pub mod entry;
+pub mod expiry;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod freshness;

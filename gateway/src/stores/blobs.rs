@@ -73,7 +73,8 @@ impl Blobs {
         self.store(origin).put(&path(origin, cksum), PutPayload::from_bytes(bytes)).await.map(drop)
     }
 
-    /// Reads at most `max_bytes` bytes and compares their checksum.
+    /// Reads and compares the checksum. `room` is told how many bytes there are, and says how many
+    /// of them may be.
     ///
     /// # Errors
     /// Those of the store, but not that there is nothing.
@@ -81,14 +82,15 @@ impl Blobs {
         &self,
         origin: Origin,
         cksum: &Checksum,
-        max_bytes: u64,
+        room: impl FnOnce(u64) -> u64,
     ) -> Result<Blob, object_store::Error> {
         let found = match self.store(origin).get(&path(origin, cksum)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(Blob::Absent),
             found => found?,
         };
-        if found.meta.size > max_bytes {
-            return Ok(Blob::Larger { bytes: found.meta.size });
+        let size = found.meta.size;
+        if size > room(size) {
+            return Ok(Blob::Larger { bytes: size });
         }
         let bytes = found.bytes().await?;
         match has_checksum(&bytes, cksum).await {
@@ -158,8 +160,8 @@ mod tests {
         blobs.put(Origin::Hosted, &cksum, bytes.clone()).await.unwrap();
         let place = Path::from(format!("blobs/hosted/ba/{ABC}"));
         assert_eq!(blobs.hosted.head(&place).await.unwrap().size, 3);
-        assert_eq!(blobs.get(Origin::Hosted, &cksum, 3).await.unwrap(), Blob::Whole(bytes));
-        assert_eq!(blobs.get(Origin::Mirrored, &cksum, 3).await.unwrap(), Blob::Absent);
+        assert_eq!(blobs.get(Origin::Hosted, &cksum, |_| 3).await.unwrap(), Blob::Whole(bytes));
+        assert_eq!(blobs.get(Origin::Mirrored, &cksum, |_| 3).await.unwrap(), Blob::Absent);
     }
 
     #[tokio::test]
@@ -168,11 +170,11 @@ mod tests {
             let (blobs, bytes) = (blobs(), Bytes::from(vec![7; size]));
             let cksum = Checksum::of(&bytes);
             blobs.put(Origin::Mirrored, &cksum, bytes.clone()).await.unwrap();
-            let found = blobs.get(Origin::Mirrored, &cksum, u64::MAX).await.unwrap();
+            let found = blobs.get(Origin::Mirrored, &cksum, |size| size).await.unwrap();
             assert_eq!(found, Blob::Whole(bytes));
 
             blobs.put(Origin::Mirrored, &cksum, vec![8; size].into()).await.unwrap();
-            let found = blobs.get(Origin::Mirrored, &cksum, u64::MAX).await.unwrap();
+            let found = blobs.get(Origin::Mirrored, &cksum, |size| size).await.unwrap();
             assert_eq!(found, Blob::Damaged);
         }
     }
@@ -182,7 +184,7 @@ mod tests {
         let (blobs, bytes) = (blobs(), Bytes::from_static(b"abc"));
         let cksum = Checksum::of(&bytes);
         blobs.put(Origin::Mirrored, &cksum, bytes).await.unwrap();
-        let found = blobs.get(Origin::Mirrored, &cksum, 2).await.unwrap();
+        let found = blobs.get(Origin::Mirrored, &cksum, |_| 2).await.unwrap();
         assert_eq!(found, Blob::Larger { bytes: 3 });
     }
 
@@ -193,7 +195,7 @@ mod tests {
         blobs.put(Origin::Hosted, &cksum, bytes).await.unwrap();
         for _ in 0..2 {
             blobs.delete(Origin::Hosted, &cksum).await.unwrap();
-            assert_eq!(blobs.get(Origin::Hosted, &cksum, 3).await.unwrap(), Blob::Absent);
+            assert_eq!(blobs.get(Origin::Hosted, &cksum, |_| 3).await.unwrap(), Blob::Absent);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -22,6 +23,8 @@ pub enum Fault {
     After,
     /// It is not done, and the answer says that the object exists (an S3's 409).
     Conflict,
+    /// It is done after a while.
+    Late(Duration),
 }
 
 /// A kind of call.
@@ -74,6 +77,10 @@ impl ObjectStore for FaultyStore {
     ) -> Result<PutResult> {
         match self.fault(Call::Put, location) {
             Fault::None => self.inner.put_opts(location, payload, opts).await,
+            Fault::Late(wait) => {
+                tokio::time::sleep(wait).await;
+                self.inner.put_opts(location, payload, opts).await
+            }
             Fault::Before => Err(lost()),
             Fault::After => self.inner.put_opts(location, payload, opts).await.and(Err(lost())),
             Fault::Conflict => Err(Error::AlreadyExists {
@@ -94,6 +101,10 @@ impl ObjectStore for FaultyStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         match self.fault(Call::Get, location) {
             Fault::None => self.inner.get_opts(location, options).await,
+            Fault::Late(wait) => {
+                tokio::time::sleep(wait).await;
+                self.inner.get_opts(location, options).await
+            }
             _ => Err(lost()),
         }
     }

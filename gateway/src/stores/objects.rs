@@ -1,20 +1,24 @@
 //! The object store: where every durable byte lives. One folder, one S3 bucket, or memory.
 
+mod folder;
+
 use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
     Certificate, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+    StaticCredentialProvider,
 };
 use serde::{Deserialize, Serialize};
 
+use self::folder::{Folder, Mark};
 use crate::config::{self, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::model::entry::EntryId;
@@ -96,8 +100,11 @@ impl Objects {
         };
         std::fs::create_dir_all(path).map_err(|e| refuse(&e))?;
         let store = LocalFileSystem::new_with_prefix(path).map_err(|e| refuse(&e))?;
-        let durable: Arc<dyn ObjectStore> = Arc::new(store.clone().with_fsync(true));
-        Ok(Self { durable: Arc::clone(&durable), cache: Arc::new(store), commit: durable })
+        let mark = Mark::of(path, FORMAT_PATH);
+        let durable: Arc<dyn ObjectStore> =
+            Arc::new(Folder::new(store.clone().with_fsync(true), &mark));
+        let cache = Arc::new(Folder::new(store, &mark));
+        Ok(Self { durable: Arc::clone(&durable), cache, commit: durable })
     }
 
     fn s3(
@@ -124,10 +131,18 @@ impl Objects {
                 builder = builder.with_region(region);
             }
             if let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) {
-                builder = builder.with_access_key_id(id).with_secret_access_key(secret.reveal());
+                // As one thing, so that nothing of the environment's mixes with it: a session
+                // token there would make these keys useless.
+                let credential = AwsCredential {
+                    key_id: id.clone(),
+                    secret_key: secret.reveal().to_owned(),
+                    token: None,
+                };
+                builder =
+                    builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
             }
             let store = builder.build().map_err(|e| {
-                Error::new(Kind::Internal, format!("the S3 settings in [store] do not work: {e}"))
+                Error::invalid(format!("the S3 settings in [store] do not work: {e}"))
             })?;
             Ok(match prefix {
                 "" => Arc::new(store),
@@ -189,10 +204,10 @@ fn client_options(allow_http: bool, extra_ca: Option<&FsPath>) -> Result<ClientO
         .with_allow_http(allow_http);
     if let Some(path) = extra_ca {
         let refuse = |e: &dyn std::fmt::Display| {
-            Error::new(
-                Kind::Internal,
-                format!("the CA bundle {} cannot be used: {e}", path.display()),
-            )
+            Error::invalid(format!(
+                "`outgoing.ca_file`: the CA bundle {} cannot be used: {e}",
+                path.display()
+            ))
         };
         let pem = std::fs::read(path).map_err(|e| refuse(&e))?;
         for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| refuse(&e))? {

@@ -1,9 +1,9 @@
 //! One upstream registry over HTTP: its index files, and its crate files.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -122,9 +122,13 @@ struct Errand<'a> {
     /// Whether the body may be compressed on the way. Never a crate file: those are gzip
     /// themselves, and some servers label them so.
     inflate: bool,
-    max_bytes: usize,
+    room: Room<'a>,
     within: Duration,
 }
+
+/// Told how many bytes a body has, where that is announced, it says how many it may have. The
+/// body is then read or refused; nobody waits for room while an answer stands open.
+pub type Room<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
 
 impl Upstream {
     /// Builds the clients; no request is made.
@@ -180,24 +184,23 @@ impl Upstream {
         validators: Option<&Validators>,
     ) -> Result<Answer, Trouble> {
         let url = self.index_url(&name.index_path())?;
-        let answer = self
-            .run(&self.index_requests, Errand { validators, ..self.index_errand("index", url) })
-            .await;
+        let answer = self.run_for_index("index", url, validators, self.index_bytes).await;
         self.note(&answer);
         answer
     }
 
-    /// Asks for the crate file of a version, of at most `max_bytes`. The bytes are not verified.
+    /// Asks for the crate file of a version, as far as there is `room`. The bytes are not
+    /// verified.
     ///
     /// # Errors
     /// [`Trouble`] for everything but a definite answer.
     pub async fn crate_file(
         &self,
         listed: &Listed,
-        max_bytes: usize,
+        room: Room<'_>,
     ) -> Result<CrateAnswer, Trouble> {
         let learned = self.template().await?;
-        let answer = self.crate_at(&learned.template, listed, max_bytes).await?;
+        let answer = self.crate_at(&learned.template, listed, room).await?;
         let doubtful = self.config.dl.is_none() && learned.at.elapsed() > CONFIG_DOUBT;
         if !(doubtful && matches!(answer, CrateAnswer::NotFound)) {
             return Ok(answer);
@@ -206,7 +209,7 @@ impl Upstream {
         let again = self.template().await?;
         match again.template == learned.template {
             true => Ok(answer),
-            false => self.crate_at(&again.template, listed, max_bytes).await,
+            false => self.crate_at(&again.template, listed, room).await,
         }
     }
 
@@ -232,7 +235,7 @@ impl Upstream {
         &self,
         template: &DlTemplate,
         listed: &Listed,
-        max_bytes: usize,
+        room: Room<'_>,
     ) -> Result<CrateAnswer, Trouble> {
         let text = template.expand(listed);
         let url = Url::parse(&text)
@@ -242,7 +245,7 @@ impl Upstream {
             url,
             validators: None,
             inflate: false,
-            max_bytes,
+            room,
             within: self.fill,
         };
         match self.run(&self.crate_requests, errand).await? {
@@ -271,8 +274,8 @@ impl Upstream {
 
     async fn learn(&self) -> Result<Arc<Learned>, Trouble> {
         let url = self.index_url("config.json")?;
-        let errand = Errand { max_bytes: CONFIG_BYTES, ..self.index_errand("config", url) };
-        let Answer::Found { bytes, .. } = self.run(&self.index_requests, errand).await? else {
+        let answer = self.run_for_index("config", url, None, CONFIG_BYTES).await?;
+        let Answer::Found { bytes, .. } = answer else {
             return Err(self.nonsense("it has no config.json"));
         };
         let json: ConfigJson = serde_json::from_slice(&bytes)
@@ -284,16 +287,23 @@ impl Upstream {
         self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
     }
 
-    fn index_errand(&self, kind: &'static str, url: Url) -> Errand<'static> {
-        let (max_bytes, within) = (self.index_bytes, self.config.timeout);
-        Errand { kind, url, validators: None, inflate: true, max_bytes, within }
+    async fn run_for_index(
+        &self,
+        kind: &'static str,
+        url: Url,
+        validators: Option<&Validators>,
+        max_bytes: usize,
+    ) -> Result<Answer, Trouble> {
+        let (room, within) = (&mut |_| max_bytes as u64, self.config.timeout);
+        let errand = Errand { kind, url, validators, inflate: true, room, within };
+        self.run(&self.index_requests, errand).await
     }
 
     /// Runs an errand when its turn has come, within its time, and measures it.
-    async fn run(&self, queue: &Semaphore, errand: Errand<'_>) -> Result<Answer, Trouble> {
+    async fn run(&self, queue: &Semaphore, mut errand: Errand<'_>) -> Result<Answer, Trouble> {
         let _turn = self.turn(queue, errand.within).await?;
         let started = Instant::now();
-        let answer = match timeout(errand.within, self.ask(&errand)).await {
+        let answer = match timeout(errand.within, self.ask(&mut errand)).await {
             Ok(answer) => answer,
             Err(_) => Err(self.trouble(
                 TroubleKind::Timeout,
@@ -327,7 +337,7 @@ impl Upstream {
     }
 
     /// Asks, and follows redirects.
-    async fn ask(&self, errand: &Errand<'_>) -> Result<Answer, Trouble> {
+    async fn ask(&self, errand: &mut Errand<'_>) -> Result<Answer, Trouble> {
         let mut url = errand.url.clone();
         for _ in 0..=self.redirects {
             let response = self.send(errand, &url).await?;
@@ -399,35 +409,29 @@ impl Upstream {
 
     async fn receive(
         &self,
-        errand: &Errand<'_>,
+        errand: &mut Errand<'_>,
         mut response: Response,
     ) -> Result<Answer, Trouble> {
-        let url = shown(&errand.url);
+        let (url, announced) = (shown(&errand.url), response.content_length());
+        let unusable = |e: io::Error| self.unusable(&url, announced, &e);
         let validators = validators(response.headers());
-        let mut body = self.collector(errand, &response)?;
+        let room = usize::try_from((errand.room)(announced)).unwrap_or(usize::MAX);
+        let mut body = collector(errand.inflate, room, &response).map_err(unusable)?;
         let received = self.metrics.upstream_bytes.with_label_values(&[self.name()]);
         while let Some(piece) = response.chunk().await.map_err(|e| self.broken(&errand.url, e))? {
             received.inc_by(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-            body.push(&piece).map_err(|e| self.nonsense(format!("{url}: {e}")))?;
+            body.push(&piece).map_err(unusable)?;
         }
-        let bytes = body.finish().map_err(|e| self.nonsense(format!("{url}: {e}")))?;
+        let bytes = body.finish().map_err(unusable)?;
         Ok(Answer::Found { bytes, validators })
     }
 
-    fn collector(&self, errand: &Errand<'_>, response: &Response) -> Result<Collector, Trouble> {
-        let encoding = response.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
-        let plain = || {
-            Collector::plain(errand.max_bytes, response.content_length())
-                .map_err(|e| self.nonsense(format!("{}: {e}", shown(&errand.url))))
+    fn unusable(&self, url: &str, announced: Option<u64>, error: &io::Error) -> Trouble {
+        let kind = match error.kind() {
+            io::ErrorKind::FileTooLarge => TroubleKind::TooLarge { announced },
+            _ => TroubleKind::Nonsense,
         };
-        match encoding {
-            _ if !errand.inflate => plain(),
-            None | Some(b"" | b"identity") => plain(),
-            Some(b"gzip" | b"x-gzip") => Ok(Collector::gzip(errand.max_bytes)),
-            Some(_) => {
-                Err(self.nonsense(format!("{}: an encoding nobody asked for", shown(&errand.url))))
-            }
-        }
+        self.trouble(kind, format!("{url}: {error}"))
     }
 
     fn refused(&self, kind: TroubleKind, url: &Url, response: &Response) -> Trouble {
@@ -454,6 +458,16 @@ impl Upstream {
 
     fn trouble(&self, kind: TroubleKind, detail: impl Into<String>) -> Trouble {
         Trouble::new(self.name(), kind, detail)
+    }
+}
+
+/// Reads a body of at most `max_bytes`, inflated where it was allowed to be compressed.
+fn collector(inflate: bool, max_bytes: usize, response: &Response) -> io::Result<Collector> {
+    let encoding = response.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    match encoding.filter(|_| inflate) {
+        None | Some(b"" | b"identity") => Collector::plain(max_bytes, response.content_length()),
+        Some(b"gzip" | b"x-gzip") => Ok(Collector::gzip(max_bytes)),
+        Some(_) => Err(io::Error::other("an encoding nobody asked for")),
     }
 }
 

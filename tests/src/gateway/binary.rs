@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use crate::patience::eventually;
 
 /// The binary under test: beside the test binary's own folder. Built, once, where it is missing
-/// or older than its sources: `cargo test` of this package alone does not do it.
+/// or older than its sources: `cargo test` does not do it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -36,13 +36,15 @@ fn newest(folder: &Path) -> SystemTime {
     times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// Of the whole workspace with its tests, as `tests/run` does: cargo would build the
+/// dependencies once more for the gateway alone, whose features are fewer.
 fn build(profile: &Path) {
     let name = match profile.file_name().unwrap().to_str().unwrap() {
         "debug" => "dev",
         other => other,
     };
     let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["build", "--package", "cratehouse", "--profile", name])
+        .args(["build", "--workspace", "--all-targets", "--locked", "--profile", name])
         .arg("--target-dir")
         .arg(profile.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -15,6 +15,8 @@ pub struct Builder {
     upstreams: Vec<UpstreamConfig>,
     env: Vec<(String, String)>,
     tls: bool,
+    config_file: bool,
+    traced: Option<String>,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -82,7 +84,14 @@ impl From<&Panamax> for UpstreamConfig {
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { sections: BTreeMap::new(), upstreams: Vec::new(), env: Vec::new(), tls: true }
+        Self {
+            sections: BTreeMap::new(),
+            upstreams: Vec::new(),
+            env: Vec::new(),
+            tls: true,
+            config_file: true,
+            traced: None,
+        }
     }
 
     /// With one more upstream at the end of the chain: an [`Upstream`], a [`Panamax`] or an
@@ -126,6 +135,21 @@ impl Builder {
         self
     }
 
+    /// Without a configuration file: `--data` and `--listen` say where it is, and all else comes
+    /// from the environment; with no upstream there, it has the preset.
+    #[must_use]
+    pub fn by_flags_and_environment(mut self) -> Self {
+        self.config_file = false;
+        self
+    }
+
+    /// Under strace, which writes down these system calls: see [`Gateway::stop_and_trace`].
+    #[must_use]
+    pub fn traced(mut self, calls: &str) -> Self {
+        self.traced = Some(format!("trace={calls}"));
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -134,17 +158,22 @@ impl Builder {
     }
 
     /// Writes the configuration, and starts nothing.
-    pub fn prepare(self) -> Gateway {
+    pub fn prepare(mut self) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin_port) = (free_port(), free_port());
-        let config = self.config(port, admin_port);
-        std::fs::write(folder.path().join(CONFIG), config).unwrap();
+        if self.config_file {
+            let config = self.config(port, admin_port);
+            std::fs::write(folder.path().join(CONFIG), config).unwrap();
+        } else {
+            self = self.env("CRATEHOUSE_SERVER__ADMIN_LISTEN", &format!("127.0.0.1:{admin_port}"));
+        }
         Gateway {
             folder,
             port,
             admin_port,
             tls: self.tls,
             env: self.env,
+            traced: self.traced,
             process: None,
             log: Arc::default(),
             users: Mutex::default(),

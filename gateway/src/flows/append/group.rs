@@ -9,14 +9,17 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, Order, Refusal};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Entry, EntryId, Event, Happened};
 use crate::stores::catalog::Catalog;
 
-/// Bytes of events in one entry, after which further commands wait for the next one.
-const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of events in one entry, after which further commands wait for the next one. Whoever
+/// catches up holds many entries at one time.
+const MAX_GROUP_BYTES: usize = 1024 * 1024;
+/// Bytes of events of one command: an entry that nobody would read must never be put.
+const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
 
 /// A command and who waits for its answer.
 #[derive(Debug)]
@@ -47,25 +50,34 @@ impl Stage {
         self.0.compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// The entry is not in the journal, nor can it come there: the command waits again.
+    fn release(&self) {
+        let _ = self.0.compare_exchange(PUT, WAITING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     fn is_withdrawn(&self) -> bool {
         self.0.load(Ordering::Acquire) == WITHDRAWN
     }
 }
 
+/// A command and what came of it.
+type Judged = (Waiting, Result<Vec<Happened>, Refusal>);
+
 /// A group of commands, judged.
 pub(super) struct Drafted {
-    judged: Vec<(Waiting, Result<Vec<Happened>, Refusal>)>,
+    judged: Vec<Judged>,
     /// Those that did not fit.
     rest: Vec<Waiting>,
     sealed: Option<(Entry, Bytes, Checksum)>,
 }
 
-/// An entry, ready to be put, and the commands that it answers.
+/// An entry, ready to be put, and the commands that it answers: those that it holds, and those
+/// that were judged as if it stood there already.
 pub(super) struct Sealed {
     pub(super) entry: Entry,
     pub(super) bytes: Bytes,
     pub(super) hash: Checksum,
-    pub(super) commands: Vec<(Waiting, Vec<Happened>)>,
+    commands: Vec<Judged>,
 }
 
 impl Drafted {
@@ -77,12 +89,17 @@ impl Drafted {
         let mut judged = Vec::new();
         let mut group = group.into_iter();
         for waiting in group.by_ref() {
-            let outcome = command::judge(&view, &waiting.order, time);
-            for what in outcome.iter().flatten() {
-                let event = Event { by: waiting.order.by.actor(), what: what.clone() };
-                view.imagine(seq, time, &event)?;
-                bytes += serde_json::to_vec(&event).map_err(Error::internal)?.len();
-                events.push(event);
+            let mut outcome = command::judge(&view, &waiting.order, time);
+            let by = waiting.order.by.actor();
+            let happened = outcome.iter().flatten().cloned();
+            let new: Vec<_> = happened.map(|what| Event { by: by.clone(), what }).collect();
+            let size = serde_json::to_vec(&new).map_err(Error::internal)?.len();
+            if size > MAX_COMMAND_BYTES {
+                outcome = Err(too_large().into());
+            } else {
+                new.iter().try_for_each(|event| view.imagine(seq, time, event))?;
+                bytes += size;
+                events.extend(new);
             }
             judged.push((waiting, outcome));
             if bytes > MAX_GROUP_BYTES {
@@ -122,25 +139,66 @@ impl Drafted {
         group.into_iter().chain(self.rest).collect()
     }
 
-    /// Answers the refused and those for whom there is nothing to do; what is left is an entry.
+    /// Answers those for whom no entry is needed; what is left is an entry. Whoever was judged
+    /// behind one of its events is answered when that has happened: before, neither "it is so
+    /// already" nor a refusal is proven.
+    ///
     /// A command that its asker has withdrawn spoils the entry: then all are judged again.
     pub(super) fn settle(self, backlog: &mut VecDeque<Waiting>) -> Option<Sealed> {
         let mut commands = Vec::new();
         for (waiting, outcome) in self.judged {
-            match outcome {
-                Err(refusal) => answer(waiting, Err(refusal.error)),
-                Ok(events) if events.is_empty() => answer(waiting, Ok(events)),
-                Ok(events) => commands.push((waiting, events)),
+            match commands.is_empty() && !has_events(&outcome) {
+                true => answer(waiting, outcome.map_err(|refusal| refusal.error)),
+                false => commands.push((waiting, outcome)),
             }
         }
         self.rest.into_iter().rev().for_each(|waiting| backlog.push_front(waiting));
         let (entry, bytes, hash) = self.sealed?;
-        if !commands.iter().all(|(waiting, _)| waiting.stage.claim()) {
-            commands.into_iter().rev().for_each(|(waiting, _)| backlog.push_front(waiting));
-            return None;
+        let sealed = Sealed { entry, bytes, hash, commands };
+        match sealed.claim() {
+            true => Some(sealed),
+            false => {
+                let group = sealed.release();
+                group.into_iter().rev().for_each(|waiting| backlog.push_front(waiting));
+                None
+            }
         }
-        Some(Sealed { entry, bytes, hash, commands })
     }
+}
+
+impl Sealed {
+    fn claim(&self) -> bool {
+        let mut putting = self.commands.iter().filter(|(_, outcome)| has_events(outcome));
+        putting.all(|(waiting, _)| waiting.stage.claim())
+    }
+
+    /// The entry stands in the journal: so does what it makes true.
+    pub(super) fn answer(self) {
+        for (waiting, outcome) in self.commands {
+            answer(waiting, outcome.map_err(|refusal| refusal.error));
+        }
+    }
+
+    /// The commands, which may have been done.
+    pub(super) fn into_group(self) -> Vec<Waiting> {
+        self.commands.into_iter().map(|(waiting, _)| waiting).collect()
+    }
+
+    /// The commands, which for certain have not been done.
+    pub(super) fn release(self) -> Vec<Waiting> {
+        let group = self.into_group();
+        group.iter().for_each(|waiting| waiting.stage.release());
+        group
+    }
+}
+
+fn has_events(outcome: &Result<Vec<Happened>, Refusal>) -> bool {
+    outcome.as_ref().is_ok_and(|events| !events.is_empty())
+}
+
+fn too_large() -> Error {
+    let text = format!("this change takes more than {MAX_COMMAND_BYTES} bytes in the journal");
+    Error::new(Kind::TooLarge, text)
 }
 
 /// A command whose deadline has passed before its first put is refused for certain.
@@ -153,6 +211,10 @@ pub(super) fn refuse_late(group: Vec<Waiting>) -> Vec<Waiting> {
     kept
 }
 
-pub(super) fn answer(waiting: Waiting, outcome: Result<Vec<Happened>>) {
+pub(super) fn refuse(group: Vec<Waiting>, why: &Error) {
+    group.into_iter().for_each(|waiting| answer(waiting, Err(why.clone())));
+}
+
+fn answer(waiting: Waiting, outcome: Result<Vec<Happened>>) {
     let _ = waiting.answer.send(outcome); // an asker may have left; what is done stays done
 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use object_store::ObjectStoreExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::error::Kind;
 use crate::flows::command::{By, Command};
 use crate::flows::open::journal_in;
-use crate::model::entry::{EntryId, Metadata, Published};
+use crate::model::checksum::Checksum;
+use crate::model::entry::{Entry, EntryId, Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenSecret};
@@ -35,7 +38,10 @@ fn settings() -> Settings {
 }
 
 async fn replica(objects: &Objects) -> Replica {
-    let catalog = Catalog::in_memory(REGISTRY).unwrap();
+    replica_with(objects, Catalog::in_memory(REGISTRY).unwrap()).await
+}
+
+async fn replica_with(objects: &Objects, catalog: Catalog) -> Replica {
     let (mut scribe, appender) = Scribe::new(
         journal_in(objects),
         catalog.clone(),
@@ -79,19 +85,23 @@ fn publish(name: &str, version: &str) -> Command {
     Command::Publish(Box::new(Published { line, size: 1, metadata: Metadata::default() }))
 }
 
-fn create_user(login: &str) -> Command {
-    Command::CreateUser { login: login.to_owned() }
+/// A store that fails as planned, and what it stands before.
+fn faulty(objects: &Objects) -> Arc<FaultyStore> {
+    let fine = Box::new(|_: Call, _: &object_store::path::Path| Fault::None);
+    Arc::new(FaultyStore::new(Arc::clone(&objects.durable), fine))
 }
 
-/// Every row that a reader could see.
-fn rows(catalog: &Catalog) -> String {
-    let view = catalog.view().unwrap();
-    let crates = view.crates().unwrap();
-    let versions: Vec<_> =
-        crates.iter().map(|row| view.versions(&row.name.key()).unwrap()).collect();
-    let head = view.head().unwrap();
-    let (users, tokens) = (view.users().unwrap(), view.tokens().unwrap());
-    format!("{head:?}\n{crates:?}\n{versions:?}\n{users:?}\n{tokens:?}")
+fn yank(name: &str, version: &str) -> Command {
+    let (krate, version) = (CrateName::parse(name).unwrap(), version.parse().unwrap());
+    Command::Yank { krate, version, yanked: true }
+}
+
+fn entry_path(seq: u64) -> object_store::path::Path {
+    format!("journal/{seq:020}.json").into()
+}
+
+fn create_user(login: &str) -> Command {
+    Command::CreateUser { login: login.to_owned() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +119,7 @@ async fn what_is_answered_is_in_the_journal_and_in_every_catalog() {
     assert!(two.order(publish("Foo", "1.0.1")).await.unwrap_err().message.contains("one name"));
     let again = two.order(publish("foo", "1.0.0+build")).await.unwrap_err();
     assert!(again.message.contains("already uploaded"), "{again}");
-    assert_eq!(rows(&one.stop().await), rows(&two.stop().await));
+    assert_eq!(one.stop().await.rows(), two.stop().await.rows());
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +130,7 @@ async fn a_catalog_is_rebuilt_from_the_journal_alone() {
         one.order(publish("foo", &format!("1.0.{n}"))).await.unwrap();
     }
     let rebuilt = replica(&objects).await;
-    assert_eq!(rows(&one.stop().await), rows(&rebuilt.stop().await));
+    assert_eq!(one.stop().await.rows(), rebuilt.stop().await.rows());
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,8 +265,8 @@ async fn replicas_that_compete_over_a_failing_store_agree() {
         for replica in replicas {
             catalogs.push(replica.stop().await);
         }
-        assert_eq!(rows(&catalogs[0]), rows(&catalogs[1]), "seed {seed}");
-        assert_eq!(rows(&catalogs[0]), rows(&catalogs[2]), "seed {seed}");
+        assert_eq!(catalogs[0].rows(), catalogs[1].rows(), "seed {seed}");
+        assert_eq!(catalogs[0].rows(), catalogs[2].rows(), "seed {seed}");
         for version in 0..30 {
             let won = outcomes.iter().filter(|(v, o)| *v == version && o.is_ok()).count();
             let unsure = outcomes.iter().filter(|(v, o)| {
@@ -265,4 +275,160 @@ async fn replicas_that_compete_over_a_failing_store_agree() {
             assert!(won == 1 || unsure.count() > 0, "seed {seed}: 1.0.{version} won {won} times");
         }
     }
+}
+
+/// "It is yanked already" and "it is uploaded already" are as true as the entry that makes them so.
+#[tokio::test(start_paused = true)]
+async fn what_is_judged_behind_an_event_is_answered_when_that_has_happened() {
+    let objects = Objects::in_memory();
+    let store = faulty(&objects);
+    let one = replica(&Objects::same(Arc::clone(&store) as Arc<_>)).await;
+    one.order(publish("foo", "1.0.0")).await.unwrap();
+    store.plan(Box::new(|call, _| if call == Call::Put { Fault::Before } else { Fault::None }));
+    let orders = [yank("foo", "1.0.0"), yank("foo", "1.0.0"), publish("bar", "1.0.0")];
+    let orders = orders.into_iter().chain([publish("bar", "1.0.0")]);
+    let outcomes = futures_util::future::join_all(orders.map(|order| one.order(order))).await;
+    for outcome in outcomes {
+        let refusal = outcome.expect_err("nothing was put yet");
+        assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");
+    }
+    store.plan(Box::new(|_, _| Fault::None));
+    one.order(publish("foo", "1.1.0")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_set_back_meanwhile_is_recognised_before_a_gap_is_made() {
+    for outage in [false, true] {
+        let objects = Objects::in_memory();
+        let store = faulty(&objects);
+        let one = replica(&Objects::same(Arc::clone(&store) as Arc<_>)).await;
+        for login in ["alice", "bob", "carol"] {
+            one.order(create_user(login)).await.unwrap();
+        }
+        if outage {
+            store.plan(Box::new(|_, _| Fault::Before));
+        }
+        let late = match outage {
+            true => Some(one.order(create_user("dave")).await.unwrap_err()),
+            false => None,
+        };
+        for seq in [2, 3] {
+            objects.durable.delete(&entry_path(seq)).await.unwrap();
+        }
+        store.plan(Box::new(|_, _| Fault::None));
+        let wait = if outage { Duration::from_secs(3) } else { RECOGNISE_EVERY * 2 };
+        tokio::time::sleep(wait).await;
+        let refusal = one.order(create_user("erin")).await.unwrap_err();
+        assert!(refusal.message.contains("set back"), "{refusal} {late:?}");
+        assert!(one.appender.ready().unwrap_err().contains("delete the catalog"));
+        let journal = journal_in(&objects);
+        assert_eq!(journal.newest_hint(0).await.unwrap(), 1, "outage: {outage}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_whose_disk_is_full_refuses_what_it_cannot_judge_and_is_not_ready() {
+    let objects = Objects::in_memory();
+    let (catalog, full) = Catalog::on_a_small_disk(REGISTRY);
+    let one = replica_with(&objects, catalog).await;
+    let two = replica(&objects).await;
+    one.order(create_user("alice")).await.unwrap();
+    full.store(true, std::sync::atomic::Ordering::SeqCst);
+    // Big enough for any buffer to overflow.
+    for n in 0..200 {
+        two.order(create_user(&format!("user{n}"))).await.unwrap();
+    }
+    let outcome = tokio::time::timeout(Duration::from_secs(60), one.order(create_user("bob")));
+    let refusal = outcome.await.unwrap().unwrap_err();
+    assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");
+    assert!(one.appender.ready().unwrap_err().contains("catalog"));
+    one.stop.cancel();
+    one.task.await.unwrap();
+    two.order(create_user("bob")).await.unwrap();
+    let rebuilt = replica(&objects).await;
+    assert_eq!(two.stop().await.rows(), rebuilt.stop().await.rows());
+}
+
+/// Two replicas that always have something to append, one of them perhaps nearer to the store.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_wins_lets_the_others_go_first() {
+    for round_trips in [[20, 20], [20, 30]] {
+        let objects = Objects::in_memory();
+        let mut replicas = Vec::new();
+        for millis in round_trips {
+            let store = faulty(&objects);
+            replicas.push(replica(&Objects::same(Arc::clone(&store) as Arc<_>)).await);
+            store.plan(Box::new(move |_, _| Fault::Late(Duration::from_millis(millis))));
+        }
+        let busy = |n: usize| {
+            let replica = &replicas[n];
+            async move {
+                let (began, mut done, mut longest) = (Instant::now(), 0, Duration::ZERO);
+                while began.elapsed() < Duration::from_secs(30) {
+                    let asked = Instant::now();
+                    replica.order(create_user(&format!("user-{n}-{done}"))).await.unwrap();
+                    longest = longest.max(asked.elapsed());
+                    done += 1;
+                }
+                (done, longest)
+            }
+        };
+        let ((near, _), (far, longest)) = tokio::join!(busy(0), busy(1));
+        println!("{round_trips:?}: {near} and {far} entries, {longest:?} at the most");
+        assert!(far * 4 > near, "{round_trips:?}: {near} entries against {far}");
+        assert!(longest < Duration::from_secs(3), "{round_trips:?}: one waited {longest:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_listed_is_followed_all_the_same() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    for n in 0..200 {
+        one.order(create_user(&format!("user{n}"))).await.unwrap();
+    }
+    let store = faulty(&objects);
+    store.plan(Box::new(|call, _| if call == Call::List { Fault::Before } else { Fault::None }));
+    let two = replica(&Objects::same(store as Arc<_>)).await;
+    assert_eq!(one.stop().await.rows(), two.stop().await.rows());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_holds_before_a_broken_entry_is_applied() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    for n in 0..30 {
+        one.order(create_user(&format!("user{n}"))).await.unwrap();
+    }
+    objects.durable.put(&entry_path(25), "{}".into()).await.unwrap();
+    let catalog = Catalog::in_memory(REGISTRY).unwrap();
+    let metrics = Metrics::new().unwrap();
+    let journal = journal_in(&objects);
+    let index = IndexCache::new(0);
+    let (mut scribe, _) = Scribe::new(journal, catalog.clone(), index, metrics, settings());
+    let refusal = scribe.begin(|_, _| ()).await.unwrap_err();
+    assert!(refusal.message.contains("journal entry 25"), "{refusal}");
+    assert_eq!(catalog.head().unwrap().seq, 24);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_nobody_would_read_is_never_put() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    let Command::Publish(mut published) = publish("foo", "1.0.0") else { unreachable!() };
+    published.metadata.description = Some("x".repeat(70 << 20));
+    let refusal = one.order(Command::Publish(published)).await.unwrap_err();
+    assert_eq!(refusal.kind, Kind::TooLarge, "{refusal}");
+    one.order(publish("foo", "1.0.0")).await.unwrap();
+    let two = replica(&objects).await;
+    assert_eq!(one.stop().await.rows(), two.stop().await.rows());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_scribe_has_ended_is_not_ready() {
+    let one = replica(&Objects::in_memory()).await;
+    one.appender.ready().unwrap();
+    one.stop.cancel();
+    one.task.await.unwrap();
+    assert!(one.appender.ready().is_err());
 }

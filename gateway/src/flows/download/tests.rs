@@ -230,13 +230,16 @@ async fn a_checksum_that_changed_is_refused_without_asking_for_its_bytes() {
     let (store, public) = (memory(), Public::start(b"x").await);
     let house = House::open(&store, &[&public], fixture::limits()).await;
     assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
-    public.set(|state| *state = State { listed: Some(b"y".into()), sent: Some(b"y".into()) });
+    public.set(|state| {
+        *state = State { listed: Some(b"y".into()), sent: Some(b"y".into()), chunked: false }
+    });
     // Also by a replica that remembers nothing.
     let other = House::open(&store, &[&public], fixture::limits()).await;
     let (answer, _) = other.foo().await;
     let (kind, message) = refusal(answer);
     assert_eq!((kind, public.fills()), (Kind::Forbidden, 0), "{message}");
-    assert!(other.alarms("checksum_changed") > 0);
+    assert_eq!(refusal(other.foo().await.0).0, Kind::Forbidden);
+    assert_eq!(other.alarms("checksum_changed"), 1, "one change, one alarm");
 }
 
 #[tokio::test]
@@ -280,18 +283,39 @@ async fn the_first_upstream_that_has_a_crate_answers_for_all_its_versions() {
 }
 
 #[tokio::test]
-async fn a_large_crate_file_is_asked_for_again_with_more_room() {
-    let public = Public::start(&vec![7; (1 << 20) + 1]).await;
-    let limits = Limits { mirrored_crate_bytes: 2 << 20, ..fixture::limits() };
+async fn a_large_crate_file_is_asked_for_once_where_its_length_is_announced() {
     let store = memory();
-    let house = House::open(&store, &[&public], limits.clone()).await;
-    assert_eq!((house.foo().await.1, public.fills()), ("miss", 2));
-    let other = House::open(&store, &[&public], limits).await;
-    assert_eq!(other.foo().await.1, "store");
+    for (chunked, requests) in [(false, 1), (true, 2)] {
+        let public = Public::start(&vec![7; 3 << 20]).await;
+        public.set(|state| state.chunked = chunked);
+        let limits = Limits { mirrored_crate_bytes: 4 << 20, ..fixture::limits() };
+        let house = House::open(&memory(), &[&public], limits).await;
+        assert_eq!((house.foo().await.1, public.fills()), ("miss", requests));
+        assert_eq!(house.foo().await.1, "store", "larger than memory keeps");
 
-    let small = Limits { mirrored_crate_bytes: 1 << 20, ..fixture::limits() };
-    let house = House::open(&memory(), &[&public], small).await;
-    assert_eq!(refusal(house.foo().await.0).0, Kind::BadUpstream);
+        let small = Limits { mirrored_crate_bytes: 2 << 20, ..fixture::limits() };
+        let house = House::open(&store, &[&public], small).await;
+        let (kind, message) = refusal(house.foo().await.0);
+        assert_eq!((kind, public.fills()), (Kind::BadUpstream, requests));
+        assert!(message.contains("larger"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_crate_file_is_read_from_the_store_once() {
+    let public = Public::start(&vec![7; 3 << 20]).await;
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reads);
+    let plan = move |call, path: &Path| {
+        let blob = call == Call::Get && path.as_ref().starts_with("blobs/mirror/");
+        counted.fetch_add(usize::from(blob), Ordering::SeqCst);
+        Fault::None
+    };
+    let store: Arc<dyn ObjectStore> = Arc::new(FaultyStore::new(memory(), Box::new(plan)));
+    let house = House::open(&store, &[&public], fixture::limits()).await;
+    assert_eq!(house.foo().await.1, "miss");
+    reads.store(0, Ordering::SeqCst);
+    assert_eq!((house.foo().await.1, reads.load(Ordering::SeqCst)), ("store", 1));
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -180,6 +181,23 @@ async fn refresh_asks_at_once_and_purge_forgets() {
     assert!(mirroring::names(gateway).await.unwrap().is_empty());
     assert!(look(gateway, "foo").await.unwrap().is_some());
     assert_eq!(up.paths().len(), 1);
+    running.close().await;
+}
+
+#[tokio::test]
+async fn trouble_with_a_refresh_does_not_undo_an_answer_that_is_fresh() {
+    let (down, second) = (Arc::new(AtomicBool::new(false)), upstream("foo", 404).await);
+    let switch = Arc::clone(&down);
+    let first = Server::start(move |_, _| match switch.load(Ordering::SeqCst) {
+        true => reply(500, &[], ""),
+        false => reply(404, &[], ""),
+    })
+    .await;
+    let running = gateway(&[&first.url, &second.url]).await;
+    assert!(look(&running.gateway, "foo").await.unwrap().is_some());
+    down.store(true, Ordering::SeqCst);
+    assert!(mirroring::refresh(&running.gateway, &"foo".parse().unwrap()).await.is_err());
+    assert!(look(&running.gateway, "foo").await.unwrap().is_some());
     running.close().await;
 }
 

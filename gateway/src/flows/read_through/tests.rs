@@ -18,6 +18,7 @@ struct Scene {
     upstream: Upstream,
     objects: Arc<InMemory>,
     store: MirrorStore,
+    pins: Pins,
     metrics: Metrics,
 }
 
@@ -72,6 +73,7 @@ impl Scene {
         Self {
             upstream: upstream(&config),
             store: MirrorStore::new(Arc::clone(&objects) as _, Arc::clone(&objects) as _),
+            pins: Pins::default(),
             metrics: Metrics::new().unwrap(),
             server,
             script,
@@ -84,6 +86,8 @@ impl Scene {
         let reader = ReadThrough {
             upstream: &self.upstream,
             store: &self.store,
+            at: 0,
+            pins: &self.pins,
             metrics: &self.metrics,
             own: Arc::default(),
         };
@@ -98,6 +102,10 @@ impl Scene {
     /// Ends the rest that trouble brought.
     fn restart(&mut self) {
         self.upstream = upstream(&self.config);
+    }
+
+    fn alarms(&self) -> u64 {
+        self.metrics.alarms.with_label_values(&["checksum_changed"]).get()
     }
 
     async fn is_kept(&self) -> bool {
@@ -218,9 +226,29 @@ async fn a_changed_checksum_pins_the_former_one_and_raises_an_alarm() {
     };
     assert_eq!(pinned("1.0.0").await.unwrap().cksum, Checksum::of(b"a"));
     assert_eq!(pinned("1.1.0").await, None);
-    assert_eq!(scene.metrics.alarms.with_label_values(&["checksum_changed"]).get(), 1);
+    assert_eq!(scene.alarms(), 1);
     scene.cold().await;
-    assert_eq!(scene.metrics.alarms.with_label_values(&["checksum_changed"]).get(), 1);
+    assert_eq!(scene.alarms(), 1);
+
+    // Back to what it was is no change; the same other checksum once more is no news.
+    for bytes in ["a", "x"] {
+        scene.script.says(200, line("1.0.0", bytes) + &line("1.1.0", "b"));
+        scene.cold().await;
+        assert_eq!(scene.alarms(), 1, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_comes_back_with_another_checksum_is_a_change() {
+    for (status, body) in [(200, line("1.1.0", "b")), (404, String::new())] {
+        let scene = Scene::new(true, Duration::ZERO).await;
+        scene.cold().await;
+        scene.script.says(status, body);
+        scene.cold().await;
+        let pin = scene.store.pinned("up", &foo(), &"1.0.0".parse().unwrap()).await.unwrap();
+        assert_eq!(pin.unwrap().cksum, Checksum::of(b"a"), "{status}");
+        assert_eq!(scene.alarms(), 0, "to vanish is no change");
+    }
 }
 
 #[tokio::test]

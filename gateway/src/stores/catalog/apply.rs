@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::rows::{
-    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TokenRow, USERS, UserRow,
-    VERSIONS, VersionRow,
+    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow,
+    USERS, UserRow, VERSIONS, VersionRow,
 };
 use super::view::{read, write};
 use crate::error::{Error, Result};
@@ -24,6 +24,7 @@ pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Resu
     txn.open_table(LOGINS).map_err(Error::internal)?;
     txn.open_table(TOKENS).map_err(Error::internal)?;
     txn.open_table(TOKEN_HASHES).map_err(Error::internal)?;
+    txn.open_table(TOKENS_OF).map_err(Error::internal)?;
     let mut meta = txn.open_table(META).map_err(Error::internal)?;
     let stamp = format!("{schema} {registry}");
     let found = meta.get("stamp").map_err(Error::internal)?.map(|s| s.value().to_vec());
@@ -70,7 +71,9 @@ pub(super) fn event(
             return change_version(txn, seq, krate, version, |v| v.line.yanked = false).map(Some);
         }
         Happened::Removed { krate, version, .. } => {
-            return change_version(txn, seq, krate, version, |v| v.removed = true).map(Some);
+            let key = change_version(txn, seq, krate, version, |v| v.removed = true)?;
+            tell_again(txn, krate)?;
+            return Ok(Some(key));
         }
         Happened::OwnerAdded { krate, user } => change_crate(txn, krate, |row| {
             row.owners.retain(|owner| owner != user);
@@ -124,10 +127,12 @@ fn publish(txn: &WriteTransaction, seq: u64, published: &Published) -> Result<Na
         owners: Vec::new(),
         description: None,
         versions: 0,
+        shown: 0,
     });
     let place = krate.versions;
     krate.changed = seq;
-    krate.versions += 1;
+    krate.versions = krate.versions.saturating_add(1);
+    krate.shown = krate.shown.saturating_add(1);
     if published.metadata.description.is_some() {
         krate.description.clone_from(&published.metadata.description);
     }
@@ -170,6 +175,23 @@ fn change_version(
     }
     change_crate(txn, name, |row| row.changed = seq)?;
     Ok(key)
+}
+
+/// What a crate's row tells of its versions, without those that were removed: what somebody had
+/// to remove may stand in its description too.
+fn tell_again(txn: &WriteTransaction, name: &CrateName) -> Result<()> {
+    let key = name.key();
+    let versions = txn.open_table(VERSIONS).map_err(Error::internal)?;
+    let all = (key.as_str(), 0)..=(key.as_str(), u32::MAX);
+    let (mut shown, mut description) = (0, None);
+    for row in versions.range(all).map_err(Error::internal)? {
+        let row: VersionRow = read(row.map_err(Error::internal)?.1.value())?;
+        if !row.removed {
+            shown += 1;
+            description = row.metadata.description.or(description);
+        }
+    }
+    change_crate(txn, name, |row| (row.shown, row.description) = (shown, description))
 }
 
 fn change_crate(
@@ -227,5 +249,12 @@ fn put_token(txn: &WriteTransaction, row: &TokenRow) -> Result<()> {
     tokens.insert(row.id.0, write(row)?.as_slice()).map_err(Error::internal)?;
     let mut hashes = txn.open_table(TOKEN_HASHES).map_err(Error::internal)?;
     hashes.insert(row.hash.as_bytes(), row.id.0).map_err(Error::internal)?;
+    let mut of_user = txn.open_table(TOKENS_OF).map_err(Error::internal)?;
+    let key = (row.user.0, row.id.0);
+    let ends = row.grant.expires.map_or(i64::MAX, Timestamp::as_second);
+    match row.revoked {
+        true => of_user.remove(key).map_err(Error::internal)?,
+        false => of_user.insert(key, ends).map_err(Error::internal)?,
+    };
     Ok(())
 }

@@ -1,18 +1,21 @@
 //! The catalog as a checkpoint, and back. Every table stands in both halves of this file; a
 //! test holds them against the tables that there are.
 
+use bytes::Bytes;
 use redb::{
     Key, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
     TableHandle, Value, WriteTransaction,
 };
+use serde::de::DeserializeOwned;
 
 use super::SCHEMA;
-use super::rows::{CRATES, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, USERS, VERSIONS};
+use super::rows::{
+    CRATES, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS, VERSIONS,
+};
 use super::view::{Tables, View, write};
 use crate::error::{Error, Kind, Result};
 use crate::model::checkpoint::{Header, Name, Reader, Row, Unsound, Writer};
 use crate::model::checksum::Checksum;
-use bytes::Bytes;
 
 /// The rows of [`META`] that a checkpoint's header says in other words.
 const IN_THE_HEADER: [&str; 2] = ["head", "stamp"];
@@ -39,6 +42,9 @@ pub(super) fn dump(txn: ReadTransaction) -> Result<(Name, Bytes)> {
         out.row(TOKEN_HASHES.name(), &hash, id.to_string().as_bytes())
     })?;
     each(&txn, TOKENS, |key, row| out.row(TOKENS.name(), &key, row))?;
+    each(&txn, TOKENS_OF, |key, ends| {
+        out.row(TOKENS_OF.name(), &key, ends.to_string().as_bytes())
+    })?;
     each(&txn, USERS, |key, row| out.row(USERS.name(), &key, row))?;
     each(&txn, VERSIONS, |key, row| out.row(VERSIONS.name(), &key, row))?;
     out.finish().map_err(Error::internal)
@@ -60,6 +66,7 @@ fn count_rows(txn: &ReadTransaction) -> Result<u64> {
         + count(txn, NUMBERS)?
         + count(txn, TOKEN_HASHES)?
         + count(txn, TOKENS)?
+        + count(txn, TOKENS_OF)?
         + count(txn, USERS)?
         + count(txn, VERSIONS)?)
 }
@@ -115,6 +122,7 @@ fn clear(txn: &WriteTransaction) -> Result<()> {
     txn.delete_table(NUMBERS).map_err(Error::internal)?;
     txn.delete_table(TOKEN_HASHES).map_err(Error::internal)?;
     txn.delete_table(TOKENS).map_err(Error::internal)?;
+    txn.delete_table(TOKENS_OF).map_err(Error::internal)?;
     txn.delete_table(USERS).map_err(Error::internal)?;
     txn.delete_table(VERSIONS).map_err(Error::internal)?;
     let mut meta = txn.open_table(META).map_err(Error::internal)?;
@@ -129,6 +137,7 @@ struct AllTables<'t> {
     numbers: Table<'t, (&'static str, &'static str), u32>,
     token_hashes: Table<'t, &'static [u8; 32], u32>,
     tokens: Table<'t, u32, &'static [u8]>,
+    tokens_of: Table<'t, (u32, u32), i64>,
     users: Table<'t, u32, &'static [u8]>,
     versions: Table<'t, (&'static str, u32), &'static [u8]>,
 }
@@ -142,6 +151,7 @@ impl<'t> AllTables<'t> {
             numbers: txn.open_table(NUMBERS).map_err(Error::internal)?,
             token_hashes: txn.open_table(TOKEN_HASHES).map_err(Error::internal)?,
             tokens: txn.open_table(TOKENS).map_err(Error::internal)?,
+            tokens_of: txn.open_table(TOKENS_OF).map_err(Error::internal)?,
             users: txn.open_table(USERS).map_err(Error::internal)?,
             versions: txn.open_table(VERSIONS).map_err(Error::internal)?,
         })
@@ -155,7 +165,7 @@ impl<'t> AllTables<'t> {
                 self.crates.insert(key.as_str(), value).map(drop)
             }
             "logins" => {
-                let (key, id): (String, _) = (row.key().map_err(unsound)?, number(row)?);
+                let (key, id): (String, u32) = (row.key().map_err(unsound)?, number(row)?);
                 self.logins.insert(key.as_str(), id).map(drop)
             }
             "meta" => {
@@ -165,13 +175,17 @@ impl<'t> AllTables<'t> {
             "numbers" => {
                 let (name, number_text): (String, String) = row.key().map_err(unsound)?;
                 let key = (name.as_str(), number_text.as_str());
-                self.numbers.insert(key, number(row)?).map(drop)
+                self.numbers.insert(key, number::<u32>(row)?).map(drop)
             }
             "token_hashes" => {
                 let key: Checksum = row.key().map_err(unsound)?;
-                self.token_hashes.insert(key.as_bytes(), number(row)?).map(drop)
+                self.token_hashes.insert(key.as_bytes(), number::<u32>(row)?).map(drop)
             }
             "tokens" => self.tokens.insert(number_key(row)?, value).map(drop),
+            "tokens_of" => {
+                let (key, ends): ((u32, u32), i64) = (row.key().map_err(unsound)?, number(row)?);
+                self.tokens_of.insert(key, ends).map(drop)
+            }
             "users" => self.users.insert(number_key(row)?, value).map(drop),
             "versions" => {
                 let (name, place): (String, u32) = row.key().map_err(unsound)?;
@@ -183,7 +197,7 @@ impl<'t> AllTables<'t> {
     }
 }
 
-fn number(row: &Row<'_>) -> Result<u32> {
+fn number<N: DeserializeOwned>(row: &Row<'_>) -> Result<N> {
     row.number().map_err(unsound)
 }
 

@@ -1,10 +1,13 @@
 //! The catalog: the journal, applied, in one redb file. It may be deleted at any time.
 //!
-//! Reads are look-ups in memory of a microsecond and are called directly, also by async code;
-//! writes go through [`Catalog::apply`], off the async threads.
+//! Reads of single rows are look-ups of microseconds and are called directly, also by async code;
+//! those of many rows go through [`Catalog::scan`], writes through [`Catalog::apply`], off the
+//! async threads.
 
 mod apply;
 mod dump;
+#[cfg(test)]
+mod fixture;
 mod rows;
 mod view;
 
@@ -27,7 +30,10 @@ use crate::model::version::CrateVersion;
 
 /// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
 /// are rebuilt, and checkpoints of another schema are passed over.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+
+/// What redb keeps twice of a catalog in memory, in bytes.
+const MEMORY_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// One replica's view of the hosted state.
 #[derive(Clone)]
@@ -78,15 +84,20 @@ impl Catalog {
     /// When redb fails, which memory does not give it cause to.
     pub fn in_memory(registry: &str) -> Result<Self> {
         let backend = redb::backends::InMemoryBackend::new();
-        let db = Database::builder().create_with_backend(backend).map_err(Error::internal)?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(MEMORY_CACHE_BYTES); // the default is 1 GiB, beside the memory itself
+        let db = builder.create_with_backend(backend).map_err(Error::internal)?;
         let catalog = Self { db: Arc::new(db) };
         catalog.begin(registry)?;
         Ok(catalog)
     }
 
     fn try_open(path: &Path, cache_bytes: usize) -> Result<Self, redb::Error> {
-        let db = Database::builder().set_cache_size(cache_bytes).create(path)?;
-        Ok(Self { db: Arc::new(db) })
+        let mut builder = Database::builder();
+        // Without the check a file that somebody or some disk has altered is believed, or makes
+        // redb panic. It reads the file once: far quicker than the journal.
+        builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
+        Ok(Self { db: Arc::new(builder.create(path)?) })
     }
 
     fn replace(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
@@ -175,6 +186,19 @@ impl Catalog {
         txn.commit().map_err(Error::internal)
     }
 
+    /// Asks what takes reading many rows, off the async threads.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub async fn scan<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&View<redb::ReadTransaction>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let catalog = self.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&catalog.view()?));
+        asked.await.map_err(Error::internal)?
+    }
+
     /// The hosted crate of this key, in any spelling. There even when all its versions were removed.
     ///
     /// # Errors
@@ -234,3 +258,6 @@ impl fmt::Debug for Catalog {
         f.write_str("Catalog")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,9 @@ pub(super) const TOKENS: TableDefinition<u32, &[u8]> = TableDefinition::new("tok
 pub(super) const TOKEN_HASHES: TableDefinition<&[u8; 32], u32> =
     TableDefinition::new("token_hashes");
 
+/// By user and token, those that were not revoked: the second at which it ends.
+pub(super) const TOKENS_OF: TableDefinition<(u32, u32), i64> = TableDefinition::new("tokens_of");
+
 /// How far the journal is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -48,10 +51,12 @@ pub struct CrateRow {
     pub changed: u64,
     /// Its owners.
     pub owners: Vec<UserId>,
-    /// The newest description: of the version published last that has one.
+    /// The newest description: of the version published last that has one and was not removed.
     pub description: Option<String>,
     /// How many versions were ever published.
     pub versions: u32,
+    /// How many of them were not removed.
+    pub shown: u32,
 }
 
 /// A hosted version.

@@ -10,8 +10,8 @@ use subtle::ConstantTimeEq;
 
 use super::apply;
 use super::rows::{
-    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TokenRow, USERS, UserRow,
-    VERSIONS, VersionRow,
+    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow,
+    USERS, UserRow, VERSIONS, VersionRow,
 };
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
@@ -172,16 +172,33 @@ impl<T: Tables> View<T> {
         rows.map(|row| read(row.map_err(Error::internal)?.1.value())).collect()
     }
 
-    /// The numbers that the next user and the next token get.
+    /// How many tokens of a user still count.
     ///
     /// # Errors
     /// When redb fails.
+    pub fn live_tokens(&self, user: UserId, now: Timestamp) -> Result<usize> {
+        let table = self.txn.table(TOKENS_OF).map_err(Error::internal)?;
+        let mut live = 0;
+        for row in table.range((user.0, 0)..=(user.0, u32::MAX)).map_err(Error::internal)? {
+            live += usize::from(now.as_second() < row.map_err(Error::internal)?.1.value());
+        }
+        Ok(live)
+    }
+
+    /// The numbers that the next user and the next token get.
+    ///
+    /// # Errors
+    /// When redb fails, or there are no more numbers.
     pub fn next_ids(&self) -> Result<(UserId, TokenId)> {
         let users = self.txn.table(USERS).map_err(Error::internal)?;
         let user = users.last().map_err(Error::internal)?.map_or(0, |(id, _)| id.value());
         let tokens = self.txn.table(TOKENS).map_err(Error::internal)?;
         let token = tokens.last().map_err(Error::internal)?.map_or(0, |(id, _)| id.value());
-        Ok((UserId(user + 1), TokenId(token + 1)))
+        let next = |last: u32| {
+            let spent = || Error::internal(std::io::Error::other("there are no more numbers"));
+            last.checked_add(1).ok_or_else(spent)
+        };
+        Ok((UserId(next(user)?), TokenId(next(token)?)))
     }
 
     /// Who holds the token of this hash: its user is not disabled, and it is neither revoked

@@ -1,6 +1,6 @@
 //! Reads a response's body under a bound that counts what it inflates to.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
@@ -14,14 +14,14 @@ pub(super) enum Collector {
 }
 
 impl Collector {
-    /// For a body of at most `max` bytes, of which `expected` are announced.
-    pub(super) fn plain(max: usize, expected: Option<u64>) -> io::Result<Self> {
-        let expected = expected.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        if expected > max {
+    /// For a body of at most `max` bytes, of which `announced` are announced.
+    pub(super) fn plain(max: usize, announced: Option<u64>) -> io::Result<Self> {
+        let announced = announced.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if announced > max {
             return Err(too_large(max));
         }
         // The announced length is believed a little: memory is taken as bytes arrive.
-        Ok(Self::Plain(Bounded { bytes: Vec::with_capacity(expected.min(1 << 20)), max }))
+        Ok(Self::Plain(Bounded { bytes: Vec::with_capacity(announced.min(1 << 20)), max }))
     }
 
     /// For a gzip body that inflates to at most `max` bytes.
@@ -39,10 +39,12 @@ impl Collector {
 
     /// The whole; an error when a gzip body was cut short.
     pub(super) fn finish(self) -> io::Result<Bytes> {
-        let bounded = match self {
+        let mut bounded = match self {
             Self::Plain(bounded) => bounded,
             Self::Gzip(decoder) => decoder.finish()?,
         };
+        // It may be kept for long, and a buffer that grew is up to twice as large.
+        bounded.bytes.shrink_to_fit();
         Ok(Bytes::from(bounded.bytes))
     }
 }
@@ -68,7 +70,7 @@ impl Write for Bounded {
 }
 
 fn too_large(max: usize) -> io::Error {
-    io::Error::other(format!("the body is larger than {max} bytes"))
+    io::Error::new(ErrorKind::FileTooLarge, format!("the body is larger than {max} bytes"))
 }
 
 #[cfg(test)]

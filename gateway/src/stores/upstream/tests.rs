@@ -109,10 +109,10 @@ async fn bodies_are_inflated_within_the_bound() {
     .await;
     let up = upstream(&config(&server.url));
     assert_eq!(found(up.index_file(&"a".parse().unwrap(), None).await).0.len(), 1000);
-    for name in ["b", "c", "d"] {
-        let answer = up.index_file(&name.parse().unwrap(), None).await;
-        assert_eq!(kind(answer), TroubleKind::Nonsense, "{name}");
-    }
+    let ask = async |name: &str| kind(up.index_file(&name.parse().unwrap(), None).await);
+    assert!(matches!(ask("b").await, TroubleKind::TooLarge { .. }));
+    assert_eq!(ask("c").await, TroubleKind::Nonsense);
+    assert_eq!(ask("d").await, TroubleKind::TooLarge { announced: Some(1001) });
 }
 
 /// A server that says one thing to every connection and closes it.
@@ -225,17 +225,18 @@ async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
     .await;
     let up = upstream(&config(&server.url));
     for _ in 0..2 {
-        let answer = up.crate_file(&listed(), 5).await.unwrap();
+        let answer = up.crate_file(&listed(), &mut |_| 5).await.unwrap();
         assert!(matches!(answer, CrateAnswer::Found(bytes) if bytes == "bytes"));
     }
-    assert!(up.crate_file(&listed(), 4).await.is_err());
+    let large = up.crate_file(&listed(), &mut |_| 4).await.unwrap_err();
+    assert_eq!(large.kind, TroubleKind::TooLarge { announced: Some(5) });
     let requests = server.requests();
     assert_eq!(requests.iter().filter(|(path, _)| path.ends_with("config.json")).count(), 1);
     assert_eq!(requests[1].1["accept-encoding"], "identity");
 
     let pinned = format!("{}/elsewhere", server.url);
     let up = upstream(&config::Upstream { dl: Some(pinned), ..config(&server.url) });
-    assert!(matches!(up.crate_file(&listed(), 5).await, Ok(CrateAnswer::NotFound)));
+    assert!(matches!(up.crate_file(&listed(), &mut |_| 5).await, Ok(CrateAnswer::NotFound)));
     assert_eq!(server.paths(), ["/elsewhere/Foo/1.0.0+b/download"]);
 }
 

@@ -40,6 +40,11 @@ pub enum TroubleKind {
     Unreachable,
     /// An answer that cannot be used.
     Nonsense,
+    /// An answer that is larger than the room that there is for it.
+    TooLarge {
+        /// How many bytes it has, where it said so.
+        announced: Option<u64>,
+    },
 }
 
 impl Trouble {
@@ -51,7 +56,7 @@ impl Trouble {
 
     /// Whether the upstream as a whole is in trouble, not just this answer.
     pub fn is_general(&self) -> bool {
-        self.kind != TroubleKind::Nonsense
+        !matches!(self.kind, TroubleKind::Nonsense | TroubleKind::TooLarge { .. })
     }
 
     /// The metric's label: the status, else the kind.
@@ -59,6 +64,7 @@ impl Trouble {
         match (self.status, self.kind) {
             (Some(status), _) => status.to_string(),
             (None, TroubleKind::Timeout) => "timeout".to_owned(),
+            (None, TroubleKind::TooLarge { .. }) => "too_large".to_owned(),
             (None, _) => "error".to_owned(),
         }
     }
@@ -71,7 +77,12 @@ impl From<Trouble> for Error {
             TroubleKind::Busy => (Kind::Unavailable, "is busy"),
             TroubleKind::Unreachable => (Kind::BadUpstream, "cannot be reached"),
             TroubleKind::Nonsense => (Kind::BadUpstream, "gave an answer that cannot be used"),
+            TroubleKind::TooLarge { .. } => {
+                (Kind::BadUpstream, "gave an answer that is larger than this registry takes")
+            }
         };
+        // Cargo heeds a `Retry-After` with 429 and 503 alone (cargo `util/network/retry.rs`).
+        let kind = if trouble.retry_after.is_some() { Kind::Unavailable } else { kind };
         let upstream = &trouble.upstream;
         let message = format!(
             "the upstream registry `{upstream}` {what}; try again shortly, and ask this \
@@ -165,5 +176,15 @@ mod tests {
         assert!(error.message.contains("`up`") && !error.message.contains("inner"));
         assert_eq!(error.retry_after, Some(RETRY_AFTER_DEFAULT));
         assert!(error.chain().contains("inner"));
+    }
+
+    #[test]
+    fn a_wait_that_the_upstream_asks_for_is_passed_on_so_that_cargo_heeds_it() {
+        for (kind, status) in [(TroubleKind::Nonsense, 500), (TroubleKind::Timeout, 504)] {
+            let wait = Some(Duration::from_secs(7));
+            let trouble = Trouble { retry_after: wait, ..Trouble::new("up", kind, "") };
+            let error = Error::from(Trouble { status: Some(status), ..trouble });
+            assert_eq!((error.kind, error.retry_after), (Kind::Unavailable, wait), "{status}");
+        }
     }
 }

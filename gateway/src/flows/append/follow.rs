@@ -1,0 +1,185 @@
+//! The way along the journal: reading on from where the catalog stands, and applying.
+
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::{FLUSH_EVERY, READ_AHEAD, READ_GAP, RECOGNISE_EVERY, Scribe, lock};
+use crate::error::{Error, Kind, Result};
+use crate::model::checksum::Checksum;
+use crate::model::entry::{ChainError, Entry};
+
+/// Entries that hold, and why the one behind them does not, if there is one.
+type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
+
+impl Scribe {
+    /// Checks that the journal is the one that the catalog comes from, and reads it to its end;
+    /// `progress` hears the numbers of the last applied and of the newest known entry.
+    ///
+    /// # Errors
+    /// When the store does not answer, the chain is broken, or the journal is not the catalog's.
+    pub async fn begin(&mut self, progress: impl FnMut(u64, u64)) -> Result<()> {
+        self.follow(progress).await?;
+        self.flush().await;
+        Ok(())
+    }
+
+    /// Reads the journal to its end for all who wait for that, and as a matter of routine.
+    pub(super) async fn read(&mut self) -> Result<()> {
+        let readers = std::mem::take(&mut self.readers);
+        let outcome = self.follow(|_, _| ()).await;
+        if let Err(e) = &outcome {
+            warn!(error = %e.chain(), "the journal could not be read");
+        }
+        for reader in readers {
+            let _ = reader.send(outcome.clone()); // an asker may have left
+        }
+        self.flush_when_due().await;
+        outcome
+    }
+
+    /// The same, as soon as the rate allows.
+    pub(super) async fn read_soon(&mut self) -> Result<()> {
+        if let Some(last) = self.last_read {
+            tokio::time::sleep_until(last + READ_GAP).await;
+        }
+        self.read().await
+    }
+
+    /// The entry that the catalog stands at must stand in the journal: a store that was
+    /// restored from a backup may be behind. Looked at when the catalog is opened, after every
+    /// trouble with the store, and now and then.
+    pub(super) async fn recognise(&mut self) -> Result<()> {
+        if let Some(why) = lock(&self.status).broken.clone() {
+            return Err(Error::unavailable(why));
+        }
+        if self.recognised.is_some_and(|at| at.elapsed() < RECOGNISE_EVERY) {
+            return Ok(());
+        }
+        let head = self.catalog.head()?;
+        if head.seq > 0 {
+            let found = self.journal.read(head.seq).await.map_err(Error::store)?;
+            if found.is_none_or(|bytes| Checksum::of(&bytes) != head.hash) {
+                let why = format!(
+                    "the journal does not hold the entry {} that this replica's catalog stands at: the store was set back, or is another one. To accept the store as it is, delete the catalog file and start again",
+                    head.seq
+                );
+                self.alarm(why.clone());
+                return Err(Error::new(Kind::Internal, why));
+            }
+        }
+        self.recognised = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Reads and applies entries until one is absent; `heard` is told each applied number, and
+    /// the newest that is known of.
+    async fn follow(&mut self, heard: impl FnMut(u64, u64)) -> Result<()> {
+        self.last_read = Some(Instant::now());
+        let outcome = self.follow_to_the_end(heard).await;
+        if outcome.is_err() {
+            self.recognised = None;
+        }
+        outcome
+    }
+
+    async fn follow_to_the_end(&mut self, mut heard: impl FnMut(u64, u64)) -> Result<()> {
+        self.recognise().await?;
+        let (mut ahead, mut newest) = (1, None);
+        loop {
+            let (entries, broken) = self.read_entries(ahead).await?;
+            let found = entries.len() as u64;
+            if found > 0 && !self.apply(entries).await {
+                return Err(super::unwritable());
+            }
+            if let Some(why) = broken {
+                return Err(self.break_off(&why));
+            }
+            let head = self.catalog.head()?.seq;
+            self.heads.send_if_modified(|told| std::mem::replace(told, head) != head);
+            if found == READ_AHEAD && newest.is_none() {
+                // Far behind. A listing is for the progress alone: it decides nothing.
+                newest = Some(self.journal.newest_hint(head).await.unwrap_or(head));
+            }
+            let newest = newest.unwrap_or(head).max(head);
+            self.metrics.journal_lag.set(i64::try_from(newest - head).unwrap_or(i64::MAX));
+            heard(head, newest);
+            if found < ahead {
+                break;
+            }
+            ahead = (ahead * 8).min(READ_AHEAD);
+            self.flush_when_due().await;
+        }
+        self.metrics.journal_lag.set(0);
+        let mut status = lock(&self.status);
+        status.caught_up = true;
+        status.last_read = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The entries behind the head, up to the first that is absent.
+    pub(super) async fn read_entries(&self, count: u64) -> Result<Found> {
+        let head = self.catalog.head()?;
+        let journal = &self.journal;
+        let mut reads: FuturesOrdered<_> = (head.seq + 1..=head.seq + count)
+            .map(|seq| async move { (seq, journal.read(seq).await) })
+            .collect();
+        let (mut entries, mut prev) = (Vec::new(), head.hash);
+        while let Some((seq, read)) = reads.next().await {
+            let Some(bytes) = read.map_err(Error::store)? else { break };
+            match Entry::open(&bytes, seq, &prev) {
+                Ok((entry, hash)) => {
+                    prev = hash;
+                    entries.push((entry, hash));
+                }
+                Err(e) => return Ok((entries, Some(e))),
+            }
+        }
+        Ok((entries, None))
+    }
+
+    /// Applies entries to the catalog, then drops from memory what they touch. When that fails,
+    /// the catalog stays where it is, and the next read tries again.
+    pub(super) async fn apply(&mut self, entries: Vec<(Entry, Checksum)>) -> bool {
+        let catalog = self.catalog.clone();
+        let applied = tokio::task::spawn_blocking(move || catalog.apply(&entries)).await;
+        let touched = match applied.map_err(Error::internal).and_then(|applied| applied) {
+            Ok(touched) => touched,
+            Err(e) => {
+                self.unwritten(&e);
+                return false;
+            }
+        };
+        for key in &touched {
+            self.index.forget(key).await;
+        }
+        self.unflushed_since.get_or_insert_with(Instant::now);
+        lock(&self.status).trouble = None;
+        if let Ok(head) = self.catalog.head() {
+            self.metrics.journal_head.set(i64::try_from(head.seq).unwrap_or(i64::MAX));
+        }
+        true
+    }
+
+    pub(super) async fn flush(&mut self) {
+        let catalog = self.catalog.clone();
+        let flushed = tokio::task::spawn_blocking(move || catalog.flush()).await;
+        match flushed.map_err(Error::internal).and_then(|flushed| flushed) {
+            Ok(()) => self.unflushed_since = None,
+            Err(e) => self.unwritten(&e),
+        }
+    }
+
+    async fn flush_when_due(&mut self) {
+        if self.unflushed_since.is_some_and(|since| since.elapsed() > FLUSH_EVERY) {
+            self.flush().await;
+        }
+    }
+
+    fn unwritten(&self, why: &Error) {
+        error!(error = %why.chain(), "the catalog could not be written");
+        self.metrics.alarms.with_label_values(&["catalog_unwritable"]).inc();
+        let what = "the catalog cannot be written: look at its disk, and start again";
+        lock(&self.status).trouble = Some(what.to_owned());
+    }
+}

@@ -1,0 +1,286 @@
+//! Conversations with a listener over real sockets.
+
+use super::*;
+use crate::http::body::Upload;
+use crate::http::respond;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
+
+const TOO_LONG: Duration = Duration::from_secs(20);
+
+struct Running {
+    at: SocketAddr,
+    shutdown: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+const BOUNDS: Bounds =
+    Bounds { connections: 10, streams: 10, head: TOO_LONG, idle: IDLE, stall: STALL };
+/// More than the system's buffers take.
+const LARGE: usize = 32 * 1024 * 1024;
+
+async fn running(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, head: Duration) -> Running {
+    bounded(tls, metrics, Bounds { head, ..BOUNDS }).await
+}
+
+/// A listener whose handler takes bodies of up to 10 bytes and answers "ok" after a moment, or
+/// [`LARGE`] bytes at `/large`, or late at `/slow`, or never at `/never`.
+async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bounds) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let listening = Listening { tls, bounds, metrics, shutdown: shutdown.clone() };
+    let ended = tokio::spawn(listening.run(listener, |request, _| async move {
+        let is_head = request.method() == hyper::Method::HEAD;
+        let (head, body) = request.into_parts();
+        let mut upload = Upload::new(body, &head.headers);
+        let answer = match (head.uri.path(), upload.read(10, TOO_LONG).await) {
+            ("/large", _) => respond::text("x".repeat(LARGE)),
+            ("/slow", _) => {
+                sleep(Duration::from_secs(1)).await;
+                respond::text("ok")
+            }
+            ("/never", _) => std::future::pending().await,
+            (_, Ok(_)) => respond::text("ok"),
+            (_, Err(error)) => respond::error(&error, crate::http::route::Form::Json, "", ""),
+        };
+        upload.let_go();
+        sleep(Duration::from_millis(100)).await;
+        respond::finish(answer, is_head, None, "id")
+    }));
+    Running { at, shutdown, ended }
+}
+
+/// Sends bytes, and reads until the server closes.
+async fn talk(at: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = String::new();
+    timeout(TOO_LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_wish_to_upgrade_to_h2c_is_ignored() {
+    let server = running(None, None, TOO_LONG).await;
+    let request = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings, close\r\n\
+                   upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n";
+    let answer = talk(server.at, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_upload_that_is_still_being_sent_gets_its_answer() {
+    let server = running(None, None, TOO_LONG).await;
+    let mut request =
+        b"PUT / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5000000\r\n\r\n"
+            .to_vec();
+    request.extend_from_slice(&[b'x'; 5_000_000]);
+    let answer = talk(server.at, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("too large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_a_word_is_refused_without_one() {
+    let server = running(None, None, TOO_LONG).await;
+    let head = "PUT / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: ";
+    let refused = talk(server.at, format!("{head}5000000\r\n\r\n").as_bytes()).await;
+    assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
+    let closing = format!("{head}2\r\nconnection: close\r\n\r\nab");
+    let taken = talk(server.at, closing.as_bytes()).await;
+    assert!(taken.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"), "{taken}");
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_or_half_a_head_is_let_go() {
+    let server = running(None, None, Duration::from_millis(200)).await;
+    assert_eq!(talk(server.at, b"").await, "");
+    assert_eq!(talk(server.at, b"GET / HT").await, "");
+    assert_eq!(talk(server.at, b"PRI * HTTP/2.0\r\n").await, "");
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_under_way_and_ends_what_is_idle() {
+    let server = running(None, None, TOO_LONG).await;
+    let mut idle = TcpStream::connect(server.at).await.unwrap();
+    let asked = tokio::spawn(talk(server.at, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"));
+    sleep(Duration::from_millis(50)).await;
+    server.shutdown.cancel();
+    timeout(Duration::from_secs(5), server.ended).await.unwrap().unwrap();
+    assert!(asked.await.unwrap().ends_with("ok"));
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
+    assert!(TcpStream::connect(server.at).await.is_err());
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_too_and_its_heads_have_a_length_without_a_body() {
+    let server = running(None, None, TOO_LONG).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let url = format!("http://{}/", server.at);
+    let got = client.get(&url).send().await.unwrap();
+    assert_eq!(got.version(), reqwest::Version::HTTP_2);
+    assert_eq!(got.text().await.unwrap(), "ok");
+    let head = client.head(&url).send().await.unwrap();
+    assert_eq!(head.headers()["content-length"], "2");
+    assert_eq!(head.text().await.unwrap(), "");
+    let refused = client.put(&url).body(vec![b'x'; 3_000_000]).send().await.unwrap();
+    assert_eq!(refused.status(), 413);
+    server.shutdown.cancel();
+    timeout(Duration::from_secs(5), server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_and_failed_handshakes_are_counted() {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(
+        vec![key.cert.der().clone()],
+        rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
+    )
+    .unwrap();
+    let metrics = Metrics::new().unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let server = running(Some(acceptor), Some(metrics.clone()), TOO_LONG).await;
+    let mut stream = TcpStream::connect(server.at).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let _ = timeout(TOO_LONG, stream.read_to_end(&mut rest)).await.unwrap();
+    server.shutdown.cancel();
+    timeout(Duration::from_secs(5), server.ended).await.unwrap().unwrap();
+    assert_eq!(metrics.handshake_failures.get(), 1);
+    assert_eq!(metrics.connections.get(), 0);
+}
+
+/// Looks until `look` says yes.
+async fn until(mut look: impl FnMut() -> bool) {
+    let looking = async {
+        while !look() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(TOO_LONG, looking).await.unwrap();
+}
+
+/// An HTTP/2 frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// What an HTTP/2 client says first.
+fn preface() -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[])].concat()
+}
+
+/// `GET` of a path on a stream, in HPACK's literals.
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    let mut fields = vec![0x82, 0x86, 0x41, 1, b'x', 0x04, u8::try_from(path.len()).unwrap()];
+    fields.extend(path.as_bytes());
+    frame(1, 0x5, stream, &fields)
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_order() {
+    let server = running(None, None, TOO_LONG).await;
+    let requests = "GET /a HTTP/1.1\r\nhost: x\r\n\r\n\
+                    PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\n\r\n01234567890\
+                    HEAD / HTTP/1.1\r\nhost: x\r\n\r\n\
+                    GET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answers = talk(server.at, requests.as_bytes()).await;
+    let statuses: Vec<_> =
+        answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+    assert_eq!(statuses, ["200", "413", "200", "200"], "{answers}");
+    assert_eq!(answers.matches("\r\n\r\nok").count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_and_the_connection_with_it() {
+    let server = running(None, None, TOO_LONG).await;
+    let large = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(40_000));
+    assert!(talk(server.at, large.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(200));
+    assert!(talk(server.at, many.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let nonsense = talk(server.at, b"\0\0\0\r\n\r\n").await;
+    assert!(nonsense.starts_with("HTTP/1.1 400"), "{nonsense}");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_an_http_2_client_that_hears_nothing() {
+    let server = running(None, None, TOO_LONG).await;
+    let mut client = TcpStream::connect(server.at).await.unwrap();
+    client.write_all(&preface()).await.unwrap();
+    client.write_all(&get(1, "/")).await.unwrap();
+    let mut seen = [0; 9 * 3];
+    client.read_exact(&mut seen).await.unwrap();
+    server.shutdown.cancel();
+    timeout(TOO_LONG, server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answer_is_let_go() {
+    let metrics = Metrics::new().unwrap();
+    let brief = Duration::from_millis(100);
+    let bounds = Bounds { head: brief, idle: brief, stall: brief, ..BOUNDS };
+    let server = bounded(None, Some(metrics.clone()), bounds).await;
+    let mut client = TcpStream::connect(server.at).await.unwrap();
+    client.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    until(|| metrics.connections.get() == 1).await;
+    until(|| metrics.connections.get() == 0).await;
+    let mut rest = Vec::new();
+    let _ = timeout(TOO_LONG, client.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.len() < LARGE, "only what the system's buffers held");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_long_in_the_making_is_not_a_stalled_client() {
+    let brief = Duration::from_millis(50);
+    let bounds = Bounds { head: brief * 6, idle: brief, stall: brief, ..BOUNDS };
+    let server = bounded(None, None, bounds).await;
+    let slow = talk(server.at, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(slow.ends_with("ok"), "{slow}");
+}
+
+#[tokio::test]
+async fn a_flood_of_resets_ends_its_own_connection_alone() {
+    let metrics = Metrics::new().unwrap();
+    let server = running(None, Some(metrics.clone()), TOO_LONG).await;
+    let mut client = TcpStream::connect(server.at).await.unwrap();
+    let mut flood = preface();
+    for stream in (1..20_001).step_by(2) {
+        flood.extend(get(stream, "/never"));
+        flood.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+    }
+    let _ = client.write_all(&flood).await; // it may be hung up on
+    until(|| metrics.connections.get() == 0).await;
+    let other = talk(server.at, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(other.ends_with("ok"), "{other}");
+}
+
+#[tokio::test]
+async fn a_client_beyond_the_limit_waits_for_a_place() {
+    let metrics = Metrics::new().unwrap();
+    let server = running(None, Some(metrics.clone()), TOO_LONG).await;
+    let mut held = Vec::new();
+    for _ in 0..BOUNDS.connections {
+        held.push(TcpStream::connect(server.at).await.unwrap());
+    }
+    until(|| metrics.connections.get() == 10).await;
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let at = server.at;
+    let late = tokio::spawn(async move { talk(at, request).await });
+    sleep(Duration::from_millis(200)).await;
+    assert!(!late.is_finished() && metrics.connections.get() == 10);
+    held.pop();
+    assert!(late.await.unwrap().ends_with("ok"));
+}

@@ -1,0 +1,86 @@
+//! Starting it: without a configuration file, from a checkout, and what it says of itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use cratehouse_tests::cargo::{Cargo, Project};
+use cratehouse_tests::gateway::{Gateway, binary};
+use cratehouse_tests::krate::Krate;
+use cratehouse_tests::proxy::Proxy;
+use cratehouse_tests::upstream::Upstream;
+use serde_json::Value;
+
+#[test]
+fn flags_and_environment_are_all_that_it_needs() {
+    let upstream = Upstream::with(&[Krate::new("outside", "1.0.0")]);
+    let mut gateway = Gateway::builder()
+        .by_flags_and_environment()
+        .env("CRATEHOUSE_UPSTREAM__0__INDEX", &format!("sparse+{}", upstream.index_url()))
+        .env("CRATEHOUSE_NAMES__RESERVED", "acme-*, in-house")
+        .start();
+    let token = gateway.token("alice");
+    let client = gateway.client();
+    for name in ["acme-tools", "in-house"] {
+        client.publish(&Krate::new(name, "1.0.0"), &token).assert_status(200);
+        assert_eq!(upstream.mentions(name), []);
+    }
+    let app = Project::new("app").ours("acme-tools", "1").dep("outside", "1").write();
+    Cargo::new(&gateway).run(&app, &["fetch"]).assert_ok();
+    // The preset's name with another index: its files stand under the preset's name.
+    assert!(gateway.stored("mirror").iter().all(|path| path.starts_with("mirror/crates.io/")));
+    gateway.restart();
+    gateway.client().index("acme-tools").assert_status(200);
+}
+
+#[test]
+fn without_a_word_about_upstreams_crates_io_is_asked() {
+    let proxy = Proxy::start(&[]);
+    let gateway =
+        Gateway::builder().by_flags_and_environment().env("HTTPS_PROXY", &proxy.url()).start();
+    gateway.client().index("serde").assert_trouble();
+    let asked = proxy.asked();
+    assert!(!asked.is_empty());
+    assert!(asked.iter().all(|l| l.ends_with(".crates.io:443 HTTP/1.1")), "{asked:?}");
+}
+
+#[test]
+fn with_no_upstream_nothing_outside_is_asked() {
+    let proxy = Proxy::start(&[]);
+    let gateway = Gateway::builder()
+        .by_flags_and_environment()
+        .env("CRATEHOUSE_UPSTREAM", "")
+        .env("HTTPS_PROXY", &proxy.url())
+        .start();
+    let token = gateway.token("alice");
+    gateway.client().index("serde").assert_status(404);
+    gateway.client().publish(&Krate::new("serde", "1.0.0"), &token).assert_status(200);
+    assert_eq!(proxy.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn it_tells_its_version() {
+    let said = Command::new(binary()).arg("--version").output().unwrap();
+    assert!(said.status.success());
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(text.trim_end(), concat!("cratehouse ", env!("CARGO_PKG_VERSION")));
+}
+
+/// `cargo run -- serve` of a checkout means the gateway, whatever binaries other members have.
+#[test]
+fn cargo_run_in_a_checkout_runs_the_gateway() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let metadata = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let [default] = metadata["workspace_default_members"].as_array().unwrap().as_slice() else {
+        panic!("one default member: {}", metadata["workspace_default_members"]);
+    };
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|p| p["id"] == *default).unwrap();
+    assert_eq!(package["name"], "cratehouse");
+    assert_eq!(package["default_run"], "cratehouse");
+}
