@@ -166,10 +166,13 @@ fn every_row_of_the_readme_is_proven_below() {
         ("token list", "GET /api/v1/admin/tokens"),
         ("token revoke", "DELETE /api/v1/admin/tokens/{id}"),
         ("remove", "DELETE /api/v1/admin/crates/{name}/{version}"),
+        ("gc", ""),
         ("mirror refresh", "POST /api/v1/admin/mirror/{name}/refresh"),
         ("mirror purge", "POST /api/v1/admin/mirror/{name}/purge"),
         ("prefetch", ""),
         ("names audit", "GET /api/v1/admin/names/audit"),
+        ("journal show", ""),
+        ("store copy", ""),
         ("journal verify", "GET /api/v1/admin/journal/head"),
     ];
     let rows = documented();

@@ -61,6 +61,15 @@ fn a_new_replica_loads_the_newest_checkpoint_and_passes_over_a_damaged_one() {
     assert!(!started.contains("versions)"), "{started}");
     assert_eq!(index_of(&gateway), lines);
     assert_eq!(gateway.metric("cratehouse_checkpoints_total", &[("event", "passed_over")]), 1.0);
+    // What deletes, and what writes a checkpoint by hand, does not even look at it.
+    let passed_over = |args: &[&str]| {
+        let output = gateway.cli(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).contains("a checkpoint is passed over")
+    };
+    assert!(passed_over(&["user", "list"]));
+    assert!(!passed_over(&["gc", "--dry-run"]));
+    assert!(!passed_over(&["checkpoint"]));
     gateway.cli_ok(&["journal", "verify"]);
 }
 

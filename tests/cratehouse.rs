@@ -26,6 +26,7 @@ mod panamax;
 mod publish;
 mod start;
 mod stopping;
+mod store;
 mod store_outages;
 mod tarballs;
 mod telling;

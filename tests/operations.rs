@@ -312,3 +312,16 @@ fn a_browser_gets_a_page_that_needs_nothing_else() {
         assert!(!text.contains(outside), "{outside}");
     }
 }
+
+#[test]
+fn it_takes_as_many_open_files_as_the_system_allows_and_says_when_they_are_few() {
+    const TOLD: &str = "the system allows 200 open files";
+    let soft = Gateway::builder().ulimit("-Sn 200").start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", soft.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<_> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+    assert!(!soft.log_contains(TOLD));
+    let hard = Gateway::builder().ulimit("-n 200").start();
+    assert!(hard.log_contains(TOLD), "{}", hard.log());
+}

@@ -1,5 +1,7 @@
 //! The command line: definitions and parsing. What the commands do stands elsewhere.
 
+mod store;
+
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+pub use self::store::{Gc, Grace, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
 use crate::model::name::CrateName;
@@ -71,6 +74,11 @@ pub enum Command {
     Journal(JournalCommand),
     /// Write a checkpoint, from which new replicas start, and print its name
     Checkpoint,
+    /// Look after the object store
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Delete hosted crate files that no version names
+    Gc(Gc),
     /// Take a hosted version out of the index and its bytes out of reach; its number stays burned
     Remove(Remove),
     /// Manage what is mirrored
@@ -161,6 +169,8 @@ pub struct TokenCreate {
 pub enum JournalCommand {
     /// Walk the hash chain from its beginning and say what is wrong and where
     Verify,
+    /// Print who did what and when: the audit trail
+    Show(Show),
 }
 
 /// `remove`
@@ -333,6 +343,9 @@ mod tests {
             "token revoke 7",
             "journal verify",
             "checkpoint",
+            "journal show --crate a --since 7 --json",
+            "store copy file://a s3://b/c --to-config t.toml",
+            "gc --grace 7d --dry-run",
             "remove a@1.0.0 --reason leaked",
             "mirror refresh serde",
             "mirror purge serde@1.0.0",
@@ -363,6 +376,8 @@ mod tests {
         assert!(refused("token create --user a --crate a*b").contains("not a name pattern"));
         assert!(refused("token create --user a --expires soon").contains("90d"));
         assert!(refused("token revoke x").contains("token list"));
+        assert!(refused("store copy file://a memory://").contains("s3://bucket/prefix"));
+        assert!(refused("journal show --since soon").contains("an entry's number"));
         assert!(refused("").contains("Usage"));
     }
 

@@ -1,18 +1,23 @@
 //! The command-line work beside `serve`. It shares nothing with a running server but the store:
 //! it replays the journal into a catalog of its own, and the server follows what it appends.
 
+use std::io::{self, BufWriter, Write as _};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use cratehouse::cli::{
-    Command, CrateSpec, JournalCommand, MirrorCommand, NamesCommand, Prefetch, TokenCommand,
-    TokenCreate, UserCommand,
+    Command, CrateSpec, Gc, JournalCommand, MirrorCommand, NamesCommand, Prefetch, Show,
+    StoreCommand, StoreCopy, TokenCommand, TokenCreate, UserCommand,
 };
-use cratehouse::config::Config;
+use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
-use cratehouse::flows::{audit, mirroring, prefetch, remove, tokens, users, verify};
+use cratehouse::flows::show::{Selection, Shown, show};
+use cratehouse::flows::{
+    audit, gc, mirroring, prefetch, remove, store_copy, tokens, users, verify,
+};
 use cratehouse::gateway::Gateway;
 use cratehouse::startup::Progress;
 use cratehouse::stores::catalog::TokenRow;
@@ -24,11 +29,20 @@ use crate::Failure;
 
 /// Does one piece of work, and says so on standard output.
 pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode, Failure> {
-    if let Command::Journal(JournalCommand::Verify) = command {
-        return verify_journal(&config).await;
+    match &command {
+        Command::Journal(JournalCommand::Verify) => return verify_journal(&config).await,
+        Command::Journal(JournalCommand::Show(what)) => {
+            return Ok(show_journal(&config, what).await?);
+        }
+        Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
+        _ => (),
     }
     let url = config.url_for(config.server.listen);
-    let running = Running::open(config, url, Keep::Memory).await.map_err(Failure::opening)?;
+    let keep = match command {
+        Command::Gc(_) | Command::Checkpoint => Keep::Replayed,
+        _ => Keep::Memory,
+    };
+    let running = Running::open(config, url, keep).await.map_err(Failure::opening)?;
     let outcome = match command {
         Command::Checkpoint => Ok(write_checkpoint(&running).await?),
         command => work(&running.gateway, command).await,
@@ -63,6 +77,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             tokens::revoke(gateway, By::Operator, id).await?;
             println!("revoked token {id}");
         }
+        Command::Gc(what) => collect_garbage(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
             remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
@@ -76,7 +91,11 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         }
         Command::Prefetch(what) => return Ok(fill_ahead(gateway, &what).await?),
         Command::Names(NamesCommand::Audit) => return Ok(audit_names(gateway).await?),
-        Command::Serve(_) | Command::Config(_) | Command::Journal(_) | Command::Checkpoint => (), // done elsewhere
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Journal(_)
+        | Command::Store(_)
+        | Command::Checkpoint => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,6 +130,28 @@ fn describe(gateway: &Gateway, token: &TokenRow) -> Result<String> {
     let crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
     let scopes = scopes.join(",");
     Ok(format!("{}\t{login}\t{}\t{scopes}\t{crates}\t{state}", token.id, token.name))
+}
+
+async fn collect_garbage(gateway: &Gateway, what: &Gc) -> Result<()> {
+    let Gc { dry_run, force, finish, .. } = *what;
+    let stored_before = what.grace.before(Timestamp::now()).map_err(Error::invalid)?;
+    let config = &gateway.config;
+    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    // By the client that does not retry: see `gc::sweep`.
+    let blobs = blobs_in(&Objects::same(objects.commit));
+    let plan = gc::Plan { stored_before, dry_run, force, finish };
+    let sweeping = Progress::begin("deleting crate files", config.log.format);
+    let tick = |done, total| sweeping.tick(done, Some(total));
+    let swept = gc::sweep(gateway, &blobs, &plan, tick).await?;
+    if dry_run {
+        for stored in &swept.garbage {
+            println!("{}\t{} bytes\t{}", stored.cksum, stored.size, stored.modified);
+        }
+    }
+    let gc::Swept { stored, young, garbage, deleted } = swept;
+    let garbage = garbage.len();
+    println!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted");
+    Ok(())
 }
 
 async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode> {
@@ -155,4 +196,64 @@ async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
         println!("{wrong}");
     }
     Ok(if walk.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints line by line, as the journal is read; a reader that has seen enough may leave.
+async fn show_journal(config: &Config, what: &Show) -> Result<ExitCode> {
+    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    let registry = objects.registry().await?.to_string();
+    let krate = what.krate.as_ref().map(|name| name.key());
+    let selection = Selection { krate, since: what.since };
+    let (mut out, mut outcome) = (BufWriter::new(io::stdout()), Ok(()));
+    let print = |shown: Shown<'_>| {
+        let line = if what.json { shown.json() } else { Ok(shown.line()) };
+        outcome = line.and_then(|line| writeln!(out, "{line}").map_err(Error::internal));
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    show(&journal_in(&objects), &registry, &selection, print).await?;
+    match outcome.and_then(|()| out.flush().map_err(Error::internal)) {
+        Err(e) if !has_left(&e) => Err(e),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Whether nobody reads our output any more (`… | head`).
+fn has_left(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
+    if what.from == what.to {
+        return Err(Error::invalid("FROM and TO are the same store"));
+    }
+    if let StoreUrl::Folder(path) = &what.from
+        && !path.is_dir()
+    {
+        return Err(Error::absent(format!("there is no folder {}", path.display())));
+    }
+    let from = config.with_store(&what.from, what.from_config.as_deref());
+    let (from, to) = match (from, config.with_store(&what.to, what.to_config.as_deref())) {
+        (Ok(from), Ok(to)) => (from, to),
+        (Err(e), _) | (_, Err(e)) => {
+            eprintln!("{e}");
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
+    };
+    let open = |config: &Config| Objects::open(&config.store, config.outgoing_ca.as_deref());
+    let copied = store_copy::copy(&open(&from)?, &open(&to)?, config.log.format).await?;
+    for note in &copied.notes {
+        eprintln!("{note}");
+    }
+    for wrong in &copied.wrong {
+        println!("{wrong}");
+    }
+    let store_copy::Copied { registry, head, objects, present, .. } = copied;
+    let objects = format!("{objects} objects copied, {present} there already");
+    if !copied.wrong.is_empty() {
+        println!("the copy is not whole, and was not made a registry ({objects})");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{} holds registry {registry} up to entry {head} ({objects})", what.to);
+    Ok(ExitCode::SUCCESS)
 }

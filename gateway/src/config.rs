@@ -167,6 +167,14 @@ impl fmt::Display for StoreUrl {
     }
 }
 
+impl std::str::FromStr for StoreUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        load::store_url(text)
+    }
+}
+
 /// `[catalog]`
 #[derive(Debug, Clone)]
 pub struct Catalog {
@@ -297,6 +305,20 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         load::load(flags, environment)
+    }
+
+    /// The same with another store: with the `[store]` settings that are ours, or with those of
+    /// a file of its own, over which neither the environment nor a flag counts.
+    ///
+    /// # Errors
+    /// Every unknown key and bad value in that file at once.
+    pub fn with_store(&self, url: &StoreUrl, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config = match file {
+            Some(file) => load::store_file(file)?,
+            None => self.clone(),
+        };
+        config.store.url = url.clone();
+        Ok(config)
     }
 
     /// Our public URL without a trailing slash: the configured one, or else one for the address

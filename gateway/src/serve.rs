@@ -12,6 +12,7 @@ use cratehouse::http::serve::serve as http;
 use cratehouse::http::tls;
 use cratehouse::model::client::cargo_configuration;
 use cratehouse::startup::say;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -24,6 +25,9 @@ use crate::Failure;
 pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     let voice = config.log.format;
     let mut signals = Signals::new()?;
+    if let Some(line) = open_files(config.limits.connections) {
+        say(voice, &line);
+    }
     let listener = bind("server.listen", config.server.listen).await?;
     let admin_listener = bind("server.admin_listen", config.server.admin_listen).await?;
     let url = config.url_for(address(&listener)?);
@@ -74,6 +78,27 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
         () = signals.next() => say(voice, "stopped at once, by a second signal"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Files that are open beside the connections: the store's, the catalog's, upstreams'.
+const OTHER_FILES: u64 = 512;
+
+/// Lets the process open as many files as the system allows it, because the usual soft limit
+/// (1024) is for programs that use `select`. What to say when it does not suffice: out of files,
+/// the store cannot be read either.
+fn open_files(connections: usize) -> Option<String> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let allowed = match raised {
+        Ok(()) => maximum,
+        Err(_) => getrlimit(Resource::Nofile).current,
+    };
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let short = allowed.filter(|allowed| *allowed < wanted)?;
+    Some(format!(
+        "the system allows {short} open files, and `limits.connections` wants {wanted}: raise the \
+         one (ulimit -n) or lower the other"
+    ))
 }
 
 async fn bind(key: &str, at: std::net::SocketAddr) -> Result<TcpListener> {

@@ -31,6 +31,7 @@ pub struct Gateway {
     tls: bool,
     env: Vec<(String, String)>,
     traced: Option<String>,
+    ulimit: Option<String>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
     users: Mutex<BTreeSet<String>>,
@@ -290,7 +291,15 @@ impl Gateway {
     /// A command line of the binary, in its folder, with its configuration (a file, or flags
     /// where there is none) and no environment but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.ulimit {
+            None => Command::new(binary()),
+            Some(limits) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit {limits} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(binary());
+                shell
+            }
+        };
         command.args(args);
         match self.config_path() {
             path if path.exists() => _ = command.arg("--config").arg(path),

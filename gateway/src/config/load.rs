@@ -60,6 +60,21 @@ pub(super) fn read(
     if problems.is_empty() { Ok((config, asked)) } else { Err(ConfigError { problems }) }
 }
 
+/// A file that is read for its `[store]` (and `[outgoing]`) alone: the rules between keys are
+/// those of a gateway, and do not matter.
+pub(super) fn store_file(path: &Path) -> Result<Config, ConfigError> {
+    let sources = Sources {
+        flags: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        file: read_file(path).map_err(one_problem)?,
+        read: |path| fs::read_to_string(path),
+    };
+    let reader = Reader::new(&sources);
+    let config = config(&reader, None);
+    let problems = reader.finish();
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+}
+
 /// The part of the environment that concerns us.
 struct Environment {
     ours: BTreeMap<String, String>,
@@ -412,7 +427,7 @@ fn replica(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn store_url(text: &str) -> Result<StoreUrl, &'static str> {
+pub(super) fn store_url(text: &str) -> Result<StoreUrl, &'static str> {
     const ALLOWED: &str = "write file:// and a path, s3://bucket/prefix, or memory://";
     if text == "memory://" {
         return Ok(StoreUrl::Memory);

@@ -2,9 +2,13 @@
 //! command against a view of the state, before any entry is written; what is written is applied
 //! without another question.
 
+mod garbage;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use self::garbage::must_put_again;
+pub(in crate::flows) use self::garbage::nothing_pending;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened, Published};
@@ -42,7 +46,12 @@ pub enum By {
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Publish a version; its `pubtime` is set here.
-    Publish(Box<Published>),
+    Publish {
+        /// The version.
+        published: Box<Published>,
+        /// The last entry that was applied when the put of its bytes began.
+        put_at: u64,
+    },
     /// Yank a version, or undo it.
     Yank {
         /// The crate.
@@ -100,6 +109,16 @@ pub enum Command {
     RevokeToken {
         /// The token.
         token: TokenId,
+    },
+    /// Say that crate files are going to be deleted: those of these that no version names.
+    Condemn {
+        /// SHA-256 of each.
+        checksums: Vec<Checksum>,
+    },
+    /// Say that condemned crate files are deleted.
+    Collect {
+        /// SHA-256 of each.
+        checksums: Vec<Checksum>,
     },
 }
 
@@ -159,7 +178,7 @@ pub fn judge<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
     still_counts(view, &order.by, now)?;
     let by = &order.by;
     match &order.command {
-        Command::Publish(published) => publish(view, by, published, now),
+        Command::Publish { published, put_at } => publish(view, by, published, *put_at, now),
         Command::Yank { krate, version, yanked } => yank(view, by, krate, version, *yanked),
         Command::Remove { krate, version, reason } => remove(view, by, krate, version, reason),
         Command::AddOwners { krate, logins } => add_owners(view, by, krate, logins),
@@ -170,6 +189,8 @@ pub fn judge<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
             create_token(view, by, login, name, hash, grant, now)
         }
         Command::RevokeToken { token } => revoke_token(view, by, *token),
+        Command::Condemn { checksums } => garbage::condemn(view, by, checksums),
+        Command::Collect { checksums } => garbage::collect(view, by, checksums),
     }
 }
 
@@ -182,7 +203,13 @@ fn still_counts<T: Tables>(view: &View<T>, by: &By, now: Timestamp) -> Judged<()
     }
 }
 
-fn publish<T: Tables>(view: &View<T>, by: &By, published: &Published, now: Timestamp) -> Judged {
+fn publish<T: Tables>(
+    view: &View<T>,
+    by: &By,
+    published: &Published,
+    put_at: u64,
+    now: Timestamp,
+) -> Judged {
     let name = &published.line.name;
     let version = &published.line.vers;
     let krate = view.krate(&name.key())?;
@@ -200,6 +227,7 @@ fn publish<T: Tables>(view: &View<T>, by: &By, published: &Published, now: Times
     if let Some(row) = view.version(&name.key(), version)? {
         return Err(burned(&row).into());
     }
+    garbage::bytes_stay(view, &published.line.cksum, put_at)?;
     let mut published = published.clone();
     published.line.pubtime = Some(pubtime(view.head()?.published.max(now)));
     let mut events = vec![Happened::Published(Box::new(published))];

@@ -185,8 +185,9 @@ impl House {
         let blob = Bytes::from_static(bytes);
         self.gateway.blobs.put(Origin::Hosted, &line.cksum, blob).await.unwrap();
         let size = bytes.len() as u64;
-        let published = Published { line, size, metadata: Metadata::default() };
-        self.order(Command::Publish(Box::new(published))).await;
+        let published = Box::new(Published { line, size, metadata: Metadata::default() });
+        let put_at = self.gateway.catalog.head().unwrap().seq;
+        self.order(Command::Publish { published, put_at }).await;
     }
 
     pub(super) async fn order(&self, command: Command) {
@@ -194,7 +195,7 @@ impl House {
     }
 }
 
-fn config(upstreams: &[&Public], limits: Limits) -> Config {
+pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
     let address = "127.0.0.1:0".parse().unwrap();
     Config {
         data: "data".into(),

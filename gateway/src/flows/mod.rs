@@ -3,6 +3,7 @@
 pub mod append;
 pub mod audit;
 pub mod authenticate;
+pub mod chain;
 pub mod checkpoint;
 pub mod command;
 pub mod dependencies;
@@ -11,6 +12,7 @@ pub mod fill;
 #[cfg(test)]
 mod fixture;
 pub mod flights;
+pub mod gc;
 mod index_cache;
 pub mod lookup;
 pub mod mirroring;
@@ -22,6 +24,9 @@ pub mod publish;
 mod read_through;
 pub mod remove;
 pub mod search;
+pub mod self_test;
+pub mod show;
+pub mod store_copy;
 pub mod tokens;
 pub mod users;
 pub mod verify;

@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, StoreUrl};
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
-use crate::flows::checkpoint::Checkpointer;
+use crate::flows::checkpoint::{Checkpointer, Known};
 use crate::flows::download::CrateCache;
 use crate::flows::lookup::IndexCache;
 use crate::flows::search::MirroredNames;
+use crate::flows::self_test::{Effort, self_test};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
@@ -30,6 +31,9 @@ pub enum Keep {
     File,
     /// In memory: command-line work replays the journal, and leaves a running server alone.
     Memory,
+    /// In memory, and from the journal alone: what deletes for ever must not rest on a
+    /// checkpoint, and one that is written by hand is to tell of those before it.
+    Replayed,
 }
 
 /// A gateway that has caught up, with its scribe at work.
@@ -60,6 +64,9 @@ impl Running {
         let labels = [env!("CARGO_PKG_VERSION"), &config.fingerprint()];
         metrics.build.with_label_values(&labels).set(1);
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+        if keep == Keep::File {
+            try_store(&config, &objects).await?;
+        }
         let registry = objects.registry().await?.to_string();
         tell(format!("store {} holds registry {registry}", config.store.url));
         let catalog = open_catalog(&config, &registry, keep, tell)?;
@@ -70,7 +77,11 @@ impl Running {
             checkpoints: checkpoints_in(&objects),
             metrics: metrics.clone(),
         };
-        let known = checkpointer.load((keep == Keep::File).then_some(voice)).await;
+        let known = match keep {
+            Keep::File => checkpointer.load(Some(voice)).await,
+            Keep::Memory => checkpointer.load(None).await,
+            Keep::Replayed => Known::default(),
+        };
         let index = IndexCache::new(config.cache.index_bytes);
         let settings = Settings {
             replica: config.server.replica.clone(),
@@ -159,13 +170,25 @@ pub fn mirror_in(objects: &Objects) -> MirrorStore {
     MirrorStore::new(Arc::clone(&objects.cache), Arc::clone(&objects.durable))
 }
 
+/// Before anything is written: a store that misbehaves must not hold so much as a beginning.
+async fn try_store(config: &Config, objects: &Objects) -> Result<()> {
+    let effort = Effort::of(&config.store.url);
+    let trying = Progress::begin("trying the store", config.log.format);
+    self_test(objects, effort, |done, total| trying.tick(done, Some(total))).await?;
+    trying.end(&format!(
+        "the store behaves: {} races of {} creates had one winner each",
+        effort.races, effort.creates
+    ));
+    Ok(())
+}
+
 fn open_catalog(
     config: &Config,
     registry: &str,
     keep: Keep,
     tell: impl Fn(String),
 ) -> Result<Catalog> {
-    if keep == Keep::Memory {
+    if keep != Keep::File {
         return Catalog::in_memory(registry);
     }
     let path = &config.catalog.path;

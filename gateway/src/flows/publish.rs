@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
-use crate::flows::command::{self, By, Command, Order};
+use crate::flows::command::{self, By, Command, Order, must_put_again};
 use crate::flows::{dependencies, mirroring};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
@@ -27,6 +27,9 @@ use crate::stores::blobs::Origin;
 const PREPARE: Duration = Duration::from_secs(14);
 /// The largest Cargo.toml, in bytes.
 const MANIFEST_BYTES: u64 = 1024 * 1024;
+/// How long the deletion of the same bytes is waited for, and how often its end is looked for.
+const COLLECTING: Duration = Duration::from_secs(5);
+const COLLECTING_PAUSE: Duration = Duration::from_millis(100);
 
 /// What cargo prints after a publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,9 +72,47 @@ async fn attempt(gateway: &Arc<Gateway>, who: &Principal, body: Bytes) -> Result
         )
     };
     let preparing = prepare(gateway, who, body);
-    let (order, answer) = tokio::time::timeout(PREPARE, preparing).await.map_err(too_slow)??;
-    gateway.journal.append(order).await?;
+    let prepared = tokio::time::timeout(PREPARE, preparing).await.map_err(too_slow)??;
+    let (order, crate_file, answer) = prepared;
+    enter(gateway, order, crate_file).await?;
     Ok(answer)
+}
+
+/// Puts the bytes, and gives the order that names them.
+pub(super) async fn put(
+    gateway: &Gateway,
+    by: By,
+    published: Box<Published>,
+    crate_file: Bytes,
+) -> Result<Order> {
+    // Before the put: bytes that are condemned after this entry may be deleted again.
+    let put_at = gateway.catalog.head()?.seq;
+    let put = gateway.blobs.put(Origin::Hosted, &published.line.cksum, crate_file);
+    put.await.map_err(Error::store)?;
+    Ok(Order { by, command: Command::Publish { published, put_at } })
+}
+
+/// The journal's word is the last one; where a sweep may have deleted the bytes since they were
+/// put, they are put again, once.
+pub(super) async fn enter(gateway: &Gateway, order: Order, crate_file: Bytes) -> Result<()> {
+    match gateway.journal.append(order.clone()).await {
+        Err(e) if must_put_again(&e) => {
+            let again = put_again(gateway, order, crate_file);
+            let order = tokio::time::timeout(COLLECTING, again).await.map_err(|_| e)??;
+            gateway.journal.append(order).await.map(drop)
+        }
+        outcome => outcome.map(drop),
+    }
+}
+
+async fn put_again(gateway: &Gateway, order: Order, crate_file: Bytes) -> Result<Order> {
+    let Command::Publish { published, .. } = order.command else { return Ok(order) };
+    let condemned = || gateway.catalog.view()?.condemned(&published.line.cksum);
+    while condemned()?.is_some_and(|row| row.collected.is_none()) {
+        tokio::time::sleep(COLLECTING_PAUSE).await;
+        gateway.journal.catch_up().await?;
+    }
+    put(gateway, order.by, published, crate_file).await
 }
 
 /// Everything up to the journal. It is judged twice: here, so that what will be refused costs
@@ -80,13 +121,14 @@ async fn prepare(
     gateway: &Arc<Gateway>,
     who: &Principal,
     body: Bytes,
-) -> Result<(Order, PublishAnswer)> {
+) -> Result<(Order, Bytes, PublishAnswer)> {
     let Parcel { crate_file, cksum, draft } = unpack(gateway, body).await?;
     let name = draft.name.clone();
     let by = By::Principal(who.clone());
     let size = crate_file.len() as u64;
     let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
-    let first_look = Command::Publish(Box::new(Published { line, size, metadata }));
+    let published = Box::new(Published { line, size, metadata });
+    let first_look = Command::Publish { published, put_at: gateway.catalog.head()?.seq };
     judge_early(gateway, &Order { by: by.clone(), command: first_look }).await?;
 
     let mut answer = PublishAnswer::default();
@@ -97,10 +139,9 @@ async fn prepare(
     let mut registries = registries.into_iter();
     let (line, metadata) =
         draft.into_line(cksum, None, |_| Ok::<_, Error>(registries.next().flatten()))?;
-    let put = gateway.blobs.put(Origin::Hosted, &cksum, crate_file);
-    put.await.map_err(Error::store)?;
-    let command = Command::Publish(Box::new(Published { line, size, metadata }));
-    Ok((Order { by, command }, answer))
+    let published = Box::new(Published { line, size, metadata });
+    let order = put(gateway, by, published, crate_file.clone()).await?;
+    Ok((order, crate_file, answer))
 }
 
 /// Frame, archive and manifest: computation, so off the async threads.
@@ -139,6 +180,7 @@ async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {
     let judge = || command::judge(&gateway.catalog.view()?, order, Timestamp::now());
     match judge() {
         Ok(_) => Ok(()),
+        Err(refusal) if must_put_again(&refusal.error) => Ok(()), // they are not put yet
         Err(refusal) if refusal.lag_could_explain => {
             gateway.journal.catch_up().await?;
             judge().map(drop).map_err(|refusal| refusal.error)

@@ -134,6 +134,18 @@ pub enum Happened {
         /// The token.
         token: TokenId,
     },
+    /// A sweep is going to delete hosted crate files that no version names. Like
+    /// [`Happened::Collected`] it belongs to the first format level: no release was published
+    /// that does not know it.
+    Condemned {
+        /// SHA-256 of each.
+        checksums: Vec<Checksum>,
+    },
+    /// The condemned crate files are deleted: the same bytes may be put again.
+    Collected {
+        /// SHA-256 of each.
+        checksums: Vec<Checksum>,
+    },
 }
 
 /// A published version.

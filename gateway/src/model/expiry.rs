@@ -41,19 +41,25 @@ impl FromStr for Expiry {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let midnight = |date: civil::Date| date.to_zoned(TimeZone::UTC).map(|z| z.timestamp());
-        let at = text.parse::<Timestamp>();
-        let at = at.or_else(|error| match text.contains('T') {
-            true => Err(error),
-            false => text.parse::<civil::Date>().and_then(midnight),
-        });
-        match (at, text.parse::<Span>()) {
+        match (instant(text), text.parse::<Span>()) {
             (Ok(at), _) => Ok(Self::At(at)),
             (_, Ok(span)) => Ok(Self::In(span)),
             _ => Err("write a span such as `90d` or `1 year`, a date such as 2027-01-31, or a \
                       time such as 2027-01-31T12:00Z"),
         }
     }
+}
+
+/// A time, or a date alone, which is its midnight in UTC.
+///
+/// # Errors
+/// jiff's words for what is neither.
+pub fn instant(text: &str) -> Result<Timestamp, jiff::Error> {
+    let midnight = |date: civil::Date| date.to_zoned(TimeZone::UTC).map(|z| z.timestamp());
+    text.parse::<Timestamp>().or_else(|error| match text.contains('T') {
+        true => Err(error),
+        false => text.parse::<civil::Date>().and_then(midnight),
+    })
 }
 
 impl TryFrom<String> for Expiry {

@@ -165,6 +165,8 @@ fn beginning() -> Vec<Vec<Happened>> {
         ],
         vec![Happened::OwnerRemoved { krate: krate(), user: alice }],
         vec![Happened::UserDisabled { user: bob }],
+        vec![Happened::Condemned { checksums: vec![Checksum::of(b"a"), Checksum::of(b"b")] }],
+        vec![Happened::Collected { checksums: vec![Checksum::of(b"a")] }],
     ]
 }
 

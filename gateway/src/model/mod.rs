@@ -17,5 +17,6 @@ pub mod name;
 pub mod principal;
 pub mod registries;
 pub mod tarball;
+pub mod trail;
 pub mod upload;
 pub mod version;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::model::checksum::Checksum;
 
@@ -36,6 +38,17 @@ pub enum Blob {
         /// How many there are.
         bytes: u64,
     },
+}
+
+/// A crate file in the store, by its listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// What its name says.
+    pub cksum: Checksum,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: Timestamp,
 }
 
 /// Crate files in the store.
@@ -99,6 +112,17 @@ impl Blobs {
         }
     }
 
+    /// Lists all hosted crate files, in no order; what stands among them and is none is given by
+    /// its path.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn hosted(&self) -> BoxStream<'static, object_store::Result<Result<Stored, Path>>> {
+        let folder = Path::from(format!("blobs/{}", Origin::Hosted));
+        let listed = self.hosted.list(Some(&folder));
+        listed.map_ok(|object| stored(&object).ok_or(object.location)).boxed()
+    }
+
     /// Deletes; it is no error when there is nothing.
     ///
     /// # Errors
@@ -124,6 +148,13 @@ pub async fn has_checksum(bytes: &Bytes, cksum: &Checksum) -> bool {
     let hashing = tokio::task::spawn_blocking(move || Checksum::of(&shared));
     // The pool takes no work while the process stops; the answer is the same without it.
     hashing.await.unwrap_or_else(|_| Checksum::of(bytes)) == *cksum
+}
+
+fn stored(object: &ObjectMeta) -> Option<Stored> {
+    let cksum = object.location.filename()?.parse().ok()?;
+    let modified = Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok()?;
+    let found = Stored { cksum, size: object.size, modified };
+    (path(Origin::Hosted, &cksum) == object.location).then_some(found)
 }
 
 fn path(origin: Origin, cksum: &Checksum) -> Path {

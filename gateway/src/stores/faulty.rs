@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// What happens to one call.
@@ -36,6 +36,8 @@ pub enum Call {
     Get,
     /// `list`
     List,
+    /// `delete`
+    Delete,
 }
 
 /// Decides what happens to a call on a path.
@@ -44,13 +46,13 @@ pub type Plan = Box<dyn FnMut(Call, &Path) -> Fault + Send>;
 /// Fails as its plan says.
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
-    plan: Mutex<Plan>,
+    plan: Arc<Mutex<Plan>>,
 }
 
 impl FaultyStore {
     /// Decorates a store.
     pub fn new(inner: Arc<dyn ObjectStore>, plan: Plan) -> Self {
-        Self { inner, plan: Mutex::new(plan) }
+        Self { inner, plan: Arc::new(Mutex::new(plan)) }
     }
 
     /// Changes the plan.
@@ -113,7 +115,20 @@ impl ObjectStore for FaultyStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let (inner, plan) = (Arc::clone(&self.inner), Arc::clone(&self.plan));
+        let delete = move |location: Result<Path>| {
+            let (inner, plan) = (Arc::clone(&inner), Arc::clone(&plan));
+            async move {
+                let location = location?;
+                let fault = (plan.lock().unwrap())(Call::Delete, &location);
+                match fault {
+                    Fault::None => inner.delete(&location).await.map(|()| location),
+                    Fault::After => inner.delete(&location).await.and(Err(lost())),
+                    _ => Err(lost()),
+                }
+            }
+        };
+        locations.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -26,6 +26,9 @@ use crate::model::entry::EntryId;
 /// The layout that this release reads and writes.
 const FORMAT: u32 = 1;
 const FORMAT_PATH: &str = "format.json";
+/// Stands in a store as long as a copy of a registry into it is not whole; written as
+/// `format.json` is.
+const COPYING_PATH: &str = "copying.json";
 const MAX_FORMAT_BYTES: u64 = 64 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -156,18 +159,65 @@ impl Objects {
     /// The identity of the registry in this store; a new registry is founded in an empty one.
     ///
     /// # Errors
-    /// When the store does not answer, or was written by a newer release.
+    /// When the store does not answer, was written by a newer release, or holds an unfinished
+    /// copy.
     pub async fn registry(&self) -> Result<RegistryId> {
-        if let Some(id) = self.read_format().await? {
+        if let Some(id) = self.existing().await? {
             return Ok(id);
         }
-        let format = Format { format: FORMAT, registry: RegistryId::random() };
+        match self.read_id(COPYING_PATH).await? {
+            None => self.create_id(FORMAT_PATH, RegistryId::random()).await,
+            Some(id) => Err(Error::new(
+                Kind::Internal,
+                format!(
+                    "the object store holds an unfinished copy of registry {id}: run `cratehouse store copy` again to finish it"
+                ),
+            )),
+        }
+    }
+
+    /// The identity of the registry in this store, if there is one.
+    ///
+    /// # Errors
+    /// When the store does not answer, or was written by a newer release.
+    pub async fn existing(&self) -> Result<Option<RegistryId>> {
+        self.read_id(FORMAT_PATH).await
+    }
+
+    /// Marks an empty store as an unfinished copy of a registry, so that no new registry is
+    /// founded in it. Gives the registry whose copy it is by now: that of whoever was first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn begin_copy(&self, registry: RegistryId) -> Result<RegistryId> {
+        match self.read_id(COPYING_PATH).await? {
+            Some(id) => Ok(id),
+            None => self.create_id(COPYING_PATH, registry).await,
+        }
+    }
+
+    /// Makes a registry of a copy that is whole.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn finish_copy(&self, registry: RegistryId) -> Result<()> {
+        if self.existing().await?.is_none() {
+            self.create_id(FORMAT_PATH, registry).await?;
+        }
+        match self.durable.delete(&Path::from(COPYING_PATH)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(Error::store(e)),
+        }
+    }
+
+    async fn create_id(&self, path: &str, registry: RegistryId) -> Result<RegistryId> {
+        let format = Format { format: FORMAT, registry };
         let bytes = serde_json::to_vec(&format).map_err(Error::internal)?;
         let options = PutOptions::from(PutMode::Create);
-        let path = Path::from(FORMAT_PATH);
-        let put = self.commit.put_opts(&path, Bytes::from(bytes).into(), options);
+        let place = Path::from(path);
+        let put = self.commit.put_opts(&place, Bytes::from(bytes).into(), options);
         let failure = put.await.err(); // whoever was first: the answer is what stands there now
-        match (self.read_format().await?, failure) {
+        match (self.read_id(path).await?, failure) {
             (Some(id), _) => Ok(id),
             (None, Some(e)) => Err(Error::store(e)),
             (None, None) => Err(Error::unavailable(
@@ -176,25 +226,25 @@ impl Objects {
         }
     }
 
-    async fn read_format(&self) -> Result<Option<RegistryId>> {
-        let found = match self.durable.get(&Path::from(FORMAT_PATH)).await {
+    async fn read_id(&self, path: &str) -> Result<Option<RegistryId>> {
+        let found = match self.durable.get(&Path::from(path)).await {
             Ok(found) if found.meta.size <= MAX_FORMAT_BYTES => found,
-            Ok(_) => return Err(foreign("is too large")),
+            Ok(_) => return Err(foreign(path, "is too large")),
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(Error::store(e)),
         };
         let bytes = found.bytes().await.map_err(Error::store)?;
-        let format: Format =
-            serde_json::from_slice(&bytes).map_err(|e| foreign("cannot be read").because(e))?;
+        let format: Format = serde_json::from_slice(&bytes)
+            .map_err(|e| foreign(path, "cannot be read").because(e))?;
         if format.format > FORMAT {
-            return Err(foreign("was written by a newer release: run that one"));
+            return Err(foreign(path, "was written by a newer release: run that one"));
         }
         Ok(Some(format.registry))
     }
 }
 
-fn foreign(what: &str) -> Error {
-    Error::new(Kind::Internal, format!("{FORMAT_PATH} in the object store {what}"))
+fn foreign(path: &str, what: &str) -> Error {
+    Error::new(Kind::Internal, format!("{path} in the object store {what}"))
 }
 
 fn client_options(allow_http: bool, extra_ca: Option<&FsPath>) -> Result<ClientOptions> {

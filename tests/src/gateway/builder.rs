@@ -17,6 +17,7 @@ pub struct Builder {
     tls: bool,
     config_file: bool,
     traced: Option<String>,
+    ulimit: Option<String>,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -91,6 +92,7 @@ impl Builder {
             tls: true,
             config_file: true,
             traced: None,
+            ulimit: None,
         }
     }
 
@@ -150,6 +152,13 @@ impl Builder {
         self
     }
 
+    /// Below limits of the system, in the words of the shell's `ulimit`: `-Sn 200`.
+    #[must_use]
+    pub fn ulimit(mut self, limits: &str) -> Self {
+        self.ulimit = Some(limits.to_owned());
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -174,6 +183,7 @@ impl Builder {
             tls: self.tls,
             env: self.env,
             traced: self.traced,
+            ulimit: self.ulimit,
             process: None,
             log: Arc::default(),
             users: Mutex::default(),

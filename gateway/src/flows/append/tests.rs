@@ -82,7 +82,8 @@ fn publish(name: &str, version: &str) -> Command {
         pubtime: None,
         v: None,
     };
-    Command::Publish(Box::new(Published { line, size: 1, metadata: Metadata::default() }))
+    let published = Box::new(Published { line, size: 1, metadata: Metadata::default() });
+    Command::Publish { published, put_at: 0 }
 }
 
 /// A store that fails as planned, and what it stands before.
@@ -415,9 +416,11 @@ async fn what_holds_before_a_broken_entry_is_applied() {
 async fn an_entry_that_nobody_would_read_is_never_put() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
-    let Command::Publish(mut published) = publish("foo", "1.0.0") else { unreachable!() };
+    let Command::Publish { mut published, put_at } = publish("foo", "1.0.0") else {
+        unreachable!()
+    };
     published.metadata.description = Some("x".repeat(70 << 20));
-    let refusal = one.order(Command::Publish(published)).await.unwrap_err();
+    let refusal = one.order(Command::Publish { published, put_at }).await.unwrap_err();
     assert_eq!(refusal.kind, Kind::TooLarge, "{refusal}");
     one.order(publish("foo", "1.0.0")).await.unwrap();
     let two = replica(&objects).await;

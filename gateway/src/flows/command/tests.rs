@@ -63,7 +63,8 @@ impl Journal {
 
 fn publish_of(krate: &str, vers: &str) -> Command {
     let line = line(krate, vers, vers.as_bytes());
-    Command::Publish(Box::new(Published { line, size: 1, metadata: Metadata::default() }))
+    let published = Box::new(Published { line, size: 1, metadata: Metadata::default() });
+    Command::Publish { published, put_at: 0 }
 }
 
 fn scopes(scopes: &[Scope]) -> Grant {

@@ -81,7 +81,7 @@ async fn gateway(upstreams: &[&str]) -> Running {
 
 async fn publish(gateway: &Gateway, name: &str, vers: &str) {
     let published = Published { line: line(name, vers), size: 1, metadata: Metadata::default() };
-    let command = Command::Publish(Box::new(published));
+    let command = Command::Publish { published: Box::new(published), put_at: 0 };
     gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
 }
 

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::rows::{
-    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow,
-    USERS, UserRow, VERSIONS, VersionRow,
+    CONDEMNED, CRATES, CondemnedRow, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS,
+    TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
 };
 use super::view::{read, write};
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Resu
     txn.open_table(TOKENS).map_err(Error::internal)?;
     txn.open_table(TOKEN_HASHES).map_err(Error::internal)?;
     txn.open_table(TOKENS_OF).map_err(Error::internal)?;
+    txn.open_table(CONDEMNED).map_err(Error::internal)?;
     let mut meta = txn.open_table(META).map_err(Error::internal)?;
     let stamp = format!("{schema} {registry}");
     let found = meta.get("stamp").map_err(Error::internal)?.map(|s| s.value().to_vec());
@@ -112,6 +113,23 @@ pub(super) fn event(
             drop(table);
             if let Some(row) = row.transpose()? {
                 put_token(txn, &TokenRow { revoked: true, ..row })?;
+            }
+        }
+        Happened::Condemned { checksums } => {
+            let row = CondemnedRow { condemned: seq, collected: None };
+            for sum in checksums {
+                put_condemned(txn, sum, row)?;
+            }
+        }
+        Happened::Collected { checksums } => {
+            for sum in checksums {
+                let table = txn.open_table(CONDEMNED).map_err(Error::internal)?;
+                let row = table.get(sum.as_bytes()).map_err(Error::internal)?;
+                let row = row.map(|row| read::<CondemnedRow>(row.value())).transpose()?;
+                drop(table);
+                if let Some(row) = row {
+                    put_condemned(txn, sum, CondemnedRow { collected: Some(seq), ..row })?;
+                }
             }
         }
     }
@@ -256,5 +274,11 @@ fn put_token(txn: &WriteTransaction, row: &TokenRow) -> Result<()> {
         true => of_user.remove(key).map_err(Error::internal)?,
         false => of_user.insert(key, ends).map_err(Error::internal)?,
     };
+    Ok(())
+}
+
+fn put_condemned(txn: &WriteTransaction, sum: &Checksum, row: CondemnedRow) -> Result<()> {
+    let mut table = txn.open_table(CONDEMNED).map_err(Error::internal)?;
+    table.insert(sum.as_bytes(), write(&row)?.as_slice()).map_err(Error::internal)?;
     Ok(())
 }

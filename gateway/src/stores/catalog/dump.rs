@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::SCHEMA;
 use super::rows::{
-    CRATES, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS, VERSIONS,
+    CONDEMNED, CRATES, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS,
+    VERSIONS,
 };
 use super::view::{Tables, View, write};
 use crate::error::{Error, Kind, Result};
@@ -30,6 +31,7 @@ pub(super) fn dump(txn: ReadTransaction) -> Result<(Name, Bytes)> {
     let schema = SCHEMA;
     let header = Header { registry, schema, seq, hash, published, versions, rows };
     let mut out = Writer::begin(&header).map_err(Error::internal)?;
+    each(&txn, CONDEMNED, |sum, row| out.row(CONDEMNED.name(), &Checksum::from_bytes(*sum), row))?;
     each(&txn, CRATES, |key, row| out.row(CRATES.name(), &key, row))?;
     each(&txn, LOGINS, |key, id| out.row(LOGINS.name(), &key, id.to_string().as_bytes()))?;
     each(&txn, META, |key, row| match IN_THE_HEADER.contains(&key) {
@@ -60,7 +62,8 @@ fn registry(txn: &impl Tables) -> Result<String> {
 
 fn count_rows(txn: &ReadTransaction) -> Result<u64> {
     let in_the_header = IN_THE_HEADER.len() as u64;
-    Ok(count(txn, CRATES)?
+    Ok(count(txn, CONDEMNED)?
+        + count(txn, CRATES)?
         + count(txn, LOGINS)?
         + count(txn, META)?.saturating_sub(in_the_header)
         + count(txn, NUMBERS)?
@@ -117,6 +120,7 @@ pub(super) fn restore(
 
 /// Empties every table but for the stamp of schema and registry.
 fn clear(txn: &WriteTransaction) -> Result<()> {
+    txn.delete_table(CONDEMNED).map_err(Error::internal)?;
     txn.delete_table(CRATES).map_err(Error::internal)?;
     txn.delete_table(LOGINS).map_err(Error::internal)?;
     txn.delete_table(NUMBERS).map_err(Error::internal)?;
@@ -131,6 +135,7 @@ fn clear(txn: &WriteTransaction) -> Result<()> {
 
 /// All tables, open at once: a row goes to the one that it names.
 struct AllTables<'t> {
+    condemned: Table<'t, &'static [u8; 32], &'static [u8]>,
     crates: Table<'t, &'static str, &'static [u8]>,
     logins: Table<'t, &'static str, u32>,
     meta: Table<'t, &'static str, &'static [u8]>,
@@ -145,6 +150,7 @@ struct AllTables<'t> {
 impl<'t> AllTables<'t> {
     fn open(txn: &'t WriteTransaction) -> Result<Self> {
         Ok(Self {
+            condemned: txn.open_table(CONDEMNED).map_err(Error::internal)?,
             crates: txn.open_table(CRATES).map_err(Error::internal)?,
             logins: txn.open_table(LOGINS).map_err(Error::internal)?,
             meta: txn.open_table(META).map_err(Error::internal)?,
@@ -160,6 +166,10 @@ impl<'t> AllTables<'t> {
     fn insert(&mut self, row: &Row<'_>) -> Result<()> {
         let value = row.value().as_bytes();
         match row.table() {
+            "condemned" => {
+                let key: Checksum = row.key().map_err(unsound)?;
+                self.condemned.insert(key.as_bytes(), value).map(drop)
+            }
             "crates" => {
                 let key: String = row.key().map_err(unsound)?;
                 self.crates.insert(key.as_str(), value).map(drop)

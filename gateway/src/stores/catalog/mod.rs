@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase};
 
-pub use self::rows::{CrateRow, Head, TokenRow, UserRow, VersionRow};
+pub use self::rows::{CondemnedRow, CrateRow, Head, TokenRow, UserRow, VersionRow};
 pub use self::view::{Tables, View};
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{Name, Reader};

@@ -30,6 +30,8 @@ pub(super) const TOKEN_HASHES: TableDefinition<&[u8; 32], u32> =
 
 /// By user and token, those that were not revoked: the second at which it ends.
 pub(super) const TOKENS_OF: TableDefinition<(u32, u32), i64> = TableDefinition::new("tokens_of");
+/// By SHA-256 of a hosted crate file: when it was last swept away.
+pub(super) const CONDEMNED: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("condemned");
 
 /// How far the journal is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,16 @@ pub struct VersionRow {
     pub metadata: Metadata,
     /// Removed by an administrator: in no index, not downloadable, its number burned.
     pub removed: bool,
+}
+
+/// A hosted crate file that was condemned at some time. The row stays, so that a publish whose
+/// bytes were put before that learns of it, however late it comes to the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CondemnedRow {
+    /// The entry that last condemned it.
+    pub condemned: u64,
+    /// The entry that said that it is deleted.
+    pub collected: Option<u64>,
 }
 
 /// A user.

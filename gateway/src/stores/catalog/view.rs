@@ -1,5 +1,7 @@
 //! Reading the catalog: the same questions to what is, and to what would be.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use redb::{
     Key, ReadTransaction, ReadableTable, TableDefinition, TableError, Value, WriteTransaction,
@@ -10,8 +12,8 @@ use subtle::ConstantTimeEq;
 
 use super::apply;
 use super::rows::{
-    CRATES, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow,
-    USERS, UserRow, VERSIONS, VersionRow,
+    CONDEMNED, CRATES, CondemnedRow, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS,
+    TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
 };
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
@@ -170,6 +172,48 @@ impl<T: Tables> View<T> {
         let table = self.txn.table(TOKENS).map_err(Error::internal)?;
         let rows = table.iter().map_err(Error::internal)?;
         rows.map(|row| read(row.map_err(Error::internal)?.1.value())).collect()
+    }
+
+    /// When a hosted crate file was last condemned, if ever.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn condemned(&self, cksum: &Checksum) -> Result<Option<CondemnedRow>> {
+        let table = self.txn.table(CONDEMNED).map_err(Error::internal)?;
+        let row = table.get(cksum.as_bytes()).map_err(Error::internal)?;
+        row.map(|row| read(row.value())).transpose()
+    }
+
+    /// The hosted crate files that are condemned and not collected yet, by checksum.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn pending(&self) -> Result<Vec<Checksum>> {
+        let table = self.txn.table(CONDEMNED).map_err(Error::internal)?;
+        let mut pending = Vec::new();
+        for row in table.iter().map_err(Error::internal)? {
+            let (sum, row) = row.map_err(Error::internal)?;
+            if read::<CondemnedRow>(row.value())?.collected.is_none() {
+                pending.push(Checksum::from_bytes(*sum.value()));
+            }
+        }
+        Ok(pending)
+    }
+
+    /// The checksums of all hosted versions that were not removed. Reads every version.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn named(&self) -> Result<HashSet<Checksum>> {
+        let table = self.txn.table(VERSIONS).map_err(Error::internal)?;
+        let mut named = HashSet::new();
+        for row in table.iter().map_err(Error::internal)? {
+            let row: VersionRow = read(row.map_err(Error::internal)?.1.value())?;
+            if !row.removed {
+                named.insert(row.line.cksum);
+            }
+        }
+        Ok(named)
     }
 
     /// How many tokens of a user still count.

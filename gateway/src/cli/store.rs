@@ -1,0 +1,133 @@
+//! Commands about the store and its journal: the audit trail, copies, garbage.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+
+use crate::config::StoreUrl;
+use crate::flows::show::Since;
+use crate::model::expiry::instant;
+use crate::model::name::CrateName;
+
+/// `journal show`
+#[derive(Debug, Clone, Args)]
+pub struct Show {
+    /// Only what happened to this crate
+    #[arg(long = "crate", value_name = "NAME")]
+    pub krate: Option<CrateName>,
+    /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    pub since: Option<Since>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `store …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum StoreCommand {
+    /// Copy a whole registry to another store and verify the copy; run again to go on, or to
+    /// bring an earlier copy up to date
+    Copy(StoreCopy),
+}
+
+/// `store copy`
+#[derive(Debug, Clone, Args)]
+pub struct StoreCopy {
+    /// The store with the registry: file://PATH or s3://BUCKET/PREFIX
+    #[arg(value_parser = lasting_store)]
+    pub from: StoreUrl,
+    /// The store to copy it to
+    #[arg(value_parser = lasting_store)]
+    pub to: StoreUrl,
+    /// A configuration file (TOML) for FROM's S3 settings [default: those of this gateway]
+    #[arg(long, value_name = "FILE")]
+    pub from_config: Option<PathBuf>,
+    /// A configuration file (TOML) for TO's S3 settings [default: those of this gateway]
+    #[arg(long, value_name = "FILE")]
+    pub to_config: Option<PathBuf>,
+}
+
+/// `gc`
+#[derive(Debug, Clone, Args)]
+pub struct Gc {
+    /// How long a crate file must have been in the store
+    #[arg(long, value_name = "SPAN", default_value = "7d")]
+    pub grace: Grace,
+    /// Say what would be deleted, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Delete it even if it is unusually much
+    #[arg(long)]
+    pub force: bool,
+    /// First end a sweep that was interrupted: only when no other one is at work anywhere
+    #[arg(long)]
+    pub finish: bool,
+}
+
+/// A span before now, such as `7d`.
+#[derive(Debug, Clone)]
+pub struct Grace(Span);
+
+impl Grace {
+    /// The instant that lies so long before `now`. Days have 24 hours.
+    ///
+    /// # Errors
+    /// When it lies after `now`, or too far away.
+    pub fn before(&self, now: Timestamp) -> Result<Timestamp, String> {
+        let start = now.to_zoned(TimeZone::UTC).checked_sub(self.0);
+        let start = start.map_err(|error| format!("--grace is too long: {error}"))?.timestamp();
+        if start > now { Err("--grace is negative".to_owned()) } else { Ok(start) }
+    }
+}
+
+impl FromStr for Grace {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| "write a span such as `7d` or `12h`")
+    }
+}
+
+fn since(text: &str) -> Result<Since, &'static str> {
+    let seq = text.parse().map(Since::Seq).ok();
+    seq.or_else(|| instant(text).map(Since::Time).ok()).ok_or(
+        "write an entry's number, a date such as 2027-01-31, or a time such as 2027-01-31T12:00Z",
+    )
+}
+
+fn lasting_store(text: &str) -> Result<StoreUrl, &'static str> {
+    match text.parse()? {
+        StoreUrl::Memory => Err("write file:// and a path, or s3://bucket/prefix"),
+        url => Ok(url),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trail_begins_at_a_number_a_date_or_a_time() {
+        let noon = "2027-01-31T12:00:00Z".parse().unwrap();
+        let midnight = "2027-01-31T00:00:00Z".parse().unwrap();
+        assert_eq!(since("7"), Ok(Since::Seq(7)));
+        assert_eq!(since("2027-01-31T12:00Z"), Ok(Since::Time(noon)));
+        assert_eq!(since("2027-01-31"), Ok(Since::Time(midnight)));
+    }
+
+    #[test]
+    fn a_grace_lies_in_the_past() {
+        let before = |text: &str| {
+            text.parse::<Grace>().unwrap().before("2026-01-31T12:00:00Z".parse().unwrap())
+        };
+        assert_eq!(before("7d").unwrap(), "2026-01-24T12:00:00Z".parse().unwrap());
+        assert_eq!(before("0s").unwrap(), "2026-01-31T12:00:00Z".parse().unwrap());
+        assert!(before("-1d").unwrap_err().contains("negative"));
+        assert!(before("19000y").unwrap_err().contains("too long"));
+        assert!("soon".parse::<Grace>().unwrap_err().contains("write a span"));
+    }
+}

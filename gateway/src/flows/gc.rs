@@ -1,0 +1,176 @@
+//! Garbage: hosted crate files that no version names any more, or never did (a publish that
+//! failed after its put, a removed version).
+//!
+//! A sweep appends *condemned*, deletes, and appends *collected*; a publish of the same bytes in
+//! between puts them again afterwards. It stops on anything unusual, and one at a time is at
+//! work: the judge refuses a second one. A sweep that was cut off is ended by whoever knows that
+//! it is no longer at work; no clock can tell.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::error::{Error, Kind, Result};
+use crate::flows::command::{By, Command, Order, nothing_pending};
+use crate::gateway::Gateway;
+use crate::model::checksum::Checksum;
+use crate::model::entry::Happened;
+use crate::stores::blobs::{Blobs, Origin, Stored};
+
+/// Crate files in one pair of entries: a publish of one of them waits while these are deleted.
+const GROUP: usize = 200;
+/// Deletes under way at one time.
+const DELETES_AT_ONCE: usize = 16;
+/// More garbage than this, and than a tenth of all crate files, is unusual.
+const USUAL_GARBAGE: usize = 1000;
+/// How far the store's clock may be ahead of ours.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// What a sweep is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// What was stored later than this stays.
+    pub stored_before: Timestamp,
+    /// Nothing is changed.
+    pub dry_run: bool,
+    /// Unusually much garbage is deleted too.
+    pub force: bool,
+    /// A sweep that was cut off is ended first.
+    pub finish: bool,
+}
+
+/// What a sweep found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Crate files in the store.
+    pub stored: usize,
+    /// Those that nothing names, but too young.
+    pub young: usize,
+    /// Those that nothing names, sorted by checksum.
+    pub garbage: Vec<Stored>,
+    /// How many were deleted, those of a sweep that was cut off among them.
+    pub deleted: usize,
+}
+
+/// Sweeps the hosted crate files. The client behind `blobs` must not retry: a delete whose answer
+/// was lost may come into effect late, and must not after *collected*.
+///
+/// # Errors
+/// Whatever is unusual, by name; what was done until then stays done.
+pub async fn sweep(
+    gateway: &Gateway,
+    blobs: &Blobs,
+    plan: &Plan,
+    progress: impl Fn(u64, u64),
+) -> Result<Swept> {
+    gateway.journal.catch_up().await?;
+    let mut deleted = 0;
+    let pending = gateway.catalog.view()?.pending()?;
+    if plan.finish && !plan.dry_run && !pending.is_empty() {
+        delete(blobs, &pending).await?;
+        collect(gateway, &pending).await?;
+        deleted = pending.len();
+    } else {
+        nothing_pending(&pending)?;
+    }
+    let mut swept = look(gateway, blobs, plan).await?;
+    swept.deleted = deleted;
+    if plan.dry_run {
+        return Ok(swept);
+    }
+    let garbage: Vec<_> = swept.garbage.iter().map(|stored| stored.cksum).collect();
+    for group in garbage.chunks(GROUP) {
+        let condemned = condemn(gateway, group).await?;
+        delete(blobs, &condemned).await?;
+        collect(gateway, &condemned).await?;
+        swept.deleted += condemned.len();
+        progress(swept.deleted as u64, garbage.len() as u64);
+    }
+    Ok(swept)
+}
+
+/// Lists what is stored, and stops on anything unusual.
+async fn look(gateway: &Gateway, blobs: &Blobs, plan: &Plan) -> Result<Swept> {
+    // Before the listing: what is named later is not garbage by the judge's word.
+    let named = gateway.catalog.view()?.named()?;
+    let listed: Vec<_> = blobs.hosted().try_collect().await.map_err(Error::store)?;
+    let (latest, mut swept) = (Timestamp::now() + CLOCK_SKEW, Swept::default());
+    let mut missing: BTreeSet<_> = named.iter().copied().collect();
+    for object in listed {
+        let stored = object.map_err(|path| stop(format!("{path} is not a crate file of ours")))?;
+        if stored.modified > latest {
+            let (sum, time) = (stored.cksum, stored.modified);
+            return Err(stop(format!("{sum} was stored at {time}: a clock is wrong")));
+        }
+        swept.stored += 1;
+        missing.remove(&stored.cksum);
+        match (named.contains(&stored.cksum), stored.modified <= plan.stored_before) {
+            (true, _) => (),
+            (false, false) => swept.young += 1,
+            (false, true) => swept.garbage.push(stored),
+        }
+    }
+    if let Some(sum) = missing.first() {
+        let count = missing.len();
+        return Err(stop(format!(
+            "the listing lacks {count} crate files that versions name, such as {sum}: see `cratehouse journal verify`"
+        )));
+    }
+    let usual = USUAL_GARBAGE.max(swept.stored / 10);
+    if swept.garbage.len() > usual && !plan.force && !plan.dry_run {
+        let (garbage, stored) = (swept.garbage.len(), swept.stored);
+        return Err(stop(format!(
+            "{garbage} of {stored} crate files are garbage, which is much: look at them with --dry-run, and repeat with --force if they are"
+        )));
+    }
+    swept.garbage.sort_by_key(|stored| stored.cksum);
+    Ok(swept)
+}
+
+/// Condemns those that no entry names by now, and gives them back.
+async fn condemn(gateway: &Gateway, checksums: &[Checksum]) -> Result<Vec<Checksum>> {
+    let events = order(gateway, Command::Condemn { checksums: checksums.to_vec() }).await?;
+    let condemned = events.into_iter().filter_map(|event| match event {
+        Happened::Condemned { checksums } => Some(checksums),
+        _ => None,
+    });
+    Ok(condemned.flatten().collect())
+}
+
+async fn delete(blobs: &Blobs, checksums: &[Checksum]) -> Result<()> {
+    let deletes = checksums.iter().map(|sum| blobs.delete(Origin::Hosted, sum));
+    let mut deletes = stream::iter(deletes).buffer_unordered(DELETES_AT_ONCE);
+    let mut outcome = Ok(());
+    while let Some(done) = deletes.next().await {
+        // The others are waited for: none must come into effect after this has ended.
+        outcome = outcome.and(done);
+    }
+    outcome.map_err(|e| {
+        stop(
+            "a delete was not answered: wait a minute, and run `cratehouse gc --finish`".to_owned(),
+        )
+        .because(e)
+    })
+}
+
+async fn collect(gateway: &Gateway, checksums: &[Checksum]) -> Result<()> {
+    match checksums.is_empty() {
+        true => Ok(()),
+        false => {
+            let command = Command::Collect { checksums: checksums.to_vec() };
+            order(gateway, command).await.map(drop)
+        }
+    }
+}
+
+async fn order(gateway: &Gateway, command: Command) -> Result<Vec<Happened>> {
+    gateway.journal.append(Order { by: By::Operator, command }).await
+}
+
+fn stop(why: String) -> Error {
+    Error::new(Kind::Internal, format!("the sweep has stopped: {why}"))
+}
+
+#[cfg(test)]
+mod tests;

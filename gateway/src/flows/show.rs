@@ -1,0 +1,167 @@
+//! The journal as the audit trail that people and programs read.
+
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::flows::chain::Chain;
+use crate::model::entry::{Actor, Entry, Event};
+use crate::model::name::NameKey;
+use crate::model::trail::{Trail, krate_of};
+use crate::stores::journal::Journal;
+
+/// Which events are shown.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only those about this crate, in any spelling.
+    pub krate: Option<NameKey>,
+    /// Only those from here on.
+    pub since: Option<Since>,
+}
+
+/// Where the shown part begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// With the entry of this number.
+    Seq(u64),
+    /// With entries that say they were written at this time or later.
+    Time(Timestamp),
+}
+
+/// One event of the trail.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    entry: &'a Entry,
+    event: &'a Event,
+    trail: &'a Trail,
+}
+
+/// Walks the journal, and shows what is selected to `heard`, in order, until that breaks off.
+/// Memory grows with the number of users and tokens, not with that of entries.
+///
+/// # Errors
+/// When the chain is broken, or the store does not answer.
+pub async fn show(
+    journal: &Journal,
+    registry: &str,
+    selection: &Selection,
+    mut heard: impl FnMut(Shown<'_>) -> ControlFlow<()>,
+) -> Result<()> {
+    let (mut chain, mut trail) = (Chain::new(journal, registry), Trail::default());
+    loop {
+        // From the beginning in any case: names of users are told once.
+        let entries = chain.next(u64::MAX).await?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        for (entry, _) in &entries {
+            for event in &entry.events {
+                trail.learn(&event.what);
+                let shown = Shown { entry, event, trail: &trail };
+                if selection.has(shown) && heard(shown).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+impl Selection {
+    fn has(&self, shown: Shown<'_>) -> bool {
+        let recent = match self.since {
+            None => true,
+            Some(Since::Seq(seq)) => shown.entry.seq >= seq,
+            Some(Since::Time(time)) => shown.entry.time >= time,
+        };
+        let about = |key: &NameKey| krate_of(&shown.event.what).is_some_and(|n| n.key() == *key);
+        recent && self.krate.as_ref().is_none_or(about)
+    }
+}
+
+/// One event as a line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: u64,
+    time: Timestamp,
+    replica: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<&'a str>,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Shown<'_> {
+    /// For people: number, time, actor, deed.
+    pub fn line(&self) -> String {
+        let (Entry { seq, time, .. }, trail) = (self.entry, self.trail);
+        let (who, deed) = (trail.who(&self.event.by), trail.tell(&self.event.what));
+        format!("{seq}\t{time:.0}\t{who}\t{deed}")
+    }
+
+    /// For programs: the event as it stands in the journal, with its entry's number, time and
+    /// replica and its actor's login, as one line of JSON.
+    ///
+    /// # Errors
+    /// When a value has no form in JSON, which no event's has.
+    pub fn json(&self) -> Result<String> {
+        let login = match self.event.by {
+            Actor::Operator => None,
+            Actor::User { user, .. } => self.trail.login(user),
+        };
+        let Entry { seq, time, replica, .. } = self.entry;
+        let line = Line { seq: *seq, time: *time, replica, login, event: self.event };
+        serde_json::to_string(&line).map_err(Error::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::command::Command;
+    use crate::flows::fixture::{House, memory, name, version};
+    use crate::flows::open::journal_in;
+    use crate::stores::objects::Objects;
+    use crate::stores::upstream::fixture::limits;
+
+    async fn lines(journal: &Journal, selection: Selection) -> Vec<(String, String)> {
+        let mut lines = Vec::new();
+        let heard = |shown: Shown<'_>| {
+            lines.push((shown.line(), shown.json().unwrap()));
+            ControlFlow::Continue(())
+        };
+        show(journal, "registry", &selection, heard).await.unwrap();
+        lines
+    }
+
+    #[tokio::test]
+    async fn the_trail_is_shown_whole_or_by_crate_or_from_a_place_on() {
+        let store = memory();
+        let house = House::open(&store, &[], limits()).await;
+        house.order(Command::CreateUser { login: "alice".to_owned() }).await;
+        house.publish("foo", "1.0.0", b"foo").await;
+        house.publish("bar", "1.0.0", b"bar").await;
+        let (krate, version) = (name("foo"), version("1.0.0"));
+        house.order(Command::Yank { krate, version, yanked: true }).await;
+        let journal = journal_in(&Objects::same(store));
+
+        let all = lines(&journal, Selection::default()).await;
+        let deeds: Vec<_> = all.iter().map(|(l, _)| l.split('\t').nth(3).unwrap()).collect();
+        assert_eq!(deeds.len(), 4);
+        assert_eq!((deeds[0], deeds[3]), ("created user alice (1)", "yanked foo 1.0.0"));
+        let json: serde_json::Value = serde_json::from_str(&all[3].1).unwrap();
+        assert_eq!(
+            (&json["seq"], &json["event"], &json["by"]),
+            (&4.into(), &"yanked".into(), &"operator".into())
+        );
+
+        let foo = Selection { krate: Some(name("Foo").key()), since: None };
+        assert_eq!(lines(&journal, foo.clone()).await, [all[1].clone(), all[3].clone()]);
+        let late = Selection { since: Some(Since::Seq(3)), ..foo };
+        assert_eq!(lines(&journal, late).await, [all[3].clone()]);
+        let at = |time| Selection { krate: None, since: Some(Since::Time(time)) };
+        assert_eq!(lines(&journal, at(Timestamp::UNIX_EPOCH)).await, all);
+        assert!(lines(&journal, at(Timestamp::MAX)).await.is_empty());
+    }
+}
