@@ -12,6 +12,7 @@ mod administration;
 mod auth;
 mod cargo_client;
 mod checklist;
+mod checkpoints;
 mod crates_io;
 mod dependencies;
 mod download;

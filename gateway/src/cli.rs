@@ -72,6 +72,8 @@ pub enum Command {
     /// Look at the journal
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Write a checkpoint, from which new replicas start, and print its name
+    Checkpoint,
     /// Look after the object store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -340,6 +342,7 @@ mod tests {
             "token list",
             "token revoke 7",
             "journal verify",
+            "checkpoint",
             "journal show --crate a --since 7 --json",
             "store copy file://a s3://b/c --to-config t.toml",
             "gc --grace 7d --dry-run",

@@ -21,6 +21,7 @@ use cratehouse::flows::{
 use cratehouse::gateway::Gateway;
 use cratehouse::startup::Progress;
 use cratehouse::stores::catalog::TokenRow;
+use cratehouse::stores::checkpoints::FOLDER;
 use cratehouse::stores::objects::Objects;
 use jiff::Timestamp;
 
@@ -37,8 +38,15 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         _ => (),
     }
     let url = config.url_for(config.server.listen);
-    let running = Running::open(config, url, Keep::Memory).await.map_err(Failure::opening)?;
-    let outcome = work(&running.gateway, command).await;
+    let keep = match command {
+        Command::Gc(_) | Command::Checkpoint => Keep::Replayed,
+        _ => Keep::Memory,
+    };
+    let running = Running::open(config, url, keep).await.map_err(Failure::opening)?;
+    let outcome = match command {
+        Command::Checkpoint => Ok(write_checkpoint(&running).await?),
+        command => work(&running.gateway, command).await,
+    };
     running.close().await;
     outcome
 }
@@ -83,8 +91,19 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         }
         Command::Prefetch(what) => return Ok(fill_ahead(gateway, &what).await?),
         Command::Names(NamesCommand::Audit) => return Ok(audit_names(gateway).await?),
-        Command::Serve(_) | Command::Config(_) | Command::Journal(_) | Command::Store(_) => (), // done elsewhere
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Journal(_)
+        | Command::Store(_)
+        | Command::Checkpoint => (), // done elsewhere
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the path in the store.
+async fn write_checkpoint(running: &Running) -> Result<ExitCode> {
+    let name = running.checkpointer.write().await?;
+    println!("{FOLDER}/{name}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -184,6 +184,8 @@ pub struct Catalog {
     pub path: PathBuf,
     /// redb's own cache, in bytes.
     pub cache_bytes: usize,
+    /// After so many journal entries a checkpoint is written.
+    pub checkpoint_entries: u64,
 }
 
 /// `[cache]`

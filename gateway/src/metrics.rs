@@ -37,7 +37,7 @@ pub struct Metrics {
     pub mirror_blobs: IntGauge,
     /// Mirrored crate files that were given up, because the mirror was too large or they too old.
     pub mirror_evictions: IntCounter,
-    /// Alarms: a checksum that changed, bytes that do not match, a broken journal.
+    /// Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.
     pub alarms: IntCounterVec,
     /// Publish requests by outcome: published, refused, error.
     pub publishes: IntCounterVec,
@@ -53,6 +53,10 @@ pub struct Metrics {
     pub appends: IntCounter,
     /// Puts of a journal entry that ended in anything but "created".
     pub append_retries: IntCounter,
+    /// Checkpoints by event: written, loaded, passed_over (not to be trusted), failed (not written).
+    pub checkpoints: IntCounterVec,
+    /// The number of the last journal entry in the newest checkpoint that this replica has written, loaded or seen.
+    pub checkpoint_seq: IntGauge,
 }
 
 impl Metrics {
@@ -129,7 +133,7 @@ impl Metrics {
             alarms: counters(
                 &r,
                 "alarms_total",
-                "Alarms: a checksum that changed, bytes that do not match, a broken journal.",
+                "Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.",
                 &["alarm"],
             )?,
             publishes: counters(
@@ -168,6 +172,17 @@ impl Metrics {
                 &r,
                 "journal_append_retries_total",
                 "Puts of a journal entry that ended in anything but \"created\".",
+            )?,
+            checkpoints: counters(
+                &r,
+                "checkpoints_total",
+                "Checkpoints by event: written, loaded, passed_over (not to be trusted), failed (not written).",
+                &["event"],
+            )?,
+            checkpoint_seq: gauge(
+                &r,
+                "checkpoint_seq",
+                "The number of the last journal entry in the newest checkpoint that this replica has written, loaded or seen.",
             )?,
             registry: r,
         })

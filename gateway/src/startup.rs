@@ -102,7 +102,7 @@ fn rate(done: u64, elapsed: Duration) -> u64 {
 }
 
 /// `1234567` → `1,234,567`
-fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {

@@ -150,6 +150,7 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         catalog: Catalog {
             path: r.path("catalog.path").unwrap_or_else(|| data.join("catalog.redb")),
             cache_bytes: size(r.integer("catalog.cache_mib", 1..=1024 * KIB, 64) * MIB),
+            checkpoint_entries: r.integer("catalog.checkpoint_entries", 1..=1_000_000, 1000),
         },
         cache: Cache {
             index_bytes: r.integer("cache.index_mib", 0..=1024 * KIB, 128) * MIB,

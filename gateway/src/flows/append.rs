@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -84,6 +84,8 @@ pub struct Scribe {
     settings: Settings,
     asks: mpsc::Receiver<Ask>,
     status: Arc<Mutex<Status>>,
+    /// The number of the last applied entry, for who writes checkpoints.
+    heads: watch::Sender<u64>,
     /// Commands that did not fit into the last entry.
     backlog: VecDeque<Waiting>,
     /// Those who wait for a read that begins from now on.
@@ -219,6 +221,7 @@ impl Scribe {
             settings,
             asks,
             status,
+            heads: watch::Sender::new(0),
             backlog: VecDeque::new(),
             readers: Vec::new(),
             last_read: None,
@@ -230,6 +233,11 @@ impl Scribe {
             put_took: Duration::ZERO,
         };
         (scribe, appender)
+    }
+
+    /// Hears the number of the last applied entry, each time that the journal was read.
+    pub fn heads(&self) -> watch::Receiver<u64> {
+        self.heads.subscribe()
     }
 
     /// Appends and follows until told to stop; what waits then is still answered.

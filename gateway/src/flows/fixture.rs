@@ -219,7 +219,11 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             secret_access_key: None,
             allow_http: false,
         },
-        catalog: config::Catalog { path: "catalog".into(), cache_bytes: 0 },
+        catalog: config::Catalog {
+            path: "catalog".into(),
+            cache_bytes: 0,
+            checkpoint_entries: 1000,
+        },
         cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
         mirror: config::Mirror { max_bytes: None, max_age_days: None, sweep: LONG },
         upstreams: (1..)

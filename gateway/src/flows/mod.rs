@@ -4,6 +4,7 @@ pub mod append;
 pub mod audit;
 pub mod authenticate;
 pub mod chain;
+pub mod checkpoint;
 pub mod command;
 pub mod dependencies;
 pub mod download;

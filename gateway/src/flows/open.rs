@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, StoreUrl};
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
+use crate::flows::checkpoint::{Checkpointer, Known};
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::lookup::IndexCache;
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
+use crate::stores::checkpoints::Checkpoints;
 use crate::stores::journal::Journal;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::objects::Objects;
@@ -31,6 +33,9 @@ pub enum Keep {
     File,
     /// In memory: command-line work replays the journal, and leaves a running server alone.
     Memory,
+    /// In memory, and from the journal alone: what deletes for ever must not rest on a
+    /// checkpoint, and one that is written by hand is to tell of those before it.
+    Replayed,
 }
 
 /// A gateway that has caught up, with its scribe at work.
@@ -38,8 +43,10 @@ pub enum Keep {
 pub struct Running {
     /// The gateway.
     pub gateway: Arc<Gateway>,
-    scribe: JoinHandle<()>,
-    sweeper: JoinHandle<()>,
+    /// Writes checkpoints: by itself with [`Keep::File`], else on demand alone.
+    pub checkpointer: Checkpointer,
+    /// What works beside the requests, by name.
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
     stop: CancellationToken,
 }
 
@@ -65,6 +72,18 @@ impl Running {
         let registry = objects.registry().await?.to_string();
         tell(format!("store {} holds registry {registry}", config.store.url));
         let catalog = open_catalog(&config, &registry, keep, tell)?;
+        let checkpointer = Checkpointer {
+            registry,
+            catalog: catalog.clone(),
+            journal: journal_in(&objects),
+            checkpoints: checkpoints_in(&objects),
+            metrics: metrics.clone(),
+        };
+        let known = match keep {
+            Keep::File => checkpointer.load(Some(voice)).await,
+            Keep::Memory => checkpointer.load(None).await,
+            Keep::Replayed => Known::default(),
+        };
         let index = IndexCache::new(config.cache.index_bytes);
         let settings = Settings {
             replica: config.server.replica.clone(),
@@ -100,19 +119,23 @@ impl Running {
             config,
         });
         let stop = CancellationToken::new();
-        let scribe = tokio::spawn(scribe.run(stop.clone()));
-        let sweeper = match keep {
-            Keep::File => tokio::spawn(evict::run(Arc::clone(&gateway), stop.clone())),
-            Keep::Memory => tokio::spawn(async {}),
-        };
-        Ok(Self { gateway, scribe, sweeper, stop })
+        let mut tasks = Vec::new();
+        if keep == Keep::File {
+            let (entries, heads) = (gateway.config.catalog.checkpoint_entries, scribe.heads());
+            let checkpointing = checkpointer.clone().run(known, entries, heads, stop.clone());
+            tasks.push(("checkpointer", tokio::spawn(checkpointing)));
+            let sweeping = evict::run(Arc::clone(&gateway), stop.clone());
+            tasks.push(("sweeper", tokio::spawn(sweeping)));
+        }
+        tasks.push(("scribe", tokio::spawn(scribe.run(stop.clone()))));
+        Ok(Self { gateway, checkpointer, tasks, stop })
     }
 
     /// Lets the scribe finish what it is at, and puts the catalog on disk. The caller bounds
     /// the time.
     pub async fn close(self) {
         self.stop.cancel();
-        for (what, task) in [("scribe", self.scribe), ("sweeper", self.sweeper)] {
+        for (what, task) in self.tasks {
             if let Err(e) = task.await {
                 tracing::error!(error = %e, "the {what} did not end well");
             }
@@ -136,6 +159,11 @@ pub fn check(config: &Config) -> Result<()> {
 /// The journal in a store.
 pub fn journal_in(objects: &Objects) -> Journal {
     Journal::new(Arc::clone(&objects.durable), Arc::clone(&objects.commit))
+}
+
+/// The checkpoints in a store.
+pub fn checkpoints_in(objects: &Objects) -> Checkpoints {
+    Checkpoints::new(Arc::clone(&objects.durable))
 }
 
 /// The crate files in a store.
@@ -166,7 +194,7 @@ fn open_catalog(
     keep: Keep,
     tell: impl Fn(String),
 ) -> Result<Catalog> {
-    if keep == Keep::Memory {
+    if keep != Keep::File {
         return Catalog::in_memory(registry);
     }
     let path = &config.catalog.path;

@@ -1,11 +1,17 @@
-//! Crate files and publish requests for tests, the wrong ones included.
+//! For tests: crate files and publish requests, the wrong ones included, and journals.
 
 use std::io::Write;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use jiff::Timestamp;
 use tar::{EntryType, Header};
+
+use crate::model::checksum::Checksum;
+use crate::model::entry::{Actor, Entry, EntryId, Event, Happened, Metadata, Published};
+use crate::model::index::IndexLine;
+use crate::model::principal::{Grant, TokenId, UserId};
 
 /// Builds a crate file entry by entry, without the checks of a well-meaning tar library.
 #[derive(Clone)]
@@ -104,4 +110,81 @@ pub(crate) fn frame(json: &str, crate_file: &[u8]) -> Bytes {
     let length = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
     let json = json.as_bytes();
     Bytes::from([&length(json)[..], json, &length(crate_file)[..], crate_file].concat())
+}
+
+/// A journal of at least `entries` entries, with everything in it that can happen: each entry,
+/// its bytes and its hash.
+pub(crate) fn history(registry: &str, entries: u64) -> Vec<(Entry, Bytes, Checksum)> {
+    let mut prev = Checksum::of(registry.as_bytes());
+    let mut seq = 0;
+    let mut sealed = |events: Vec<Happened>| {
+        seq += 1;
+        let events = events.into_iter().map(|what| Event { by: Actor::Operator, what }).collect();
+        let (id, time) = (EntryId::random(), Timestamp::UNIX_EPOCH);
+        let entry = Entry { seq, id, prev, time, replica: "test".to_owned(), events };
+        let (bytes, hash) = entry.seal().unwrap();
+        prev = hash;
+        (entry, bytes, hash)
+    };
+    let foo = || "Foo_bar".parse().unwrap();
+    let version = |n: u64| format!("1.0.{n}").parse().unwrap();
+    let mut journal: Vec<_> = beginning().into_iter().map(&mut sealed).collect();
+    journal.extend((0..entries.max(3)).map(|n| {
+        let mut events = vec![Happened::Published(Box::new(published("Foo_bar", n)))];
+        match n {
+            1 => events.push(Happened::Yanked { krate: foo(), version: version(0) }),
+            2 => events.push(Happened::Unyanked { krate: foo(), version: version(0) }),
+            n if n % 3 == 0 => events.push(Happened::Yanked { krate: foo(), version: version(n) }),
+            _ => (),
+        }
+        sealed(events)
+    }));
+    let reason = "leaked".to_owned();
+    journal.push(sealed(vec![Happened::Removed { krate: foo(), version: version(1), reason }]));
+    journal
+}
+
+fn beginning() -> Vec<Vec<Happened>> {
+    let (alice, bob) = (UserId(1), UserId(2));
+    let token = |n: u32| Happened::TokenCreated {
+        token: TokenId(n),
+        user: alice,
+        name: "laptop".to_owned(),
+        hash: Checksum::of(&n.to_be_bytes()),
+        grant: Grant::usual(),
+    };
+    let krate = || "bar".parse().unwrap();
+    vec![
+        vec![Happened::UserCreated { user: alice, login: "Alice".to_owned() }, token(1)],
+        vec![Happened::UserCreated { user: bob, login: "bob".to_owned() }, token(2)],
+        vec![Happened::TokenRevoked { token: TokenId(2) }],
+        vec![
+            Happened::Published(Box::new(published("bar", 0))),
+            Happened::OwnerAdded { krate: krate(), user: alice },
+            Happened::OwnerAdded { krate: krate(), user: bob },
+        ],
+        vec![Happened::OwnerRemoved { krate: krate(), user: alice }],
+        vec![Happened::UserDisabled { user: bob }],
+        vec![Happened::Condemned { checksums: vec![Checksum::of(b"a"), Checksum::of(b"b")] }],
+        vec![Happened::Collected { checksums: vec![Checksum::of(b"a")] }],
+    ]
+}
+
+/// Version `1.0.n` of a crate.
+pub(crate) fn published(name: &str, n: u64) -> Published {
+    let line = IndexLine {
+        name: name.parse().unwrap(),
+        vers: format!("1.0.{n}").parse().unwrap(),
+        deps: Vec::new(),
+        cksum: Checksum::of(format!("{name} {n}").as_bytes()),
+        features: [("default".to_owned(), vec!["std".to_owned()])].into(),
+        features2: None,
+        yanked: false,
+        links: None,
+        rust_version: None,
+        pubtime: Some(format!("2026-01-01T00:00:{:02}Z", n % 60)),
+        v: None,
+    };
+    let description = Some(format!("The {n}th — \"so to speak\""));
+    Published { line, size: n, metadata: Metadata { description, ..Metadata::default() } }
 }

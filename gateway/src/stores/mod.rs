@@ -3,6 +3,7 @@
 
 pub mod blobs;
 pub mod catalog;
+pub mod checkpoints;
 #[cfg(test)]
 pub mod faulty;
 pub mod journal;

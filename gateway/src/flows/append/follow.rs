@@ -96,6 +96,7 @@ impl Scribe {
                 return Err(self.break_off(&why));
             }
             let head = self.catalog.head()?.seq;
+            self.heads.send_if_modified(|told| std::mem::replace(told, head) != head);
             if found == READ_AHEAD && newest.is_none() {
                 // Far behind. A listing is for the progress alone: it decides nothing.
                 newest = Some(self.journal.newest_hint(head).await.unwrap_or(head));

@@ -5,6 +5,7 @@
 //! async threads.
 
 mod apply;
+mod dump;
 #[cfg(test)]
 mod fixture;
 mod rows;
@@ -14,19 +15,22 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase};
 
 pub use self::rows::{CondemnedRow, CrateRow, Head, TokenRow, UserRow, VersionRow};
 pub use self::view::{Tables, View};
 use crate::error::{Error, Result};
+use crate::model::checkpoint::{Name, Reader};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Entry;
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
 
-/// Bumped when the meaning of a row or of [`Catalog::apply`] changes: older files are rebuilt.
-const SCHEMA: u32 = 2;
+/// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
+/// are rebuilt, and checkpoints of another schema are passed over.
+pub const SCHEMA: u32 = 2;
 
 /// What redb keeps twice of a catalog in memory, in bytes.
 const MEMORY_CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -148,6 +152,28 @@ impl Catalog {
         touched.sort();
         touched.dedup();
         Ok(touched)
+    }
+
+    /// The whole state as it is now, as a checkpoint. Reads from a transaction of its own, and so
+    /// holds up nobody who writes. Blocks.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn dump(&self) -> Result<(Name, Bytes)> {
+        dump::dump(self.db.begin_read().map_err(Error::internal)?)
+    }
+
+    /// Replaces the whole state by that of a checkpoint, in one transaction, and puts it on disk;
+    /// `heard` is told the rows that are done and all that there are. Blocks.
+    ///
+    /// # Errors
+    /// When the checkpoint turns out not to be what its name says, or redb fails; then nothing
+    /// has changed.
+    pub fn restore(&self, checkpoint: &mut Reader, heard: impl FnMut(u64, u64)) -> Result<Head> {
+        let txn = self.db.begin_write().map_err(Error::internal)?;
+        let head = dump::restore(&txn, checkpoint, heard)?; // or else dropped, uncommitted
+        txn.commit().map_err(Error::internal)?;
+        Ok(head)
     }
 
     /// Puts all that was applied on disk. Blocks.

@@ -62,6 +62,10 @@ impl<T: Tables> View<T> {
         Self { txn }
     }
 
+    pub(super) fn into_inner(self) -> T {
+        self.txn
+    }
+
     /// The last applied entry.
     ///
     /// # Errors
