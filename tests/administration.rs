@@ -173,6 +173,7 @@ fn every_row_of_the_readme_is_proven_below() {
         ("names audit", "GET /api/v1/admin/names/audit"),
         ("journal show", ""),
         ("store copy", ""),
+        ("checkpoint", ""),
         ("journal verify", "GET /api/v1/admin/journal/head"),
     ];
     let rows = documented();
