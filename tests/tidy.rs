@@ -196,7 +196,6 @@ fn registry_hosts() -> Vec<String> {
     let crates_io = ["index", "static", "sparse"].map(|host| format!("{host}.crates.io"));
     let others = [
         ["pypi", "org"],
-        ["pythonhosted", "org"],
         ["npmjs", "org"],
         ["npmjs", "com"],
         ["rubygems", "org"],
