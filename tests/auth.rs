@@ -303,7 +303,8 @@ fn a_token_stands_nowhere_but_with_its_owner() {
     let client = gateway.client();
     client.publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
     client.get_as("/index/3/f/foo", &format!("Bearer {token}")).assert_status(200);
-    let almost = format!("{}x", &token[..token.len() - 1]);
+    let (most, last) = token.split_at(token.len() - 1);
+    let almost = format!("{most}{}", if last == "x" { "y" } else { "x" });
     client.get_as("/index/3/f/foo", &almost).assert_status(401);
     let journal: String = gateway
         .stored("journal")
