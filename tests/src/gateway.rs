@@ -292,11 +292,11 @@ impl Gateway {
 
     /// Stops a server that was started under strace; gives its system calls.
     pub fn stop_and_trace(&mut self) -> String {
-        let ended = format!("{} +++ exited", self.pid());
+        let pid = self.pid();
         assert!(self.stop().success());
         eventually("strace has written all of it", || {
             let trace = std::fs::read_to_string(self.trace_path()).unwrap();
-            trace.lines().any(|line| line.starts_with(&ended)).then_some(trace)
+            tells_the_end_of(&trace, pid).then_some(trace)
         })
     }
 
@@ -417,6 +417,15 @@ fn gather(stream: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinH
     })
 }
 
+/// Whether a trace says that this process has ended. strace pads short numbers with spaces.
+fn tells_the_end_of(trace: &str, pid: u32) -> bool {
+    let pid = pid.to_string();
+    trace.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some(&pid) && words.next() == Some("+++")
+    })
+}
+
 /// Sums the samples of a metric in Prometheus' text format that have at least these labels.
 fn sum_series(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let mut sum = 0.0;
@@ -437,6 +446,13 @@ fn sum_series(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_trace_is_seen_whatever_the_width_of_its_numbers() {
+        assert!(tells_the_end_of("2565  write(1) = 2\n2565  +++ exited with 0 +++\n", 2565));
+        assert!(tells_the_end_of("32186 +++ exited with 0 +++\n", 32186));
+        assert!(!tells_the_end_of("2565  write(1) = 2\n2566  +++ exited with 0 +++\n", 2565));
+    }
 
     #[test]
     fn series_are_summed_by_name_and_labels() {
