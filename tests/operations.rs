@@ -7,6 +7,7 @@ use cratehouse_tests::cargo::{Cargo, Project};
 use cratehouse_tests::client::Client;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::krate::Krate;
+use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::Upstream;
 use reqwest::Method;
 
@@ -36,10 +37,10 @@ fn a_start_in_an_empty_folder_makes_what_it_needs_and_says_how_to_use_it() {
             assert_eq!(mode & 0o077, 0, "{:?} is for its owner alone", entry.path());
         }
     }
-    let log = gateway.log();
-    assert!(log.contains(&format!("listening on {}", gateway.url())), "{log}");
-    assert!(log.contains("admin on http://127.0.0.1:"), "{log}");
-    assert!(log.contains("tls/ca.pem"), "{log}");
+    let listening = format!("listening on {}", gateway.url());
+    for told in [listening.as_str(), "admin on http://127.0.0.1:", "tls/ca.pem"] {
+        until("the start is told", || gateway.log_contains(told));
+    }
 }
 
 #[test]
