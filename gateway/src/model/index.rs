@@ -7,6 +7,7 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::checksum::Checksum;
@@ -120,6 +121,8 @@ pub struct Listed {
     pub cksum: Checksum,
     /// Whether the line is yanked.
     pub yanked: bool,
+    /// When it was published, if the line says so.
+    pub pubtime: Option<Timestamp>,
 }
 
 impl IndexFile {
