@@ -23,7 +23,7 @@ use tar::Archive;
 use crate::model::checksum::Checksum;
 use crate::model::policy::{Advisories, Advisory};
 
-/// The most advisories in a database; RustSec's had about 1,100 in 2026.
+/// The most advisories in a database; RustSec's had 714 in February 2025.
 const MAX_ADVISORIES: usize = 50_000;
 /// The largest advisory, in bytes.
 const MAX_ADVISORY_BYTES: u64 = 256 * 1024;

@@ -33,7 +33,7 @@ pub(super) struct PolicyFile {
 /// `[[ban]]`: versions that may not be had.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ban {
+pub(super) struct Ban {
     /// Which names.
     #[serde(alias = "crate")]
     pub name: NamePattern,
@@ -55,7 +55,7 @@ pub struct Ban {
 /// nor action, because it forbids nothing.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Allow {
+pub(super) struct Allow {
     /// Which names.
     #[serde(alias = "crate")]
     pub name: NamePattern,
@@ -91,7 +91,7 @@ pub struct Waiver {
 /// `[allow_list]`: what no `[[allow]]` names is not had.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct AllowList {
+pub(super) struct AllowList {
     /// Deny, unless it says otherwise.
     #[serde(default = "deny")]
     pub action: Verdict,
@@ -107,7 +107,7 @@ pub struct AllowList {
 /// `[age]`: how old a mirrored version must be.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Age {
+pub(super) struct Age {
     /// The age from which on it is had.
     pub minimum: Length,
     /// For what is younger; hold, unless it says otherwise.
@@ -127,7 +127,7 @@ pub struct Age {
 /// `[advisories]`: what a RustSec database says of mirrored crates.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Advising {
+pub(super) struct Advising {
     /// For a vulnerability that none of the next four is about.
     #[serde(default = "hold")]
     pub vulnerability: Verdict,
@@ -163,7 +163,7 @@ pub struct Advising {
 /// `[licenses]`: under which licences crates are had.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Licensing {
+pub(super) struct Licensing {
     /// The ones that are good; all that are not denied, without.
     pub allow: Option<Vec<LicenseName>>,
     /// The ones that are not.
@@ -191,7 +191,7 @@ pub struct Licensing {
 /// Licences that are good for some crates, or crates whose licence does not matter.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct LicenseException {
+pub(super) struct LicenseException {
     /// Which names.
     #[serde(alias = "crate")]
     pub name: NamePattern,
@@ -207,7 +207,7 @@ pub struct LicenseException {
 /// `[names]`: first publishes under a name that resembles a hosted one are refused.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Naming {
+pub(super) struct Naming {
     /// Names that may resemble others.
     #[serde(default, deserialize_with = "patterns")]
     pub exceptions: Vec<NamePattern>,
@@ -238,7 +238,7 @@ impl Default for Integrity {
 /// `[publish]`: what hosted crates must have.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Publishing {
+pub(super) struct Publishing {
     /// What must be there.
     #[serde(default)]
     pub require: Vec<Required>,
@@ -257,7 +257,7 @@ pub struct Publishing {
 /// Something that a published crate can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Required {
+pub(super) enum Required {
     /// `package.description`.
     Description,
     /// `package.license` or `package.license-file`.
@@ -273,7 +273,7 @@ pub enum Required {
 /// Whether `*` and its like are taken, in cargo-deny's words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wildcards {
+pub(super) enum Wildcards {
     /// They are; but for `*` itself, which is never published.
     #[default]
     Allow,

@@ -11,8 +11,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::requirement::Requirement;
-use crate::model::name::{NameKey, NamePattern};
-use crate::model::version::CrateVersion;
+use crate::model::name::NamePattern;
 
 /// What may be done with a version, from the mildest to the most severe; also what a rule wants
 /// done with it.
@@ -223,20 +222,13 @@ pub(super) fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<NamePat
 
 /// Some crates: a name pattern, or a table of a pattern and a version requirement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Crates {
+pub(super) struct Crates {
     /// Which names.
     pub name: NamePattern,
     /// Which versions; every one without.
     pub version: Requirement,
     /// Why, for whoever reads the file.
     pub reason: Option<String>,
-}
-
-impl Crates {
-    /// Whether a version of a crate is meant.
-    pub fn cover(&self, key: &NameKey, version: &CrateVersion) -> bool {
-        self.name.covers(key) && self.version.matches(version)
-    }
 }
 
 #[derive(Deserialize)]
@@ -276,7 +268,7 @@ impl<'de> Deserialize<'de> for Crates {
 
 /// An advisory by its id or one of its aliases: the id alone, or a table of it and a reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Ignored {
+pub(super) struct Ignored {
     /// `RUSTSEC-2024-0001`, `CVE-…` or `GHSA-…`.
     pub id: String,
     /// Why, for whoever reads the file.
