@@ -38,7 +38,7 @@ pub use self::lookalike::resembles;
 use self::parse::Rules;
 pub use self::parse::{PolicyError, PolicyText, Problem};
 pub use self::publish::Objection;
-pub use self::refusal::{refusal, said};
+pub use self::refusal::{newest_allowed, refusal, said};
 pub use self::render::hide;
 pub use self::requirement::{Requirement, RequirementError};
 pub use self::schema::{Integrity, Waiver};

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use rustsec::Advisory as RustSec;
-use rustsec::advisory::{Informational, Severity as RustSecSeverity};
+use rustsec::advisory::{Category, Informational, Metadata, Severity as RustSecSeverity};
 use rustsec::osv::{OsvRange, ranges_for_advisory};
 use semver::Version;
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub struct Advisories {
 pub struct Advisory {
     /// `RUSTSEC-2024-0001`.
     pub id: String,
-    /// Its ids elsewhere (`CVE-…`, `GHSA-…`).
+    /// Its ids elsewhere (`CVE-…`, `GHSA-…`, `MAL-…`).
     pub aliases: Vec<String>,
     /// The crate.
     pub name: CrateName,
@@ -50,6 +50,8 @@ pub struct Advisory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// It was published to do harm.
+    Malicious,
     /// A vulnerability.
     Vulnerability,
     /// Safe code may have undefined behaviour.
@@ -128,7 +130,7 @@ impl Advisory {
             aliases: meta.aliases.iter().map(ToString::to_string).collect(),
             name,
             title: one_line(&read.title()),
-            kind: Kind::of(meta.informational.as_ref()),
+            kind: Kind::of(meta),
             severity: read.severity().map(Severity::of),
             date: meta.date.as_str().to_owned(),
             url,
@@ -161,8 +163,14 @@ impl Advisory {
 }
 
 impl Kind {
-    fn of(informational: Option<&Informational>) -> Self {
-        match informational {
+    /// Malware has no kind of its own in RustSec: it is told by its category, by its id in the
+    /// database of malicious packages, or because crates.io deletes it.
+    fn of(meta: &Metadata) -> Self {
+        let malicious = meta.expect_deleted
+            || meta.categories.contains(&Category::Malicious)
+            || meta.aliases.iter().any(|id| id.as_str().starts_with("MAL-"));
+        match &meta.informational {
+            _ if malicious => Self::Malicious,
             None => Self::Vulnerability,
             Some(Informational::Unsound) => Self::Unsound,
             Some(Informational::Unmaintained) => Self::Unmaintained,
@@ -173,6 +181,7 @@ impl Kind {
     /// The word, as files and metrics have it.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Malicious => "malicious",
             Self::Vulnerability => "vulnerability",
             Self::Unsound => "unsound",
             Self::Unmaintained => "unmaintained",
@@ -219,6 +228,7 @@ impl Advising {
 
     fn action(&self, advisory: &Advisory) -> Verdict {
         let exactly = match (advisory.kind, advisory.severity) {
+            (Kind::Malicious, _) => Some(self.malicious),
             (Kind::Unsound, _) => Some(self.unsound),
             (Kind::Unmaintained, _) => Some(self.unmaintained),
             (Kind::Notice, _) => Some(self.notice),

@@ -33,6 +33,7 @@ fn database() -> Advisories {
         ),
         ("RUSTSEC-2026-0002", "vulnerable", ""),
         ("RUSTSEC-2026-0003", "unsound", "informational = \"unsound\""),
+        ("RUSTSEC-2026-0005", "malware", "aliases = [\"MAL-2026-1\"]"),
         ("RUSTSEC-2026-0004", "left", "informational = \"unmaintained\""),
     ] {
         let text = format!(
@@ -69,6 +70,7 @@ fn the_verdicts_of_the_examples_are_what_they_promise() {
         (Case { age: AgeFact::Unknown, ..Case::new("foo") }, (Hold, Hold)),
         (Case::new("critical"), (Deny, Deny)),
         (Case::new("vulnerable"), (Hold, Deny)),
+        (Case::new("malware"), (Deny, Deny)),
         (Case::new("unsound"), (Allow, Deny)),
         (Case::new("left"), (Allow, Hold)),
         (Case { yanked: true, ..Case::new("foo") }, (Allow, Deny)),

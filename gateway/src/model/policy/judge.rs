@@ -417,7 +417,8 @@ impl Hearing<'_> {
             return ReadLicense::No;
         };
         let enforced = self.mode.and(rule.mode) == Mode::Enforce;
-        let (mine, worst) = (self.among(rule.hosted, &rule.upstreams), rule.worst());
+        let mine = self.among(rule.hosted, &rule.upstreams) && !rule.exempts(self);
+        let worst = rule.worst();
         match (mine && worst > Verdict::Allow, worst, found) {
             (false, ..) => ReadLicense::No,
             (_, Verdict::Deny, Verdict::Allow | Verdict::Hold) if enforced && !waived => {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use spdx::{Expression, LicenseReq, Licensee, ParseMode};
 
 use super::judge::{Hearing, Rule};
-use super::schema::Licensing;
+use super::schema::{LicenseException, Licensing};
 use super::words::{Verdict, text};
 
 /// The longest licence that is read, in bytes; a longer one is not an expression.
@@ -112,14 +112,17 @@ impl Licensing {
         others.into_iter().flatten().fold(self.action, Verdict::max)
     }
 
+    /// Whether the licence of this version does not matter.
+    pub(super) fn exempts(&self, hearing: &Hearing<'_>) -> bool {
+        self.exceptions_for(hearing).any(|exception| exception.allow.is_none())
+    }
+
+    fn exceptions_for(&self, hearing: &Hearing<'_>) -> impl Iterator<Item = &LicenseException> {
+        self.exceptions.iter().filter(|e| hearing.covers(&e.name, &e.version))
+    }
+
     pub(super) fn hear(&self, fact: &LicenseFact, hearing: &mut Hearing<'_>) {
-        let exceptions: Vec<_> = self
-            .exceptions
-            .iter()
-            .filter(|e| hearing.covers(&e.name, &e.version))
-            .map(|e| e.allow.as_deref())
-            .collect();
-        if exceptions.iter().any(Option::is_none) {
+        if self.exempts(hearing) {
             return;
         }
         let (action, reason) = match fact {
@@ -130,7 +133,8 @@ impl Licensing {
             LicenseFact::Stated(text) => match read(text) {
                 None => (self.unparsable, format!("its licence `{text}` is no SPDX expression")),
                 Some(expression) => {
-                    let extra: Vec<_> = exceptions.into_iter().flatten().flatten().collect();
+                    let exceptions = self.exceptions_for(hearing).filter_map(|e| e.allow.as_ref());
+                    let extra: Vec<_> = exceptions.flatten().collect();
                     if expression.evaluate(|leaf| self.is_good(leaf, &extra)) {
                         return;
                     }

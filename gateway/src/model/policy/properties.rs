@@ -97,6 +97,15 @@ proptest! {
         higher[raised] = (higher[raised] + 1).min(2);
         prop_assert!(verdict(&case, &whole(&higher)) >= before, "an action raised");
 
+        for (from, to) in [
+            ("action = \"allow\"", "action = \"hold\""),
+            ("\"hold\"", "\"deny\""),
+            ("\"3d\"", "\"30d\""),
+        ] {
+            let stricter = whole(&levels).replace(from, to);
+            prop_assert!(verdict(&case, &stricter) >= before, "{from} becomes {to}");
+        }
+
         // [integrity] is left out last: what it says without being written is the strictest.
         let parts = sections(&levels);
         let optional = &parts[..parts.len() - 1];
@@ -148,6 +157,16 @@ proptest! {
         let plain = lists.concat();
         let spaced = plain.replace('\n', "  # why\n\n").replace(" = ", "=");
         prop_assert_eq!(policy(&plain).version().to_owned(), policy(&spaced).version().to_owned());
+    }
+
+    #[test]
+    fn any_text_of_a_licence_is_judged(
+        text in "(MIT|GPL-2.0\\+|LicenseRef-a| OR | AND | WITH |/|\\(|\\)|LLVM-exception| |é|x){0,12}",
+    ) {
+        let license = Some(LicenseFact::Stated(text));
+        let case = Case { license, ..Case::new("foo") };
+        let rules = "[licenses]\nallow = [\"MIT\"]\ndeny = [\"LicenseRef-a\"]";
+        prop_assert_ne!(verdict(&case, rules), Verdict::Hold);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::model::version::CrateVersion;
 /// What a rule says is cut after this many characters.
 const MAX_REASON_CHARS: usize = 400;
 
-/// Why a download is denied: the rule, its reason, the newest allowed version, whom to ask. One
-/// line of text, without control characters, whatever stands in policies and advisories.
+/// Why a download is denied, in one sentence: the rules, their reasons, the newest allowed version
+/// (`None`: there is none), whom to ask. It is one line, without control characters, whatever stands
+/// in policies and advisories.
 pub fn refusal(
     name: &CrateName,
     version: &CrateVersion,
@@ -26,13 +27,22 @@ pub fn refusal(
         let _ = write!(text, "{joined}{}", said(finding));
     }
     let _ = match newest_allowed {
-        Some(newest) => write!(text, ". The newest allowed version is {newest}"),
-        None => write!(text, ". No version of it is allowed"),
+        Some(newest) => write!(text, "; the newest allowed version is {newest}"),
+        None => write!(text, "; no version of it is allowed"),
     };
     if let Some(contact) = contact.map(str::trim).filter(|contact| !contact.is_empty()) {
-        let _ = write!(text, ". Ask {}", one_line(contact));
+        let _ = write!(text, "; ask {}", one_line(contact));
     }
     text
+}
+
+/// The newest version that may be had, of versions and their verdicts (leave out what is yanked): a
+/// release, or a pre-release where there is no release.
+pub fn newest_allowed<'a>(
+    judged: impl IntoIterator<Item = (&'a CrateVersion, Verdict)>,
+) -> Option<&'a CrateVersion> {
+    let allowed = judged.into_iter().filter(|(_, verdict)| *verdict == Verdict::Allow);
+    allowed.map(|(version, _)| version).max_by_key(|version| (!version.is_prerelease(), *version))
 }
 
 /// A finding as the part of a sentence: "rule `ban`: known to be malicious".

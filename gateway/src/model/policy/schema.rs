@@ -128,6 +128,9 @@ pub(super) struct Age {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Advising {
+    /// For what was published to do harm; deny, unless it says otherwise.
+    #[serde(default = "deny")]
+    pub malicious: Verdict,
     /// For a vulnerability that none of the next four is about.
     #[serde(default = "hold")]
     pub vulnerability: Verdict,

@@ -173,8 +173,11 @@ fn advisories_count_by_kind_and_severity() {
         advisory("RUSTSEC-2026-0006", "noted", "informational = \"else\"", patched),
         advisory("RUSTSEC-2026-0007", "wrong", "withdrawn = \"2026-02-01\"", patched),
         advisory("RUSTSEC-2026-0008", "new-cvss", VERSION_4, patched),
+        advisory("RUSTSEC-2026-0009", "evil", "aliases = [\"MAL-2026-1\"]", "patched = []"),
+        advisory("RUSTSEC-2026-0010", "vile", "categories = [\"malicious\"]", "patched = []"),
+        advisory("RUSTSEC-2026-0011", "gone", "expect-deleted = true", "patched = []"),
     ]);
-    assert_eq!(db.len(), 7);
+    assert_eq!(db.len(), 10);
     let verdict = |text: &str, spec: &str| {
         let mut case = Case::new(spec);
         case.yanked = spec.starts_with("yanked");
@@ -194,9 +197,14 @@ fn advisories_count_by_kind_and_severity() {
         ("wrong", Verdict::Allow),
         ("new-cvss", Verdict::Deny),
         ("yanked", Verdict::Allow),
+        ("evil", Verdict::Deny),
+        ("vile", Verdict::Deny),
+        ("gone", Verdict::Deny),
     ] {
         assert_eq!(verdict(text, spec), expected, "{spec}");
     }
+    let mild = "[advisories]\nmalicious = \"hold\"";
+    assert_eq!(verdict(mild, "evil"), Verdict::Hold);
     let strict = "[advisories]\nvulnerability = \"deny\"\nunsound = \"hold\"\nunmaintained = \"hold\"\n\
                   notice = \"hold\"\nyanked = \"deny\"\nignore = [\"RUSTSEC-2026-0003\", { id = \"CVE-2026-1\" }]";
     for (spec, expected) in [
@@ -318,6 +326,8 @@ fn a_licence_is_read_when_it_could_change_the_verdict() {
     assert_eq!(read(&no_text, Case::new("foo")), ReadLicense::BeforeDownload);
     let banned = format!("{text}[[ban]]\nname = \"foo\"");
     assert_eq!(read(&banned, Case::new("foo")), ReadLicense::WhenAtHand);
+    let exempt = format!("{text}exceptions = [{{ name = \"foo\" }}]");
+    assert_eq!(read(&exempt, Case::new("foo")), ReadLicense::No);
     let off = format!("{text}action = \"allow\"");
     assert_eq!(read(&off, Case::new("foo")), ReadLicense::No);
     let known = Case::new("foo").judged(&policy(text), None, NOW);
@@ -399,11 +409,29 @@ fn a_refusal_says_why_what_else_and_whom_to_ask() {
         refusal(&case.name, &case.version, &judged, Some(&newest), contact),
         "`foo` 1.2.3 is denied by the policy of this registry, rule `ban`: steals keys; and rule \
          `age`: it was published at 2026-06-15 00:00 UTC, and it must be 3 days old (until \
-         2026-06-18T00:00:00Z). The newest allowed version is 1.2.2. Ask #platform, or \
+         2026-06-18T00:00:00Z); the newest allowed version is 1.2.2; ask #platform, or \
          platform@acme.example"
     );
     let alone = refusal(&case.name, &case.version, &judged, None, None);
-    assert!(alone.ends_with(". No version of it is allowed"), "{alone}");
+    assert!(alone.ends_with("; no version of it is allowed"), "{alone}");
+}
+
+#[test]
+fn the_newest_allowed_version_is_a_release_where_there_is_one() {
+    let newest = |judged: &[(&str, Verdict)]| {
+        let judged = judged.iter().map(|(text, verdict)| (text.parse().unwrap(), *verdict));
+        let judged: Vec<(CrateVersion, Verdict)> = judged.collect();
+        newest_allowed(judged.iter().map(|(version, verdict)| (version, *verdict)))
+            .map(ToString::to_string)
+    };
+    let (allow, hold, deny) = (Verdict::Allow, Verdict::Hold, Verdict::Deny);
+    let all = [("1.0.0", allow), ("1.2.0", hold), ("0.9.0", allow), ("2.0.0-rc.1", allow)];
+    assert_eq!(newest(&all).as_deref(), Some("1.0.0"));
+    assert_eq!(
+        newest(&[("1.0.0-rc.2", allow), ("1.0.0-rc.1", allow)]).as_deref(),
+        Some("1.0.0-rc.2")
+    );
+    assert_eq!(newest(&[("1.0.0", deny), ("1.1.0", hold)]), None);
 }
 
 #[test]

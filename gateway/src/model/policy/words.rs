@@ -308,11 +308,11 @@ impl<'de> Deserialize<'de> for Ignored {
 
 /// A misspelled id would ignore nothing, or, emptied, look as if it did.
 fn ignored<E: de::Error>(id: String, reason: Option<String>) -> Result<Ignored, E> {
-    let known = ["RUSTSEC-", "CVE-", "GHSA-"].iter().any(|kind| id.starts_with(kind));
+    let known = ["RUSTSEC-", "CVE-", "GHSA-", "MAL-"].iter().any(|kind| id.starts_with(kind));
     match known {
         true => Ok(Ignored { id, reason }),
         false => Err(E::custom(format!(
-            "`{}` is not the id of an advisory: write RUSTSEC-…, CVE-… or GHSA-…",
+            "`{}` is not the id of an advisory: write RUSTSEC-…, CVE-…, GHSA-… or MAL-…",
             id.chars().take(100).collect::<String>()
         ))),
     }
