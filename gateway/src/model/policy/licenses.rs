@@ -25,6 +25,9 @@ const MAX_LICENSE_BYTES: usize = 4096;
 /// As crates write it, but for ids that nobody knows.
 const MODE: ParseMode = ParseMode { allow_unknown: false, ..ParseMode::LAX };
 
+/// As policies write it: ids alone, the deprecated ones too.
+const NAME_MODE: ParseMode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
+
 /// What a crate file says about its licence; kept in the store by checksum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,9 +85,11 @@ impl FromStr for LicenseName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match Licensee::parse_mode(text, MODE) {
-            Ok(licensee) => Ok(Self { text: text.to_owned(), licensee }),
-            Err(_) => Err(format!(
+        // One id, or three words with a `WITH`: spdx reads no further than that.
+        let whole = matches!(text.split_whitespace().count(), 1 | 3);
+        match Licensee::parse_mode(text, NAME_MODE) {
+            Ok(licensee) if whole => Ok(Self { text: text.to_owned(), licensee }),
+            _ => Err(format!(
                 "`{}` is not one licence: write an SPDX id such as `MIT`, `GPL-3.0-or-later` or \
                  `Apache-2.0 WITH LLVM-exception`, or a `LicenseRef-…`",
                 text.chars().take(100).collect::<String>()

@@ -230,6 +230,8 @@ mod tests {
             ("[[ban]]\nname = \"a\"\nsince = 1", 3, "expected one of"),
             ("[[allow]]\nname = \"a\"\naction = \"deny\"", 3, "unknown field `action`"),
             ("[licenses]\nallow = [\n\"MIT\",\n\"MTI\"]", 4, "SPDX"),
+            ("[licenses]\ndeny = [\"MIT OR ISC\"]", 2, "not one licence"),
+            ("[licenses]\ndeny = [\"MIT WITH LLVM-exception OR ISC\"]", 2, "not one licence"),
             ("[advisories]\nignore = [\"RUSTSEC_1\"]", 2, "RUSTSEC-…"),
             ("[advisories]\nignore = [{ id = \"CVE-1\", because = \"x\" }]", 2, "reason"),
             ("[age]\nminimum = \"1d\"\nexceptions = [{ name = \"a\", min = 1 }]", 3, "version"),
