@@ -76,6 +76,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[mirror]`
     pub mirror: Mirror,
+    /// `[policy]`
+    pub policy: Policy,
     /// `[[upstream]]`, in the order of the chain.
     pub upstreams: Vec<Upstream>,
     /// `[limits]`
@@ -206,6 +208,17 @@ pub struct Mirror {
     pub max_age_days: Option<u32>,
     /// How often it is measured and swept.
     pub sweep: Duration,
+}
+
+/// `[policy]`: what may enter the organisation.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The folder of policy files; `None`: everything is allowed.
+    pub dir: Option<PathBuf>,
+    /// A RustSec advisory database: its folder, or a `.tar.gz` of it.
+    pub advisories: Option<PathBuf>,
+    /// How often both are looked at.
+    pub reload: Duration,
 }
 
 /// `[[upstream]]`

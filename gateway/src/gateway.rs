@@ -7,6 +7,7 @@ use crate::flows::append::Appender;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::lookup::IndexCache;
+use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub mirror: MirrorStore,
     /// The chain of upstreams, in order.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What may enter.
+    pub rulebook: Arc<Rulebook>,
     /// Rendered index files in memory.
     pub index: IndexCache,
     /// Crate files in memory.

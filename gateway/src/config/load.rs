@@ -13,7 +13,7 @@ use url::Url;
 use super::reader::{PREFIX, Reader, Sources};
 use super::{
     CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
+    Mirror, Policy, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
 };
 use crate::model::name::NamePattern;
 
@@ -163,6 +163,11 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
                 .ok()
                 .filter(|days| *days > 0),
             sweep: Duration::from_secs(60 * r.integer("mirror.sweep_minutes", 1..=10_080, 60)),
+        },
+        policy: Policy {
+            dir: r.path("policy.dir"),
+            advisories: r.path("policy.advisories"),
+            reload: seconds(r.integer("policy.reload_seconds", 1..=3600, 2)),
         },
         upstreams: upstreams(r),
         limits: limits(r),

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
+use moka::ops::compute::Op;
 
 use crate::error::{Error, Result};
 use crate::flows::flights::Flights;
+use crate::flows::judging::Judging;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
 use crate::model::name::{CrateName, NameKey};
@@ -57,6 +59,8 @@ pub(super) struct Known {
     pub(super) until: Option<Instant>,
     /// SHA-256 of the upstream's body that the file was made from.
     pub(super) body: Option<Checksum>,
+    /// What the policy makes of the file.
+    pub(super) judging: Arc<Judging>,
 }
 
 /// How a lookup was answered: the metric's label.
@@ -92,13 +96,15 @@ impl Outcome {
 impl Known {
     /// There is no such crate, as far as this moment tells.
     pub(super) fn absent(until: Option<Instant>) -> Self {
-        Self { answer: Ok(None), outcome: Outcome::Negative, until, body: None }
+        let judging = Arc::default();
+        Self { answer: Ok(None), outcome: Outcome::Negative, until, body: None, judging }
     }
 
     /// No answer could be had; for `rest` nobody tries again.
     pub(super) fn trouble(error: Error, rest: Duration) -> Self {
         let until = Some(Instant::now() + rest);
-        Self { answer: Err(error), outcome: Outcome::Error, until, body: None }
+        let judging = Arc::default();
+        Self { answer: Err(error), outcome: Outcome::Error, until, body: None, judging }
     }
 
     /// Whether this place definitely does not have the crate, so that the next one is asked.
@@ -188,7 +194,7 @@ impl Shelf {
 
     fn weight(&self) -> u32 {
         let file = |slot: &Slot| match &slot.known.answer {
-            Ok(Some(file)) => file.weight(),
+            Ok(Some(file)) => file.weight() + slot.known.judging.weight(file),
             _ => 0,
         };
         let bytes: usize = self.slots.iter().map(|slot| SLOT_BYTES + file(slot)).sum();
@@ -220,21 +226,29 @@ impl IndexCache {
         self.checked(key).await?.answer(name, chain, Instant::now())
     }
 
-    /// The file of a mirrored crate and the upstream in the chain that it is from, if a lookup
-    /// would be answered with it from memory.
+    /// What is known of a mirrored crate, with its file, and the upstream in the chain that it is
+    /// from, if a lookup would be answered with it from memory.
     pub(super) async fn mirrored(
         &self,
         key: &NameKey,
         name: &CrateName,
         chain: usize,
-    ) -> Option<(usize, Arc<IndexFile>)> {
+    ) -> Option<(usize, Known)> {
         let shelf = self.checked(key).await.filter(|shelf| shelf.generation.is_none())?;
         let (at, known) = shelf.first_upstream(name, chain, Instant::now())??;
-        Some((at, known.answer.clone().ok()??))
+        matches!(known.answer, Ok(Some(_))).then(|| (at, known.clone()))
     }
 
     async fn checked(&self, key: &NameKey) -> Option<Arc<Shelf>> {
         self.shelves.get(key).await.filter(|shelf| shelf.checked.load(Ordering::Acquire))
+    }
+
+    /// What stands on a shelf has become lighter or heavier.
+    pub(super) async fn weigh_again(&self, key: &NameKey) {
+        let same = |shelf: Option<moka::Entry<NameKey, Arc<Shelf>>>| {
+            std::future::ready(shelf.map_or(Op::Nop, |shelf| Op::Put(shelf.into_value())))
+        };
+        self.shelves.entry_by_ref(key).and_compute_with(same).await;
     }
 
     /// What is known of one spelling at one place, if it is in memory and current.
@@ -301,6 +315,7 @@ mod tests {
             outcome,
             until: Some(Instant::now() + Duration::from_secs(seconds)),
             body: None,
+            judging: Arc::default(),
         }
     }
 

@@ -11,29 +11,45 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
-use crate::flows::mirroring;
+use crate::flows::judging::{Facts, Judging};
+use crate::flows::{judging, mirroring};
 use crate::gateway::Gateway;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::{CrateName, NameKey};
+use crate::model::policy::LicenseFact;
 use crate::stores::catalog::{CrateRow, VersionRow};
 
 pub use crate::flows::index_cache::IndexCache;
 
-/// The index file of a crate, hosted or mirrored; `None` when there is definitely no such crate.
-/// `name` is lower case here: it comes from an index path.
+/// The index file of a crate, hosted or mirrored, as the policy shows it; `None` when there is
+/// definitely no such crate. `name` is lower case here: it comes from an index path.
 ///
 /// # Errors
 /// When the catalog fails, or an upstream did not answer and nothing is known from before;
 /// unavailable, when it takes longer than `limits.fill_wait` (the work goes on).
 pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
-    let key = name.key();
-    let known = match gateway.index.answer(&key, name, gateway.upstreams.len()).await {
-        Some(known) => Ok(known),
-        None => find_in_time(gateway, &key, name).await,
-    };
+    let known = look(gateway, name).await;
     let outcome = known.as_ref().map_or(Outcome::Error, |known| known.outcome);
     gateway.metrics.index_lookups.with_label_values(&[outcome.label()]).inc();
-    known?.answer
+    let known = known?;
+    match &known.answer {
+        Ok(Some(file)) => {
+            judging::file_of(gateway, name, &known, Arc::clone(file)).await.map(Some)
+        }
+        other => other.clone(),
+    }
+}
+
+/// What is known of a crate, before the policy.
+///
+/// # Errors
+/// As [`lookup`].
+pub(super) async fn look(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Known> {
+    let key = name.key();
+    match gateway.index.answer(&key, name, gateway.upstreams.len()).await {
+        Some(known) => Ok(known),
+        None => find_in_time(gateway, &key, name).await,
+    }
 }
 
 async fn find_in_time(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result<Known> {
@@ -87,9 +103,17 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
     let mut known = Known::absent(None);
     if row.name.lower() == name.as_str() {
         let (catalog, wanted) = (gateway.catalog.clone(), key.clone());
-        let file = spawn_blocking(move || hosted_file(&catalog.versions(&wanted)?)).await;
-        if let Some(file) = file.map_err(Error::internal)?? {
-            known = Known { answer: Ok(Some(Arc::new(file))), outcome: Outcome::Miss, ..known };
+        let read = move || {
+            let versions = catalog.versions(&wanted)?;
+            Ok::<_, Error>(hosted_file(&versions)?.map(|file| (file, hosted_facts(&versions))))
+        };
+        if let Some((file, facts)) = spawn_blocking(read).await.map_err(Error::internal)?? {
+            known = Known {
+                answer: Ok(Some(Arc::new(file))),
+                outcome: Outcome::Miss,
+                judging: Arc::new(Judging::new(facts)),
+                ..known
+            };
         }
     }
     let (generation, what) = (Some(row.changed), (name, Place::Hosted));
@@ -121,6 +145,15 @@ fn hosted_file(versions: &[VersionRow]) -> Result<Option<IndexFile>> {
     }
     let any = !listed.is_empty();
     Ok(any.then(|| IndexFile::new(Bytes::from(lines), listed)))
+}
+
+/// What the policy asks of hosted versions: their metadata tells it.
+fn hosted_facts(versions: &[VersionRow]) -> Facts {
+    let license = |row: &VersionRow| {
+        let (license, file) = (&row.metadata.license, &row.metadata.license_file);
+        (row.line.cksum, LicenseFact::of(license.as_deref(), file.as_deref()))
+    };
+    Facts { licenses: Arc::new(versions.iter().map(license).collect()), ..Facts::default() }
 }
 
 /// The result of a flight; one that crashed is our own fault.

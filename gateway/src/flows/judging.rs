@@ -1,0 +1,247 @@
+//! What the policy makes of an index file: worked out once for each file and policy, and again
+//! when a verdict changes by itself; never for a request.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+
+use crate::error::{Error, Result};
+use crate::flows::index_cache::Known;
+use crate::flows::rulebook::InForce;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::model::checksum::Checksum;
+use crate::model::index::{IndexFile, Listed};
+use crate::model::name::CrateName;
+use crate::model::policy::{
+    AgeFact, IntegrityFact, Judgement, LicenseFact, ReadLicense, Source, Subject, Verdict, hide,
+    newest_allowed, refusal,
+};
+use crate::model::version::CrateVersion;
+
+/// A verdict that changes by itself is looked at after this time at the latest: a clock may be set.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// What a denied version takes in memory, about, in bytes.
+const DENIED_BYTES: usize = 500;
+
+/// What is known of the versions of one index file beside their lines.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    /// The upstream that it is from; `None`: it is hosted.
+    pub(super) upstream: Option<String>,
+    /// When a version without a `pubtime` was first seen, if not at the first fetch.
+    pub(super) first_seen: Arc<BTreeMap<CrateVersion, Timestamp>>,
+    /// What the crate files say of their licences, as far as they were read.
+    pub(super) licenses: Arc<HashMap<Checksum, LicenseFact>>,
+}
+
+/// An index file's facts, and what the policy in force made of it, once somebody asked.
+#[derive(Debug, Default)]
+pub(super) struct Judging {
+    facts: Facts,
+    shown: RwLock<Option<Arc<Shown>>>,
+    /// Who judges; the others wait for that.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// An index file as the policy shows it.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// What is sent: the very file where nothing is hidden.
+    pub(super) file: Arc<IndexFile>,
+    stamp: u64,
+    until: Option<Instant>,
+    denied: HashMap<CrateVersion, Judgement>,
+    /// The newest allowed version, for the sentence of a refusal.
+    newest: Option<CrateVersion>,
+    /// Whose licence is to be read: before a download is answered, or when that is at hand.
+    unread: HashMap<CrateVersion, ReadLicense>,
+}
+
+impl Judging {
+    pub(super) fn new(facts: Facts) -> Self {
+        Self { facts, ..Self::default() }
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn shown(&self, stamp: u64) -> Option<Arc<Shown>> {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let current = shown.until.is_none_or(|until| Instant::now() < until);
+        (shown.stamp == stamp && current).then_some(shown)
+    }
+
+    /// The memory that it takes beside the file itself, in bytes.
+    pub(super) fn weight(&self, file: &Arc<IndexFile>) -> usize {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        let other = |shown: &&Arc<Shown>| !Arc::ptr_eq(&shown.file, file);
+        let copy = shown.as_ref().filter(other).map_or(0, |shown| shown.file.weight());
+        copy + shown.as_ref().map_or(0, |shown| shown.denied.len() * DENIED_BYTES)
+    }
+}
+
+impl Shown {
+    /// Why a version may not be downloaded, if it may not.
+    pub(super) fn refusal(
+        &self,
+        name: &CrateName,
+        version: &CrateVersion,
+        contact: Option<&str>,
+    ) -> Option<Error> {
+        let judgement = self.denied.get(version)?;
+        let newest = self.newest.as_ref();
+        Some(Error::forbidden(refusal(name, version, judgement, newest, contact)))
+    }
+
+    /// Whether the licence of a version is to be read.
+    pub(super) fn read_license(&self, version: &CrateVersion) -> ReadLicense {
+        self.unread.get(version).copied().unwrap_or_default()
+    }
+}
+
+/// The file that is sent of what is known; the same one where the policy has nothing to say.
+///
+/// # Errors
+/// When judging crashed, which is our own fault.
+pub(super) async fn file_of(
+    gateway: &Gateway,
+    name: &CrateName,
+    known: &Known,
+    file: Arc<IndexFile>,
+) -> Result<Arc<IndexFile>> {
+    match shown(gateway, name, known, &file).await? {
+        Some(shown) => Ok(Arc::clone(&shown.file)),
+        None => Ok(file),
+    }
+}
+
+/// What the policy in force makes of a file; `None`: it has nothing to say at all.
+///
+/// # Errors
+/// When judging crashed, which is our own fault.
+pub(super) async fn shown(
+    gateway: &Gateway,
+    name: &CrateName,
+    known: &Known,
+    file: &Arc<IndexFile>,
+) -> Result<Option<Arc<Shown>>> {
+    let book = &gateway.rulebook;
+    if book.is_silent() {
+        return Ok(None);
+    }
+    if let Some(shown) = known.judging.shown(book.stamp()) {
+        return Ok(Some(shown));
+    }
+    let _turn = known.judging.turn.lock().await;
+    let in_force = book.in_force();
+    if let Some(shown) = known.judging.shown(in_force.stamp) {
+        return Ok(Some(shown));
+    }
+    let (facts, file, now) = (known.judging.facts.clone(), Arc::clone(file), book.now());
+    let (metrics, owned) = (gateway.metrics.clone(), name.clone());
+    let work = move || judge_file(&in_force, &facts, &file, now, &owned, &metrics);
+    let shown = Arc::new(spawn_blocking(work).await.map_err(Error::internal)?);
+    let former = {
+        let mut place = known.judging.shown.write().unwrap_or_else(PoisonError::into_inner);
+        place.replace(Arc::clone(&shown))
+    };
+    drop(former); // not under the lock
+    gateway.index.weigh_again(&name.key()).await;
+    Ok(Some(shown))
+}
+
+/// Each version of a file with its judgement, by any policy: for who asks why.
+pub(super) fn judge_all(
+    in_force: &InForce,
+    facts: &Facts,
+    file: &IndexFile,
+    now: Timestamp,
+) -> Vec<(Listed, Judgement)> {
+    let judge = |listed: &Listed| (listed.clone(), judge(in_force, facts, listed, now));
+    file.versions().map(judge).collect()
+}
+
+fn judge(in_force: &InForce, facts: &Facts, listed: &Listed, now: Timestamp) -> Judgement {
+    let source = match &facts.upstream {
+        Some(upstream) => Source::Mirrored { upstream },
+        None => Source::Hosted,
+    };
+    let age = match (listed.pubtime, facts.first_seen.get(&listed.version)) {
+        (Some(published), _) => AgeFact::Published(published),
+        (None, Some(seen)) => AgeFact::FirstSeen(*seen),
+        (None, None) => AgeFact::Old,
+    };
+    let subject = Subject {
+        name: &listed.name,
+        version: &listed.version,
+        source,
+        age,
+        yanked: listed.yanked,
+        license: facts.licenses.get(&listed.cksum),
+        integrity: IntegrityFact::Sound,
+    };
+    in_force.policy.judge(&subject, in_force.advisories.as_deref(), now)
+}
+
+fn judge_file(
+    in_force: &InForce,
+    facts: &Facts,
+    file: &Arc<IndexFile>,
+    now: Timestamp,
+    name: &CrateName,
+    metrics: &Metrics,
+) -> Shown {
+    let judged = judge_all(in_force, facts, file, now);
+    count(&judged, name, metrics);
+    let changes_at = judged.iter().filter_map(|(_, judgement)| judgement.changes_at).min();
+    let until = changes_at.map(|at| {
+        let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        Instant::now() + left.clamp(Duration::from_millis(1), LONGEST)
+    });
+    let allowed = judged.iter().filter(|(listed, _)| !listed.yanked);
+    let newest = newest_allowed(allowed.map(|(l, judgement)| (&l.version, judgement.verdict)));
+    let newest = newest.cloned();
+    let hidden = judged.iter().filter(|(l, judgement)| judgement.verdict.hides() && !l.yanked);
+    let hidden: HashSet<_> = hidden.map(|(listed, _)| listed.version.clone()).collect();
+    let (mut denied, mut unread) = (HashMap::new(), HashMap::new());
+    let mut listed = Vec::with_capacity(judged.len());
+    for (mut version, judgement) in judged {
+        version.yanked |= judgement.verdict.hides();
+        if judgement.read_license != ReadLicense::No {
+            unread.insert(version.version.clone(), judgement.read_license);
+        }
+        if judgement.verdict == Verdict::Deny {
+            denied.insert(version.version.clone(), judgement);
+        }
+        listed.push(version);
+    }
+    let file = match hidden.is_empty() {
+        true => Arc::clone(file),
+        false => Arc::new(IndexFile::new(hide(&file.identity.bytes, &hidden), listed)),
+    };
+    Shown { file, stamp: in_force.stamp, until, denied, newest, unread }
+}
+
+/// Verdicts and findings are counted, and told, when they are made.
+fn count(judged: &[(Listed, Judgement)], name: &CrateName, metrics: &Metrics) {
+    let (mut held, mut denied, mut observed) = (0, 0, 0);
+    for (_, judgement) in judged {
+        metrics.verdicts.with_label_values(&[judgement.verdict.label()]).inc();
+        held += u32::from(judgement.verdict == Verdict::Hold);
+        denied += u32::from(judgement.verdict == Verdict::Deny);
+        for finding in &judgement.findings {
+            let labels = [finding.rule.label(), finding.action.label(), finding.mode.label()];
+            metrics.policy_findings.with_label_values(&labels).inc();
+        }
+        observed += u32::from(judgement.enforced().count() < judgement.findings.len());
+    }
+    if held + denied + observed > 0 {
+        let versions = judged.len();
+        tracing::info!(krate = %name, versions, held, denied, observed, "the policy spoke");
+    }
+}

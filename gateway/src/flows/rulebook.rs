@@ -1,0 +1,267 @@
+//! The policy in force: read at the start, looked at again every few seconds, and replaced as a
+//! whole. What is broken is never taken: the last good policy stays, and says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::model::checksum::Checksum;
+use crate::model::policy::{Advisories, Policy};
+use crate::stores::advisories::{self, Database};
+use crate::stores::policy_files;
+
+/// Waivers that end within this time are counted, so that somebody is warned.
+const ENDING_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The policy in force, and where it comes from.
+#[derive(Debug)]
+pub struct Rulebook {
+    sources: Sources,
+    in_force: RwLock<Arc<InForce>>,
+    /// The number of [`InForce`], to be compared without a lock.
+    stamp: AtomicU64,
+    /// What was last read, and found good or bad.
+    seen: Mutex<Seen>,
+    metrics: Metrics,
+    clock: fn() -> Timestamp,
+}
+
+/// A policy and the advisories that it is applied with.
+#[derive(Debug, Default)]
+pub struct InForce {
+    /// The rules.
+    pub policy: Policy,
+    /// The advisory database, where there is one.
+    pub advisories: Option<Arc<Advisories>>,
+    /// Another number for another policy or database.
+    pub stamp: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Sources {
+    dir: Option<PathBuf>,
+    advisories: Option<PathBuf>,
+    /// The upstreams that a rule may name.
+    upstreams: Vec<String>,
+}
+
+/// Fingerprints of what was last read, so that a change is noticed and trouble told once.
+#[derive(Debug, Default)]
+struct Seen {
+    policy: Option<Checksum>,
+    advisories: Option<Checksum>,
+    trouble: [Option<String>; 2],
+}
+
+impl InForce {
+    /// Whether it allows everything, so that nobody need be asked.
+    pub fn is_silent(&self) -> bool {
+        self.policy.allows_everything()
+    }
+}
+
+impl Rulebook {
+    /// Reads the policy for the first time. Blocks.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Invalid`] when the policy is broken: there is no last good one yet.
+    /// Advisories that cannot be read only turn their rule off.
+    pub fn open(config: &config::Config, metrics: Metrics) -> Result<Self> {
+        let sources = Sources {
+            dir: config.policy.dir.clone(),
+            advisories: config.policy.advisories.clone(),
+            upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+        };
+        let book = Self {
+            sources,
+            in_force: RwLock::default(),
+            stamp: AtomicU64::new(0),
+            seen: Mutex::default(),
+            metrics,
+            clock: Timestamp::now,
+        };
+        book.reload(true)?;
+        Ok(book)
+    }
+
+    /// The same with another clock, for tests.
+    #[cfg(test)]
+    pub(super) fn with_clock(mut self, clock: fn() -> Timestamp) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The policy in force.
+    pub fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of the policy in force.
+    pub fn stamp(&self) -> u64 {
+        self.stamp.load(Ordering::Acquire)
+    }
+
+    /// The time that verdicts are given at.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Looks for changes until told to stop.
+    pub async fn watch(self: Arc<Self>, every: std::time::Duration, stop: CancellationToken) {
+        let mut look = interval(every);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = look.tick() => (),
+            }
+            let book = Arc::clone(&self);
+            let _ = spawn_blocking(move || book.reload(false)).await; // it is logged
+        }
+    }
+
+    /// Takes up what has changed. Blocks.
+    fn reload(&self, at_start: bool) -> Result<()> {
+        let policy = self.changed_policy();
+        let policy = match (policy, at_start) {
+            (Err(why), true) => return Err(Error::invalid(why)),
+            (policy, _) => self.settled("policy", 0, policy).flatten(),
+        };
+        let former = self.in_force();
+        let wanted = policy.as_ref().unwrap_or(&former.policy).wants_advisories();
+        let advisories = self.settled("advisories", 1, self.changed_advisories(wanted)).flatten();
+        if policy.is_some() || advisories.is_some() {
+            let next = InForce {
+                policy: policy.unwrap_or_else(|| former.policy.clone()),
+                advisories: advisories.or_else(|| former.advisories.clone()),
+                stamp: former.stamp + 1,
+            };
+            self.put(next, at_start);
+        }
+        self.count_waivers();
+        Ok(())
+    }
+
+    fn put(&self, next: InForce, at_start: bool) {
+        let (version, stamp) = (next.policy.version().to_owned(), next.stamp);
+        let advisories = next.advisories.as_ref().map_or(0, |all| all.len());
+        self.metrics.policy_info.reset();
+        self.metrics.policy_info.with_label_values(&[&version]).set(1);
+        self.metrics.policy_loaded.set(self.now().as_second());
+        self.metrics.advisories.set(i64::try_from(advisories).unwrap_or(i64::MAX));
+        if !(at_start && next.is_silent()) {
+            info!(policy = version, advisories, "this policy is in force from now on");
+        }
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        self.stamp.store(stamp, Ordering::Release);
+    }
+
+    /// The policy, if its files are others than last time.
+    fn changed_policy(&self) -> Result<Option<Policy>, String> {
+        let Some(dir) = &self.sources.dir else { return Ok(None) };
+        let files = policy_files::read(dir).map_err(|e| e.to_string())?;
+        if self.seen().policy.replace(files.fingerprint) == Some(files.fingerprint) {
+            // Unchanged: as good or as bad as it was.
+            return self.seen().trouble[0].clone().map_or(Ok(None), Err);
+        }
+        let policy = Policy::parse(&files.texts).map_err(|e| e.to_string())?;
+        self.sources.knows_upstreams_of(&policy)?;
+        Ok(Some(policy))
+    }
+
+    /// The advisories, if their files are others than last time.
+    fn changed_advisories(&self, wanted: bool) -> Result<Option<Arc<Advisories>>, String> {
+        let path = match &self.sources.advisories {
+            Some(path) if wanted => path,
+            None if wanted => {
+                return Err("the policy has `[advisories]`, and `policy.advisories` names no \
+                            database: the rule is off"
+                    .to_owned());
+            }
+            _ => return Ok(None),
+        };
+        let fingerprint = advisories::fingerprint(path).map_err(|e| e.to_string())?;
+        if self.seen().advisories.replace(fingerprint) == Some(fingerprint) {
+            return self.seen().trouble[1].clone().map_or(Ok(None), Err);
+        }
+        let Database { advisories, damaged, newest, .. } =
+            advisories::read(path).map_err(|e| e.to_string())?;
+        for (file, why) in &damaged {
+            warn!(file, why, "an advisory is damaged and left out");
+        }
+        self.metrics.advisories_newest.set(newest.map_or(0, Timestamp::as_second));
+        Ok(Some(Arc::new(advisories)))
+    }
+
+    /// Tells trouble once, and its end.
+    fn settled<T>(&self, what: &str, at: usize, outcome: Result<T, String>) -> Option<T> {
+        let mut seen = self.seen();
+        let trouble = seen.trouble.get_mut(at)?;
+        let broken = self.metrics.policy_broken.with_label_values(&[what]);
+        broken.set(i64::from(outcome.is_err()));
+        match outcome {
+            Ok(good) => {
+                if trouble.take().is_some() {
+                    info!("the {what} can be read again");
+                }
+                Some(good)
+            }
+            Err(why) => {
+                if trouble.as_ref() != Some(&why) {
+                    error!(%why, "the {what} cannot be used; what was read before stays in force");
+                    *trouble = Some(why);
+                }
+                None
+            }
+        }
+    }
+
+    fn count_waivers(&self) {
+        let (now, in_force) = (self.now(), self.in_force());
+        let count = |within: SignedDuration| {
+            let live = |w: &&crate::model::policy::Waiver| {
+                let begun = w.from.is_none_or(|day| day.begin() <= now);
+                begun && now < w.until.end() && w.until.end() <= now.saturating_add(within)
+            };
+            let count = in_force.policy.waivers().iter().filter(live).count();
+            i64::try_from(count).unwrap_or(i64::MAX)
+        };
+        self.metrics.waivers.with_label_values(&["in_force"]).set(count(SignedDuration::MAX));
+        self.metrics.waivers.with_label_values(&["ending"]).set(count(ENDING_SOON));
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sources {
+    fn knows_upstreams_of(&self, policy: &Policy) -> Result<(), String> {
+        let known = |name: &&str| self.upstreams.iter().any(|upstream| upstream == name);
+        match policy.upstreams().into_iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => Err(format!(
+                "a rule names the upstream `{name}`, and there is none: choose among {}",
+                self.upstreams.join(", ")
+            )),
+        }
+    }
+}
+
+/// Reads a policy from a folder, for who only wants to try it. Blocks.
+///
+/// # Errors
+/// [`crate::error::Kind::Invalid`], with file and line.
+pub fn try_policy(dir: &Path) -> Result<Policy> {
+    let files = policy_files::read(dir).map_err(Error::invalid)?;
+    Policy::parse(&files.texts).map_err(Error::invalid)
+}
