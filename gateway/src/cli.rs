@@ -10,7 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
-pub use self::store::{Gc, Grace, Show, StoreCommand, StoreCopy};
+pub use self::store::{FormatCommand, Gc, Grace, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
 use crate::model::name::CrateName;
@@ -79,6 +79,9 @@ pub enum Command {
     Store(StoreCommand),
     /// Delete hosted crate files that no version names
     Gc(Gc),
+    /// Look after the journal's format, which releases share
+    #[command(subcommand)]
+    Format(FormatCommand),
     /// Take a hosted version out of the index and its bytes out of reach; its number stays burned
     Remove(Remove),
     /// Manage what is mirrored

@@ -10,6 +10,7 @@ use jiff::{Span, Timestamp};
 use crate::config::StoreUrl;
 use crate::flows::show::Since;
 use crate::model::expiry::instant;
+use crate::model::level::Level;
 use crate::model::name::CrateName;
 
 /// `journal show`
@@ -66,6 +67,18 @@ pub struct Gc {
     /// First end a sweep that was interrupted: only when no other one is at work anywhere
     #[arg(long)]
     pub finish: bool,
+}
+
+/// `format …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum FormatCommand {
+    /// Print the format level that is enabled, and the highest that this release knows
+    Show,
+    /// Enable a format level for ever: when every replica runs a release that knows it
+    Enable {
+        /// The level; a replica that does not know it stops there
+        level: Level,
+    },
 }
 
 /// A span before now, such as `7d`.
