@@ -47,7 +47,8 @@ pub struct Common {
     /// The folder of local state [default: ./cratehouse-data]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data: Option<String>,
-    /// The object store: file://PATH, s3://BUCKET/PREFIX or memory://
+    /// The object store: file://PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX,
+    /// az://CONTAINER/PREFIX or memory://
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
     /// The URL under which clients know the registry
@@ -346,6 +347,8 @@ mod tests {
             "token revoke 7",
             "journal verify",
             "checkpoint",
+            "format show",
+            "format enable 2",
             "journal show --crate a --since 7 --json",
             "store copy file://a s3://b/c --to-config t.toml",
             "gc --grace 7d --dry-run",
@@ -380,6 +383,7 @@ mod tests {
         assert!(refused("token create --user a --expires soon").contains("90d"));
         assert!(refused("token revoke x").contains("token list"));
         assert!(refused("store copy file://a memory://").contains("s3://bucket/prefix"));
+        assert!(refused("format enable 0").contains("write a format level"));
         assert!(refused("journal show --since soon").contains("an entry's number"));
         assert!(refused("").contains("Usage"));
     }

@@ -38,7 +38,7 @@ pub enum StoreCommand {
 /// `store copy`
 #[derive(Debug, Clone, Args)]
 pub struct StoreCopy {
-    /// The store with the registry: file://PATH or s3://BUCKET/PREFIX
+    /// The store with the registry: file://PATH, s3://BUCKET/PREFIX, gs://… or az://…
     #[arg(value_parser = lasting_store)]
     pub from: StoreUrl,
     /// The store to copy it to
@@ -114,7 +114,7 @@ fn since(text: &str) -> Result<Since, &'static str> {
 
 fn lasting_store(text: &str) -> Result<StoreUrl, &'static str> {
     match text.parse()? {
-        StoreUrl::Memory => Err("write file:// and a path, or s3://bucket/prefix"),
+        StoreUrl::Memory => Err("write file:// and a path, s3://bucket/prefix, gs://… or az://…"),
         url => Ok(url),
     }
 }
