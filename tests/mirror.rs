@@ -282,7 +282,8 @@ fn a_cold_miss_answers_before_cargo_gives_up() {
     until("the fill that outlived its asker is done", || {
         client.download("serde", "1.0.0").status == 200
     });
-    assert_eq!(upstream.download_count(), 1, "one fill, which nobody began again");
+    let asked = || format!("{:?}\n{}", upstream.requests(), gateway.log());
+    assert_eq!(upstream.download_count(), 1, "nobody began it again: {}", asked());
 }
 
 #[test]
