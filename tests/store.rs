@@ -2,8 +2,8 @@
 
 use cratehouse_tests::authority::Authority;
 use cratehouse_tests::gateway::{Builder, Gateway};
+use cratehouse_tests::google::Google;
 use cratehouse_tests::krate::Krate;
-use cratehouse_tests::small_store::SmallStore;
 
 /// A house with `foo` 1.0.0 and 2.0.0, published by alice; the second was removed.
 fn house() -> Gateway {
@@ -68,7 +68,7 @@ fn over(url: &str, environment: &[(&str, String)]) -> Builder {
 /// By a server of our own that speaks its protocol: nobody has tried the real one.
 #[test]
 fn a_registry_lives_in_a_bucket_of_google_and_is_copied_from_there() {
-    let ((server, environment), url) = (SmallStore::gcs(), "gs://bucket/registry");
+    let ((server, environment), url) = (Google::start(), "gs://bucket/registry");
     let mut gateway = over(url, &environment).start();
     assert!(gateway.log_contains("24 races of 32 creates"), "{}", gateway.log());
     let token = gateway.token("alice");
