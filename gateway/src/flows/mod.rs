@@ -28,6 +28,8 @@ pub mod remove;
 pub mod search;
 pub mod self_test;
 pub mod show;
+#[cfg(test)]
+mod simulation;
 pub mod store_copy;
 pub mod tokens;
 pub mod users;
