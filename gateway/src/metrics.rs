@@ -37,18 +37,40 @@ pub struct Metrics {
     pub mirror_blobs: IntGauge,
     /// Mirrored crate files that were given up, because the mirror was too large or they too old.
     pub mirror_evictions: IntCounter,
-    /// Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.
+    /// Alarms: a checksum that changed, bytes that do not match, a broken journal, a format level that this release does not know, checkpoints that differ.
     pub alarms: IntCounterVec,
     /// Publish requests by outcome: published, refused, error.
     pub publishes: IntCounterVec,
     /// Requests that were refused, by kind of error.
     pub refusals: IntCounterVec,
+    /// Verdicts on versions, counted when they are made (once for each index file and policy): allow, hold, deny.
+    pub verdicts: IntCounterVec,
+    /// What rules said of versions, by rule, action and mode, counted with the verdicts.
+    pub policy_findings: IntCounterVec,
+    /// Downloads that the policy denied.
+    pub policy_denials: IntCounter,
+    /// Always 1: the version of the policy in force, which all replicas should share.
+    pub policy_info: IntGaugeVec,
+    /// When the policy in force was read, in seconds since 1970.
+    pub policy_loaded: IntGauge,
+    /// 1 when what is there now cannot be used, and what was read before stays in force: policy, advisories.
+    pub policy_broken: IntGaugeVec,
+    /// Advisories in force; 0: there is no database, or no rule asks for it.
+    pub advisories: IntGauge,
+    /// When the advisory database in force was last modified, in seconds since 1970; 0 without one.
+    pub advisories_newest: IntGauge,
+    /// Waivers that are in force, and those of them that end within seven days.
+    pub waivers: IntGaugeVec,
     /// The number of the newest journal entry that this replica has applied.
     pub journal_head: IntGauge,
     /// Journal entries that are known to exist and are not applied yet.
     pub journal_lag: IntGauge,
     /// Seconds since the journal was last read to its end; -1 before the first time.
     pub journal_read_age: Gauge,
+    /// Seconds by which what this replica shows may be behind the journal: since its last read that reached the end, when the last one did not (or is overdue), else 0; -1 before the first. By its own clock alone.
+    pub journal_lag_seconds: Gauge,
+    /// Format levels of the journal: the one that is "enabled", and the highest that this release has "known". All replicas should know one before it is enabled.
+    pub format_level: IntGaugeVec,
     /// Journal entries appended by this replica.
     pub appends: IntCounter,
     /// Puts of a journal entry that ended in anything but "created".
@@ -133,7 +155,7 @@ impl Metrics {
             alarms: counters(
                 &r,
                 "alarms_total",
-                "Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.",
+                "Alarms: a checksum that changed, bytes that do not match, a broken journal, a format level that this release does not know, checkpoints that differ.",
                 &["alarm"],
             )?,
             publishes: counters(
@@ -147,6 +169,56 @@ impl Metrics {
                 "refusals_total",
                 "Requests that were refused, by kind of error.",
                 &["kind"],
+            )?,
+            verdicts: counters(
+                &r,
+                "policy_verdicts_total",
+                "Verdicts on versions, counted when they are made (once for each index file and policy): allow, hold, deny.",
+                &["verdict"],
+            )?,
+            policy_findings: counters(
+                &r,
+                "policy_findings_total",
+                "What rules said of versions, by rule, action and mode, counted with the verdicts.",
+                &["rule", "action", "mode"],
+            )?,
+            policy_denials: counter(
+                &r,
+                "policy_denied_downloads_total",
+                "Downloads that the policy denied.",
+            )?,
+            policy_info: gauges(
+                &r,
+                "policy_info",
+                "Always 1: the version of the policy in force, which all replicas should share.",
+                &["version"],
+            )?,
+            policy_loaded: gauge(
+                &r,
+                "policy_loaded_timestamp_seconds",
+                "When the policy in force was read, in seconds since 1970.",
+            )?,
+            policy_broken: gauges(
+                &r,
+                "policy_broken",
+                "1 when what is there now cannot be used, and what was read before stays in force: policy, advisories.",
+                &["what"],
+            )?,
+            advisories: gauge(
+                &r,
+                "policy_advisories",
+                "Advisories in force; 0: there is no database, or no rule asks for it.",
+            )?,
+            advisories_newest: gauge(
+                &r,
+                "policy_advisories_timestamp_seconds",
+                "When the advisory database in force was last modified, in seconds since 1970; 0 without one.",
+            )?,
+            waivers: gauges(
+                &r,
+                "policy_waivers",
+                "Waivers that are in force, and those of them that end within seven days.",
+                &["state"],
             )?,
             journal_head: gauge(
                 &r,
@@ -162,6 +234,17 @@ impl Metrics {
                 &r,
                 "journal_read_age_seconds",
                 "Seconds since the journal was last read to its end; -1 before the first time.",
+            )?,
+            journal_lag_seconds: seconds(
+                &r,
+                "journal_lag_seconds",
+                "Seconds by which what this replica shows may be behind the journal: since its last read that reached the end, when the last one did not (or is overdue), else 0; -1 before the first. By its own clock alone.",
+            )?,
+            format_level: gauges(
+                &r,
+                "journal_format_level",
+                "Format levels of the journal: the one that is \"enabled\", and the highest that this release has \"known\". All replicas should know one before it is enabled.",
+                &["level"],
             )?,
             appends: counter(
                 &r,

@@ -10,7 +10,6 @@ mod follow;
 mod group;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::metrics::Metrics;
-use crate::model::entry::Happened;
+use crate::model::entry::{ChainError, Happened};
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 
@@ -63,6 +62,7 @@ pub struct Appender {
     asks: mpsc::Sender<Ask>,
     status: Arc<Mutex<Status>>,
     patience: Duration,
+    follow: Duration,
 }
 
 /// What the scribe needs to know of the configuration.
@@ -118,7 +118,10 @@ struct Status {
     broken: Option<String>,
     /// For now.
     trouble: Option<String>,
+    /// When the journal was last read to its end.
     last_read: Option<Instant>,
+    /// Whether the last read reached it, or, of one that goes on, may yet.
+    at_end: bool,
 }
 
 #[derive(Debug)]
@@ -189,6 +192,20 @@ impl Appender {
     pub fn read_age(&self) -> Option<Duration> {
         lock(&self.status).last_read.map(|at| at.elapsed())
     }
+
+    /// By how much time the catalog may be behind the journal: since the last read to the end,
+    /// unless all is well; then nothing. `None` before the first time.
+    pub fn lag(&self) -> Option<Duration> {
+        let at_end = lock(&self.status).at_end;
+        self.read_age().map(|age| lag(age, at_end, self.follow))
+    }
+}
+
+/// What a read's `age` says while reads follow each other within `follow`, and the next may take
+/// as long as somebody would wait for it.
+fn lag(age: Duration, at_end: bool, follow: Duration) -> Duration {
+    let overdue = age > follow * 2 + CATCH_UP;
+    if at_end && !overdue { Duration::ZERO } else { age }
 }
 
 fn not_done() -> Error {
@@ -218,8 +235,8 @@ impl Scribe {
     ) -> (Self, Appender) {
         let (send, asks) = mpsc::channel(settings.queue);
         let status = Arc::<Mutex<Status>>::default();
-        let patience = settings.patience;
-        let appender = Appender { asks: send, status: Arc::clone(&status), patience };
+        let (patience, follow) = (settings.patience, settings.follow);
+        let appender = Appender { asks: send, status: Arc::clone(&status), patience, follow };
         let scribe = Self {
             journal,
             catalog,
@@ -453,16 +470,20 @@ impl Scribe {
         most.mul_f64(self.rng.random::<f64>())
     }
 
-    fn break_off(&self, why: &dyn fmt::Display) -> Error {
-        self.alarm(why.to_string());
+    fn break_off(&self, why: &ChainError) -> Error {
+        let alarm = match why {
+            ChainError::Newer { .. } => "release_too_old",
+            _ => "journal_broken",
+        };
+        self.alarm(alarm, why.to_string());
         Error::unavailable(why)
     }
 
-    fn alarm(&self, why: String) {
+    fn alarm(&self, alarm: &str, why: String) {
         let mut status = lock(&self.status);
         if status.broken.is_none() {
-            error!(%why, "the journal is broken; nothing is appended or followed until an operator has looked");
-            self.metrics.alarms.with_label_values(&["journal_broken"]).inc();
+            error!(alarm, %why, "the journal cannot be used from here on; nothing is appended or followed until an operator has looked");
+            self.metrics.alarms.with_label_values(&[alarm]).inc();
             status.broken = Some(why);
         }
     }

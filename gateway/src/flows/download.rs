@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use crate::error::{Error, Kind, Result};
 use crate::flows::fill::{self, Budget, Got, Source};
 use crate::flows::flights::Flights;
-use crate::flows::lookup::is_reserved;
-use crate::flows::mirroring;
+use crate::flows::index_cache::Known;
+use crate::flows::lookup::{self, is_reserved};
 use crate::flows::pinning::{self, Pins, Wanted};
+use crate::flows::{judging, mirroring};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
@@ -66,12 +67,17 @@ async fn find_in_current_state(
 
 async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) -> Result<Got> {
     let key = name.key();
-    if let Some((at, file)) = mirroring::in_memory(gateway, name).await {
-        return mirrored(gateway, mirrored_version(at, &file, name, version)?).await;
+    if let Some((at, known)) = mirroring::in_memory(gateway, name).await {
+        return mirrored(gateway, at, &known, name, version).await;
     }
     if let Some(krate) = gateway.catalog.krate(&key)? {
         let row = gateway.catalog.version(&key, version)?;
-        return hosted(gateway, hosted_version(&krate.name, row, name, version)?).await;
+        let row = hosted_version(&krate.name, row, name, version)?;
+        if !gateway.rulebook.is_silent() {
+            let known = lookup::hosted_file_of(gateway, krate).await?;
+            allowed(gateway, name, version, &known).await?;
+        }
+        return hosted(gateway, row).await;
     }
     if is_reserved(&gateway.config, &key) {
         return Err(Error::absent(format_args!(
@@ -80,8 +86,9 @@ async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) 
         )));
     }
     for at in 0..gateway.upstreams.len() {
-        if let Some(file) = mirroring::mirrored_at(gateway, name, at).await? {
-            return mirrored(gateway, mirrored_version(at, &file, name, version)?).await;
+        let known = mirroring::known_at(gateway, name, at).await?;
+        if known.answer.clone()?.is_some() {
+            return mirrored(gateway, at, &known, name, version).await;
         }
     }
     Err(Error::absent(format_args!("there is no crate `{name}`")))
@@ -94,7 +101,39 @@ async fn hosted(gateway: &Arc<Gateway>, row: VersionRow) -> Result<Got> {
     gateway.crates.obtain(key, bound, || fill::hosted(owned, row)).await
 }
 
-async fn mirrored(gateway: &Arc<Gateway>, wanted: Wanted) -> Result<Got> {
+async fn mirrored(
+    gateway: &Arc<Gateway>,
+    at: usize,
+    known: &Known,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<Got> {
+    let Some(file) = known.answer.clone()? else { return Err(no_version(name, version)) };
+    let wanted = mirrored_version(at, &file, name, version)?;
+    allowed(gateway, name, version, known).await?;
+    verified(gateway, wanted).await
+}
+
+/// Whether the policy lets a version through.
+async fn allowed(
+    gateway: &Gateway,
+    name: &CrateName,
+    version: &CrateVersion,
+    known: &Known,
+) -> Result<()> {
+    let Ok(Some(file)) = &known.answer else { return Ok(()) };
+    let Some(shown) = judging::shown(gateway, name, known, file).await? else { return Ok(()) };
+    let in_force = gateway.rulebook.in_force();
+    match shown.refusal(name, version, in_force.policy.contact()) {
+        None => Ok(()),
+        Some(refusal) => {
+            gateway.metrics.policy_denials.inc();
+            Err(refusal)
+        }
+    }
+}
+
+async fn verified(gateway: &Arc<Gateway>, wanted: Wanted) -> Result<Got> {
     let key = (Origin::Mirrored, wanted.listed.cksum);
     let bound = gateway.config.limits.fill;
     let (owned, filled) = (Arc::clone(gateway), wanted.clone());
@@ -117,7 +156,7 @@ fn hosted_version(
     match row.filter(|row| row.line.vers == *version) {
         Some(row) if row.removed => Err(removed(&row)),
         Some(row) => Ok(row),
-        None => Err(Error::absent(format_args!("`{name}` has no version {version}"))),
+        None => Err(no_version(name, version)),
     }
 }
 
@@ -132,8 +171,12 @@ fn mirrored_version(
     match file.version(version) {
         Some(listed) if listed.name == *name => Ok(Wanted { at, listed: listed.clone() }),
         Some(listed) => Err(spelled_otherwise(name, &listed.name)),
-        None => Err(Error::absent(format_args!("`{name}` has no version {version}"))),
+        None => Err(no_version(name, version)),
     }
+}
+
+fn no_version(name: &CrateName, version: &CrateVersion) -> Error {
+    Error::absent(format_args!("`{name}` has no version {version}"))
 }
 
 fn removed(row: &VersionRow) -> Error {

@@ -16,6 +16,7 @@ use crate::flows::download::{CrateCache, download};
 use crate::flows::evict::Uses;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{blobs_in, journal_in, mirror_in};
+use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -202,6 +203,7 @@ pub(super) fn gateway(
         crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
         mirrored_names: MirroredNames::default(),
+        rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         config: Arc::new(config),
         metrics,
         catalog,
@@ -238,6 +240,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
         },
         cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
         mirror: config::Mirror { max_bytes: None, max_age_days: None, sweep: LONG },
+        policy: config::Policy { dir: None, advisories: None, reload: LONG },
         upstreams: (1..)
             .zip(upstreams)
             .map(|(n, public)| config::Upstream {

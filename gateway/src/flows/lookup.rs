@@ -33,9 +33,7 @@ pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<A
     gateway.metrics.index_lookups.with_label_values(&[outcome.label()]).inc();
     let known = known?;
     match &known.answer {
-        Ok(Some(file)) => {
-            judging::file_of(gateway, name, &known, Arc::clone(file)).await.map(Some)
-        }
+        Ok(Some(file)) => judging::file_of(gateway, name, &known, Arc::clone(file)).await.map(Some),
         other => other.clone(),
     }
 }
@@ -95,6 +93,15 @@ async fn hosted(gateway: &Arc<Gateway>, name: &CrateName, row: CrateRow) -> Know
         made.unwrap_or_else(|e| Known::trouble(e, Duration::ZERO))
     };
     landed(gateway.index.flights.join(flight, work).await)
+}
+
+/// What is known of a hosted crate's file, by its name as it was published.
+pub(super) async fn hosted_file_of(gateway: &Arc<Gateway>, row: CrateRow) -> Result<Known> {
+    let name: CrateName = row.name.lower().parse().map_err(Error::internal)?;
+    match gateway.index.recall(&name.key(), &name, Place::Hosted).await {
+        Some(known) => Ok(known),
+        None => Ok(hosted(gateway, &name, row).await),
+    }
 }
 
 /// Renders a hosted crate's file and puts it into memory, unless the crate has changed meanwhile.

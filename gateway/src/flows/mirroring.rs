@@ -35,19 +35,21 @@ pub async fn mirrored_at(
     name: &CrateName,
     at: usize,
 ) -> Result<Option<Arc<IndexFile>>> {
-    let key = name.key();
-    if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
-        return Ok(None);
-    }
-    at_upstream(gateway, &lowered(name), at, false).await.answer
+    known_at(gateway, name, at).await?.answer
 }
 
-/// The index file of a mirrored crate and the upstream in the chain that it is from, if memory
+/// The same, with all that is known of it.
+pub(super) async fn known_at(gateway: &Arc<Gateway>, name: &CrateName, at: usize) -> Result<Known> {
+    let key = name.key();
+    if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
+        return Ok(Known::absent(None));
+    }
+    Ok(at_upstream(gateway, &lowered(name), at, false).await)
+}
+
+/// What is known of a mirrored crate, and the upstream in the chain that it is from, if memory
 /// knows both: a hit needs neither the catalog nor the store.
-pub(super) async fn in_memory(
-    gateway: &Gateway,
-    name: &CrateName,
-) -> Option<(usize, Arc<IndexFile>)> {
+pub(super) async fn in_memory(gateway: &Gateway, name: &CrateName) -> Option<(usize, Known)> {
     gateway.index.mirrored(&name.key(), &lowered(name), gateway.upstreams.len()).await
 }
 

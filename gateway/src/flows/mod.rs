@@ -13,6 +13,7 @@ pub mod fill;
 #[cfg(test)]
 mod fixture;
 pub mod flights;
+pub mod format;
 pub mod gc;
 mod index_cache;
 mod judging;
@@ -24,8 +25,8 @@ pub mod pinning;
 pub mod prefetch;
 pub mod publish;
 mod read_through;
-pub mod rulebook;
 pub mod remove;
+pub mod rulebook;
 pub mod search;
 pub mod self_test;
 pub mod show;

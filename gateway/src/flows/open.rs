@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, StoreUrl};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::checkpoint::{Checkpointer, Known};
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::lookup::IndexCache;
+use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::self_test::{Effort, self_test};
 use crate::gateway::Gateway;
@@ -104,6 +105,7 @@ impl Running {
             reading.end(&format!("journal read up to entry {}", catalog.head()?.seq));
         }
         let upstreams = open_upstreams(&config, &metrics)?;
+        let rulebook = open_rulebook(&config, &metrics).await?;
         let gateway = Arc::new(Gateway {
             url,
             catalog,
@@ -111,6 +113,7 @@ impl Running {
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
             upstreams,
+            rulebook,
             index,
             crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
@@ -126,6 +129,9 @@ impl Running {
             tasks.push(("checkpointer", tokio::spawn(checkpointing)));
             let sweeping = evict::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("sweeper", tokio::spawn(sweeping)));
+            let every = gateway.config.policy.reload;
+            let watching = Arc::clone(&gateway.rulebook).watch(every, stop.clone());
+            tasks.push(("rulebook", tokio::spawn(watching)));
         }
         tasks.push(("scribe", tokio::spawn(scribe.run(stop.clone()))));
         Ok(Self { gateway, checkpointer, tasks, stop })
@@ -143,17 +149,24 @@ impl Running {
     }
 }
 
-/// Whether the CA files, tokens and S3 settings of a configuration can be used. Asks nobody, and
+/// Whether the CA files, tokens and bucket settings of a configuration can be used. Asks nobody, and
 /// makes nothing.
 ///
 /// # Errors
 /// [`crate::error::Kind::Invalid`] when something cannot.
 pub fn check(config: &Config) -> Result<()> {
-    if let StoreUrl::S3 { .. } = config.store.url {
+    if config.store.url.cloud().is_some() {
         Objects::open(&config.store, config.outgoing_ca.as_deref())?;
     }
     let metrics = Metrics::new().map_err(Error::internal)?;
-    open_upstreams(config, &metrics).map(drop)
+    open_upstreams(config, &metrics)?;
+    Rulebook::open(config, metrics).map(drop)
+}
+
+async fn open_rulebook(config: &Arc<Config>, metrics: &Metrics) -> Result<Arc<Rulebook>> {
+    let (config, metrics) = (Arc::clone(config), metrics.clone());
+    let opening = spawn_blocking(move || Rulebook::open(&config, metrics));
+    opening.await.map_err(Error::internal)?.map(Arc::new)
 }
 
 /// The journal in a store.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{Known, Outcome};
+use crate::flows::judging::{Facts, Judging};
 use crate::flows::pinning::{Pins, Wanted};
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -46,6 +47,8 @@ pub(super) struct Rendered {
     pub(super) file: Arc<IndexFile>,
     /// SHA-256 of the body.
     pub(super) body: Checksum,
+    /// What the policy makes of it: as long as the body stays, so does this.
+    pub(super) judging: Arc<Judging>,
 }
 
 /// The store's copy.
@@ -58,12 +61,14 @@ impl Rendered {
     /// What memory knows.
     pub(super) fn remembered(known: &Known) -> Option<Self> {
         let file = known.answer.as_ref().ok()?.as_ref()?;
-        Some(Self { file: Arc::clone(file), body: known.body? })
+        let judging = Arc::clone(&known.judging);
+        Some(Self { file: Arc::clone(file), body: known.body?, judging })
     }
 
     fn known(self, outcome: Outcome, fresh: Duration) -> Known {
         let until = Instant::now().checked_add(fresh);
-        Known { answer: Ok(Some(self.file)), outcome, until, body: Some(self.body) }
+        let (body, judging) = (Some(self.body), self.judging);
+        Known { answer: Ok(Some(self.file)), outcome, until, body, judging }
     }
 }
 
@@ -239,6 +244,7 @@ impl ReadThrough<'_> {
         known: Option<&Rendered>,
     ) -> Result<Result<Rendered, Unreadable>> {
         let (own, name, known) = (Arc::clone(&self.own), name.clone(), known.cloned());
+        let facts = Facts { upstream: Some(self.upstream.name().to_owned()), ..Facts::default() };
         let work = move || {
             let sum = Checksum::of(&body);
             if let Some(known) = known.filter(|known| known.body == sum) {
@@ -246,7 +252,8 @@ impl ReadThrough<'_> {
             }
             let read = mirrored::read(&body, &name, &own)?;
             let file = Arc::new(IndexFile::new(read.lines, read.versions));
-            Ok(Rendered { file, body: sum })
+            let judging = Arc::new(Judging::new(facts));
+            Ok(Rendered { file, body: sum, judging })
         };
         spawn_blocking(work).await.map_err(Error::internal)
     }

@@ -2,7 +2,7 @@
 //! whole. What is broken is never taken: the last good policy stays, and says so.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +15,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
-use crate::model::policy::{Advisories, Policy};
+use crate::model::policy::{Advisories, Policy, Waiver};
 use crate::stores::advisories::{self, Database};
 use crate::stores::policy_files;
 
@@ -29,6 +29,7 @@ pub struct Rulebook {
     in_force: RwLock<Arc<InForce>>,
     /// The number of [`InForce`], to be compared without a lock.
     stamp: AtomicU64,
+    silent: AtomicBool,
     /// What was last read, and found good or bad.
     seen: Mutex<Seen>,
     metrics: Metrics,
@@ -85,6 +86,7 @@ impl Rulebook {
             sources,
             in_force: RwLock::default(),
             stamp: AtomicU64::new(0),
+            silent: AtomicBool::new(true),
             seen: Mutex::default(),
             metrics,
             clock: Timestamp::now,
@@ -108,6 +110,11 @@ impl Rulebook {
     /// The number of the policy in force.
     pub fn stamp(&self) -> u64 {
         self.stamp.load(Ordering::Acquire)
+    }
+
+    /// Whether the policy in force allows everything.
+    pub fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
     }
 
     /// The time that verdicts are given at.
@@ -153,16 +160,18 @@ impl Rulebook {
 
     fn put(&self, next: InForce, at_start: bool) {
         let (version, stamp) = (next.policy.version().to_owned(), next.stamp);
+        let silent = next.is_silent();
         let advisories = next.advisories.as_ref().map_or(0, |all| all.len());
         self.metrics.policy_info.reset();
         self.metrics.policy_info.with_label_values(&[&version]).set(1);
         self.metrics.policy_loaded.set(self.now().as_second());
         self.metrics.advisories.set(i64::try_from(advisories).unwrap_or(i64::MAX));
-        if !(at_start && next.is_silent()) {
+        if !(at_start && silent) {
             info!(policy = version, advisories, "this policy is in force from now on");
         }
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         self.stamp.store(stamp, Ordering::Release);
+        self.silent.store(silent, Ordering::Release);
     }
 
     /// The policy, if its files are others than last time.
@@ -227,16 +236,15 @@ impl Rulebook {
 
     fn count_waivers(&self) {
         let (now, in_force) = (self.now(), self.in_force());
-        let count = |within: SignedDuration| {
-            let live = |w: &&crate::model::policy::Waiver| {
-                let begun = w.from.is_none_or(|day| day.begin() <= now);
-                begun && now < w.until.end() && w.until.end() <= now.saturating_add(within)
-            };
-            let count = in_force.policy.waivers().iter().filter(live).count();
-            i64::try_from(count).unwrap_or(i64::MAX)
-        };
-        self.metrics.waivers.with_label_values(&["in_force"]).set(count(SignedDuration::MAX));
-        self.metrics.waivers.with_label_values(&["ending"]).set(count(ENDING_SOON));
+        let left = |waiver: &Waiver| waiver.until.end().duration_since(now);
+        let begun = |waiver: &&Waiver| waiver.from.is_none_or(|day| day.begin() <= now);
+        let live = in_force.policy.waivers().iter().filter(begun).map(left);
+        let live: Vec<_> = live.filter(|left| left.is_positive()).collect();
+        let ending = live.iter().filter(|left| **left <= ENDING_SOON).count();
+        for (state, count) in [("in_force", live.len()), ("ending", ending)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.metrics.waivers.with_label_values(&[state]).set(count);
+        }
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {

@@ -74,6 +74,17 @@ impl Policy {
         &self.version
     }
 
+    /// Whether no rule speaks of any version: it is as if there were no policy. (Rules about
+    /// publishes may speak all the same.)
+    pub fn allows_everything(&self) -> bool {
+        let rules = &self.rules;
+        rules.bans.is_empty()
+            && rules.allow_list.is_none()
+            && rules.age.is_none()
+            && rules.advisories.is_none()
+            && rules.licenses.is_none()
+    }
+
     /// The verdict on a version, with every rule that spoke. Without a database the advisories
     /// are silent, but for `yanked`.
     pub fn judge(

@@ -14,15 +14,38 @@ use crate::patience::eventually;
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let own = std::env::current_exe().unwrap();
-        let profile = own.parent().and_then(Path::parent).unwrap();
-        let binary = profile.join(format!("cratehouse{}", std::env::consts::EXE_SUFFIX));
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
-        if modified(&binary).is_none_or(|built| built < newest(&sources)) {
-            build(profile);
-        }
-        binary
+        let profile = profile();
+        built(profile.join(name()), || build(&profile))
     })
+}
+
+/// The binary as organisations run it, for what depends on its pace: in the same target folder,
+/// and built in the same cases. That takes minutes, so `tests/run` does it beforehand.
+pub(super) fn release_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let profile = profile();
+        let target = profile.parent().unwrap();
+        built(target.join("release").join(name()), || build_release(target))
+    })
+}
+
+fn name() -> String {
+    format!("cratehouse{}", std::env::consts::EXE_SUFFIX)
+}
+
+/// The folder of the profile with which the tests were built.
+fn profile() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    own.ancestors().nth(2).unwrap().to_owned()
+}
+
+fn built(binary: PathBuf, build: impl FnOnce()) -> PathBuf {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
+    if modified(&binary).is_none_or(|built| built < newest(&sources)) {
+        build();
+    }
+    binary
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -43,10 +66,20 @@ fn build(profile: &Path) {
         "debug" => "dev",
         other => other,
     };
+    let target = profile.parent().unwrap();
+    cargo_build(&["--workspace", "--all-targets", "--profile", name], target);
+}
+
+fn build_release(target: &Path) {
+    cargo_build(&["--package", "cratehouse", "--release"], target);
+}
+
+fn cargo_build(what: &[&str], target: &Path) {
     let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["build", "--workspace", "--all-targets", "--locked", "--profile", name])
+        .args(["build", "--locked"])
+        .args(what)
         .arg("--target-dir")
-        .arg(profile.parent().unwrap())
+        .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .unwrap();

@@ -65,7 +65,7 @@ impl Scribe {
                     "the journal does not hold the entry {} that this replica's catalog stands at: the store was set back, or is another one. To accept the store as it is, delete the catalog file and start again",
                     head.seq
                 );
-                self.alarm(why.clone());
+                self.alarm("journal_broken", why.clone());
                 return Err(Error::new(Kind::Internal, why));
             }
         }
@@ -80,6 +80,7 @@ impl Scribe {
         let outcome = self.follow_to_the_end(heard).await;
         if outcome.is_err() {
             self.recognised = None;
+            lock(&self.status).at_end = false;
         }
         outcome
     }
@@ -108,6 +109,7 @@ impl Scribe {
             if found < ahead {
                 break;
             }
+            lock(&self.status).at_end = false;
             ahead = (ahead * 8).min(READ_AHEAD);
             self.flush_when_due().await;
         }
@@ -115,6 +117,7 @@ impl Scribe {
         let mut status = lock(&self.status);
         status.caught_up = true;
         status.last_read = Some(Instant::now());
+        status.at_end = true;
         Ok(())
     }
 
