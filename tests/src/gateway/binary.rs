@@ -9,13 +9,14 @@ use std::time::SystemTime;
 
 use crate::patience::eventually;
 
-/// The binary under test: beside the test binary's own folder. Built, once, where it is missing
-/// or older than its sources: `cargo test` does not do it.
+/// The binary under test: beside the test binary's own folder, or beside a benchmark. Built,
+/// once, where it is missing or older than its sources: cargo does not do it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let own = std::env::current_exe().unwrap();
-        let profile = own.parent().and_then(Path::parent).unwrap();
+        let folder = own.parent().unwrap();
+        let profile = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
         let binary = profile.join(format!("cratehouse{}", std::env::consts::EXE_SUFFIX));
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
         if modified(&binary).is_none_or(|built| built < newest(&sources)) {
@@ -36,15 +37,17 @@ fn newest(folder: &Path) -> SystemTime {
     times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Of the whole workspace with its tests, as `tests/run` does: cargo would build the
-/// dependencies once more for the gateway alone, whose features are fewer.
+/// For tests, of the whole workspace with its tests, as `tests/run` does: cargo would build the
+/// dependencies once more for the gateway alone, whose features are fewer. For benchmarks, the
+/// gateway alone, as it is built for use.
 fn build(profile: &Path) {
-    let name = match profile.file_name().unwrap().to_str().unwrap() {
-        "debug" => "dev",
-        other => other,
+    let what: &[&str] = match profile.file_name().unwrap().to_str().unwrap() {
+        "debug" => &["--workspace", "--all-targets", "--profile", "dev"],
+        other => &["--package", "cratehouse", "--bin", "cratehouse", "--profile", other],
     };
     let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["build", "--workspace", "--all-targets", "--locked", "--profile", name])
+        .args(["build", "--locked"])
+        .args(what)
         .arg("--target-dir")
         .arg(profile.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
