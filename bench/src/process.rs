@@ -1,7 +1,9 @@
-//! What the kernel tells about a process (proc(5)).
+//! What the kernel (proc(5)) and a gateway tell about a process.
 
 use std::fs;
 use std::time::Duration;
+
+use cratehouse_tests::gateway::Gateway;
 
 use crate::Result;
 
@@ -37,6 +39,19 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { resident: field("VmRSS:")? * 1024, peak: field("VmHWM:")? * 1024 })
 }
 
+/// The number of the last journal entry that a gateway has applied, as its admin listener shows
+/// it. (The metric says nothing before the first entry that it applies by itself.)
+pub(crate) fn journal_head(gateway: &Gateway) -> Result<u64> {
+    let summary = gateway.admin().get("/").assert_status(200).text();
+    head_in(&summary).ok_or_else(|| format!("no journal head: {summary}").into())
+}
+
+/// A line such as `journal head  42 <hash>`.
+fn head_in(summary: &str) -> Option<u64> {
+    let line = summary.lines().find_map(|line| line.strip_prefix("journal head"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// A line such as `VmRSS:   18964 kB`.
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -59,6 +74,13 @@ mod tests {
         let status = "Name:\tcratehouse\nVmHWM:\t   20000 kB\nVmRSS:\t   18964 kB\n";
         assert_eq!(kibibytes(status, "VmRSS:"), Some(18964));
         assert_eq!(kibibytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn a_journal_head_is_the_number_without_the_hash() {
+        let summary = "cratehouse 0.1.0\njournal head  42 00ff\n/metrics  for Prometheus\n";
+        assert_eq!(head_in(summary), Some(42));
+        assert_eq!(head_in("starting"), None);
     }
 
     #[test]

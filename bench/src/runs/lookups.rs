@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Result;
 use crate::journal::{self, Journal, LOGIN};
-use crate::process::cpu_time;
+use crate::process::{cpu_time, journal_head};
 use crate::report::Report;
 use crate::stats::median;
 use crate::visitor::Visitor;
@@ -154,14 +154,13 @@ impl<'a> Bench<'a> {
 
     fn run(&self, case: Case, round: usize) -> Result<Outcome> {
         let gateway = self.measured()?;
-        let head = || gateway.metric("cratehouse_journal_head", &[]);
         let (pid, length) = (gateway.pid(), Duration::from_secs(self.options.seconds));
         let stop = Arc::new(AtomicBool::new(false));
         let appending = match case {
             Case::Quiet => None,
             Case::Following | Case::FollowingOnly => Some(self.append(&stop)),
         };
-        let (head_before, cpu_before, begun) = (head(), cpu_time(pid)?, Instant::now());
+        let (head, cpu_before, begun) = (journal_head(gateway)?, cpu_time(pid)?, Instant::now());
         let lookups = match case {
             Case::Quiet | Case::Following => self.runtime.block_on(self.look_up(length))?,
             Case::FollowingOnly => {
@@ -170,7 +169,7 @@ impl<'a> Bench<'a> {
             }
         };
         let (took, cpu) = (begun.elapsed().as_secs_f64(), cpu_time(pid)?);
-        let entries = head() - head_before;
+        let entries = journal_head(gateway)?.saturating_sub(head);
         stop.store(true, Ordering::SeqCst);
         if let Some(appending) = appending {
             self.runtime.block_on(appending)??;
@@ -184,7 +183,7 @@ impl<'a> Bench<'a> {
             lookups_per_second: lookups as f64 / took,
             cpu_per_second: cpu / took,
             lookups_per_cpu_second: (lookups > 0).then_some(lookups as f64 / cpu),
-            entries_per_second: entries / took,
+            entries_per_second: entries as f64 / took,
         })
     }
 

@@ -260,22 +260,19 @@ impl Outcome {
         if (self.latency_ms, self.publishers) != (BOUND_LATENCY_MS, BOUND_PUBLISHERS) {
             return;
         }
-        let of = format!("{BOUND_PUBLISHERS} publishers at {BOUND_LATENCY_MS} ms");
-        let rate = self.publishes_per_second;
-        match self.replicas {
-            1 => {
-                let what = format!("publishes/s of {of} on one replica");
-                report.bound(what, rate, MustBe::Above(ONE_REPLICA_PER_SECOND));
-            }
-            3 => {
-                let what = format!("publishes/s of {of} on three replicas");
-                report.bound(what, rate, MustBe::Above(THREE_REPLICAS_PER_SECOND));
-                let what = format!("longest wait of {of} on three replicas, in round trips");
-                let trips = self.longest_round_trips.unwrap_or_default();
-                report.bound(what, trips, MustBe::AtMost(LONGEST_ROUND_TRIPS));
-            }
+        let (replicas, least) = match self.replicas {
+            1 => ("one replica", ONE_REPLICA_PER_SECOND),
+            3 => ("three replicas", THREE_REPLICAS_PER_SECOND),
             _ => return,
+        };
+        let of = format!("{BOUND_PUBLISHERS} publishers at {BOUND_LATENCY_MS} ms on {replicas}");
+        let rate = self.publishes_per_second;
+        report.bound(format!("publishes/s of {of}"), rate, MustBe::Above(least));
+        let refused = self.refused as f64;
+        report.bound(format!("refused of {of}"), refused, MustBe::AtMost(0.0));
+        if let (3, Some(trips)) = (self.replicas, self.longest_round_trips) {
+            let what = format!("longest wait of {of}, in round trips");
+            report.bound(what, trips, MustBe::AtMost(LONGEST_ROUND_TRIPS));
         }
-        report.bound(format!("refused of {of}"), self.refused as f64, MustBe::AtMost(0.0));
     }
 }
