@@ -38,6 +38,7 @@ pub struct Gateway {
     env: Vec<(String, String)>,
     traced: Option<String>,
     ulimit: Option<String>,
+    binary: fn() -> &'static Path,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
     users: Mutex<BTreeSet<String>>,
@@ -337,11 +338,11 @@ impl Gateway {
     /// where there is none) and no environment but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = match &self.ulimit {
-            None => Command::new(binary()),
+            None => Command::new((self.binary)()),
             Some(limits) => {
                 let mut shell = Command::new("sh");
                 let script = format!("ulimit {limits} && exec \"$0\" \"$@\"");
-                shell.args(["-c", &script]).arg(binary());
+                shell.args(["-c", &script]).arg((self.binary)());
                 shell
             }
         };

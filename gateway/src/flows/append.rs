@@ -4,15 +4,17 @@
 //! (group commit), and reads what others have appended. So a command is judged, put and applied
 //! without anything coming between, and nobody who disconnects can cancel it half way.
 
+#[cfg(test)]
+pub(super) mod bugs;
 mod follow;
 mod group;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::metrics::Metrics;
-use crate::model::entry::Happened;
+use crate::model::entry::{ChainError, Happened};
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 
@@ -60,6 +62,7 @@ pub struct Appender {
     asks: mpsc::Sender<Ask>,
     status: Arc<Mutex<Status>>,
     patience: Duration,
+    follow: Duration,
 }
 
 /// What the scribe needs to know of the configuration.
@@ -102,6 +105,10 @@ pub struct Scribe {
     /// How many have won without a break.
     wins: u32,
     put_took: Duration,
+    /// For jitter alone.
+    rng: StdRng,
+    #[cfg(test)]
+    bug: Option<bugs::Bug>,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +118,10 @@ struct Status {
     broken: Option<String>,
     /// For now.
     trouble: Option<String>,
+    /// When the journal was last read to its end.
     last_read: Option<Instant>,
+    /// Whether the last read reached it, or, of one that goes on, may yet.
+    at_end: bool,
 }
 
 #[derive(Debug)]
@@ -182,6 +192,20 @@ impl Appender {
     pub fn read_age(&self) -> Option<Duration> {
         lock(&self.status).last_read.map(|at| at.elapsed())
     }
+
+    /// By how much time the catalog may be behind the journal: since the last read to the end,
+    /// unless all is well; then nothing. `None` before the first time.
+    pub fn lag(&self) -> Option<Duration> {
+        let at_end = lock(&self.status).at_end;
+        self.read_age().map(|age| lag(age, at_end, self.follow))
+    }
+}
+
+/// What a read's `age` says while reads follow each other within `follow`, and the next may take
+/// as long as somebody would wait for it.
+fn lag(age: Duration, at_end: bool, follow: Duration) -> Duration {
+    let overdue = age > follow * 2 + CATCH_UP;
+    if at_end && !overdue { Duration::ZERO } else { age }
 }
 
 fn not_done() -> Error {
@@ -211,8 +235,8 @@ impl Scribe {
     ) -> (Self, Appender) {
         let (send, asks) = mpsc::channel(settings.queue);
         let status = Arc::<Mutex<Status>>::default();
-        let patience = settings.patience;
-        let appender = Appender { asks: send, status: Arc::clone(&status), patience };
+        let (patience, follow) = (settings.patience, settings.follow);
+        let appender = Appender { asks: send, status: Arc::clone(&status), patience, follow };
         let scribe = Self {
             journal,
             catalog,
@@ -231,6 +255,9 @@ impl Scribe {
             won_at: None,
             wins: 0,
             put_took: Duration::ZERO,
+            rng: StdRng::from_rng(&mut rand::rng()),
+            #[cfg(test)]
+            bug: None,
         };
         (scribe, appender)
     }
@@ -263,10 +290,10 @@ impl Scribe {
         self.flush().await;
     }
 
-    fn read_due(&self) -> Instant {
+    fn read_due(&mut self) -> Instant {
         let Some(last) = self.last_read else { return Instant::now() };
         match self.readers.is_empty() {
-            true => last + self.settings.follow + jitter(self.settings.follow / 5),
+            true => last + self.settings.follow + self.jitter(self.settings.follow / 5),
             false => last + READ_GAP,
         }
     }
@@ -301,6 +328,10 @@ impl Scribe {
     /// Appends a group of commands: judges them, puts one entry, until that is resolved.
     async fn append(&mut self, mut group: Vec<Waiting>) {
         let mut current = false;
+        #[cfg(test)]
+        if self.has(Bug::RefusesOutOfLag) {
+            current = true;
+        }
         while !group.is_empty() {
             if let Some(why) = lock(&self.status).broken.clone() {
                 let refusal = Error::unavailable(format!("the registry accepts no changes: {why}"));
@@ -310,7 +341,7 @@ impl Scribe {
             group = refuse_late(group);
             if let Err(e) = self.recognise().await {
                 warn!(error = %e.chain(), "changes wait: the journal cannot be read");
-                tokio::time::sleep(READ_GAP + jitter(READ_GAP)).await;
+                tokio::time::sleep(READ_GAP + self.jitter(READ_GAP)).await;
                 continue;
             }
             let drafted = match self.draft(group).await {
@@ -336,11 +367,8 @@ impl Scribe {
 
     /// Judges a group against the catalog plus what those before would change.
     async fn draft(&self, group: Vec<Waiting>) -> Result<Drafted> {
-        let catalog = self.catalog.clone();
         let replica = self.settings.replica.clone();
-        tokio::task::spawn_blocking(move || Drafted::judge(&catalog, replica, group))
-            .await
-            .map_err(Error::internal)?
+        self.catalog.work(move |catalog| Drafted::judge(catalog, replica, group)).await
     }
 
     /// Puts an entry until it is known what stands at its number. Gives back the commands that
@@ -358,6 +386,14 @@ impl Scribe {
                 return self.won(sealed);
             };
             self.metrics.append_retries.inc();
+            #[cfg(test)]
+            if self.has(Bug::BelievesAnError) {
+                return self.lost(sealed, true);
+            }
+            #[cfg(test)]
+            if self.has(Bug::AnswersUnproven) {
+                return self.won(sealed);
+            }
             match self.read_entries(LOSERS_READ).await {
                 Ok((entries, broken)) => match entries.first().map(|(first, _)| first.id == id) {
                     Some(ours) => {
@@ -370,6 +406,8 @@ impl Scribe {
                             self.break_off(&why);
                             return sealed.into_group();
                         }
+                        #[cfg(test)]
+                        None if self.has(Bug::MovesOn) => return self.lost(sealed, true),
                         None => {
                             info!(seq, error = %unknown, "an entry was not put; the same is put again");
                         }
@@ -379,7 +417,7 @@ impl Scribe {
                     warn!(seq, put = %unknown, read = %e.chain(), "what became of an entry is not known; the same is put again");
                 }
             }
-            tokio::time::sleep(pause + jitter(pause)).await;
+            tokio::time::sleep(pause + self.jitter(pause)).await;
             pause = (pause * 2).min(PUT_PAUSES.1);
             // The trouble may have been a store that was set back: then there is a gap before
             // this number, and nothing may be put behind it.
@@ -419,7 +457,7 @@ impl Scribe {
         let contended = self.contended_at.is_some_and(|at| at.elapsed() < CONTENTION);
         // Others learn that they lost, read, and put again: two or three round trips.
         let room = self.put_took * 2;
-        let until = won + room + jitter(room + WINNER_PAUSE);
+        let until = won + room + self.jitter(room + WINNER_PAUSE);
         if contended || self.wins >= MAX_WINS {
             tokio::time::sleep_until(until).await;
         }
@@ -428,24 +466,31 @@ impl Scribe {
         }
     }
 
-    fn break_off(&self, why: &dyn fmt::Display) -> Error {
-        self.alarm(why.to_string());
+    fn jitter(&mut self, most: Duration) -> Duration {
+        most.mul_f64(self.rng.random::<f64>())
+    }
+
+    fn break_off(&self, why: &ChainError) -> Error {
+        let alarm = match why {
+            ChainError::Newer { .. } => "release_too_old",
+            _ => "journal_broken",
+        };
+        self.alarm(alarm, why.to_string());
         Error::unavailable(why)
     }
 
-    fn alarm(&self, why: String) {
+    fn alarm(&self, alarm: &str, why: String) {
         let mut status = lock(&self.status);
         if status.broken.is_none() {
-            error!(%why, "the journal is broken; nothing is appended or followed until an operator has looked");
-            self.metrics.alarms.with_label_values(&["journal_broken"]).inc();
+            error!(alarm, %why, "the journal cannot be used from here on; nothing is appended or followed until an operator has looked");
+            self.metrics.alarms.with_label_values(&[alarm]).inc();
             status.broken = Some(why);
         }
     }
 }
 
-fn jitter(most: Duration) -> Duration {
-    most.mul_f64(rand::rng().random::<f64>())
-}
+#[cfg(test)]
+use bugs::Bug;
 
 #[cfg(test)]
 mod tests;

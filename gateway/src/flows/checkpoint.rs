@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -162,8 +161,7 @@ impl Checkpointer {
 
     async fn try_load_one(&self, name: Name, progress: Option<Progress>) -> Result<u64> {
         let mut reader = self.open(name).await?;
-        let catalog = self.catalog.clone();
-        let loading = spawn_blocking(move || -> Result<u64> {
+        let loading = self.catalog.work(move |catalog| {
             let tick = |done, total| {
                 if let Some(progress) = &progress {
                     progress.tick(done, Some(total));
@@ -176,7 +174,7 @@ impl Checkpointer {
             }
             Ok(seq)
         });
-        loading.await.map_err(Error::internal)?
+        loading.await
     }
 
     /// Fetches a checkpoint and checks whose it is, and that the journal holds its last entry.
@@ -194,8 +192,7 @@ impl Checkpointer {
 
     async fn verify(&self, name: Name) -> Result<()> {
         let reader = self.open(name).await?;
-        let verified = spawn_blocking(move || reader.verify()).await.map_err(Error::internal)?;
-        verified.map(drop).map_err(untrusted)
+        self.catalog.work(move |_| reader.verify().map(drop).map_err(untrusted)).await
     }
 
     async fn is_in_the_journal(&self, seq: u64, hash: &Checksum) -> Result<bool> {
@@ -225,9 +222,7 @@ impl Checkpointer {
     /// # Errors
     /// When nothing has happened yet, or it is not known to be in the store.
     pub async fn write(&self) -> Result<Name> {
-        let catalog = self.catalog.clone();
-        let dumped = spawn_blocking(move || catalog.dump()).await.map_err(Error::internal)?;
-        let (name, bytes) = dumped?;
+        let (name, bytes) = self.catalog.work(Catalog::dump).await?;
         if name.seq == 0 {
             return Err(Error::invalid(
                 "nothing was published or changed yet: there is nothing to put into a checkpoint",

@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{self, Config, Limits};
 use crate::error::Result;
-use crate::flows::append::{Scribe, Settings};
+use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{CrateCache, download};
 use crate::flows::evict::Uses;
@@ -144,21 +144,7 @@ impl House {
         scribe.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(scribe.run(stop.clone()));
-        let upstreams = config.upstreams.iter().map(|u| Arc::new(fixture::upstream(u))).collect();
-        let gateway = Gateway {
-            url: "https://crates.acme.example".to_owned(),
-            blobs: blobs_in(&objects),
-            mirror: mirror_in(&objects),
-            index: IndexCache::new(0),
-            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
-            uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
-            mirrored_names: MirroredNames::default(),
-            config: Arc::new(config),
-            metrics,
-            catalog,
-            journal,
-            upstreams,
-        };
+        let gateway = gateway(config, &objects, catalog, IndexCache::new(0), metrics, journal);
         Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
     }
 
@@ -195,6 +181,32 @@ impl House {
 
     pub(super) async fn order(&self, command: Command) {
         self.gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
+    }
+}
+
+/// A gateway of the parts that differ; the others as small as they go.
+pub(super) fn gateway(
+    config: Config,
+    objects: &Objects,
+    catalog: Catalog,
+    index: IndexCache,
+    metrics: Metrics,
+    journal: Appender,
+) -> Gateway {
+    let upstreams = config.upstreams.iter().map(|u| Arc::new(fixture::upstream(u))).collect();
+    Gateway {
+        url: "https://crates.acme.example".to_owned(),
+        blobs: blobs_in(objects),
+        mirror: mirror_in(objects),
+        index,
+        crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+        uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
+        mirrored_names: MirroredNames::default(),
+        config: Arc::new(config),
+        metrics,
+        catalog,
+        journal,
+        upstreams,
     }
 }
 

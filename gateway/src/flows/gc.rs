@@ -139,7 +139,7 @@ async fn condemn(gateway: &Gateway, checksums: &[Checksum]) -> Result<Vec<Checks
 }
 
 async fn delete(blobs: &Blobs, checksums: &[Checksum]) -> Result<()> {
-    let deletes = checksums.iter().map(|sum| blobs.delete(Origin::Hosted, sum));
+    let deletes: Vec<_> = checksums.iter().map(|sum| blobs.delete(Origin::Hosted, sum)).collect();
     let mut deletes = stream::iter(deletes).buffer_unordered(DELETES_AT_ONCE);
     let mut outcome = Ok(());
     while let Some(done) = deletes.next().await {

@@ -13,6 +13,7 @@ pub mod fill;
 #[cfg(test)]
 mod fixture;
 pub mod flights;
+pub mod format;
 pub mod gc;
 mod index_cache;
 pub mod lookup;
@@ -27,6 +28,8 @@ pub mod remove;
 pub mod search;
 pub mod self_test;
 pub mod show;
+#[cfg(test)]
+mod simulation;
 pub mod store_copy;
 pub mod tokens;
 pub mod users;

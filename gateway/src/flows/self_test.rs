@@ -25,8 +25,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 const CLEANUP_LIMIT: Duration = Duration::from_secs(10);
 /// What a refusal ends with.
 const ADVICE: &str = "Tested with this release: a local folder, and Ceph RGW. By its \
-    documentation Amazon S3 behaves too; that was not tested. An S3 store needs the permissions \
-    s3:GetObject, s3:PutObject and s3:DeleteObject on its objects, and s3:ListBucket on the bucket";
+    documentation Amazon S3 behaves too, and so do Google Cloud Storage and Azure; that was not \
+    tested. An S3 store needs the permissions s3:GetObject, s3:PutObject and s3:DeleteObject on its \
+    objects, and s3:ListBucket on the bucket; GCS and Azure have the like";
 
 /// How hard a store is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +39,11 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// S3 is tried thoroughly at every start: what answers there may have been exchanged. A
+    /// A bucket is tried thoroughly at every start: what answers there may have been exchanged. A
     /// folder's creates are the operating system's; it is only looked whether it has them.
     pub fn of(store: &StoreUrl) -> Self {
         match store {
-            StoreUrl::S3 { .. } => Self { races: 24, creates: 32 },
+            StoreUrl::Bucket { .. } => Self { races: 24, creates: 32 },
             StoreUrl::Folder(_) | StoreUrl::Memory => Self { races: 2, creates: 4 },
         }
     }

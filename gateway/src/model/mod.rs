@@ -11,6 +11,7 @@ pub mod expiry;
 pub(crate) mod fixtures;
 pub mod freshness;
 pub mod index;
+pub mod level;
 pub mod manifest;
 pub mod mirrored;
 pub mod name;

@@ -8,6 +8,7 @@ use super::{FLUSH_EVERY, READ_AHEAD, READ_GAP, RECOGNISE_EVERY, Scribe, lock};
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{ChainError, Entry};
+use crate::stores::catalog::Catalog;
 
 /// Entries that hold, and why the one behind them does not, if there is one.
 type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
@@ -64,7 +65,7 @@ impl Scribe {
                     "the journal does not hold the entry {} that this replica's catalog stands at: the store was set back, or is another one. To accept the store as it is, delete the catalog file and start again",
                     head.seq
                 );
-                self.alarm(why.clone());
+                self.alarm("journal_broken", why.clone());
                 return Err(Error::new(Kind::Internal, why));
             }
         }
@@ -79,6 +80,7 @@ impl Scribe {
         let outcome = self.follow_to_the_end(heard).await;
         if outcome.is_err() {
             self.recognised = None;
+            lock(&self.status).at_end = false;
         }
         outcome
     }
@@ -107,6 +109,7 @@ impl Scribe {
             if found < ahead {
                 break;
             }
+            lock(&self.status).at_end = false;
             ahead = (ahead * 8).min(READ_AHEAD);
             self.flush_when_due().await;
         }
@@ -114,6 +117,7 @@ impl Scribe {
         let mut status = lock(&self.status);
         status.caught_up = true;
         status.last_read = Some(Instant::now());
+        status.at_end = true;
         Ok(())
     }
 
@@ -141,9 +145,7 @@ impl Scribe {
     /// Applies entries to the catalog, then drops from memory what they touch. When that fails,
     /// the catalog stays where it is, and the next read tries again.
     pub(super) async fn apply(&mut self, entries: Vec<(Entry, Checksum)>) -> bool {
-        let catalog = self.catalog.clone();
-        let applied = tokio::task::spawn_blocking(move || catalog.apply(&entries)).await;
-        let touched = match applied.map_err(Error::internal).and_then(|applied| applied) {
+        let touched = match self.catalog.work(move |catalog| catalog.apply(&entries)).await {
             Ok(touched) => touched,
             Err(e) => {
                 self.unwritten(&e);
@@ -162,9 +164,7 @@ impl Scribe {
     }
 
     pub(super) async fn flush(&mut self) {
-        let catalog = self.catalog.clone();
-        let flushed = tokio::task::spawn_blocking(move || catalog.flush()).await;
-        match flushed.map_err(Error::internal).and_then(|flushed| flushed) {
+        match self.catalog.work(Catalog::flush).await {
             Ok(()) => self.unflushed_since = None,
             Err(e) => self.unwritten(&e),
         }

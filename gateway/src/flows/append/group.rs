@@ -118,22 +118,22 @@ impl Drafted {
         Ok(Self { judged, rest: group.collect(), sealed })
     }
 
-    /// Whether a refusal might fall once the journal has been read.
+    /// Whether a refusal, or that it is so already, might fall once the journal has been read.
     pub(super) fn doubtful(&self) -> bool {
-        self.judged.iter().any(|(_, outcome)| matches!(outcome, Err(r) if r.lag_could_explain))
+        self.judged.iter().any(|(_, outcome)| is_doubtful(outcome))
     }
 
     pub(super) fn into_group(self) -> Vec<Waiting> {
         self.judged.into_iter().map(|(waiting, _)| waiting).chain(self.rest).collect()
     }
 
-    /// The journal cannot be read: who is refused for what may be mere lag learns that instead.
+    /// The journal cannot be read: whose answer may be mere lag learns that instead.
     pub(super) fn refuse_doubtful(self, why: &Error) -> Vec<Waiting> {
         let mut group = Vec::new();
         for (waiting, outcome) in self.judged {
-            match outcome {
-                Err(refusal) if refusal.lag_could_explain => answer(waiting, Err(why.clone())),
-                _ => group.push(waiting),
+            match is_doubtful(&outcome) {
+                true => answer(waiting, Err(why.clone())),
+                false => group.push(waiting),
             }
         }
         group.into_iter().chain(self.rest).collect()
@@ -189,6 +189,15 @@ impl Sealed {
         let group = self.into_group();
         group.iter().for_each(|waiting| waiting.stage.release());
         group
+    }
+}
+
+/// Whether what others have done meanwhile may make another answer of it. What has events is
+/// proven by its put.
+fn is_doubtful(outcome: &Result<Vec<Happened>, Refusal>) -> bool {
+    match outcome {
+        Ok(events) => events.is_empty(),
+        Err(refusal) => refusal.lag_could_explain,
     }
 }
 

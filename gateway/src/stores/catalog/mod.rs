@@ -1,7 +1,7 @@
 //! The catalog: the journal, applied, in one redb file. It may be deleted at any time.
 //!
 //! Reads of single rows are look-ups of microseconds and are called directly, also by async code;
-//! those of many rows go through [`Catalog::scan`], writes through [`Catalog::apply`], off the
+//! those of many rows go through [`Catalog::scan`], writes through [`Catalog::work`], off the
 //! async threads.
 
 mod apply;
@@ -30,7 +30,7 @@ use crate::model::version::CrateVersion;
 
 /// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
 /// are rebuilt, and checkpoints of another schema are passed over.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// What redb keeps twice of a catalog in memory, in bytes.
 const MEMORY_CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -39,6 +39,8 @@ const MEMORY_CACHE_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Catalog {
     db: Arc<Database>,
+    /// Nothing that a catalog in memory does waits for a disk.
+    in_memory: bool,
 }
 
 /// What was found where the catalog should be.
@@ -87,7 +89,7 @@ impl Catalog {
         let mut builder = Database::builder();
         builder.set_cache_size(MEMORY_CACHE_BYTES); // the default is 1 GiB, beside the memory itself
         let db = builder.create_with_backend(backend).map_err(Error::internal)?;
-        let catalog = Self { db: Arc::new(db) };
+        let catalog = Self { db: Arc::new(db), in_memory: true };
         catalog.begin(registry)?;
         Ok(catalog)
     }
@@ -97,7 +99,7 @@ impl Catalog {
         // Without the check a file that somebody or some disk has altered is believed, or makes
         // redb panic. It reads the file once: far quicker than the journal.
         builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
-        Ok(Self { db: Arc::new(builder.create(path)?) })
+        Ok(Self { db: Arc::new(builder.create(path)?), in_memory: false })
     }
 
     fn replace(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
@@ -194,9 +196,22 @@ impl Catalog {
         &self,
         ask: impl FnOnce(&View<redb::ReadTransaction>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.work(|catalog| ask(&catalog.view()?)).await
+    }
+
+    /// Does what blocks off the async threads; where the catalog is in memory, at once.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.in_memory {
+            return work(self);
+        }
         let catalog = self.clone();
-        let asked = tokio::task::spawn_blocking(move || ask(&catalog.view()?));
-        asked.await.map_err(Error::internal)?
+        tokio::task::spawn_blocking(move || work(&catalog)).await.map_err(Error::internal)?
     }
 
     /// The hosted crate of this key, in any spelling. There even when all its versions were removed.

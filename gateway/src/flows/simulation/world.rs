@@ -1,0 +1,618 @@
+//! One run: some replicas, those who use them, and what befalls them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::history::{self, Answer, Record};
+use super::registry::{Fulfilled, Registry, User, Wish};
+use super::sea::{Sea, Weather, Wire, holds};
+use crate::error::{Error, Kind, Result};
+use crate::flows::append::bugs::Bug;
+use crate::flows::append::{Scribe, Settings};
+use crate::flows::checkpoint::Checkpointer;
+use crate::flows::command::{By, Command, Order};
+use crate::flows::fixture;
+use crate::flows::gc;
+use crate::flows::lookup::IndexCache;
+use crate::flows::open::{checkpoints_in, journal_in};
+use crate::flows::publish;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::model::checksum::Checksum;
+use crate::model::entry::{Actor, Entry, EntryId, Event, Happened, Metadata, Published};
+use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
+use crate::stores::catalog::Catalog;
+use crate::stores::objects::Objects;
+use crate::stores::upstream::fixture::limits;
+
+const REGISTRY: &str = "registry";
+const USERS: u32 = 3;
+/// The last one may do everything.
+const ADMIN: u32 = USERS;
+const CRATES: [&str; 3] = ["alpha", "Alpha", "beta"];
+const VERSIONS: [&str; 3] = ["1.0.0", "1.1.0", "2.0.0"];
+/// What crate files hold; many publishes are refused, so that much of it is garbage.
+const BYTES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+/// What that of the last publish holds.
+const LAST: &str = "last";
+const WISHES_EACH: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(6);
+const FOLLOW: Duration = Duration::from_secs(1);
+/// In calm weather, a replica needs no longer to recover: what it asked before may take 20 s yet.
+const RECOVERY: Duration = Duration::from_secs(25);
+/// After so long, a sweep that was broken off is no longer at work, nor is any request of it.
+const NOT_AT_WORK: Duration = Duration::from_secs(45);
+/// How often a replica is started anew, a second apart, while the store does not let it.
+const MOST_STARTS: usize = 60;
+/// After so long every request has come into effect or never will, and every command was answered.
+const SETTLED: Duration = Duration::from_secs(45);
+
+/// What is to be tried.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plan {
+    pub(super) bug: Option<Bug>,
+    /// Create-only puts overwrite.
+    pub(super) overwrites: bool,
+    /// Publishes count their bytes as put when their entry is, and not when their put began.
+    pub(super) forgets_puts: bool,
+}
+
+/// What came of it.
+pub(super) struct Run {
+    pub(super) story: Vec<String>,
+    pub(super) outcome: Result<(), String>,
+}
+
+/// Runs one seed.
+pub(super) fn run(seed: u64, plan: &Plan) -> Run {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::new(seed, plan).await;
+        let outcome = world.live().await;
+        let story = std::mem::take(&mut *world.story.lock().unwrap());
+        Run { story, outcome }
+    })
+}
+
+struct World {
+    plan: Plan,
+    began: Instant,
+    sea: Arc<Sea>,
+    rng: Mutex<StdRng>,
+    weather: Weather,
+    replicas: Vec<Mutex<Replica>>,
+    records: Mutex<Vec<Record>>,
+    tokens: Mutex<u32>,
+    story: Mutex<Vec<String>>,
+}
+
+struct Replica {
+    wire: Arc<Wire>,
+    /// `None`: it is not running.
+    life: Option<Life>,
+    /// What is on its disk.
+    disk: Option<Catalog>,
+}
+
+struct Life {
+    gateway: Arc<Gateway>,
+    checkpointer: Checkpointer,
+    scribe: JoinHandle<()>,
+    /// What is under way for those who use it: it ends with the process.
+    requests: JoinSet<()>,
+}
+
+impl World {
+    async fn new(seed: u64, plan: &Plan) -> Arc<Self> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let sea = Arc::<Sea>::default();
+        let one_in_three = |rng: &mut StdRng, most: u32| match rng.random_range(0..3) {
+            0 => rng.random_range(0..most),
+            _ => 0,
+        };
+        let weather = Weather {
+            lost: one_in_three(&mut rng, 200),
+            unanswered: one_in_three(&mut rng, 200),
+            late: one_in_three(&mut rng, 200),
+            conflicts: one_in_three(&mut rng, 200),
+            slow: one_in_three(&mut rng, 150),
+            usual: Duration::from_millis(rng.random_range(1..100)),
+            overwrites: plan.overwrites,
+        };
+        let count = rng.random_range(2..=3);
+        let replicas = (0..count).map(|_| {
+            let wire = Wire::new(&sea, rng.random());
+            Mutex::new(Replica { wire, life: None, disk: None })
+        });
+        let replicas = replicas.collect();
+        let world = Self {
+            plan: plan.clone(),
+            began: Instant::now(),
+            sea,
+            rng: Mutex::new(rng),
+            weather,
+            replicas,
+            records: Mutex::default(),
+            tokens: Mutex::default(),
+            story: Mutex::default(),
+        };
+        world.tell(format!("{weather:?}"));
+        Arc::new(world)
+    }
+
+    fn tell(&self, line: impl Into<String>) {
+        let at = self.began.elapsed().as_millis();
+        self.story.lock().unwrap().push(format!("{at:>7} {}", line.into()));
+    }
+
+    fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.rng.lock().unwrap())
+    }
+
+    async fn nap(&self, most_millis: u64) {
+        let millis = self.draw(|rng| rng.random_range(0..most_millis));
+        sleep(Duration::from_millis(millis)).await;
+    }
+
+    async fn live(self: &Arc<Self>) -> Result<(), String> {
+        let users = self.draw(|rng| rng.random_range(2..=6));
+        self.found(users * WISHES_EACH + 1).await;
+        for at in 0..self.replicas.len() {
+            self.start(at, false).await;
+            self.replicas[at].lock().unwrap().wire.set(self.weather);
+        }
+        let mut work = JoinSet::new();
+        for _ in 0..users {
+            work.spawn(Arc::clone(self).use_it());
+        }
+        let over = CancellationToken::new();
+        let misfortunes = tokio::spawn(Arc::clone(self).misfortunes(over.clone()));
+        let sweeping = tokio::spawn(Arc::clone(self).sweep(over.clone()));
+        while let Some(done) = work.join_next().await {
+            done.unwrap();
+        }
+        over.cancel();
+        misfortunes.await.unwrap();
+        sweeping.await.unwrap();
+        self.settle().await
+    }
+
+    /// The first entry: users, and a token for every wish that there will be.
+    async fn found(&self, wishes: usize) {
+        let login = |user: u32| format!("user{user}");
+        let users = (1..=USERS)
+            .map(|user| Happened::UserCreated { user: UserId(user), login: login(user) });
+        let tokens = (1..).take(wishes).map(|token| Happened::TokenCreated {
+            token: TokenId(token),
+            user: UserId(user_of(token)),
+            name: "t".to_owned(),
+            hash: Checksum::of(&token.to_be_bytes()),
+            grant: grant_of(user_of(token)),
+        });
+        let events = users.chain(tokens).map(|what| Event { by: Actor::Operator, what });
+        let entry = Entry {
+            seq: 1,
+            id: EntryId::random(),
+            prev: Catalog::in_memory(REGISTRY).unwrap().head().unwrap().hash,
+            time: Timestamp::now(),
+            replica: "founder".to_owned(),
+            events: events.collect(),
+        };
+        let calm = Wire::new(&self.sea, 0);
+        let objects = Objects::same(calm);
+        journal_in(&objects).create(1, entry.seal().unwrap().0).await.unwrap();
+    }
+
+    /// Starts a replica, with what is on its disk or without; tries until it has caught up.
+    async fn start(&self, at: usize, keeps_disk: bool) {
+        let (wire, disk) = {
+            let replica = &mut self.replicas[at].lock().unwrap();
+            (Arc::clone(&replica.wire), replica.disk.take().filter(|_| keeps_disk))
+        };
+        let what = if disk.is_some() { "its disk" } else { "an empty disk" };
+        self.tell(format!("{at} begins with {what}"));
+        let objects = Objects::same(wire);
+        let catalog = disk.unwrap_or_else(|| Catalog::in_memory(REGISTRY).unwrap());
+        let metrics = Metrics::new().unwrap();
+        let checkpointer = Checkpointer {
+            registry: REGISTRY.to_owned(),
+            catalog: catalog.clone(),
+            journal: journal_in(&objects),
+            checkpoints: checkpoints_in(&objects),
+            metrics: metrics.clone(),
+        };
+        checkpointer.load(None).await;
+        let loaded = metrics.checkpoints.with_label_values(&["loaded"]).get();
+        if loaded > 0 {
+            self.tell(format!("{at} loads checkpoint {}", catalog.head().unwrap().seq));
+        }
+        let settings = || Settings {
+            replica: format!("replica{at}"),
+            patience: PATIENCE,
+            queue: 100,
+            follow: FOLLOW,
+        };
+        let index = IndexCache::new(0);
+        let mut tries = 0..MOST_STARTS;
+        let (journal, scribe) = loop {
+            if tries.next().is_none() {
+                return;
+            }
+            let journal = journal_in(&objects);
+            let (index, metrics) = (index.clone(), metrics.clone());
+            let (scribe, appender) =
+                Scribe::new(journal, catalog.clone(), index, metrics, settings());
+            let seed = self.draw(|rng| rng.random());
+            let mut scribe = scribe.simulated(seed, self.plan.bug);
+            match scribe.begin(|_, _| ()).await {
+                Ok(()) => break (appender, scribe),
+                Err(e) => self.tell(format!("{at} cannot begin: {}", e.chain())),
+            }
+            sleep(Duration::from_secs(1)).await;
+        };
+        let scribe = tokio::spawn(scribe.run(CancellationToken::new()));
+        let config = fixture::config(&[], limits());
+        let gateway = fixture::gateway(config, &objects, catalog, index, metrics, journal);
+        let gateway = Arc::new(gateway);
+        let life = Life { gateway, checkpointer, scribe, requests: JoinSet::new() };
+        self.replicas[at].lock().unwrap().life = Some(life);
+    }
+
+    fn kill(&self, at: usize) {
+        let replica = &mut *self.replicas[at].lock().unwrap();
+        if let Some(mut life) = replica.life.take() {
+            life.scribe.abort();
+            life.requests.abort_all();
+            replica.disk = Some(life.gateway.catalog.clone());
+            self.tell(format!("{at} is killed"));
+        }
+    }
+
+    fn gateway(&self, at: usize) -> Option<Arc<Gateway>> {
+        let replica = self.replicas[at].lock().unwrap();
+        replica.life.as_ref().map(|life| Arc::clone(&life.gateway))
+    }
+
+    fn anyone(&self) -> usize {
+        self.draw(|rng| rng.random_range(0..self.replicas.len()))
+    }
+
+    /// Has something done by a replica; `None` when that died meanwhile, or does not run.
+    async fn ask<T, F>(&self, at: usize, work: impl FnOnce(Arc<Gateway>) -> F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        {
+            let mut replica = self.replicas[at].lock().unwrap();
+            let life = replica.life.as_mut()?;
+            let work = work(Arc::clone(&life.gateway));
+            life.requests.spawn(async move {
+                let _ = answer.send(work.await);
+            });
+        }
+        answered.await.ok()
+    }
+
+    /// Somebody who wants one thing after the other.
+    async fn use_it(self: Arc<Self>) {
+        for _ in 0..WISHES_EACH {
+            self.nap(2000).await;
+            let at = self.anyone();
+            let wish = self.draw(wish);
+            if self.gateway(at).is_some() {
+                self.wish(at, wish).await;
+            }
+        }
+    }
+
+    /// Asks a replica for something, and writes down what came of it.
+    async fn wish(&self, at: usize, wish: Wish) -> Answer {
+        let token = {
+            let mut tokens = self.tokens.lock().unwrap();
+            *tokens += 1;
+            *tokens
+        };
+        let who = User { id: user_of(token), admin: user_of(token) == ADMIN };
+        self.tell(format!("{token} asks {at} for {wish:?}"));
+        let asked = self.sea.head();
+        let work = {
+            let (wish, forgets_puts) = (wish.clone(), self.plan.forgets_puts);
+            move |gateway: Arc<Gateway>| async move {
+                let answer = fulfil(&gateway, token, &wish, forgets_puts).await;
+                (answer, gateway.catalog.head().unwrap().seq)
+            }
+        };
+        let (answer, applied) = match self.ask(at, work).await {
+            Some((outcome, applied)) => (answer_of(&outcome), applied),
+            None => (Answer::Unknown, 0),
+        };
+        let answered = self.sea.head();
+        self.tell(format!("{token} hears {answer:?} at {answered}"));
+        let (replica, heard) = (at, answer.clone());
+        let record = Record { token, who, wish, replica, asked, answered, applied, answer };
+        self.records.lock().unwrap().push(record);
+        heard
+    }
+
+    /// Kills and restarts, cuts off, stops everything for a while, writes checkpoints.
+    async fn misfortunes(self: Arc<Self>, over: CancellationToken) {
+        while !over.is_cancelled() {
+            self.nap(4000).await;
+            let at = self.anyone();
+            let wait = Duration::from_millis(self.draw(|rng| rng.random_range(0..12_000)));
+            match self.draw(|rng| rng.random_range(0..6)) {
+                0 => {
+                    self.kill(at);
+                    sleep(wait / 4).await;
+                    let keeps_disk = self.draw(|rng| rng.random());
+                    self.start(at, keeps_disk).await;
+                }
+                1 => {
+                    self.tell(format!("{at} is cut off for {wait:?}"));
+                    self.replicas[at].lock().unwrap().wire.cut(wait);
+                }
+                2 => {
+                    self.tell(format!("nothing moves for {wait:?}"));
+                    self.sea.pause(wait);
+                }
+                _ => {
+                    let life = |replica: &Replica| {
+                        replica.life.as_ref().map(|life| life.checkpointer.clone())
+                    };
+                    let checkpointer = life(&self.replicas[at].lock().unwrap());
+                    if let Some(checkpointer) = checkpointer
+                        && let Ok(name) = checkpointer.write().await
+                    {
+                        self.tell(format!("{at} writes checkpoint {}", name.seq));
+                    }
+                }
+            }
+        }
+    }
+
+    /// An operator who sweeps now and then, and ends what was broken off, once that is no longer
+    /// at work.
+    async fn sweep(self: Arc<Self>, over: CancellationToken) {
+        let mut finish = false;
+        while !over.is_cancelled() {
+            self.nap(2500).await;
+            let at = self.anyone();
+            let plan =
+                gc::Plan { stored_before: Timestamp::MAX, dry_run: false, force: false, finish };
+            let work = move |gateway: Arc<Gateway>| async move {
+                gc::sweep(&gateway, &gateway.blobs, &plan, |_, _| ()).await
+            };
+            match self.ask(at, work).await {
+                Some(Ok(swept)) => {
+                    self.tell(format!("swept by {at}: {} of {}", swept.deleted, swept.stored));
+                    finish = false;
+                }
+                Some(Err(e)) => {
+                    self.tell(format!("the sweep has stopped at {at}: {}", e.chain()));
+                    finish = true;
+                }
+                None => finish = true,
+            }
+            if finish {
+                sleep(NOT_AT_WORK).await;
+            }
+        }
+    }
+
+    /// The weather clears, and what is left must be one registry.
+    async fn settle(self: &Arc<Self>) -> Result<(), String> {
+        sleep(SETTLED).await;
+        for at in 0..self.replicas.len() {
+            let wire = Arc::clone(&self.replicas[at].lock().unwrap().wire);
+            wire.set(Weather { overwrites: self.plan.overwrites, ..Weather::default() });
+            wire.cut(Duration::ZERO);
+        }
+        sleep(RECOVERY).await;
+        self.works_again().await?;
+        let mut catalogs = Vec::new();
+        for at in 0..self.replicas.len() {
+            let gateway = self.gateway(at).ok_or(format!("{at} has not come back"))?;
+            let caught_up = gateway.journal.catch_up().await.and(ready(&gateway));
+            caught_up.map_err(|e| format!("{at} has not recovered: {}", e.chain()))?;
+            catalogs.push(gateway.catalog.clone());
+        }
+        let rows = catalogs.first().map(Catalog::rows);
+        if let Some(at) = catalogs.iter().position(|c| Some(c.rows()) != rows) {
+            return Err(format!("catalogs differ: {rows:?} and {:?}", catalogs[at].rows()));
+        }
+        let journal = self.journal().await;
+        let begin = Catalog::in_memory(REGISTRY).unwrap().head().unwrap().hash;
+        let records = self.records.lock().unwrap().clone();
+        let last = history::check(begin, &journal, &records)?;
+        same(&catalogs[0], &last)?;
+        self.rebuilt(&journal, rows.unwrap_or_default())?;
+        self.bytes_are_there(&last).await
+    }
+
+    /// Without a restart; and what one replica has answered, all know an interval later.
+    async fn works_again(&self) -> Result<(), String> {
+        let at = self.anyone();
+        let (krate, version) = ("last".to_owned(), "1.0.0".to_owned());
+        let cksum = Checksum::of(LAST.as_bytes());
+        let answer = self.wish(at, Wish::Publish { krate, version, cksum }).await;
+        if answer != Answer::Certain(Fulfilled::Done) {
+            return Err(format!("{at} does not work again: {answer:?}"));
+        }
+        sleep(FOLLOW * 6 / 5 + Duration::from_millis(10)).await;
+        for at in 0..self.replicas.len() {
+            let gateway = self.gateway(at).ok_or(format!("{at} has not come back"))?;
+            if gateway.catalog.head().unwrap().seq < self.sea.head() {
+                return Err(format!("{at} does not follow"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn journal(&self) -> Vec<Vec<u8>> {
+        let mut journal = Vec::new();
+        loop {
+            let path = Path::from(format!("journal/{:020}.json", journal.len() + 1));
+            match self.sea.inner.get(&path).await {
+                Ok(found) => journal.push(found.bytes().await.unwrap().to_vec()),
+                Err(_) => return journal,
+            }
+        }
+    }
+
+    fn rebuilt(&self, journal: &[Vec<u8>], rows: String) -> Result<(), String> {
+        let catalog = Catalog::in_memory(REGISTRY).unwrap();
+        let mut prev = catalog.head().unwrap().hash;
+        let mut entries = Vec::new();
+        for (seq, bytes) in (1..).zip(journal) {
+            let opened = Entry::open(bytes, seq, &prev).map_err(|e| e.to_string())?;
+            prev = opened.1;
+            entries.push(opened);
+        }
+        catalog.apply(&entries).unwrap();
+        let same = catalog.rows() == rows;
+        same.then_some(()).ok_or("a catalog from the journal alone is another".to_owned())
+    }
+
+    async fn bytes_are_there(&self, last: &Registry) -> Result<(), String> {
+        for (krate, version, cksum, _) in last.present() {
+            let text = text_of(&cksum);
+            let hex = cksum.to_string();
+            let path = Path::from(format!("blobs/hosted/{}/{hex}", &hex[..2]));
+            if !holds(&self.sea, &path, text.as_bytes()).await {
+                return Err(format!("the bytes of {krate} {version} are lost"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ready(gateway: &Gateway) -> Result<()> {
+    gateway.journal.ready().map_err(Error::unavailable)
+}
+
+fn text_of(cksum: &Checksum) -> &'static str {
+    let mut all = BYTES.into_iter().chain([LAST]);
+    all.find(|text| Checksum::of(text.as_bytes()) == *cksum).unwrap()
+}
+
+fn user_of(token: u32) -> u32 {
+    token % USERS + 1
+}
+
+fn grant_of(user: u32) -> Grant {
+    let mut grant = Grant::usual();
+    if user == ADMIN {
+        grant.scopes.insert(Scope::Admin);
+    }
+    grant
+}
+
+fn wish(rng: &mut StdRng) -> Wish {
+    let krate = CRATES.choose(rng).unwrap().to_string();
+    let version = VERSIONS.choose(rng).unwrap().to_string();
+    let user = rng.random_range(1..=USERS);
+    match rng.random_range(0..10) {
+        0..5 => {
+            let cksum = Checksum::of(BYTES.choose(rng).unwrap().as_bytes());
+            Wish::Publish { krate, version, cksum }
+        }
+        5..7 => Wish::Yank { krate, version, yanked: rng.random() },
+        7 => Wish::Remove { krate, version },
+        8 => Wish::AddOwner { krate, user },
+        _ => Wish::RemoveOwner { krate, user },
+    }
+}
+
+/// As the web API does it.
+async fn fulfil(gateway: &Gateway, token: u32, wish: &Wish, forgets_puts: bool) -> Result<bool> {
+    let user = user_of(token);
+    let by = By::Principal(Principal {
+        user: UserId(user),
+        login: format!("user{user}"),
+        token: TokenId(token),
+        grant: grant_of(user),
+    });
+    let name = fixture::name;
+    let version = fixture::version;
+    let command = match wish {
+        Wish::Publish { krate, version, cksum } => {
+            let text = text_of(cksum);
+            let line = fixture::line(krate, version, text.as_bytes());
+            let published = Published { line, size: 1, metadata: Metadata::default() };
+            let bytes = Bytes::from_static(text.as_bytes());
+            let mut order = publish::put(gateway, by, Box::new(published), bytes.clone()).await?;
+            if let (Command::Publish { put_at, .. }, true) = (&mut order.command, forgets_puts) {
+                *put_at = u64::MAX;
+            }
+            return publish::enter(gateway, order, bytes).await.map(|()| true);
+        }
+        Wish::Yank { krate, version: v, yanked } => {
+            Command::Yank { krate: name(krate), version: version(v), yanked: *yanked }
+        }
+        Wish::Remove { krate, version: v } => {
+            let reason = "a reason".to_owned();
+            Command::Remove { krate: name(krate), version: version(v), reason }
+        }
+        Wish::AddOwner { krate, user } => {
+            Command::AddOwners { krate: name(krate), logins: vec![format!("user{user}")] }
+        }
+        Wish::RemoveOwner { krate, user } => {
+            Command::RemoveOwners { krate: name(krate), logins: vec![format!("user{user}")] }
+        }
+    };
+    let events = gateway.journal.append(Order { by, command }).await?;
+    Ok(!events.is_empty())
+}
+
+fn answer_of(outcome: &Result<bool>) -> Answer {
+    match outcome {
+        Ok(true) => Answer::Certain(Fulfilled::Done),
+        Ok(false) => Answer::Certain(Fulfilled::Already),
+        Err(e) if e.message.contains("not known yet") => Answer::Unknown,
+        Err(e) if e.kind == Kind::Unavailable => Answer::NotDone,
+        Err(e) if e.kind == Kind::Internal => panic!("{}", e.chain()),
+        Err(_) => Answer::Certain(Fulfilled::Refused),
+    }
+}
+
+/// Whether a catalog says what the simplest registry says.
+fn same(catalog: &Catalog, registry: &Registry) -> Result<(), String> {
+    let view = catalog.view().unwrap();
+    let (mut present, mut owners) = (Vec::new(), BTreeMap::new());
+    for krate in view.crates().unwrap() {
+        for row in view.versions(&krate.name.key()).unwrap() {
+            if !row.removed {
+                let (name, version) = (row.line.name.to_string(), row.line.vers.to_string());
+                present.push((name, version, row.line.cksum, row.line.yanked));
+            }
+        }
+        let mut users: Vec<_> = krate.owners.iter().map(|user| user.0).collect();
+        users.sort_unstable();
+        owners.insert(krate.name.to_string(), users);
+    }
+    present.sort();
+    let mut expected: Vec<_> = registry.present().collect();
+    expected.sort();
+    match present == expected && owners == registry.owners().collect() {
+        true => Ok(()),
+        false => Err(format!("the catalog says {present:?}, and it should say {expected:?}")),
+    }
+}
