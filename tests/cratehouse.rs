@@ -23,6 +23,7 @@ mod mirror;
 mod operations;
 mod outgoing;
 mod panamax;
+mod policies;
 mod publish;
 mod replicas;
 mod s3;
