@@ -7,6 +7,7 @@
 mod history;
 mod registry;
 mod sea;
+mod wishes;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
