@@ -47,6 +47,8 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
     /// What rules said of versions, by rule, action and mode, counted with the verdicts.
     pub policy_findings: IntCounterVec,
+    /// What the policy had against publishes, by section (publish, names) and mode; enforced ones were refused.
+    pub policy_objections: IntCounterVec,
     /// Downloads that the policy denied.
     pub policy_denials: IntCounter,
     /// Always 1: the version of the policy in force, which all replicas should share.
@@ -181,6 +183,12 @@ impl Metrics {
                 "policy_findings_total",
                 "What rules said of versions, by rule, action and mode, counted with the verdicts.",
                 &["rule", "action", "mode"],
+            )?,
+            policy_objections: counters(
+                &r,
+                "policy_objections_total",
+                "What the policy had against publishes, by section (publish, names) and mode; enforced ones were refused.",
+                &["section", "mode"],
             )?,
             policy_denials: counter(
                 &r,

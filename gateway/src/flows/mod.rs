@@ -19,6 +19,7 @@ mod index_cache;
 mod judging;
 pub mod lookup;
 pub mod mirroring;
+mod objecting;
 pub mod open;
 pub mod owners;
 pub mod pinning;

@@ -141,6 +141,16 @@ impl Policy {
         listed.chain(bans).chain(allows).collect()
     }
 
+    /// Whether first publishes are compared with the hosted names.
+    pub fn compares_names(&self) -> bool {
+        self.rules.names.is_some()
+    }
+
+    /// Whether licences have to be known, of versions from upstreams at the least.
+    pub fn wants_licenses(&self) -> bool {
+        self.rules.licenses.is_some()
+    }
+
     /// What the policy has against a first publish under this name, given all hosted names.
     pub fn objection_to_name<'a>(
         &self,
