@@ -14,6 +14,7 @@ use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{CrateCache, download};
 use crate::flows::evict::Uses;
+use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{blobs_in, journal_in, mirror_in};
 use crate::flows::rulebook::Rulebook;
@@ -125,7 +126,23 @@ impl House {
         upstreams: &[&Public],
         limits: Limits,
     ) -> Self {
-        let config = config(upstreams, limits);
+        Self::of(store, config(upstreams, limits)).await
+    }
+
+    /// One with a policy: the text of its one file.
+    pub(super) async fn ruled(
+        store: &Arc<dyn ObjectStore>,
+        upstreams: &[&Public],
+        policy: &str,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap(); // it is read once, when the house is opened
+        std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
+        let mut config = config(upstreams, fixture::limits());
+        config.policy.dir = Some(folder.path().to_owned());
+        Self::of(store, config).await
+    }
+
+    async fn of(store: &Arc<dyn ObjectStore>, config: Config) -> Self {
         let objects = Objects::same(Arc::clone(store));
         let metrics = Metrics::new().unwrap();
         let catalog = Catalog::in_memory("registry").unwrap();
@@ -204,6 +221,7 @@ pub(super) fn gateway(
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
         mirrored_names: MirroredNames::default(),
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
+        licenses: Readers::default(),
         config: Arc::new(config),
         metrics,
         catalog,

@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::Known;
+use crate::flows::licenses::{self, Learned};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -42,6 +43,8 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 pub(super) struct Judging {
     facts: Facts,
+    /// What is learned of licences while the file is known.
+    pub(super) learned: Learned,
     shown: RwLock<Option<Arc<Shown>>>,
     /// Who judges; the others wait for that.
     turn: tokio::sync::Mutex<()>,
@@ -53,6 +56,8 @@ pub(super) struct Shown {
     /// What is sent: the very file where nothing is hidden.
     pub(super) file: Arc<IndexFile>,
     stamp: u64,
+    /// That of the licences that it was judged by.
+    edition: u64,
     until: Option<Instant>,
     denied: HashMap<CrateVersion, Judgement>,
     /// The newest allowed version, for the sentence of a refusal.
@@ -63,17 +68,25 @@ pub(super) struct Shown {
 
 impl Judging {
     pub(super) fn new(facts: Facts) -> Self {
-        Self { facts, ..Self::default() }
+        let learned = Learned::of(Arc::clone(&facts.licenses));
+        Self { facts, learned, ..Self::default() }
     }
 
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
+    /// What is known now.
+    pub(super) fn facts(&self) -> Facts {
+        Facts { licenses: self.learned.all(), ..self.facts.clone() }
+    }
+
+    /// The upstream that the file is from; `None`: it is hosted.
+    pub(super) fn upstream(&self) -> Option<&str> {
+        self.facts.upstream.as_deref()
     }
 
     fn shown(&self, stamp: u64) -> Option<Arc<Shown>> {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         let current = shown.until.is_none_or(|until| Instant::now() < until);
-        (shown.stamp == stamp && current).then_some(shown)
+        let informed = shown.edition == self.learned.edition();
+        (shown.stamp == stamp && current && informed).then_some(shown)
     }
 
     /// The memory that it takes beside the file itself, in bytes.
@@ -81,7 +94,8 @@ impl Judging {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
         let other = |shown: &&Arc<Shown>| !Arc::ptr_eq(&shown.file, file);
         let copy = shown.as_ref().filter(other).map_or(0, |shown| shown.file.weight());
-        copy + shown.as_ref().map_or(0, |shown| shown.denied.len() * DENIED_BYTES)
+        let denied = shown.as_ref().map_or(0, |shown| shown.denied.len() * DENIED_BYTES);
+        copy + denied + self.learned.weight()
     }
 }
 
@@ -135,6 +149,9 @@ pub(super) async fn shown(
         return Ok(None);
     }
     if let Some(shown) = known.judging.shown(book.stamp()) {
+        if !shown.unread.is_empty() {
+            licenses::look_again(gateway, &known.judging, file);
+        }
         return Ok(Some(shown));
     }
     let _turn = known.judging.turn.lock().await;
@@ -142,9 +159,16 @@ pub(super) async fn shown(
     if let Some(shown) = known.judging.shown(in_force.stamp) {
         return Ok(Some(shown));
     }
-    let (facts, file, now) = (known.judging.facts.clone(), Arc::clone(file), book.now());
+    if in_force.policy.wants_licenses() {
+        licenses::begin(gateway, &known.judging, file).await;
+    }
+    let edition = known.judging.learned.edition(); // before the facts, which may know more by then
+    let (facts, file, now) = (known.judging.facts(), Arc::clone(file), book.now());
     let (metrics, owned) = (gateway.metrics.clone(), name.clone());
-    let work = move || judge_file(&in_force, &facts, &file, now, &owned, &metrics);
+    let work = move || {
+        let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics);
+        Shown { edition, ..shown }
+    };
     let shown = Arc::new(spawn_blocking(work).await.map_err(Error::internal)?);
     let former = {
         let mut place = known.judging.shown.write().unwrap_or_else(PoisonError::into_inner);
@@ -224,7 +248,7 @@ fn judge_file(
         true => Arc::clone(file),
         false => Arc::new(IndexFile::new(hide(&file.identity.bytes, &hidden), listed)),
     };
-    Shown { file, stamp: in_force.stamp, until, denied, newest, unread }
+    Shown { file, stamp: in_force.stamp, edition: 0, until, denied, newest, unread }
 }
 
 /// Verdicts and findings are counted, and told, when they are made.

@@ -17,6 +17,7 @@ pub mod format;
 pub mod gc;
 mod index_cache;
 mod judging;
+pub mod licenses;
 pub mod lookup;
 pub mod mirroring;
 mod objecting;

@@ -23,6 +23,7 @@ mod refusal;
 mod render;
 mod requirement;
 mod schema;
+mod stated;
 mod words;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,9 @@
-//! Mirrored index files and pins in the store.
+//! Mirrored index files, licences and pins in the store.
 //!
 //! An index file is a cache: overwritten freely, and absent when it is damaged. A pin decides:
 //! it is created once, and never changed or deleted.
+
+mod licenses;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 
+pub use self::licenses::Licenses;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
@@ -26,7 +29,7 @@ const PIN_WAIT: Duration = Duration::from_millis(100);
 /// Mirrored index files and pins in the store.
 #[derive(Debug, Clone)]
 pub struct MirrorStore {
-    /// For index files, which may be lost.
+    /// For index files and licences, which may be lost.
     cache: Arc<dyn ObjectStore>,
     /// For pins, which may not.
     durable: Arc<dyn ObjectStore>,
