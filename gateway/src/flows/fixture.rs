@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -126,7 +127,7 @@ impl House {
         upstreams: &[&Public],
         limits: Limits,
     ) -> Self {
-        Self::of(store, config(upstreams, limits)).await
+        Self::of(store, config(upstreams, limits), Timestamp::now).await
     }
 
     /// One with a policy: the text of its one file.
@@ -135,14 +136,24 @@ impl House {
         upstreams: &[&Public],
         policy: &str,
     ) -> Self {
+        Self::ruled_at(store, upstreams, policy, Timestamp::now).await
+    }
+
+    /// One whose policy lives by another clock.
+    pub(super) async fn ruled_at(
+        store: &Arc<dyn ObjectStore>,
+        upstreams: &[&Public],
+        policy: &str,
+        clock: fn() -> Timestamp,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap(); // it is read once, when the house is opened
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
         let mut config = config(upstreams, fixture::limits());
         config.policy.dir = Some(folder.path().to_owned());
-        Self::of(store, config).await
+        Self::of(store, config, clock).await
     }
 
-    async fn of(store: &Arc<dyn ObjectStore>, config: Config) -> Self {
+    async fn of(store: &Arc<dyn ObjectStore>, config: Config, clock: fn() -> Timestamp) -> Self {
         let objects = Objects::same(Arc::clone(store));
         let metrics = Metrics::new().unwrap();
         let catalog = Catalog::in_memory("registry").unwrap();
@@ -162,7 +173,9 @@ impl House {
         scribe.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(scribe.run(stop.clone()));
-        let gateway = gateway(config, &objects, catalog, IndexCache::new(0), metrics, journal);
+        let rulebook = Rulebook::open(&config, metrics.clone()).unwrap().with_clock(clock);
+        let mut gateway = gateway(config, &objects, catalog, IndexCache::new(0), metrics, journal);
+        gateway.rulebook = Arc::new(rulebook);
         Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Facts {
     pub(super) upstream: Option<String>,
     /// When a version without a `pubtime` was first seen, if not at the first fetch.
     pub(super) first_seen: Arc<BTreeMap<CrateVersion, Timestamp>>,
+    /// The pins of versions whose upstream lists them with another checksum now.
+    pub(super) changed: Arc<BTreeMap<CrateVersion, Checksum>>,
     /// What the crate files say of their licences, as far as they were read.
     pub(super) licenses: Arc<HashMap<Checksum, LicenseFact>>,
 }
@@ -145,7 +147,8 @@ pub(super) async fn shown(
     file: &Arc<IndexFile>,
 ) -> Result<Option<Arc<Shown>>> {
     let book = &gateway.rulebook;
-    if book.is_silent() {
+    // A version that changed is spoken of without any policy too.
+    if book.is_silent() && known.judging.facts.changed.is_empty() {
         return Ok(None);
     }
     if let Some(shown) = known.judging.shown(book.stamp()) {
@@ -207,7 +210,10 @@ fn judge(in_force: &InForce, facts: &Facts, listed: &Listed, now: Timestamp) -> 
         age,
         yanked: listed.yanked,
         license: facts.licenses.get(&listed.cksum),
-        integrity: IntegrityFact::Sound,
+        integrity: match facts.changed.contains_key(&listed.version) {
+            true => IntegrityFact::ChecksumChanged,
+            false => IntegrityFact::Sound,
+        },
     };
     in_force.policy.judge(&subject, in_force.advisories.as_deref(), now)
 }
@@ -269,3 +275,6 @@ fn count(judged: &[(Listed, Judgement)], name: &CrateName, metrics: &Metrics) {
         tracing::info!(krate = %name, versions, held, denied, observed, "the policy spoke");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,3 +58,52 @@ fn settled(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::flows::fixture::{House, line, memory, name};
+    use crate::model::entry::Metadata;
+
+    const RULES: &str = "[names]\n[publish]\nrequire = [\"description\"]\n";
+
+    fn published() -> Published {
+        Published { line: line("Foo", "1.0.0", b""), size: 1, metadata: Metadata::default() }
+    }
+
+    fn objections(house: &House, section: &str, mode: &str) -> u64 {
+        house.gateway.metrics.policy_objections.with_label_values(&[section, mode]).get()
+    }
+
+    #[tokio::test]
+    async fn an_objection_refuses_and_says_why() {
+        let house = House::ruled(&memory(), &[], RULES).await;
+        house.publish("tokio", "1.0.0", b"x").await;
+        let refused = to_publish(&house.gateway, &published(), true).unwrap_err();
+        assert!(refused.kind == Kind::Invalid && refused.message.contains("a `description`"));
+        let refused = to_name(&house.gateway, &name("tokoi")).await.unwrap_err();
+        assert!(refused.kind == Kind::Invalid && refused.message.contains("`tokio`"));
+        to_name(&house.gateway, &name("unlike")).await.unwrap();
+        let counted = ["publish", "names"].map(|section| objections(&house, section, "enforce"));
+        assert_eq!(counted, [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_is_observed_is_counted_and_nothing_else() {
+        let house = House::ruled(&memory(), &[], &format!("mode = \"observe\"\n{RULES}")).await;
+        house.publish("tokio", "1.0.0", b"x").await;
+        to_publish(&house.gateway, &published(), true).unwrap();
+        to_name(&house.gateway, &name("tokoi")).await.unwrap();
+        let counted = ["publish", "names"].map(|section| objections(&house, section, "observe"));
+        assert_eq!(counted, [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn without_rules_nobody_objects() {
+        let house = House::ruled(&memory(), &[], "").await;
+        house.publish("tokio", "1.0.0", b"x").await;
+        to_publish(&house.gateway, &published(), false).unwrap();
+        to_name(&house.gateway, &name("tokoi")).await.unwrap();
+    }
+}

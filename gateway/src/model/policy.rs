@@ -97,6 +97,14 @@ impl Policy {
         judge::judge(&self.rules, subject, advisories, now)
     }
 
+    /// Whether `[integrity]`, or a waiver, lets a version be downloaded whatever happened to it
+    /// upstream. Other rules are not asked.
+    pub fn tolerates(&self, subject: &Subject<'_>, now: Timestamp) -> bool {
+        let judgement = self.judge(subject, None, now);
+        let mut denying = judgement.enforced().filter(|finding| finding.action == Verdict::Deny);
+        judgement.waiver.is_some() || denying.all(|finding| finding.rule != Rule::Integrity)
+    }
+
     /// The mode of the whole.
     pub fn mode(&self) -> Mode {
         self.rules.mode

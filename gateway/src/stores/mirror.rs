@@ -5,6 +5,7 @@
 
 mod licenses;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,12 @@ pub struct KeptHead {
     pub from: String,
     /// SHA-256 of the body.
     pub sha256: Checksum,
+    /// When versions without a `pubtime` were first seen here, if not at the first fetch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<CrateVersion, Timestamp>,
+    /// The pins of versions whose checksum was seen to change.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed: BTreeMap<CrateVersion, Checksum>,
 }
 
 /// The checksum of a mirrored version, as first seen here.
@@ -260,6 +267,8 @@ mod tests {
                 checked: "2026-01-01T00:00:00Z".parse().unwrap(),
                 from: "https://up.example/".to_owned(),
                 sha256: Checksum::of(body.as_bytes()),
+                seen: [("1.0.0+b".parse().unwrap(), Timestamp::UNIX_EPOCH)].into(),
+                changed: [("1.1.0".parse().unwrap(), Checksum::of(b"was"))].into(),
             },
             body: Bytes::from_static(body.as_bytes()),
         }
