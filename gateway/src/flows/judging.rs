@@ -27,6 +27,8 @@ use crate::model::version::CrateVersion;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// What a denied version takes in memory, about, in bytes.
 const DENIED_BYTES: usize = 500;
+/// What a version whose licence is unread takes in memory, about, in bytes.
+const UNREAD_BYTES: usize = 80;
 
 /// What is known of the versions of one index file beside their lines.
 #[derive(Debug, Clone, Default)]
@@ -96,8 +98,10 @@ impl Judging {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
         let other = |shown: &&Arc<Shown>| !Arc::ptr_eq(&shown.file, file);
         let copy = shown.as_ref().filter(other).map_or(0, |shown| shown.file.weight());
-        let denied = shown.as_ref().map_or(0, |shown| shown.denied.len() * DENIED_BYTES);
-        copy + denied + self.learned.weight()
+        let tables = shown.as_ref().map_or(0, |shown| {
+            shown.denied.len() * DENIED_BYTES + shown.unread.len() * UNREAD_BYTES
+        });
+        copy + tables + self.learned.weight()
     }
 }
 
