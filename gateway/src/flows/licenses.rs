@@ -241,7 +241,8 @@ impl Readers {
             metrics.licenses_read.with_label_values(&[fact.label()]).inc();
             fact
         };
-        let broke_off = || Error::unavailable("reading the licence of a crate file broke off; try again");
+        let broke_off =
+            || Error::unavailable("reading the licence of a crate file broke off; try again");
         self.flights.join(key, work).await.ok_or_else(broke_off)
     }
 }
