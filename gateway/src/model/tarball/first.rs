@@ -74,9 +74,9 @@ mod tests {
     #[test]
     fn a_manifest_elsewhere_or_beyond_the_limits_is_none() {
         assert_eq!(first(&empty().file("src/Cargo.toml", "a").build()), None);
-        assert_eq!(first(&empty().file("Cargo.toml", &"a".repeat(101)).build()), None);
+        assert_eq!(first(&empty().file("Cargo.toml", "a".repeat(101)).build()), None);
         assert_eq!(
-            first(&empty().file("x", &"a".repeat(70_000)).file("Cargo.toml", "a").build()),
+            first(&empty().file("x", "a".repeat(70_000)).file("Cargo.toml", "a").build()),
             None
         );
         let many = (0..5).fold(empty(), |file, n| file.file(&format!("{n}"), ""));
