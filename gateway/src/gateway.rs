@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::flows::append::Appender;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
+use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
@@ -36,6 +37,8 @@ pub struct Gateway {
     pub upstreams: Vec<Arc<Upstream>>,
     /// What may enter.
     pub rulebook: Arc<Rulebook>,
+    /// Who reads licences for it.
+    pub licenses: Readers,
     /// Rendered index files in memory.
     pub index: IndexCache,
     /// Crate files in memory.

@@ -47,6 +47,10 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
     /// What rules said of versions, by rule, action and mode, counted with the verdicts.
     pub policy_findings: IntCounterVec,
+    /// Crate files whose licence was read, by what they state: stated, file_only, missing (or not to be read).
+    pub licenses_read: IntCounterVec,
+    /// What the policy had against publishes, by section (publish, names) and mode; enforced ones were refused.
+    pub policy_objections: IntCounterVec,
     /// Downloads that the policy denied.
     pub policy_denials: IntCounter,
     /// Always 1: the version of the policy in force, which all replicas should share.
@@ -181,6 +185,18 @@ impl Metrics {
                 "policy_findings_total",
                 "What rules said of versions, by rule, action and mode, counted with the verdicts.",
                 &["rule", "action", "mode"],
+            )?,
+            licenses_read: counters(
+                &r,
+                "licenses_read_total",
+                "Crate files whose licence was read, by what they state: stated, file_only, missing (or not to be read).",
+                &["outcome"],
+            )?,
+            policy_objections: counters(
+                &r,
+                "policy_objections_total",
+                "What the policy had against publishes, by section (publish, names) and mode; enforced ones were refused.",
+                &["section", "mode"],
             )?,
             policy_denials: counter(
                 &r,

@@ -14,11 +14,12 @@ use crate::flows::flights::Flights;
 use crate::flows::index_cache::Known;
 use crate::flows::lookup::{self, is_reserved};
 use crate::flows::pinning::{self, Pins, Wanted};
-use crate::flows::{judging, mirroring};
+use crate::flows::{judging, licenses, mirroring};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
 use crate::model::name::CrateName;
+use crate::model::policy::ReadLicense;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::catalog::VersionRow;
@@ -75,7 +76,7 @@ async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) 
         let row = hosted_version(&krate.name, row, name, version)?;
         if !gateway.rulebook.is_silent() {
             let known = lookup::hosted_file_of(gateway, krate).await?;
-            allowed(gateway, name, version, &known).await?;
+            let _ = allowed(gateway, name, version, &known).await?; // its metadata tells its licence
         }
         return hosted(gateway, row).await;
     }
@@ -110,22 +111,33 @@ async fn mirrored(
 ) -> Result<Got> {
     let Some(file) = known.answer.clone()? else { return Err(no_version(name, version)) };
     let wanted = mirrored_version(at, &file, name, version)?;
-    allowed(gateway, name, version, known).await?;
-    verified(gateway, wanted).await
+    let license = allowed(gateway, name, version, known).await?;
+    let listed = wanted.listed.clone();
+    let got = verified(gateway, wanted).await?;
+    match license {
+        ReadLicense::No => {}
+        ReadLicense::WhenAtHand => licenses::read_aside(gateway, known, &listed, &got.bytes),
+        ReadLicense::BeforeDownload => {
+            licenses::read(gateway, known, &listed, &got.bytes).await?;
+            allowed(gateway, name, version, known).await?;
+        }
+    }
+    Ok(got)
 }
 
-/// Whether the policy lets a version through.
+/// Whether the policy lets a version through, and whether its licence is still to be read.
 async fn allowed(
     gateway: &Gateway,
     name: &CrateName,
     version: &CrateVersion,
     known: &Known,
-) -> Result<()> {
-    let Ok(Some(file)) = &known.answer else { return Ok(()) };
-    let Some(shown) = judging::shown(gateway, name, known, file).await? else { return Ok(()) };
+) -> Result<ReadLicense> {
+    let Ok(Some(file)) = &known.answer else { return Ok(ReadLicense::No) };
+    let shown = judging::shown(gateway, name, known, file).await?;
+    let Some(shown) = shown else { return Ok(ReadLicense::No) };
     let in_force = gateway.rulebook.in_force();
     match shown.refusal(name, version, in_force.policy.contact()) {
-        None => Ok(()),
+        None => Ok(shown.read_license(version)),
         Some(refusal) => {
             gateway.metrics.policy_denials.inc();
             Err(refusal)

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,6 +15,7 @@ use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{CrateCache, download};
 use crate::flows::evict::Uses;
+use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{blobs_in, journal_in, mirror_in};
 use crate::flows::rulebook::Rulebook;
@@ -125,7 +127,33 @@ impl House {
         upstreams: &[&Public],
         limits: Limits,
     ) -> Self {
-        let config = config(upstreams, limits);
+        Self::of(store, config(upstreams, limits), Timestamp::now).await
+    }
+
+    /// One with a policy: the text of its one file.
+    pub(super) async fn ruled(
+        store: &Arc<dyn ObjectStore>,
+        upstreams: &[&Public],
+        policy: &str,
+    ) -> Self {
+        Self::ruled_at(store, upstreams, policy, Timestamp::now).await
+    }
+
+    /// One whose policy lives by another clock.
+    pub(super) async fn ruled_at(
+        store: &Arc<dyn ObjectStore>,
+        upstreams: &[&Public],
+        policy: &str,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap(); // it is read once, when the house is opened
+        std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
+        let mut config = config(upstreams, fixture::limits());
+        config.policy.dir = Some(folder.path().to_owned());
+        Self::of(store, config, clock).await
+    }
+
+    async fn of(store: &Arc<dyn ObjectStore>, config: Config, clock: fn() -> Timestamp) -> Self {
         let objects = Objects::same(Arc::clone(store));
         let metrics = Metrics::new().unwrap();
         let catalog = Catalog::in_memory("registry").unwrap();
@@ -145,7 +173,9 @@ impl House {
         scribe.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(scribe.run(stop.clone()));
-        let gateway = gateway(config, &objects, catalog, IndexCache::new(0), metrics, journal);
+        let rulebook = Rulebook::open(&config, metrics.clone()).unwrap().with_clock(clock);
+        let mut gateway = gateway(config, &objects, catalog, IndexCache::new(0), metrics, journal);
+        gateway.rulebook = Arc::new(rulebook);
         Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
     }
 
@@ -204,6 +234,7 @@ pub(super) fn gateway(
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
         mirrored_names: MirroredNames::default(),
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
+        licenses: Readers::default(),
         config: Arc::new(config),
         metrics,
         catalog,

@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::Known;
+use crate::flows::licenses::{self, Learned};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -26,6 +27,8 @@ use crate::model::version::CrateVersion;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// What a denied version takes in memory, about, in bytes.
 const DENIED_BYTES: usize = 500;
+/// What a version whose licence is unread takes in memory, about, in bytes.
+const UNREAD_BYTES: usize = 80;
 
 /// What is known of the versions of one index file beside their lines.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +37,8 @@ pub(super) struct Facts {
     pub(super) upstream: Option<String>,
     /// When a version without a `pubtime` was first seen, if not at the first fetch.
     pub(super) first_seen: Arc<BTreeMap<CrateVersion, Timestamp>>,
+    /// The pins of versions whose upstream lists them with another checksum now.
+    pub(super) changed: Arc<BTreeMap<CrateVersion, Checksum>>,
     /// What the crate files say of their licences, as far as they were read.
     pub(super) licenses: Arc<HashMap<Checksum, LicenseFact>>,
 }
@@ -42,6 +47,8 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 pub(super) struct Judging {
     facts: Facts,
+    /// What is learned of licences while the file is known.
+    pub(super) learned: Learned,
     shown: RwLock<Option<Arc<Shown>>>,
     /// Who judges; the others wait for that.
     turn: tokio::sync::Mutex<()>,
@@ -53,6 +60,8 @@ pub(super) struct Shown {
     /// What is sent: the very file where nothing is hidden.
     pub(super) file: Arc<IndexFile>,
     stamp: u64,
+    /// That of the licences that it was judged by.
+    edition: u64,
     until: Option<Instant>,
     denied: HashMap<CrateVersion, Judgement>,
     /// The newest allowed version, for the sentence of a refusal.
@@ -63,17 +72,25 @@ pub(super) struct Shown {
 
 impl Judging {
     pub(super) fn new(facts: Facts) -> Self {
-        Self { facts, ..Self::default() }
+        let learned = Learned::of(Arc::clone(&facts.licenses));
+        Self { facts, learned, ..Self::default() }
     }
 
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
+    /// What is known now.
+    pub(super) fn facts(&self) -> Facts {
+        Facts { licenses: self.learned.all(), ..self.facts.clone() }
+    }
+
+    /// The upstream that the file is from; `None`: it is hosted.
+    pub(super) fn upstream(&self) -> Option<&str> {
+        self.facts.upstream.as_deref()
     }
 
     fn shown(&self, stamp: u64) -> Option<Arc<Shown>> {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         let current = shown.until.is_none_or(|until| Instant::now() < until);
-        (shown.stamp == stamp && current).then_some(shown)
+        let informed = shown.edition == self.learned.edition();
+        (shown.stamp == stamp && current && informed).then_some(shown)
     }
 
     /// The memory that it takes beside the file itself, in bytes.
@@ -81,7 +98,10 @@ impl Judging {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
         let other = |shown: &&Arc<Shown>| !Arc::ptr_eq(&shown.file, file);
         let copy = shown.as_ref().filter(other).map_or(0, |shown| shown.file.weight());
-        copy + shown.as_ref().map_or(0, |shown| shown.denied.len() * DENIED_BYTES)
+        let tables = shown.as_ref().map_or(0, |shown| {
+            shown.denied.len() * DENIED_BYTES + shown.unread.len() * UNREAD_BYTES
+        });
+        copy + tables + self.learned.weight()
     }
 }
 
@@ -131,10 +151,14 @@ pub(super) async fn shown(
     file: &Arc<IndexFile>,
 ) -> Result<Option<Arc<Shown>>> {
     let book = &gateway.rulebook;
-    if book.is_silent() {
+    // A version that changed is spoken of without any policy too.
+    if book.is_silent() && known.judging.facts.changed.is_empty() {
         return Ok(None);
     }
     if let Some(shown) = known.judging.shown(book.stamp()) {
+        if !shown.unread.is_empty() {
+            licenses::look_again(gateway, &known.judging, file);
+        }
         return Ok(Some(shown));
     }
     let _turn = known.judging.turn.lock().await;
@@ -142,9 +166,16 @@ pub(super) async fn shown(
     if let Some(shown) = known.judging.shown(in_force.stamp) {
         return Ok(Some(shown));
     }
-    let (facts, file, now) = (known.judging.facts.clone(), Arc::clone(file), book.now());
+    if in_force.policy.wants_licenses() {
+        licenses::begin(gateway, &known.judging, file).await;
+    }
+    let edition = known.judging.learned.edition(); // before the facts, which may know more by then
+    let (facts, file, now) = (known.judging.facts(), Arc::clone(file), book.now());
     let (metrics, owned) = (gateway.metrics.clone(), name.clone());
-    let work = move || judge_file(&in_force, &facts, &file, now, &owned, &metrics);
+    let work = move || {
+        let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics);
+        Shown { edition, ..shown }
+    };
     let shown = Arc::new(spawn_blocking(work).await.map_err(Error::internal)?);
     let former = {
         let mut place = known.judging.shown.write().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +214,10 @@ fn judge(in_force: &InForce, facts: &Facts, listed: &Listed, now: Timestamp) -> 
         age,
         yanked: listed.yanked,
         license: facts.licenses.get(&listed.cksum),
-        integrity: IntegrityFact::Sound,
+        integrity: match facts.changed.contains_key(&listed.version) {
+            true => IntegrityFact::ChecksumChanged,
+            false => IntegrityFact::Sound,
+        },
     };
     in_force.policy.judge(&subject, in_force.advisories.as_deref(), now)
 }
@@ -224,7 +258,7 @@ fn judge_file(
         true => Arc::clone(file),
         false => Arc::new(IndexFile::new(hide(&file.identity.bytes, &hidden), listed)),
     };
-    Shown { file, stamp: in_force.stamp, until, denied, newest, unread }
+    Shown { file, stamp: in_force.stamp, edition: 0, until, denied, newest, unread }
 }
 
 /// Verdicts and findings are counted, and told, when they are made.
@@ -245,3 +279,6 @@ fn count(judged: &[(Listed, Judgement)], name: &CrateName, metrics: &Metrics) {
         tracing::info!(krate = %name, versions, held, denied, observed, "the policy spoke");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use crate::flows::append::{Scribe, Settings};
 use crate::flows::checkpoint::{Checkpointer, Known};
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
+use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
@@ -114,6 +115,7 @@ impl Running {
             mirror: mirror_in(&objects),
             upstreams,
             rulebook,
+            licenses: Readers::default(),
             index,
             crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
+use crate::model::policy::{AgeFact, IntegrityFact, Source, Subject};
 use crate::model::version::CrateVersion;
 
 /// Pins that are remembered in memory; each takes about 200 bytes.
@@ -67,7 +68,7 @@ impl Pins {
         if change.or_insert(()).await.is_fresh() {
             metrics.alarms.with_label_values(&["checksum_changed"]).inc();
             tracing::error!(upstream, krate = %listed.name, version = %listed.version, %pinned,
-                listed = %listed.cksum, "the checksum of a version changed upstream; it is refused");
+                listed = %listed.cksum, "the checksum of a version changed upstream");
         }
         Err(Error::forbidden(format_args!(
             "{wanted} is refused: the upstream `{upstream}` now lists it with another checksum \
@@ -83,7 +84,7 @@ impl Default for Pins {
     }
 }
 
-/// Refuses a version that is pinned with another checksum, so that its upstream is not even
+/// Refuses a version that is pinned with another checksum, unless the policy tolerates that, so that its upstream is not even
 /// asked for it.
 ///
 /// # Errors
@@ -100,7 +101,7 @@ pub async fn refuse_if_pinned_otherwise(gateway: &Gateway, wanted: &Wanted) -> R
 }
 
 /// Pins a version whose bytes have been verified, if it has no pin yet, and refuses it if it has
-/// another. Comes before the bytes are served or stored; not earlier, or one broken index line
+/// another that the policy does not tolerate. Comes before the bytes are served or stored; not earlier, or one broken index line
 /// would pin a checksum that no crate file ever had.
 ///
 /// # Errors
@@ -116,9 +117,28 @@ pub async fn pin(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
     compare(gateway, wanted, pinned).await
 }
 
+/// Raises the alarm in any case, and refuses where the policy does not put up with the change.
 async fn compare(gateway: &Gateway, wanted: &Wanted, pinned: Checksum) -> Result<()> {
     let (pins, upstream) = (&gateway.crates.pins, wanted.upstream(gateway));
-    pins.compare(&gateway.metrics, upstream, wanted, pinned).await
+    match pins.compare(&gateway.metrics, upstream, wanted, pinned).await {
+        Err(_) if is_tolerated(gateway, wanted) => Ok(()),
+        compared => compared,
+    }
+}
+
+/// Whether `[integrity]` or a waiver lets a version through though its checksum changed.
+fn is_tolerated(gateway: &Gateway, wanted: &Wanted) -> bool {
+    let subject = Subject {
+        name: &wanted.listed.name,
+        version: &wanted.listed.version,
+        source: Source::Mirrored { upstream: wanted.upstream(gateway) },
+        age: AgeFact::Old,
+        yanked: false,
+        license: None,
+        integrity: IntegrityFact::ChecksumChanged,
+    };
+    let book = &gateway.rulebook;
+    book.in_force().policy.tolerates(&subject, book.now())
 }
 
 impl Wanted {

@@ -1,4 +1,4 @@
-//! Path 3, publish: unpack → permission → name → dependencies → blob → journal → answer.
+//! Path 3, publish: unpack → permission → policy → name → dependencies → blob → journal → answer.
 //!
 //! The blob is put before the entry, so that an index line which anyone can see has its bytes;
 //! a publish that fails in between leaves only bytes that nothing names.
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Command, Order, must_put_again};
-use crate::flows::{dependencies, mirroring};
+use crate::flows::{dependencies, mirroring, objecting};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::entry::Published;
@@ -128,11 +128,14 @@ async fn prepare(
     let size = crate_file.len() as u64;
     let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
     let published = Box::new(Published { line, size, metadata });
-    let first_look = Command::Publish { published, put_at: gateway.catalog.head()?.seq };
+    let put_at = gateway.catalog.head()?.seq;
+    let first_look = Command::Publish { published: published.clone(), put_at };
     judge_early(gateway, &Order { by: by.clone(), command: first_look }).await?;
+    objecting::to_publish(gateway, &published, draft.readme)?;
 
     let mut answer = PublishAnswer::default();
     if gateway.catalog.krate(&name.key())?.is_none() {
+        objecting::to_name(gateway, &name).await?;
         answer.warnings.extend(claim(gateway, &name).await?);
     }
     let registries = dependencies::resolve(gateway, &draft).await?;

@@ -1,6 +1,9 @@
 //! One upstream's index file of a crate: from the store's copy while that is fresh, else asked
 //! for, else from the copy all the same.
 
+mod noticed;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +23,7 @@ use crate::model::freshness;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::mirrored::{self, OwnRegistries, Unreadable};
 use crate::model::name::CrateName;
+use crate::model::version::CrateVersion;
 use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
 use crate::stores::upstream::{Answer, REST, Trouble, TroubleKind, Upstream, Validators};
 
@@ -63,6 +67,11 @@ impl Rendered {
         let file = known.answer.as_ref().ok()?.as_ref()?;
         let judging = Arc::clone(&known.judging);
         Some(Self { file: Arc::clone(file), body: known.body?, judging })
+    }
+
+    /// The same with other facts.
+    fn noticing(self, facts: Facts) -> Self {
+        Self { judging: Arc::new(Judging::new(facts)), ..self }
     }
 
     fn known(self, outcome: Outcome, fresh: Duration) -> Known {
@@ -133,10 +142,41 @@ impl ReadThrough<'_> {
                 .map_err(|unreadable| self.nonsense(unreadable.to_string()))?,
         };
         let known_before = last.filter(|last| last.body == rendered.body).is_some();
-        self.pin_lost(name, last.filter(|_| !known_before), Some(&rendered.file), now).await?;
-        self.keep(name, bytes, validators, rendered.body, now).await;
+        let rendered = match last.filter(|_| !known_before) {
+            Some(former) => self.follow(name, former, rendered, now).await?,
+            None => rendered,
+        };
+        self.keep(name, bytes, validators, &rendered, now).await;
         let outcome = if known_before { Outcome::Revalidated } else { Outcome::Miss };
         Ok(rendered.known(outcome, fresh))
+    }
+
+    /// A file with what it tells beside its former state.
+    async fn follow(
+        &self,
+        name: &CrateName,
+        former: &Rendered,
+        new: Rendered,
+        now: Timestamp,
+    ) -> Result<Rendered> {
+        let facts = former.judging.facts();
+        let mut changed = noticed::still_changed(&facts.changed, &new.file);
+        changed.extend(self.pin_lost(name, Some(former), Some(&new.file), now).await?);
+        let seen = noticed::first_sights(&former.file, &facts.first_seen, &new.file, now);
+        Ok(new.noticing(self.facts(seen, changed)))
+    }
+
+    fn facts(
+        &self,
+        seen: BTreeMap<CrateVersion, Timestamp>,
+        changed: BTreeMap<CrateVersion, Checksum>,
+    ) -> Facts {
+        Facts {
+            upstream: Some(self.upstream.name().to_owned()),
+            first_seen: Arc::new(seen),
+            changed: Arc::new(changed),
+            ..Facts::default()
+        }
     }
 
     /// The last known file when no answer could be had, else that trouble; either for a moment,
@@ -187,7 +227,11 @@ impl ReadThrough<'_> {
             return Some(Copy { kept, rendered: rendered.clone() });
         }
         match self.render(kept.body.clone(), name, None).await {
-            Ok(Ok(rendered)) => Some(Copy { kept, rendered }),
+            Ok(Ok(rendered)) => {
+                self.alarm(&rendered.file, &kept.head.changed).await;
+                let facts = self.facts(kept.head.seen.clone(), kept.head.changed.clone());
+                Some(Copy { rendered: rendered.noticing(facts), kept })
+            }
             Ok(Err(unreadable)) => {
                 tracing::warn!(upstream, krate = %name, error = %unreadable,
                     "a mirrored index file in the store is not used");
@@ -198,6 +242,15 @@ impl ReadThrough<'_> {
                     "a mirrored index file could not be rendered");
                 None
             }
+        }
+    }
+
+    /// Raises the alarms of changes that were noticed before this process began.
+    async fn alarm(&self, file: &IndexFile, changed: &BTreeMap<CrateVersion, Checksum>) {
+        for (version, pinned) in changed {
+            let Some(listed) = file.version(version).cloned() else { continue };
+            let wanted = Wanted { at: self.at, listed };
+            let _ = self.pins.compare(self.metrics, self.upstream.name(), &wanted, *pinned).await;
         }
     }
 
@@ -222,12 +275,14 @@ impl ReadThrough<'_> {
         name: &CrateName,
         body: Bytes,
         validators: Validators,
-        sha256: Checksum,
+        rendered: &Rendered,
         checked: Timestamp,
     ) {
         let Validators { etag, last_modified } = validators;
         let from = self.upstream.config().index.to_string();
-        let head = KeptHead { etag, last_modified, checked, from, sha256 };
+        let (sha256, facts) = (rendered.body, rendered.judging.facts());
+        let (seen, changed) = ((*facts.first_seen).clone(), (*facts.changed).clone());
+        let head = KeptHead { etag, last_modified, checked, from, sha256, seen, changed };
         let kept = KeptIndex { head, body };
         let upstream = self.upstream.name();
         if let Err(e) = in_time(self.store.put_index(upstream, name, &kept)).await {
@@ -244,7 +299,7 @@ impl ReadThrough<'_> {
         known: Option<&Rendered>,
     ) -> Result<Result<Rendered, Unreadable>> {
         let (own, name, known) = (Arc::clone(&self.own), name.clone(), known.cloned());
-        let facts = Facts { upstream: Some(self.upstream.name().to_owned()), ..Facts::default() };
+        let facts = self.facts(BTreeMap::new(), BTreeMap::new());
         let work = move || {
             let sum = Checksum::of(&body);
             if let Some(known) = known.filter(|known| known.body == sum) {
@@ -260,7 +315,8 @@ impl ReadThrough<'_> {
 
     /// Pins every version of a former file that the new one does not list with the same checksum
     /// to its former one, so that the download side refuses another here and on every other
-    /// replica, also when a version that was removed comes back.
+    /// replica, also when a version that was removed comes back. Gives those that are listed with
+    /// another checksum now, with their pins.
     ///
     /// # Errors
     /// When the store does not answer: then the former file stays, and the next one tries again.
@@ -270,15 +326,16 @@ impl ReadThrough<'_> {
         former: Option<&Rendered>,
         new: Option<&IndexFile>,
         now: Timestamp,
-    ) -> Result<()> {
-        let Some(former) = former else { return Ok(()) };
+    ) -> Result<BTreeMap<CrateVersion, Checksum>> {
+        let Some(former) = former else { return Ok(BTreeMap::new()) };
         let lost = former.file.versions().filter_map(|was| {
             let listed = new.and_then(|new| new.version(&was.version));
             listed.is_none_or(|listed| listed.cksum != was.cksum).then_some((was, listed))
         });
         let pins = lost.map(|(was, listed)| self.pin(name, was, listed, now));
         let pins: Vec<_> = pins.collect();
-        stream::iter(pins).buffer_unordered(PINS).try_collect().await
+        let pinned = stream::iter(pins).buffer_unordered(PINS);
+        pinned.try_filter_map(|changed| std::future::ready(Ok(changed))).try_collect().await
     }
 
     async fn pin(
@@ -287,15 +344,14 @@ impl ReadThrough<'_> {
         was: &Listed,
         listed: Option<&Listed>,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Option<(CrateVersion, Checksum)>> {
         let upstream = self.upstream.name();
         let pin = self.store.pin(upstream, name, &was.version, &was.cksum, now).await?;
-        if let Some(listed) = listed {
-            let wanted = Wanted { at: self.at, listed: listed.clone() };
-            // It is refused when somebody asks for its bytes; the alarm need not wait for that.
-            let _ = self.pins.compare(self.metrics, upstream, &wanted, pin.cksum).await;
-        }
-        Ok(())
+        let Some(listed) = listed else { return Ok(None) };
+        let wanted = Wanted { at: self.at, listed: listed.clone() };
+        // It is refused when somebody asks for its bytes; the alarm need not wait for that.
+        let compared = self.pins.compare(self.metrics, upstream, &wanted, pin.cksum).await;
+        Ok(compared.is_err().then(|| (was.version.clone(), pin.cksum)))
     }
 
     fn nonsense(&self, detail: impl Into<String>) -> Trouble {

@@ -132,7 +132,7 @@ fn memory() -> Semaphore {
 enum Sort {
     /// A crate file: its name is its checksum.
     Blob(Checksum),
-    /// An upstream's index file: a cache that is overwritten freely.
+    /// An upstream's index file, or licences that were read: caches that are overwritten freely.
     Cache,
     /// Anything else is written once.
     Fixed,
@@ -143,7 +143,7 @@ impl Sort {
         let parts: Vec<_> = path.as_ref().split('/').collect();
         match parts[..] {
             ["blobs", _, _, name] => name.parse().map_or(Self::Fixed, Self::Blob),
-            ["mirror", _, "index", ..] => Self::Cache,
+            ["mirror", _, "index" | "licenses", ..] => Self::Cache,
             _ => Self::Fixed,
         }
     }

@@ -23,6 +23,7 @@ mod refusal;
 mod render;
 mod requirement;
 mod schema;
+mod stated;
 mod words;
 
 use std::collections::BTreeSet;
@@ -96,6 +97,14 @@ impl Policy {
         judge::judge(&self.rules, subject, advisories, now)
     }
 
+    /// Whether `[integrity]`, or a waiver, lets a version be downloaded whatever happened to it
+    /// upstream. Other rules are not asked.
+    pub fn tolerates(&self, subject: &Subject<'_>, now: Timestamp) -> bool {
+        let judgement = self.judge(subject, None, now);
+        let mut denying = judgement.enforced().filter(|finding| finding.action == Verdict::Deny);
+        judgement.waiver.is_some() || denying.all(|finding| finding.rule != Rule::Integrity)
+    }
+
     /// The mode of the whole.
     pub fn mode(&self) -> Mode {
         self.rules.mode
@@ -139,6 +148,16 @@ impl Policy {
         let allows = rules.allows.iter().filter_map(|allow| allow.upstream.as_deref());
         let listed = lists.into_iter().flatten().flatten().map(String::as_str);
         listed.chain(bans).chain(allows).collect()
+    }
+
+    /// Whether first publishes are compared with the hosted names.
+    pub fn compares_names(&self) -> bool {
+        self.rules.names.is_some()
+    }
+
+    /// Whether licences have to be known, of versions from upstreams at the least.
+    pub fn wants_licenses(&self) -> bool {
+        self.rules.licenses.is_some()
     }
 
     /// What the policy has against a first publish under this name, given all hosted names.

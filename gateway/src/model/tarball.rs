@@ -5,11 +5,14 @@
 //! writes is refused rather than interpreted. Sources: cargo `ops/cargo_package.rs` (what it
 //! writes) and `sources/registry/mod.rs` (what it unpacks); crates.io `crates_io_tarball`.
 
+mod first;
+
 use std::io::{self, Read};
 
 use flate2::bufread::GzDecoder;
 use tar::{Archive, Entry, EntryType, Header};
 
+pub use self::first::first_manifest;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 

@@ -1,8 +1,11 @@
-//! Mirrored index files and pins in the store.
+//! Mirrored index files, licences and pins in the store.
 //!
 //! An index file is a cache: overwritten freely, and absent when it is damaged. A pin decides:
 //! it is created once, and never changed or deleted.
 
+mod licenses;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 
+pub use self::licenses::Licenses;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
@@ -26,7 +30,7 @@ const PIN_WAIT: Duration = Duration::from_millis(100);
 /// Mirrored index files and pins in the store.
 #[derive(Debug, Clone)]
 pub struct MirrorStore {
-    /// For index files, which may be lost.
+    /// For index files and licences, which may be lost.
     cache: Arc<dyn ObjectStore>,
     /// For pins, which may not.
     durable: Arc<dyn ObjectStore>,
@@ -56,6 +60,12 @@ pub struct KeptHead {
     pub from: String,
     /// SHA-256 of the body.
     pub sha256: Checksum,
+    /// When versions without a `pubtime` were first seen here, if not at the first fetch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<CrateVersion, Timestamp>,
+    /// The pins of versions whose checksum was seen to change.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed: BTreeMap<CrateVersion, Checksum>,
 }
 
 /// The checksum of a mirrored version, as first seen here.
@@ -257,6 +267,8 @@ mod tests {
                 checked: "2026-01-01T00:00:00Z".parse().unwrap(),
                 from: "https://up.example/".to_owned(),
                 sha256: Checksum::of(body.as_bytes()),
+                seen: [("1.0.0+b".parse().unwrap(), Timestamp::UNIX_EPOCH)].into(),
+                changed: [("1.1.0".parse().unwrap(), Checksum::of(b"was"))].into(),
             },
             body: Bytes::from_static(body.as_bytes()),
         }

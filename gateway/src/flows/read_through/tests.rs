@@ -156,6 +156,46 @@ async fn a_new_version_is_seen_and_kept() {
 }
 
 #[tokio::test]
+async fn first_sights_are_carried_on_by_the_copy_and_by_memory() {
+    let scene = Scene::new(true, Duration::ZERO).await;
+    let seen = |known: &Known| -> Vec<(String, Timestamp)> {
+        let seen = known.judging.facts().first_seen;
+        seen.iter().map(|(version, at)| (version.to_string(), *at)).collect()
+    };
+    assert_eq!(seen(&scene.cold().await), [], "what was there at the first fetch is old");
+    let dated =
+        line("2.0.0", "c").replace("\"deps\"", "\"pubtime\": \"2026-01-01T00:00:00Z\", \"deps\"");
+    let both = line("1.0.0", "a") + &dated + &line("1.1.0", "b");
+    scene.script.says(200, both.clone());
+    let first = seen(&scene.cold().await);
+    assert_eq!(first.iter().map(|(v, _)| v.as_str()).collect::<Vec<_>>(), ["1.1.0"]);
+    // Another replica, before and after a third version.
+    assert_eq!(seen(&scene.cold().await), first);
+    scene.script.says(200, both.clone() + &line("1.2.0", "d"));
+    let known = scene.cold().await;
+    assert_eq!((seen(&known).len(), &seen(&known)[0]), (2, &first[0]));
+    // The copy is lost: memory still knows, and who has neither holds everything for old.
+    scene.store.delete_index("up", &foo()).await.unwrap();
+    scene.script.says(200, both);
+    let remembered = scene.look(Rendered::remembered(&known), false).await;
+    assert_eq!(seen(&remembered), first);
+    scene.store.delete_index("up", &foo()).await.unwrap();
+    assert_eq!(seen(&scene.cold().await), []);
+}
+
+#[tokio::test]
+async fn a_change_raises_its_alarm_in_every_process_that_reads_the_copy() {
+    let mut scene = Scene::new(true, MINUTE).await;
+    scene.cold().await;
+    scene.script.says(200, line("1.0.0", "other"));
+    scene.look(None, true).await;
+    (scene.pins, scene.metrics) = (Pins::default(), Metrics::new().unwrap());
+    let known = scene.cold().await;
+    let pinned = known.judging.facts().changed.values().copied().collect::<Vec<_>>();
+    assert_eq!((scene.alarms(), pinned), (1, vec![Checksum::of(b"a")]));
+}
+
+#[tokio::test]
 async fn trouble_is_answered_from_the_copy_or_from_memory_and_never_as_absent() {
     let mut scene = Scene::new(true, Duration::ZERO).await;
     let first = scene.cold().await;

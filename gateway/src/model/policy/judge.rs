@@ -67,8 +67,6 @@ pub enum IntegrityFact {
     Sound,
     /// It has another checksum than when it was first served here.
     ChecksumChanged,
-    /// It was served here and is no longer listed.
-    Removed,
 }
 
 /// What the policy says of a version.
@@ -360,14 +358,13 @@ impl Hearing<'_> {
     /// What holds without any policy is not switched off by observing the whole.
     fn integrity(&mut self, rules: &Rules) {
         let rule = &rules.integrity;
-        let (action, reason) = match self.subject.integrity {
-            IntegrityFact::Sound => return,
-            IntegrityFact::ChecksumChanged => (
-                rule.checksum_changed,
-                "its upstream lists it with another checksum than when it was first served here",
-            ),
-            IntegrityFact::Removed => (rule.version_removed, "its upstream no longer lists it"),
-        };
+        if self.subject.integrity == IntegrityFact::Sound {
+            return;
+        }
+        let (action, reason) = (
+            rule.checksum_changed,
+            "its upstream lists it with another checksum than when it was first served here",
+        );
         if let Some(found) = self.find(Rule::Integrity, action, rule.mode, reason.to_owned()) {
             found.mode = rule.mode.unwrap_or_default();
         }

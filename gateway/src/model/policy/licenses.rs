@@ -20,7 +20,7 @@ use super::schema::{LicenseException, Licensing};
 use super::words::{Verdict, text};
 
 /// The longest licence that is read, in bytes; a longer one is not an expression.
-const MAX_LICENSE_BYTES: usize = 4096;
+pub(super) const MAX_LICENSE_BYTES: usize = 4096;
 
 /// As crates write it, but for ids that nobody knows.
 const MODE: ParseMode = ParseMode { allow_unknown: false, ..ParseMode::LAX };
@@ -47,6 +47,15 @@ impl LicenseFact {
             (Some(license), _) if !license.is_empty() => Self::Stated(license.to_owned()),
             (_, Some(_)) => Self::FileOnly,
             _ => Self::Missing,
+        }
+    }
+
+    /// The word, as metrics have it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Stated(_) => "stated",
+            Self::FileOnly => "file_only",
+            Self::Missing => "missing",
         }
     }
 }

@@ -9,7 +9,7 @@ use super::schema::{
     Advising, Age, Allow, AllowList, Ban, Integrity, Licensing, Naming, PolicyFile, Publishing,
     Waiver,
 };
-use super::words::Mode;
+use super::words::{Mode, Verdict};
 
 /// A policy file: its name, as errors show it, and what stands in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +108,7 @@ impl<'a> Merge<'a> {
             self.waivers.push(waiver.into_inner());
         }
         let problems = &mut self.problems;
+        problems.extend(parsed.integrity.as_ref().and_then(|found| not_to_be_had(file, found)));
         problems.extend(once("mode", file, &mut self.mode, parsed.mode));
         problems.extend(once("contact", file, &mut self.contact, parsed.contact));
         problems.extend(once("[allow_list]", file, &mut self.allow_list, parsed.allow_list));
@@ -175,6 +176,17 @@ fn never_in_force(file: &PolicyText, waiver: &Spanned<Waiver>) -> Option<Problem
     );
     let line = line_at(&file.text, waiver.span().start);
     (from > until).then(|| Problem { file: file.name.clone(), line, message })
+}
+
+fn not_to_be_had(file: &PolicyText, integrity: &Spanned<Integrity>) -> Option<Problem> {
+    let wanted = integrity.get_ref().version_removed;
+    let message = format!(
+        "`version_removed = \"{}\"` cannot be had, only \"deny\": a version that its upstream has \
+         removed is not listed here either, so no build could choose it",
+        wanted.label()
+    );
+    let line = line_at(&file.text, integrity.span().start);
+    (wanted != Verdict::Deny).then(|| Problem { file: file.name.clone(), line, message })
 }
 
 fn not_in_the_schema(file: &PolicyText, error: &toml::de::Error) -> Problem {
@@ -281,6 +293,16 @@ mod tests {
                     reason = \"r\"\nwho = \"w\"";
         assert!(refusal(text).contains("first day 2027-02-01"), "{}", refusal(text));
         assert!(parse(&[file("a.toml", &text.replace("-02-01", "-01-31"))]).is_ok());
+    }
+
+    #[test]
+    fn a_removed_version_cannot_be_had_by_any_setting() {
+        assert!(parse(&[file("a.toml", "[integrity]\nversion_removed = \"deny\"")]).is_ok());
+        for action in ["allow", "hold"] {
+            let text = format!("\n[integrity]\nversion_removed = \"{action}\"");
+            let refused = refusal(&text);
+            assert!(refused.contains("line 2") && refused.contains("only \"deny\""), "{refused}");
+        }
     }
 
     proptest::proptest! {

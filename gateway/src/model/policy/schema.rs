@@ -225,10 +225,11 @@ pub struct Integrity {
     /// A version has another checksum than when it was first served here.
     #[serde(default = "deny")]
     pub checksum_changed: Verdict,
-    /// A version that was served here is no longer listed.
+    /// A version that was served here is no longer listed: deny, and nothing else. What is not
+    /// listed cannot be chosen by any build, so that no other word would be true.
     #[serde(default = "deny")]
     pub version_removed: Verdict,
-    /// Its own mode.
+    /// The mode of `checksum_changed`.
     pub mode: Option<Mode>,
 }
 

@@ -1,0 +1,87 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::*;
+use crate::error::Kind;
+use crate::flows::fixture::{House, Public, State, memory, name, version};
+use crate::flows::lookup::lookup;
+
+async fn is_yanked(house: &House) -> bool {
+    let file = lookup(&house.gateway, &name("foo")).await.unwrap().unwrap();
+    file.version(&version("1.0.0")).unwrap().yanked
+}
+
+fn change(public: &Public, bytes: &[u8]) {
+    let bytes = Some(bytes.to_vec());
+    public.set(|state| *state = State { listed: bytes.clone(), sent: bytes, chunked: false });
+}
+
+/// A house whose upstream has changed the bytes of a version that was served.
+async fn betrayed(policy: &str, clock: fn() -> Timestamp) -> (Public, House) {
+    let (store, public) = (memory(), Public::start(b"x").await);
+    let house = House::ruled_at(&store, &[&public], policy, clock).await;
+    assert!(house.foo().await.0.is_ok());
+    change(&public, b"y");
+    (public, house)
+}
+
+#[tokio::test]
+async fn a_checksum_that_changed_is_what_the_policy_makes_of_it_and_always_an_alarm() {
+    let says = |words: &str| format!("[integrity]\n{words}");
+    for (policy, yanked, served) in [
+        (String::new(), true, false),
+        ("mode = \"observe\"".to_owned(), true, false),
+        (says("checksum_changed = \"deny\""), true, false),
+        (says("checksum_changed = \"hold\""), true, true),
+        (says("checksum_changed = \"allow\""), false, true),
+        (says("mode = \"observe\""), false, true),
+    ] {
+        let (_public, house) = betrayed(&policy, Timestamp::now).await;
+        assert_eq!(is_yanked(&house).await, yanked, "{policy}");
+        match house.foo().await.0 {
+            Ok(bytes) => assert!(served && bytes == "y", "{policy}"),
+            Err(refused) => {
+                assert!(!served && refused.message.contains("another checksum"), "{policy}");
+            }
+        }
+        assert_eq!(house.alarms("checksum_changed"), 1, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_listed_as_it_was_is_believed_again() {
+    let (public, house) = betrayed("", Timestamp::now).await;
+    assert!(is_yanked(&house).await);
+    change(&public, b"x");
+    assert!(!is_yanked(&house).await);
+    assert_eq!(house.foo().await.0.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_waiver_lets_a_changed_version_through_until_it_ends() {
+    const LAST_DAY: i64 = 1_900_000_000 / 86_400 * 86_400;
+    static NOW: AtomicI64 = AtomicI64::new(LAST_DAY);
+    fn clock() -> Timestamp {
+        Timestamp::from_second(NOW.load(Ordering::SeqCst)).unwrap()
+    }
+    let day = clock().strftime("%Y-%m-%d");
+    let waiver = format!(
+        "[[waiver]]\nname = \"foo\"\nversion = \"=1.0.0\"\nuntil = {day}\nreason = \"r\"\nwho = \"w\""
+    );
+    let (_public, house) = betrayed(&waiver, clock).await;
+    assert!(!is_yanked(&house).await);
+    assert_eq!(house.foo().await.0.unwrap(), "y");
+    NOW.fetch_add(86_400, Ordering::SeqCst);
+    assert!(is_yanked(&house).await);
+    assert_eq!(house.foo().await.0.unwrap_err().kind, Kind::Forbidden);
+}
+
+/// Without the copy nothing tells the index file that a version changed, but its pin does.
+#[tokio::test]
+async fn a_change_that_only_the_pin_tells_is_judged_by_the_policy_too() {
+    for (policy, served) in [("", false), ("[integrity]\nchecksum_changed = \"hold\"", true)] {
+        let (_public, house) = betrayed(policy, Timestamp::now).await;
+        house.gateway.mirror.delete_index("up1", &name("foo")).await.unwrap();
+        assert_eq!(house.foo().await.0.is_ok(), served, "{policy}");
+        assert_eq!(house.alarms("checksum_changed"), 1, "{policy}");
+    }
+}

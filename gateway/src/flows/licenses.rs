@@ -1,0 +1,270 @@
+//! Licences of mirrored versions. What a crate file states is read when its bytes are at hand, noted
+//! where its index file is judged, and kept in the store for the other replicas.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tracing::Instrument as _;
+
+use crate::error::{Error, Result};
+use crate::flows::flights::Flights;
+use crate::flows::index_cache::Known;
+use crate::flows::judging::Judging;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::model::checksum::Checksum;
+use crate::model::index::{IndexFile, Listed};
+use crate::model::name::CrateName;
+use crate::model::policy::LicenseFact;
+use crate::model::version::CrateVersion;
+use crate::stores::mirror::{Licenses, MirrorStore};
+
+/// Crate files that are read for their licence at one time: they are inflated.
+const READERS: usize = 4;
+/// Crate files that wait, after their download was answered, to be read; one more is read at its
+/// next download. They hold their bytes in memory.
+const ASIDE: usize = 16;
+/// Crates whose licences are brought to the store, or looked for there, at one time.
+const ERRANDS: usize = 64;
+/// How long a judgement waits for the licences in the store, which it can do without.
+const STORE_WAIT: Duration = Duration::from_secs(2);
+/// How long an errand may take, with the ones of the same crate before it.
+const ERRAND: Duration = Duration::from_secs(30);
+/// After this time the store is asked again for what other replicas have read.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// What a licence takes in memory, about, in bytes.
+const FACT_BYTES: usize = 120;
+
+/// The licences of one index file's versions, as far as this replica knows them.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    facts: RwLock<Arc<HashMap<Checksum, LicenseFact>>>,
+    /// Grows with what is known, so that it shows which judgements know less.
+    edition: AtomicU64,
+    /// When the store is to be asked; `None`: at once, it never was.
+    next_look: Mutex<Option<Instant>>,
+    /// Whether something here is not in the store yet.
+    unsaved: AtomicBool,
+    /// Who changes the object in the store.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Who reads crate files for their licences.
+#[derive(Debug)]
+pub struct Readers {
+    flights: Flights<(CrateName, CrateVersion, Checksum), LicenseFact>,
+    reading: Arc<Semaphore>,
+    aside: Arc<Semaphore>,
+    errands: Arc<Semaphore>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            flights: Flights::default(),
+            reading: Arc::new(Semaphore::new(READERS)),
+            aside: Arc::new(Semaphore::new(ASIDE)),
+            errands: Arc::new(Semaphore::new(ERRANDS)),
+        }
+    }
+}
+
+impl Learned {
+    /// With what is known from elsewhere.
+    pub(super) fn of(facts: Arc<HashMap<Checksum, LicenseFact>>) -> Self {
+        Self { facts: RwLock::new(facts), ..Self::default() }
+    }
+
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    pub(super) fn all(&self) -> Arc<HashMap<Checksum, LicenseFact>> {
+        Arc::clone(&self.facts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.all().len() * FACT_BYTES
+    }
+
+    /// Notes what was not known. Says whether there was anything.
+    fn add(&self, more: impl IntoIterator<Item = (Checksum, LicenseFact)>) -> bool {
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = more.into_iter().filter(|(sum, _)| !facts.contains_key(sum)).peekable();
+        if new.peek().is_none() {
+            return false;
+        }
+        let new: Vec<_> = new.collect();
+        Arc::make_mut(&mut facts).extend(new);
+        self.edition.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    fn next_look(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.next_look.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the store was never asked; from now on it was.
+    fn begins(&self) -> bool {
+        let mut next = self.next_look();
+        next.is_none().then(|| *next = Some(Instant::now() + LOOK_AGAIN)).is_some()
+    }
+
+    /// Whether the store is to be asked again; for one of all who see it.
+    fn is_due(&self) -> bool {
+        let (mut next, now) = (self.next_look(), Instant::now());
+        let due = next.is_some_and(|at| at <= now);
+        if due {
+            *next = Some(now + LOOK_AGAIN);
+        }
+        due
+    }
+
+    /// What the store knows and this does not.
+    async fn fetch(&self, store: &MirrorStore, upstream: &str, file: &IndexFile) -> Result<()> {
+        let Some(name) = path_name(file) else { return Ok(()) };
+        let stored = store.licenses(upstream, &name).await?;
+        self.add(listed(file, stored));
+        Ok(())
+    }
+
+    /// Brings to the store what it lacks.
+    async fn save(&self, store: &MirrorStore, upstream: &str, file: &IndexFile) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let Some(name) = path_name(file).filter(|_| self.unsaved.swap(false, Ordering::AcqRel))
+        else {
+            return Ok(()); // saved with another version's
+        };
+        let saving = async {
+            self.add(listed(file, store.licenses(upstream, &name).await?));
+            let all: Licenses = self.all().iter().map(|(sum, f)| (*sum, f.clone())).collect();
+            store.put_licenses(upstream, &name, &all).await
+        };
+        let saved = saving.await;
+        if saved.is_err() {
+            self.unsaved.store(true, Ordering::Release);
+        }
+        saved
+    }
+}
+
+/// Of a crate's licences those whose version is listed: what is kept never outgrows the index file.
+fn listed(file: &IndexFile, mut all: Licenses) -> impl Iterator<Item = (Checksum, LicenseFact)> {
+    let sums: Vec<_> = file.versions().map(|listed| listed.cksum).collect();
+    sums.into_iter().filter_map(move |sum| all.remove_entry(&sum))
+}
+
+/// The name under which a crate's licences are kept, however it is spelled.
+fn path_name(file: &IndexFile) -> Option<CrateName> {
+    file.versions().next().and_then(|listed| listed.name.lower().parse().ok())
+}
+
+/// Asks the store, once, for licences that other replicas have read. Trouble with it means that
+/// they are not known yet.
+pub(super) async fn begin(gateway: &Gateway, judging: &Judging, file: &IndexFile) {
+    let Some(upstream) = judging.upstream().filter(|_| judging.learned.begins()) else { return };
+    let fetching = judging.learned.fetch(&gateway.mirror, upstream, file);
+    told(upstream, timeout(STORE_WAIT, fetching).await, "could not be read from the store");
+}
+
+/// Asks the store again where it is time to, beside what goes on: who finds news there has the
+/// index file judged anew by its next asker.
+pub(super) fn look_again(gateway: &Gateway, judging: &Arc<Judging>, file: &Arc<IndexFile>) {
+    if judging.upstream().is_none() || !judging.learned.is_due() {
+        return;
+    }
+    let (store, judging, file) = (gateway.mirror.clone(), Arc::clone(judging), Arc::clone(file));
+    run_errand(gateway, async move {
+        let upstream = judging.upstream().unwrap_or_default();
+        let fetched = timeout(ERRAND, judging.learned.fetch(&store, upstream, &file)).await;
+        told(upstream, fetched, "could not be read from the store");
+    });
+}
+
+/// Reads the licence of a version whose verified bytes are at hand, and notes it; the store learns
+/// of it beside that. All who ask at the same time share the reading.
+///
+/// # Errors
+/// When reading crashed, which is our own fault.
+pub(super) async fn read(
+    gateway: &Arc<Gateway>,
+    known: &Known,
+    version: &Listed,
+    bytes: &Bytes,
+) -> Result<()> {
+    let fact = gateway.licenses.of(version, bytes, &gateway.metrics).await?;
+    tracing::debug!(krate = %version.name, version = %version.version, ?fact, "a licence was read");
+    let judging = Arc::clone(&known.judging);
+    judging.learned.add([(version.cksum, fact)]);
+    judging.learned.unsaved.store(true, Ordering::Release); // not earlier: who saves reads it first
+    let Ok(Some(file)) = known.answer.clone() else { return Ok(()) };
+    let store = gateway.mirror.clone();
+    run_errand(gateway, async move {
+        let Some(upstream) = judging.upstream() else { return };
+        let saved = timeout(ERRAND, judging.learned.save(&store, upstream, &file)).await;
+        told(upstream, saved, "could not be kept in the store, and are read again");
+    });
+    Ok(())
+}
+
+/// The same after the download was answered, if there is room.
+pub(super) fn read_aside(gateway: &Arc<Gateway>, known: &Known, version: &Listed, bytes: &Bytes) {
+    let Ok(room) = Arc::clone(&gateway.licenses.aside).try_acquire_owned() else { return };
+    let (gateway, known) = (Arc::clone(gateway), known.clone());
+    let (version, bytes) = (version.clone(), bytes.clone());
+    let work = async move {
+        let _room: OwnedSemaphorePermit = room;
+        if let Err(error) = read(&gateway, &known, &version, &bytes).await {
+            tracing::error!(error = %error.chain(), "a licence could not be read");
+        }
+    };
+    tokio::spawn(work.in_current_span());
+}
+
+impl Readers {
+    async fn of(&self, version: &Listed, bytes: &Bytes, metrics: &Metrics) -> Result<LicenseFact> {
+        let key = (version.name.clone(), version.version.clone(), version.cksum);
+        let (turns, bytes, metrics) = (Arc::clone(&self.reading), bytes.clone(), metrics.clone());
+        let (name, number, _) = key.clone();
+        let work = || async move {
+            let _turn = turns.acquire_owned().await;
+            let reading = move || LicenseFact::of_crate_file(&bytes, &name, &number);
+            // A reader that crashes has met a file that cannot be read.
+            let fact = spawn_blocking(reading).await.unwrap_or(LicenseFact::Missing);
+            metrics.licenses_read.with_label_values(&[fact.label()]).inc();
+            fact
+        };
+        let broke_off =
+            || Error::unavailable("reading the licence of a crate file broke off; try again");
+        self.flights.join(key, work).await.ok_or_else(broke_off)
+    }
+}
+
+/// Runs beside everything else, unless too much does already: then the next occasion is taken.
+fn run_errand(gateway: &Gateway, errand: impl Future<Output = ()> + Send + 'static) {
+    let Ok(room) = Arc::clone(&gateway.licenses.errands).try_acquire_owned() else { return };
+    let work = async move {
+        errand.await;
+        drop(room);
+    };
+    tokio::spawn(work.in_current_span());
+}
+
+fn told(upstream: &str, done: Result<Result<()>, tokio::time::error::Elapsed>, what: &str) {
+    let why = match done {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.chain(),
+        Err(_) => "the store did not answer in time".to_owned(),
+    };
+    tracing::warn!(upstream, %why, "licences {what}");
+}
+
+#[cfg(test)]
+mod tests;

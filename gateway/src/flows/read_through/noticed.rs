@@ -1,0 +1,87 @@
+//! What an index file tells only beside its former state: pure, and kept with the store's copy.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::model::checksum::Checksum;
+use crate::model::index::{IndexFile, Listed};
+use crate::model::version::CrateVersion;
+
+/// When the versions without a `pubtime` were first seen here. One that was there at the first
+/// fetch has no entry: it counts as old, as does everything once the copy and memory are lost. One
+/// that loses its `pubtime` keeps its age.
+pub(super) fn first_sights(
+    former: &IndexFile,
+    seen: &BTreeMap<CrateVersion, Timestamp>,
+    new: &IndexFile,
+    now: Timestamp,
+) -> BTreeMap<CrateVersion, Timestamp> {
+    let undated = new.versions().filter(|listed| listed.pubtime.is_none());
+    let sight = |listed: &Listed| match former.version(&listed.version) {
+        None => Some(now),
+        Some(was) => seen.get(&listed.version).copied().or(was.pubtime),
+    };
+    undated.filter_map(|listed| Some((listed.version.clone(), sight(listed)?))).collect()
+}
+
+/// Those of the versions that had changed their checksum, given with their pins, that are listed
+/// with another one still.
+pub(super) fn still_changed(
+    before: &BTreeMap<CrateVersion, Checksum>,
+    new: &IndexFile,
+) -> BTreeMap<CrateVersion, Checksum> {
+    let other = |(version, pinned): &(&CrateVersion, &Checksum)| {
+        new.version(version).is_some_and(|listed| listed.cksum != **pinned)
+    };
+    before.iter().filter(other).map(|(version, pinned)| (version.clone(), *pinned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn file(versions: &[(&str, Option<&str>, &str)]) -> IndexFile {
+        let listed = versions.iter().map(|(version, pubtime, bytes)| Listed {
+            name: "foo".parse().unwrap(),
+            version: version.parse().unwrap(),
+            cksum: Checksum::of(bytes.as_bytes()),
+            yanked: false,
+            pubtime: pubtime.map(at),
+        });
+        IndexFile::new(Bytes::new(), listed.collect())
+    }
+
+    fn at(day: &str) -> Timestamp {
+        format!("2026-01-{day}T00:00:00Z").parse().unwrap()
+    }
+
+    #[test]
+    fn a_version_that_appears_without_a_date_is_as_old_as_its_first_sight() {
+        let first = file(&[("1.0.0", None, ""), ("1.1.0", Some("01"), "")]);
+        let second = file(&[
+            ("1.0.0", None, ""),
+            ("1.1.0", None, ""),
+            ("2.0.0", None, ""),
+            ("3.0.0", Some("02"), ""),
+        ]);
+        let sights = first_sights(&first, &BTreeMap::new(), &second, at("03"));
+        let expected = |list: &[(&str, &str)]| -> BTreeMap<CrateVersion, Timestamp> {
+            list.iter().map(|(version, day)| (version.parse().unwrap(), at(day))).collect()
+        };
+        assert_eq!(sights, expected(&[("1.1.0", "01"), ("2.0.0", "03")]));
+        let third = file(&[("1.0.0", None, ""), ("2.0.0", None, ""), ("2.0.1", None, "")]);
+        let later = first_sights(&second, &sights, &third, at("04"));
+        assert_eq!(later, expected(&[("2.0.0", "03"), ("2.0.1", "04")]));
+    }
+
+    #[test]
+    fn a_changed_version_stays_so_until_it_is_listed_as_it_was_or_not_at_all() {
+        let changed = ["1.0.0", "1.1.0", "1.2.0"].map(|v| (v.parse().unwrap(), Checksum::of(b"a")));
+        let new = file(&[("1.0.0", None, "a"), ("1.1.0", None, "b")]);
+        let left = still_changed(&changed.into(), &new);
+        assert_eq!(left.keys().map(ToString::to_string).collect::<Vec<_>>(), ["1.1.0"]);
+    }
+}

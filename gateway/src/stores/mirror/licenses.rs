@@ -1,0 +1,96 @@
+//! What the crate files of a mirrored crate state of their licences: one object a crate, by
+//! checksum. A cache: overwritten freely, and what is lost is read again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStoreExt};
+
+use super::MirrorStore;
+use crate::error::{Error, Kind, Result};
+use crate::model::checksum::Checksum;
+use crate::model::name::CrateName;
+use crate::model::policy::LicenseFact;
+
+/// The largest object, in bytes: that of a crate of 5000 versions has 500 kB. A larger one is
+/// neither read nor kept.
+const LARGEST_BYTES: u64 = 8 << 20;
+
+/// Licences by the checksum of their crate file.
+pub type Licenses = BTreeMap<Checksum, LicenseFact>;
+
+impl MirrorStore {
+    /// The licences of a crate's versions that were read, here or by another replica. What is
+    /// damaged counts as absent.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn licenses(&self, upstream: &str, name: &CrateName) -> Result<Licenses> {
+        let path = path(upstream, name);
+        let bytes = match self.cache.get(&path).await {
+            Ok(found) if found.meta.size > LARGEST_BYTES => Bytes::new(),
+            Ok(found) => found.bytes().await.map_err(Error::store)?,
+            Err(StoreError::NotFound { .. }) => return Ok(Licenses::new()),
+            Err(e) => return Err(Error::store(e)),
+        };
+        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::warn!(%path, %error, "licences in the store are damaged and not used");
+            Licenses::new()
+        }))
+    }
+
+    /// Keeps the licences of a crate's versions, in place of the former ones.
+    ///
+    /// # Errors
+    /// When the store does not answer; when they are too many.
+    pub async fn put_licenses(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+        licenses: &Licenses,
+    ) -> Result<()> {
+        let bytes = serde_json::to_vec(licenses).map_err(Error::internal)?;
+        if bytes.len() as u64 > LARGEST_BYTES {
+            let why = format!("the licences of `{name}` take more than {LARGEST_BYTES} bytes");
+            return Err(Error::new(Kind::Internal, why));
+        }
+        let put = self.cache.put(&path(upstream, name), bytes.into()).await;
+        put.map(drop).map_err(Error::store)
+    }
+}
+
+fn path(upstream: &str, name: &CrateName) -> Path {
+    Path::from(format!("mirror/{upstream}/licenses/{}", name.index_path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn licences_come_back_by_checksum_and_damage_counts_as_none() {
+        let objects = Arc::new(InMemory::new());
+        let mirror = MirrorStore::new(Arc::clone(&objects) as _, Arc::clone(&objects) as _);
+        let foo = "Foo".parse().unwrap();
+        assert_eq!(mirror.licenses("up", &foo).await.unwrap(), Licenses::new());
+        let facts = [LicenseFact::Stated("MIT".to_owned()), LicenseFact::Missing];
+        let sums = [Checksum::of(b"a"), Checksum::of(b"b")];
+        let kept: Licenses = sums.into_iter().zip(facts).collect();
+        mirror.put_licenses("up", &foo, &kept).await.unwrap();
+        assert_eq!(mirror.licenses("up", &foo).await.unwrap(), kept);
+        assert_eq!(mirror.licenses("other", &foo).await.unwrap(), Licenses::new());
+        assert!(mirror.names("up").await.unwrap().is_empty());
+
+        let place = Path::from("mirror/up/licenses/3/f/foo");
+        let large = vec![b' '; LARGEST_BYTES as usize + 1];
+        for damaged in [Bytes::from_static(b"{\"a\""), Bytes::new(), large.into()] {
+            objects.put(&place, damaged.into()).await.unwrap();
+            assert_eq!(mirror.licenses("up", &foo).await.unwrap(), Licenses::new());
+        }
+    }
+}
