@@ -22,6 +22,7 @@ pub mod mirroring;
 pub mod open;
 pub mod owners;
 pub mod pinning;
+pub mod policy_check;
 pub mod prefetch;
 pub mod publish;
 mod read_through;
