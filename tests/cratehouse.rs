@@ -23,6 +23,7 @@ mod mirror;
 mod operations;
 mod outgoing;
 mod panamax;
+mod policy_check;
 mod publish;
 mod replicas;
 mod s3;
