@@ -162,7 +162,7 @@ fn the_status_tells_a_denied_package_from_one_that_could_not_be_judged() {
         (locked("Good", "1.0.0"), "spells its name `good`"),
         (with_checksum("good", "1.0.0", &"0".repeat(64)), "checksum"),
     ] {
-        let (status, table, _) = check(&[unknown.clone()]);
+        let (status, table, _) = check(std::slice::from_ref(&unknown));
         assert!(status == 2 && table.contains(why), "{status} {table}");
         assert_eq!(check(&[unknown, evil.clone()]).0, 1, "denied is denied");
     }
