@@ -23,6 +23,7 @@ mod mirror;
 mod operations;
 mod outgoing;
 mod panamax;
+mod policies;
 mod policy_check;
 mod publish;
 mod replicas;

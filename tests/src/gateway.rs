@@ -135,6 +135,11 @@ impl Gateway {
     /// Starts the process where there is none, and returns when it is ready.
     pub fn start_again(&mut self) {
         self.spawn();
+        self.await_ready();
+    }
+
+    /// Returns when the process, which must not end before, is ready.
+    pub fn await_ready(&mut self) {
         let admin = self.admin();
         let ready = |reply: Reply| reply.status == 200;
         until("the gateway is ready", || {

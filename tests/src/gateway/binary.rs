@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use crate::patience::eventually;
 
-/// The binary under test: beside the test binary's own folder. Built, once, where it is missing
-/// or older than its sources: `cargo test` does not do it.
+/// The binary under test: beside the test binary's own folder, or beside a benchmark. Built,
+/// once, where it is missing or older than its sources: cargo does not do it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -34,10 +34,11 @@ fn name() -> String {
     format!("cratehouse{}", std::env::consts::EXE_SUFFIX)
 }
 
-/// The folder of the profile with which the tests were built.
+/// The folder of the profile with which the tests, or a benchmark, were built.
 fn profile() -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    own.ancestors().nth(2).unwrap().to_owned()
+    let folder = own.parent().unwrap();
+    if folder.ends_with("deps") { folder.parent().unwrap().to_owned() } else { folder.to_owned() }
 }
 
 fn built(binary: PathBuf, build: impl FnOnce()) -> PathBuf {
@@ -60,13 +61,15 @@ fn newest(folder: &Path) -> SystemTime {
 }
 
 /// Of the whole workspace with its tests, as `tests/run` does: cargo would build the
-/// dependencies once more for the gateway alone, whose features are fewer.
+/// dependencies once more for the gateway alone, whose features are fewer. For a benchmark, the
+/// gateway alone, as organisations run it.
 fn build(profile: &Path) {
+    let target = profile.parent().unwrap();
     let name = match profile.file_name().unwrap().to_str().unwrap() {
+        "release" => return build_release(target),
         "debug" => "dev",
         other => other,
     };
-    let target = profile.parent().unwrap();
     cargo_build(&["--workspace", "--all-targets", "--profile", name], target);
 }
 

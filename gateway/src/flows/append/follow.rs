@@ -11,7 +11,7 @@ use crate::model::entry::{ChainError, Entry};
 use crate::stores::catalog::Catalog;
 
 /// Entries that hold, and why the one behind them does not, if there is one.
-type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
+pub(super) type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
 
 impl Scribe {
     /// Checks that the journal is the one that the catalog comes from, and reads it to its end;
@@ -99,6 +99,7 @@ impl Scribe {
             }
             let head = self.catalog.head()?.seq;
             self.heads.send_if_modified(|told| std::mem::replace(told, head) != head);
+            self.metrics.journal_head.set(i64::try_from(head).unwrap_or(i64::MAX));
             if found == READ_AHEAD && newest.is_none() {
                 // Far behind. A listing is for the progress alone: it decides nothing.
                 newest = Some(self.journal.newest_hint(head).await.unwrap_or(head));

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -18,35 +16,25 @@ use tokio_util::sync::CancellationToken;
 use super::history::{self, Answer, Record};
 use super::registry::{Fulfilled, Registry, User, Wish};
 use super::sea::{Sea, Weather, Wire, holds};
-use crate::error::{Error, Kind, Result};
+use super::wishes::{ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of};
+use crate::error::{Error, Result};
 use crate::flows::append::bugs::Bug;
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::checkpoint::Checkpointer;
-use crate::flows::command::{By, Command, Order};
 use crate::flows::fixture;
 use crate::flows::gc;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{checkpoints_in, journal_in};
-use crate::flows::publish;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
-use crate::model::entry::{Actor, Entry, EntryId, Event, Happened, Metadata, Published};
-use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
+use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
+use crate::model::principal::{TokenId, UserId};
 use crate::stores::catalog::Catalog;
 use crate::stores::objects::Objects;
 use crate::stores::upstream::fixture::limits;
 
 const REGISTRY: &str = "registry";
-const USERS: u32 = 3;
-/// The last one may do everything.
-const ADMIN: u32 = USERS;
-const CRATES: [&str; 3] = ["alpha", "Alpha", "beta"];
-const VERSIONS: [&str; 3] = ["1.0.0", "1.1.0", "2.0.0"];
-/// What crate files hold; many publishes are refused, so that much of it is garbage.
-const BYTES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
-/// What that of the last publish holds.
-const LAST: &str = "last";
 const WISHES_EACH: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(6);
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -316,7 +304,7 @@ impl World {
         for _ in 0..WISHES_EACH {
             self.nap(2000).await;
             let at = self.anyone();
-            let wish = self.draw(wish);
+            let wish = self.draw(draw_wish);
             if self.gateway(at).is_some() {
                 self.wish(at, wish).await;
             }
@@ -506,91 +494,6 @@ impl World {
 
 fn ready(gateway: &Gateway) -> Result<()> {
     gateway.journal.ready().map_err(Error::unavailable)
-}
-
-fn text_of(cksum: &Checksum) -> &'static str {
-    let mut all = BYTES.into_iter().chain([LAST]);
-    all.find(|text| Checksum::of(text.as_bytes()) == *cksum).unwrap()
-}
-
-fn user_of(token: u32) -> u32 {
-    token % USERS + 1
-}
-
-fn grant_of(user: u32) -> Grant {
-    let mut grant = Grant::usual();
-    if user == ADMIN {
-        grant.scopes.insert(Scope::Admin);
-    }
-    grant
-}
-
-fn wish(rng: &mut StdRng) -> Wish {
-    let krate = CRATES.choose(rng).unwrap().to_string();
-    let version = VERSIONS.choose(rng).unwrap().to_string();
-    let user = rng.random_range(1..=USERS);
-    match rng.random_range(0..10) {
-        0..5 => {
-            let cksum = Checksum::of(BYTES.choose(rng).unwrap().as_bytes());
-            Wish::Publish { krate, version, cksum }
-        }
-        5..7 => Wish::Yank { krate, version, yanked: rng.random() },
-        7 => Wish::Remove { krate, version },
-        8 => Wish::AddOwner { krate, user },
-        _ => Wish::RemoveOwner { krate, user },
-    }
-}
-
-/// As the web API does it.
-async fn fulfil(gateway: &Gateway, token: u32, wish: &Wish, forgets_puts: bool) -> Result<bool> {
-    let user = user_of(token);
-    let by = By::Principal(Principal {
-        user: UserId(user),
-        login: format!("user{user}"),
-        token: TokenId(token),
-        grant: grant_of(user),
-    });
-    let name = fixture::name;
-    let version = fixture::version;
-    let command = match wish {
-        Wish::Publish { krate, version, cksum } => {
-            let text = text_of(cksum);
-            let line = fixture::line(krate, version, text.as_bytes());
-            let published = Published { line, size: 1, metadata: Metadata::default() };
-            let bytes = Bytes::from_static(text.as_bytes());
-            let mut order = publish::put(gateway, by, Box::new(published), bytes.clone()).await?;
-            if let (Command::Publish { put_at, .. }, true) = (&mut order.command, forgets_puts) {
-                *put_at = u64::MAX;
-            }
-            return publish::enter(gateway, order, bytes).await.map(|()| true);
-        }
-        Wish::Yank { krate, version: v, yanked } => {
-            Command::Yank { krate: name(krate), version: version(v), yanked: *yanked }
-        }
-        Wish::Remove { krate, version: v } => {
-            let reason = "a reason".to_owned();
-            Command::Remove { krate: name(krate), version: version(v), reason }
-        }
-        Wish::AddOwner { krate, user } => {
-            Command::AddOwners { krate: name(krate), logins: vec![format!("user{user}")] }
-        }
-        Wish::RemoveOwner { krate, user } => {
-            Command::RemoveOwners { krate: name(krate), logins: vec![format!("user{user}")] }
-        }
-    };
-    let events = gateway.journal.append(Order { by, command }).await?;
-    Ok(!events.is_empty())
-}
-
-fn answer_of(outcome: &Result<bool>) -> Answer {
-    match outcome {
-        Ok(true) => Answer::Certain(Fulfilled::Done),
-        Ok(false) => Answer::Certain(Fulfilled::Already),
-        Err(e) if e.message.contains("not known yet") => Answer::Unknown,
-        Err(e) if e.kind == Kind::Unavailable => Answer::NotDone,
-        Err(e) if e.kind == Kind::Internal => panic!("{}", e.chain()),
-        Err(_) => Answer::Certain(Fulfilled::Refused),
-    }
 }
 
 /// Whether a catalog says what the simplest registry says.

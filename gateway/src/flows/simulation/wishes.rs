@@ -1,0 +1,116 @@
+//! What those who use a registry may wish for, and how the gateway is asked for it.
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use super::history::Answer;
+use super::registry::{Fulfilled, Wish};
+use crate::error::{Kind, Result};
+use crate::flows::command::{By, Command, Order};
+use crate::flows::{fixture, publish};
+use crate::gateway::Gateway;
+use crate::model::checksum::Checksum;
+use crate::model::entry::{Metadata, Published};
+use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
+
+pub(super) const USERS: u32 = 3;
+/// The last one may do everything.
+pub(super) const ADMIN: u32 = USERS;
+const CRATES: [&str; 3] = ["alpha", "Alpha", "beta"];
+const VERSIONS: [&str; 3] = ["1.0.0", "1.1.0", "2.0.0"];
+/// What crate files hold; many publishes are refused, so that much of it is garbage.
+const BYTES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+/// What that of the last publish holds.
+pub(super) const LAST: &str = "last";
+
+pub(super) fn text_of(cksum: &Checksum) -> &'static str {
+    let mut all = BYTES.into_iter().chain([LAST]);
+    all.find(|text| Checksum::of(text.as_bytes()) == *cksum).unwrap()
+}
+
+pub(super) fn user_of(token: u32) -> u32 {
+    token % USERS + 1
+}
+
+pub(super) fn grant_of(user: u32) -> Grant {
+    let mut grant = Grant::usual();
+    if user == ADMIN {
+        grant.scopes.insert(Scope::Admin);
+    }
+    grant
+}
+
+pub(super) fn draw_wish(rng: &mut StdRng) -> Wish {
+    let krate = CRATES.choose(rng).unwrap().to_string();
+    let version = VERSIONS.choose(rng).unwrap().to_string();
+    let user = rng.random_range(1..=USERS);
+    match rng.random_range(0..10) {
+        0..5 => {
+            let cksum = Checksum::of(BYTES.choose(rng).unwrap().as_bytes());
+            Wish::Publish { krate, version, cksum }
+        }
+        5..7 => Wish::Yank { krate, version, yanked: rng.random() },
+        7 => Wish::Remove { krate, version },
+        8 => Wish::AddOwner { krate, user },
+        _ => Wish::RemoveOwner { krate, user },
+    }
+}
+
+/// As the web API does it.
+pub(super) async fn fulfil(
+    gateway: &Gateway,
+    token: u32,
+    wish: &Wish,
+    forgets_puts: bool,
+) -> Result<bool> {
+    let user = user_of(token);
+    let by = By::Principal(Principal {
+        user: UserId(user),
+        login: format!("user{user}"),
+        token: TokenId(token),
+        grant: grant_of(user),
+    });
+    let name = fixture::name;
+    let version = fixture::version;
+    let command = match wish {
+        Wish::Publish { krate, version, cksum } => {
+            let text = text_of(cksum);
+            let line = fixture::line(krate, version, text.as_bytes());
+            let published = Published { line, size: 1, metadata: Metadata::default() };
+            let bytes = Bytes::from_static(text.as_bytes());
+            let mut order = publish::put(gateway, by, Box::new(published), bytes.clone()).await?;
+            if let (Command::Publish { put_at, .. }, true) = (&mut order.command, forgets_puts) {
+                *put_at = u64::MAX;
+            }
+            return publish::enter(gateway, order, bytes).await.map(|()| true);
+        }
+        Wish::Yank { krate, version: v, yanked } => {
+            Command::Yank { krate: name(krate), version: version(v), yanked: *yanked }
+        }
+        Wish::Remove { krate, version: v } => {
+            let reason = "a reason".to_owned();
+            Command::Remove { krate: name(krate), version: version(v), reason }
+        }
+        Wish::AddOwner { krate, user } => {
+            Command::AddOwners { krate: name(krate), logins: vec![format!("user{user}")] }
+        }
+        Wish::RemoveOwner { krate, user } => {
+            Command::RemoveOwners { krate: name(krate), logins: vec![format!("user{user}")] }
+        }
+    };
+    let events = gateway.journal.append(Order { by, command }).await?;
+    Ok(!events.is_empty())
+}
+
+pub(super) fn answer_of(outcome: &Result<bool>) -> Answer {
+    match outcome {
+        Ok(true) => Answer::Certain(Fulfilled::Done),
+        Ok(false) => Answer::Certain(Fulfilled::Already),
+        Err(e) if e.message.contains("not known yet") => Answer::Unknown,
+        Err(e) if e.kind == Kind::Unavailable => Answer::NotDone,
+        Err(e) if e.kind == Kind::Internal => panic!("{}", e.chain()),
+        Err(_) => Answer::Certain(Fulfilled::Refused),
+    }
+}
