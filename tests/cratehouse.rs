@@ -24,6 +24,7 @@ mod operations;
 mod outgoing;
 mod panamax;
 mod policies;
+mod policy_check;
 mod policy_facts;
 mod publish;
 mod replicas;

@@ -1,5 +1,6 @@
 //! The command line: definitions and parsing. What the commands do stands elsewhere.
 
+mod policy;
 mod store;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 pub use self::store::{FormatCommand, Gc, Grace, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
@@ -93,6 +95,9 @@ pub enum Command {
     /// Look after crate names
     #[command(subcommand)]
     Names(NamesCommand),
+    /// Try a policy, and see what it says
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 /// `serve`
@@ -357,6 +362,9 @@ mod tests {
             "mirror purge serde@1.0.0",
             "prefetch",
             "names audit",
+            "policy check --lock Cargo.lock --policy p --json",
+            "policy diff old new --lock Cargo.lock --json",
+            "policy waivers --policy p --json",
         ] {
             assert_eq!(parse(&format!("{command} --data d")).unwrap().flags(), flags, "{command}");
             assert_eq!(parse(&format!("--data d {command}")).unwrap().flags(), flags, "{command}");

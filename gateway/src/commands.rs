@@ -1,6 +1,8 @@
 //! The command-line work beside `serve`. It shares nothing with a running server but the store:
 //! it replays the journal into a catalog of its own, and the server follows what it appends.
 
+mod policy;
+
 use std::io::{self, BufWriter, Write as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
             return Ok(show_journal(&config, what).await?);
         }
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
+        Command::Policy(what) => return Ok(policy::run(&config, what).await),
         _ => (),
     }
     let url = config.url_for(config.server.listen);
@@ -97,6 +100,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         | Command::Config(_)
         | Command::Journal(_)
         | Command::Store(_)
+        | Command::Policy(_)
         | Command::Checkpoint => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)

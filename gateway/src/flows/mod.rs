@@ -24,6 +24,7 @@ mod objecting;
 pub mod open;
 pub mod owners;
 pub mod pinning;
+pub mod policy_check;
 pub mod prefetch;
 pub mod publish;
 mod read_through;

@@ -1,16 +1,14 @@
 //! Fills the mirror ahead of need, with what a Cargo.lock names.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use cargo_lock::{Lockfile, Package};
 use futures_util::{StreamExt, stream};
 
 use crate::error::{Error, Result};
 use crate::flows::{download, lookup};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
+use crate::model::lock::{self, Locked, LockedSource};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 
@@ -28,7 +26,8 @@ pub async fn prefetch(
     lock: &str,
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<(String, Error)>> {
-    let packages = parse_aside(lock).await?;
+    let mut packages = parse_aside(lock).await?;
+    packages.retain(|package| package.source == LockedSource::Registry);
     let total = packages.len();
     // Collected before they are buffered: a stream of closures is not `Send` for every caller.
     let fetches: Vec<_> = packages.into_iter().map(|p| fetch_named(gateway, p)).collect();
@@ -45,38 +44,17 @@ pub async fn prefetch(
     Ok(failed)
 }
 
-/// A registry package, as a lock file writes it: its texts are parsed when its turn comes, so
-/// that an odd one fails alone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Locked {
-    name: String,
-    version: String,
-    cksum: Option<Checksum>,
-}
-
-/// Parses in a task of its own, so that a panic of the parser is an error here.
-async fn parse_aside(lock: &str) -> Result<BTreeSet<Locked>> {
+/// The packages of a Cargo.lock. Parses in a task of its own, so that a panic of the parser is an
+/// error here.
+///
+/// # Errors
+/// Invalid, when the text is no Cargo.lock, or too large.
+pub(super) async fn parse_aside(lock: &str) -> Result<BTreeSet<Locked>> {
     let text = lock.to_owned();
-    let parsing = tokio::task::spawn_blocking(move || registry_packages(&text));
-    parsing.await.unwrap_or_else(|e| Err(Error::invalid("this is not a Cargo.lock").because(e)))
-}
-
-fn registry_packages(lock: &str) -> Result<BTreeSet<Locked>> {
-    let lock = Lockfile::from_str(lock)
-        .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
-    let from_registry = |p: &&Package| p.source.as_ref().is_some_and(|s| s.is_registry());
-    Ok(lock.packages.iter().filter(from_registry).map(Locked::new).collect())
-}
-
-impl Locked {
-    fn new(package: &Package) -> Self {
-        let cksum = package.checksum.as_ref().and_then(|sum| sum.as_sha256());
-        Self {
-            name: package.name.to_string(),
-            version: package.version.to_string(),
-            cksum: cksum.map(Checksum::from_bytes),
-        }
-    }
+    let parsing = tokio::task::spawn_blocking(move || lock::packages(&text));
+    let parsed =
+        parsing.await.map_err(|e| Error::invalid("this is not a Cargo.lock").because(e))?;
+    parsed.map_err(Error::invalid)
 }
 
 async fn fetch_named(gateway: &Arc<Gateway>, package: Locked) -> (String, Result<()>) {
@@ -90,21 +68,11 @@ async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<()> {
     let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
     let file = lookup::lookup(gateway, &lower).await?;
     let listed = file.as_ref().and_then(|file| file.version(&version));
-    if let (Some(locked), Some(listed)) = (package.cksum, listed) {
-        compare(locked, listed.cksum)?;
+    if let Some(mismatch) = listed.and_then(|listed| package.mismatch(&listed.cksum)) {
+        return Err(Error::invalid(mismatch));
     }
     // Where the index lists nothing, the download says best what is wrong.
     download::download(gateway, &name, &version).await.map(drop)
-}
-
-fn compare(locked: Checksum, listed: Checksum) -> Result<()> {
-    if locked == listed {
-        return Ok(());
-    }
-    Err(Error::invalid(format_args!(
-        "the lock file has the checksum {locked}, the index {listed}: one of the two is not what \
-         was published"
-    )))
 }
 
 #[cfg(test)]
@@ -112,32 +80,12 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::flows::fixture::{House, Public, memory};
+    use crate::model::checksum::Checksum;
     use crate::model::index::CRATES_IO_IDENTITY;
     use crate::stores::upstream::fixture::limits;
 
     fn package(name: &str, rest: &str) -> String {
         format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0+b\"\n{rest}\n")
-    }
-
-    #[test]
-    fn packages_of_any_registry_are_taken_and_those_of_paths_and_git_are_not() {
-        let sum = Checksum::of(b"x");
-        let public = format!("source = \"registry+{CRATES_IO_IDENTITY}\"\nchecksum = \"{sum}\"\n");
-        let lock = [
-            "version = 4\n".to_owned(),
-            package("public", &public),
-            package("own", "source = \"sparse+https://crates.acme.example/index/\""),
-            package("local", ""),
-            package("forked", "source = \"git+https://git.acme.example/forked#0123456789\""),
-        ]
-        .concat();
-        let found: Vec<_> = registry_packages(&lock).unwrap().into_iter().collect();
-        let locked = |name: &str, cksum| Locked {
-            name: name.to_owned(),
-            version: "1.0.0+b".to_owned(),
-            cksum,
-        };
-        assert_eq!(found, [locked("own", None), locked("public", Some(sum))]);
     }
 
     #[tokio::test]
@@ -175,14 +123,5 @@ mod tests {
         for lock in ["[package", "version = 4\n[[package]]\nname = 1", &panics] {
             assert_eq!(parse_aside(lock).await.unwrap_err().kind, Kind::Invalid, "{lock}");
         }
-    }
-
-    #[test]
-    fn another_checksum_than_the_lock_files_is_a_failure() {
-        assert!(compare(Checksum::of(b"x"), Checksum::of(b"x")).is_ok());
-        assert_eq!(
-            compare(Checksum::of(b"x"), Checksum::of(b"y")).unwrap_err().kind,
-            Kind::Invalid
-        );
     }
 }

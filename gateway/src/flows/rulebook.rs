@@ -77,13 +77,8 @@ impl Rulebook {
     /// [`crate::error::Kind::Invalid`] when the policy is broken: there is no last good one yet.
     /// Advisories that cannot be read only turn their rule off.
     pub fn open(config: &config::Config, metrics: Metrics) -> Result<Self> {
-        let sources = Sources {
-            dir: config.policy.dir.clone(),
-            advisories: config.policy.advisories.clone(),
-            upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
-        };
         let book = Self {
-            sources,
+            sources: Sources::of(config),
             in_force: RwLock::default(),
             stamp: AtomicU64::new(0),
             silent: AtomicBool::new(true),
@@ -253,6 +248,14 @@ impl Rulebook {
 }
 
 impl Sources {
+    fn of(config: &config::Config) -> Self {
+        Self {
+            dir: config.policy.dir.clone(),
+            advisories: config.policy.advisories.clone(),
+            upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+        }
+    }
+
     fn knows_upstreams_of(&self, policy: &Policy) -> Result<(), String> {
         let known = |name: &&str| self.upstreams.iter().any(|upstream| upstream == name);
         match policy.upstreams().into_iter().find(|name| !known(name)) {
@@ -265,11 +268,25 @@ impl Sources {
     }
 }
 
-/// Reads a policy from a folder, for who only wants to try it. Blocks.
+/// Reads the policy of a folder, for who only wants to try it, with the configured advisories; of no
+/// folder, the policy that allows everything. Blocks.
 ///
 /// # Errors
-/// [`crate::error::Kind::Invalid`], with file and line.
-pub fn try_policy(dir: &Path) -> Result<Policy> {
-    let files = policy_files::read(dir).map_err(Error::invalid)?;
-    Policy::parse(&files.texts).map_err(Error::invalid)
+/// [`crate::error::Kind::Invalid`] when the policy is broken, with file and line, or the advisories
+/// that it wants are: who tries a policy must not take silence for an answer. Where no database is
+/// configured there is none.
+pub fn try_policy(config: &config::Config, dir: Option<&Path>) -> Result<InForce> {
+    let policy = match dir {
+        Some(dir) => {
+            let files = policy_files::read(dir).map_err(Error::invalid)?;
+            Policy::parse(&files.texts).map_err(Error::invalid)?
+        }
+        None => Policy::default(),
+    };
+    let sources = Sources::of(config);
+    sources.knows_upstreams_of(&policy).map_err(Error::invalid)?;
+    let wanted = sources.advisories.filter(|_| policy.wants_advisories());
+    let database = wanted.map(|path| advisories::read(&path)).transpose();
+    let advisories = database.map_err(Error::invalid)?.map(|read| Arc::new(read.advisories));
+    Ok(InForce { policy, advisories, stamp: 0 })
 }

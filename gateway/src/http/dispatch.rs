@@ -16,19 +16,21 @@ use crate::gateway::Gateway;
 use crate::http::body::{self, Upload};
 use crate::http::respond::{self, Answer};
 use crate::http::route::Route;
-use crate::http::{auth, manage, pages};
+use crate::http::{auth, manage, pages, policy};
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
 use crate::stores::catalog::UserRow;
 
-/// What every request needs: the gateway, and the memory that large bodies share.
+/// What every request needs: the gateway, and what requests take turns for.
 #[derive(Debug)]
 pub struct Door {
     /// Every component.
     pub gateway: Arc<Gateway>,
     /// In KiB: see [`body::MEMORY_KIB`].
     pub body_memory: Semaphore,
+    /// Who judges a lock file: see [`policy::CHECKS_AT_ONCE`].
+    pub checks: Semaphore,
 }
 
 /// `{"users":["alice"]}`; crates.io takes the older word `owners` too.
@@ -42,7 +44,8 @@ impl Door {
     /// The door of a gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         let kib = usize::try_from(body::MEMORY_KIB).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { gateway, body_memory: Semaphore::new(kib) }
+        let checks = Semaphore::new(policy::CHECKS_AT_ONCE);
+        Self { gateway, body_memory: Semaphore::new(kib), checks }
     }
 
     /// Answers a request, or says why not.
@@ -98,6 +101,10 @@ impl Door {
                 let logins = self.logins(upload).await?;
                 let sentence = flows::owners::remove(gateway, &who, &name, &logins).await?;
                 respond::done(Some(&sentence))
+            }
+            Route::Policy(what) => {
+                auth::reader(gateway, headers).await?;
+                policy::answer(self, what, upload).await
             }
             Route::Manage(what) => {
                 let by = auth::administrator(gateway, headers).await?;

@@ -9,6 +9,7 @@ pub mod listen;
 pub mod manage;
 pub mod negotiate;
 pub mod pages;
+pub mod policy;
 pub mod respond;
 pub mod route;
 pub mod serve;

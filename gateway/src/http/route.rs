@@ -1,10 +1,13 @@
 //! The URL map: method, path and query become one value of a closed enum, or the reason why not.
 
+mod policy;
+
 use std::borrow::Cow;
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+pub use self::policy::Ask;
 use crate::model::name::CrateName;
 use crate::model::principal::TokenId;
 use crate::model::version::CrateVersion;
@@ -53,6 +56,8 @@ pub enum Route {
         /// How many hits are wanted, 1 to [`MAX_HITS`].
         limit: usize,
     },
+    /// `…/api/v1/policy/…`
+    Policy(Ask),
     /// `…/api/v1/admin/…`
     Manage(Manage),
 }
@@ -143,6 +148,7 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
         (Get, ["index", "config.json"]) => Route::IndexConfig,
         (Get, ["index", folders @ .., file]) => Route::IndexFile(index_name(folders, file)?),
         (_, ["api", "v1", "admin", rest @ ..]) => Route::Manage(manage(verb, rest, query)?),
+        (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest)?),
         (Get, ["api", "v1", "crates"]) => search(query)?,
         (Put, ["api", "v1", "crates", "new"]) => Route::Publish,
         (Get, ["api", "v1", "crates", n, "owners"]) => Route::Owners(name(n)?),
@@ -272,6 +278,7 @@ impl Route {
             Route::AddOwners(_) => "owners_add",
             Route::RemoveOwners(_) => "owners_remove",
             Route::Search { .. } => "search",
+            Route::Policy(ask) => ask.label(),
             Route::Manage(manage) => manage.label(),
         }
     }

@@ -13,6 +13,7 @@ pub(crate) mod fixtures;
 pub mod freshness;
 pub mod index;
 pub mod level;
+pub mod lock;
 pub mod manifest;
 pub mod mirrored;
 pub mod name;

@@ -14,6 +14,7 @@
 //! `mode` observes it.
 
 mod advisories;
+mod explain;
 mod judge;
 mod licenses;
 mod lookalike;
@@ -21,9 +22,12 @@ mod parse;
 mod publish;
 mod refusal;
 mod render;
+mod report;
 mod requirement;
 mod schema;
 mod stated;
+mod table;
+mod waivers;
 mod words;
 
 use std::collections::BTreeSet;
@@ -31,6 +35,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 pub use self::advisories::{Advisories, Advisory, Kind, Severity};
+pub use self::explain::{Explained, Explanation};
 pub use self::judge::{
     AgeFact, Finding, IntegrityFact, Judgement, ReadLicense, Rule, Source, Subject, WaiverInForce,
 };
@@ -41,8 +46,10 @@ pub use self::parse::{PolicyError, PolicyText, Problem};
 pub use self::publish::Objection;
 pub use self::refusal::{newest_allowed, refusal, said};
 pub use self::render::hide;
+pub use self::report::{Change, Counts, Diff, Outcome, Report, Row};
 pub use self::requirement::{Requirement, RequirementError};
 pub use self::schema::{Integrity, Waiver};
+pub use self::waivers::{ListedWaiver, WaiverState, Waivers};
 pub use self::words::{Day, Mode, Verdict};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Published;

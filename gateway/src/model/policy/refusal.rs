@@ -51,7 +51,7 @@ pub fn said(finding: &Finding) -> String {
     format!("rule `{}`: {}{until}", finding.rule, one_line(&finding.reason))
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let plain: String =
         text.chars().take(MAX_REASON_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     plain.trim_end_matches(['.', ' ']).to_owned()

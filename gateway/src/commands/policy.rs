@@ -1,0 +1,108 @@
+//! `policy …`: what a policy says of a lock file, for people and for CI.
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cratehouse::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
+use cratehouse::config::Config;
+use cratehouse::error::{Error, Result};
+use cratehouse::flows::open::{Keep, Running};
+use cratehouse::flows::policy_check;
+use cratehouse::flows::rulebook::{InForce, try_policy};
+use cratehouse::model::policy::{Outcome, Report, Waivers};
+use cratehouse::startup::Progress;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+
+/// What says to a script: something is denied.
+const DENIED: u8 = 1;
+/// What says to a script: whatever went wrong, this is no verdict.
+const NOT_JUDGED: u8 = 2;
+
+/// Does it. Whatever goes wrong is one status of its own, so that CI can tell it from a verdict.
+pub(super) async fn run(config: &Arc<Config>, command: &PolicyCommand) -> ExitCode {
+    let answer = match command {
+        PolicyCommand::Check(what) => check(config, what).await,
+        PolicyCommand::Diff(what) => diff(config, what).await,
+        PolicyCommand::Waivers(what) => waivers(config, what).await,
+    };
+    answer.unwrap_or_else(|e| {
+        eprintln!("error: {}", e.chain());
+        ExitCode::from(NOT_JUDGED)
+    })
+}
+
+async fn check(config: &Arc<Config>, what: &PolicyCheck) -> Result<ExitCode> {
+    let policy = tried(config, what.policy.as_deref().or(config.policy.dir.as_deref())).await?;
+    let reports = judged(config, &what.lock, vec![policy]).await?;
+    let [report] = reports.as_slice() else { return Ok(ExitCode::from(NOT_JUDGED)) };
+    print(report, what.json)?;
+    Ok(status(report.outcome))
+}
+
+async fn diff(config: &Arc<Config>, what: &PolicyDiff) -> Result<ExitCode> {
+    let policies =
+        vec![tried(config, Some(&what.old)).await?, tried(config, Some(&what.new)).await?];
+    let reports = judged(config, &what.lock, policies).await?;
+    let [old, new] = reports.as_slice() else { return Ok(ExitCode::from(NOT_JUDGED)) };
+    let diff = old.to(new);
+    print(&diff, what.json)?;
+    Ok(status(diff.outcome))
+}
+
+/// Needs neither the store nor an upstream.
+async fn waivers(config: &Arc<Config>, what: &PolicyWaivers) -> Result<ExitCode> {
+    let dir = what.policy.as_deref().or(config.policy.dir.as_deref());
+    let policy = tried(config, dir).await?;
+    print(&Waivers::of(policy.policy.waivers(), Timestamp::now()), what.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tried(config: &Arc<Config>, dir: Option<&Path>) -> Result<Arc<InForce>> {
+    let (config, dir) = (Arc::clone(config), dir.map(PathBuf::from));
+    let reading = spawn_blocking(move || try_policy(&config, dir.as_deref()));
+    reading.await.map_err(Error::internal)?.map(Arc::new)
+}
+
+/// The reports of some policies, by the index files that a server over the same store would use.
+async fn judged(
+    config: &Arc<Config>,
+    lock: &Path,
+    policies: Vec<Arc<InForce>>,
+) -> Result<Vec<Report>> {
+    let refuse = |e| Error::invalid(format!("{} cannot be read: {e}", lock.display()));
+    let lock = fs::read_to_string(lock).map_err(refuse)?;
+    let mut config = Config::clone(config);
+    config.policy.dir = None; // the policy in force has no say here, and may be broken
+    let (url, voice) = (config.url_for(config.server.listen), config.log.format);
+    let running = Running::open(Arc::new(config), url, Keep::Memory).await?;
+    let judging = Progress::begin("judging packages", voice);
+    let tick = |done: usize, total: usize| judging.tick(done as u64, Some(total as u64));
+    let reports = policy_check::check(&running.gateway, &lock, &policies, tick).await;
+    running.close().await;
+    reports
+}
+
+fn print(answer: &(impl Serialize + Display), json: bool) -> Result<()> {
+    let text = match json {
+        true => serde_json::to_string_pretty(answer).map_err(Error::internal)?,
+        false => answer.to_string(),
+    };
+    match writeln!(io::stdout(), "{text}") {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::internal(e)),
+        _ => Ok(()), // a reader that has seen enough may leave: the status still tells
+    }
+}
+
+fn status(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Outcome::Passed => ExitCode::SUCCESS,
+        Outcome::Denied => ExitCode::from(DENIED),
+        Outcome::Unknown => ExitCode::from(NOT_JUDGED),
+    }
+}

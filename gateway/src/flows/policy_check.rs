@@ -1,0 +1,122 @@
+//! Trying a policy: what it makes of a Cargo.lock, and why it judges a crate as it does. Nothing is
+//! downloaded and nothing changes; index files are asked for as any lookup asks.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+
+use crate::error::{Error, Result};
+use crate::flows::judging::{self, Facts};
+use crate::flows::lookup;
+use crate::flows::prefetch::parse_aside;
+use crate::flows::rulebook::InForce;
+use crate::gateway::Gateway;
+use crate::model::index::IndexFile;
+use crate::model::lock::{Locked, LockedSource};
+use crate::model::name::CrateName;
+use crate::model::policy::{Explanation, Report, Row};
+use crate::model::version::CrateVersion;
+
+/// Packages whose index files are looked up at one time.
+const PACKAGES_AT_ONCE: usize = 16;
+
+/// What each of some policies makes of the packages of a Cargo.lock (its text), at one time and by
+/// the same index files: a report for each policy, the packages in the same order.
+/// `progress(done, total)` is called after each package.
+///
+/// A package that cannot be judged, because an upstream is in trouble for instance, is told in its
+/// row, and fails no other.
+///
+/// # Errors
+/// Invalid, when the text is no Cargo.lock.
+pub async fn check(
+    gateway: &Arc<Gateway>,
+    lock: &str,
+    policies: &[Arc<InForce>],
+    progress: impl Fn(usize, usize),
+) -> Result<Vec<Report>> {
+    let packages = parse_aside(lock).await?;
+    let (total, now) = (packages.len(), gateway.rulebook.now());
+    let mut columns = vec![Vec::with_capacity(total); policies.len()];
+    let (mut waiting, mut under_way) = (packages.into_iter(), FuturesOrdered::new());
+    for done in 1..=total {
+        let free = PACKAGES_AT_ONCE.saturating_sub(under_way.len());
+        let next = waiting.by_ref().take(free);
+        under_way.extend(next.map(|package| rows(gateway, package, policies, now)));
+        let rows = under_way.next().await.unwrap_or_default();
+        columns.iter_mut().zip(rows).for_each(|(column, row)| column.push(row));
+        progress(done, total);
+    }
+    let reports = policies.iter().zip(columns);
+    Ok(reports.map(|(by, rows)| Report::of(&by.policy, by.advisories.as_deref(), rows)).collect())
+}
+
+/// Why the versions of a crate, or one of them, are judged as they are by the policy in force.
+/// Upper and lower case of the name do not matter.
+///
+/// # Errors
+/// Absent, when there is no such crate or version; else as a lookup.
+pub async fn explain(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    version: Option<&CrateVersion>,
+) -> Result<Explanation> {
+    let Some((file, facts)) = seen(gateway, name).await? else { return Err(no_crate(name)) };
+    let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
+    let (name, only) = (name.clone(), version.cloned());
+    let explaining = move || {
+        let judged = judging::judge_all(&in_force, &facts, &file, now);
+        let by = (&in_force.policy, in_force.advisories.as_deref());
+        let absent = || match &only {
+            Some(version) => Error::absent(format_args!("`{name}` has no version {version}")),
+            None => no_crate(&name),
+        };
+        Explanation::of(by, name.clone(), facts.upstream, judged, only.as_ref()).ok_or_else(absent)
+    };
+    spawn_blocking(explaining).await.map_err(Error::internal)?
+}
+
+/// A package's row in the report of each policy.
+async fn rows(
+    gateway: &Arc<Gateway>,
+    package: Locked,
+    policies: &[Arc<InForce>],
+    now: Timestamp,
+) -> Vec<Row> {
+    let same = |row: Row| vec![row; policies.len()];
+    if package.source != LockedSource::Registry {
+        return same(Row::outside(&package));
+    }
+    let (file, facts) = match found(gateway, &package).await {
+        Ok(found) => found,
+        Err(why) => return same(Row::unknown(&package, why.message)),
+    };
+    let (judges, judged) = (policies.to_vec(), package.clone());
+    let judge = move || {
+        let by = |by: &Arc<InForce>| Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
+        judges.iter().map(by).collect()
+    };
+    let crashed = |e| same(Row::unknown(&package, Error::internal(e).message));
+    spawn_blocking(judge).await.unwrap_or_else(crashed)
+}
+
+async fn found(gateway: &Arc<Gateway>, package: &Locked) -> Result<(Arc<IndexFile>, Facts)> {
+    let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
+    package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
+    seen(gateway, &name).await?.ok_or_else(|| no_crate(&name))
+}
+
+/// The index file of a crate before any policy, and what else is known of its versions.
+async fn seen(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<(Arc<IndexFile>, Facts)>> {
+    let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
+    let known = lookup::look(gateway, &lower).await?;
+    let facts = known.judging.facts().clone();
+    Ok(known.answer?.map(|file| (file, facts)))
+}
+
+fn no_crate(name: &CrateName) -> Error {
+    Error::absent(format_args!("there is no crate `{name}`"))
+}

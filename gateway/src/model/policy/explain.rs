@@ -1,0 +1,74 @@
+//! Why the versions of a crate are judged as they are.
+
+use std::cmp::Reverse;
+
+use serde::Serialize;
+
+use super::judge::Judgement;
+use super::report::{newest_of, notes};
+use super::{Advisories, Policy};
+use crate::model::index::Listed;
+use crate::model::name::CrateName;
+use crate::model::version::CrateVersion;
+
+/// The judgements on a crate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The policy's version.
+    pub policy: String,
+    /// What to know about the answer, each a sentence.
+    pub notes: Vec<String>,
+    /// The crate, as it was asked for.
+    pub name: CrateName,
+    /// The upstream that it is from; `None`: it is hosted.
+    pub upstream: Option<String>,
+    /// The newest version that may be had.
+    pub newest_allowed: Option<CrateVersion>,
+    /// The versions, the newest first.
+    pub versions: Vec<Explained>,
+}
+
+/// The judgement on a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// The version.
+    pub version: CrateVersion,
+    /// Whether its own index line says that it is yanked.
+    pub yanked: bool,
+    /// What the policy says; in JSON its fields stand among these.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+}
+
+impl Explanation {
+    /// Of all versions of an index file, or of one; `None`: the file has no such version.
+    pub fn of(
+        (policy, advisories): (&Policy, Option<&Advisories>),
+        name: CrateName,
+        upstream: Option<String>,
+        judged: Vec<(Listed, Judgement)>,
+        only: Option<&CrateVersion>,
+    ) -> Option<Self> {
+        let newest_allowed = newest_of(&judged).cloned();
+        let wanted = |listed: &Listed| only.is_none_or(|only| listed.version == *only);
+        let judged = judged.into_iter().filter(|(listed, _)| wanted(listed));
+        let mut versions: Vec<_> = judged
+            .map(|(listed, judgement)| {
+                let Listed { version, yanked, .. } = listed;
+                Explained { version, yanked, judgement }
+            })
+            .collect();
+        if versions.is_empty() && only.is_some() {
+            return None;
+        }
+        versions.sort_by(|a, b| Reverse(&a.version).cmp(&Reverse(&b.version)));
+        Some(Self {
+            policy: policy.version().to_owned(),
+            notes: notes(policy, advisories),
+            name,
+            upstream,
+            newest_allowed,
+            versions,
+        })
+    }
+}
