@@ -320,6 +320,7 @@ mod tests {
             version: version.parse().unwrap(),
             cksum: Checksum::of(bytes),
             yanked: false,
+            pubtime: None,
         };
         let file = IndexFile::new(Bytes::new(), vec![listed("1.0.0", b"x")]);
         let yanked_there = Listed { yanked: true, ..listed("1.0.0", b"x") };

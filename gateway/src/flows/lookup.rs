@@ -116,6 +116,7 @@ fn hosted_file(versions: &[VersionRow]) -> Result<Option<IndexFile>> {
             version: line.vers.clone(),
             cksum: line.cksum,
             yanked: line.yanked,
+            pubtime: line.pubtime.as_deref().and_then(|time| time.parse().ok()),
         });
     }
     let any = !listed.is_empty();

@@ -145,7 +145,7 @@ mod tests {
     fn wanted(at: usize, cksum: Checksum) -> Wanted {
         let name = CrateName::parse("foo").unwrap();
         let version = "1.0.0".parse().unwrap();
-        Wanted { at, listed: Listed { name, version, cksum, yanked: false } }
+        Wanted { at, listed: Listed { name, version, cksum, yanked: false, pubtime: None } }
     }
 
     #[tokio::test]

@@ -44,6 +44,7 @@ mod tests {
             version: "1.2.3-rc.1+b.1".parse().unwrap(),
             cksum: Checksum::of(b"abc"),
             yanked: false,
+            pubtime: None,
         })
     }
 

@@ -7,6 +7,7 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::checksum::Checksum;
@@ -15,6 +16,10 @@ use crate::model::version::CrateVersion;
 
 /// crates.io's identity: the `registry` of a dependency on a public crate.
 pub const CRATES_IO_IDENTITY: &str = "https://github.com/rust-lang/crates.io-index";
+
+/// What an index file in memory takes for each version beside its lines, in bytes: its row in the
+/// table, its number as text, and what of a pre-release does not fit.
+const VERSION_BYTES: usize = 200;
 
 /// One version of a hosted crate, in the field order of crates.io. Mirrored lines are never
 /// read into this and written again: they pass through as they came. A field that this release
@@ -120,6 +125,8 @@ pub struct Listed {
     pub cksum: Checksum,
     /// Whether the line is yanked.
     pub yanked: bool,
+    /// When it was published, if the line says so.
+    pub pubtime: Option<Timestamp>,
 }
 
 impl IndexFile {
@@ -151,7 +158,7 @@ impl IndexFile {
     /// The memory that the bodies and the table hold, in bytes.
     pub fn weight(&self) -> usize {
         let gzip = self.gzip.as_ref().map_or(0, |g| g.bytes.len());
-        self.identity.bytes.len() + gzip + self.versions.len() * 200 + 500
+        self.identity.bytes.len() + gzip + self.versions.len() * VERSION_BYTES + 500
     }
 }
 
@@ -169,4 +176,16 @@ fn compress(lines: &[u8]) -> Option<Vec<u8>> {
     let mut packed = encoder.finish().ok()?;
     packed.shrink_to_fit(); // or its weight would be a lie
     Some(packed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_row_of_a_version_is_within_its_weight() {
+        let text = "1.22.333-alpha.1".len();
+        let row = size_of::<(Box<str>, Listed)>() + 2 * text;
+        assert!(row <= VERSION_BYTES, "{row} bytes");
+    }
 }

@@ -1,14 +1,15 @@
 //! An upstream's index file: checked, and passed on byte for byte.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use url::Url;
 
 use crate::model::checksum::Checksum;
+use crate::model::edits::Edits;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
 
@@ -91,6 +92,9 @@ pub fn read(body: &Bytes, name: &CrateName, own: &OwnRegistries) -> Result<Mirro
                 edits.replace(registry, "null");
             }
         }
+        if !line.ends_with('\n') {
+            edits.replace(line.get(line.len()..).unwrap_or_default(), "\n");
+        }
     }
     if lines == 0 {
         return Err(Unreadable::Empty);
@@ -100,21 +104,28 @@ pub fn read(body: &Bytes, name: &CrateName, own: &OwnRegistries) -> Result<Mirro
 
 /// What we read of a line. Everything else in it is cargo's business.
 #[derive(Deserialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
     #[serde(borrow)]
-    vers: Cow<'a, str>,
+    pub(super) vers: Cow<'a, str>,
     #[serde(borrow)]
     cksum: Cow<'a, str>,
-    #[serde(borrow, default)]
-    yanked: Option<&'a RawValue>,
+    /// As it stands there, `null` too.
+    #[serde(borrow, default, deserialize_with = "as_it_stands")]
+    pub(super) yanked: Option<&'a RawValue>,
     #[serde(borrow, default)]
     deps: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pubtime: Option<&'a RawValue>,
+}
+
+fn as_it_stands<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 impl<'a> Line<'a> {
-    fn parse(line: &'a str, at: usize) -> Result<Self, Unreadable> {
+    pub(super) fn parse(line: &'a str, at: usize) -> Result<Self, Unreadable> {
         // serde would also take an array for a struct.
         if !line.trim_start().starts_with('{') {
             return Err(Unreadable::NotALine(at, "it is not a JSON object".to_owned()));
@@ -130,7 +141,14 @@ impl<'a> Line<'a> {
         let cksum: Checksum = self.cksum.parse().map_err(|_| Unreadable::NoChecksum(at))?;
         let yanked = self.yanked.is_some_and(|yanked| yanked.get() == "true");
         let version = self.vers.parse().ok();
-        Ok(version.map(|version| Listed { name, version, cksum, yanked }))
+        let pubtime = self.pubtime();
+        Ok(version.map(|version| Listed { name, version, cksum, yanked, pubtime }))
+    }
+
+    /// When the version was published; one that is no time is as good as none.
+    fn pubtime(&self) -> Option<Timestamp> {
+        let text: Cow<'_, str> = serde_json::from_str(self.pubtime?.get()).ok()?;
+        text.parse().ok()
     }
 }
 
@@ -148,43 +166,6 @@ fn registries<'a>(deps: &'a RawValue, own: &OwnRegistries) -> Vec<&'a str> {
         serde_json::from_str::<Cow<'_, str>>(value).is_ok_and(|registry| own.has(&registry))
     };
     deps.iter().filter_map(|dep| dep.registry.map(RawValue::get)).filter(ours).collect()
-}
-
-/// Replacements of parts of a text, in the order of the text.
-struct Edits<'a> {
-    text: &'a str,
-    done: Vec<(Range<usize>, &'static str)>,
-}
-
-impl<'a> Edits<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, done: Vec::new() }
-    }
-
-    /// Replaces a part, which must be a slice of the text itself.
-    fn replace(&mut self, part: &'a str, by: &'static str) {
-        let start = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
-        self.done.push((start..start + part.len(), by));
-    }
-
-    /// The text with its replacements and a final newline: the same bytes when nothing changes.
-    fn apply(self, body: &Bytes) -> Bytes {
-        if self.done.is_empty() && self.text.ends_with('\n') {
-            return body.clone();
-        }
-        let mut out = String::with_capacity(self.text.len() + 1);
-        let mut from = 0;
-        for (range, by) in self.done {
-            out.push_str(self.text.get(from..range.start).unwrap_or_default());
-            out.push_str(by);
-            from = range.end;
-        }
-        out.push_str(self.text.get(from..).unwrap_or_default());
-        if !out.ends_with('\n') {
-            out.push('\n');
-        }
-        Bytes::from(out)
-    }
 }
 
 #[cfg(test)]
@@ -218,7 +199,10 @@ mod tests {
     #[test]
     fn a_missing_final_newline_is_added_and_blank_lines_vanish() {
         let (a, b) = (line("foo", "1.0.0"), line("foo", "2.0.0"));
-        assert_eq!(read_text(format!("\n{a}\n\n \n{b}")).unwrap().lines, format!("{a}\n{b}\n"));
+        let expected = format!("{a}\n{b}\n");
+        for text in [format!("\n{a}\n\n \n{b}"), format!("{a}\n{b}\n  ")] {
+            assert_eq!(read_text(text).unwrap().lines, expected);
+        }
     }
 
     #[test]
@@ -237,6 +221,17 @@ mod tests {
         let read = read_text(text.clone()).unwrap();
         assert_eq!(read.lines, text);
         assert!(read.versions.is_empty());
+    }
+
+    #[test]
+    fn the_time_of_publication_is_read_where_there_is_one() {
+        let with = |field: &str| format!("{}\n", line("foo", "1.0.0").replace("\"new\":1", field));
+        let pubtime = |field: &str| read_text(with(field)).unwrap().versions[0].pubtime;
+        let expected = "2025-11-01T10:00:00Z".parse().unwrap();
+        assert_eq!(pubtime(r#""pubtime":"2025-11-01T10:00:00Z""#), Some(expected));
+        for none in [r#""new":1"#, r#""pubtime":null"#, r#""pubtime":17"#, r#""pubtime":"today""#] {
+            assert_eq!(pubtime(none), None, "{none}");
+        }
     }
 
     #[test]

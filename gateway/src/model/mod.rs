@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod checksum;
 pub mod client;
 pub mod dl;
+mod edits;
 pub mod entry;
 pub mod expiry;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub mod index;
 pub mod manifest;
 pub mod mirrored;
 pub mod name;
+pub mod policy;
 pub mod principal;
 pub mod registries;
 pub mod tarball;

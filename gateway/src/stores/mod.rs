@@ -1,6 +1,7 @@
 //! The second floor: each file owns one outside thing, as a concrete type. Stores never import
 //! each other; flows combine them.
 
+pub mod advisories;
 pub mod blobs;
 pub mod catalog;
 pub mod checkpoints;
@@ -9,5 +10,6 @@ pub mod faulty;
 pub mod journal;
 pub mod mirror;
 pub mod objects;
+pub mod policy_files;
 pub mod upstream;
 pub mod uses;

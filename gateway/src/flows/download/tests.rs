@@ -54,7 +54,13 @@ fn a_hosted_version_must_be_spelled_as_it_was_published() {
 #[test]
 fn a_mirrored_version_must_be_spelled_as_it_is_listed() {
     let (name_listed, cksum) = (name("Foo-Bar"), Checksum::of(b"x"));
-    let listed = Listed { name: name_listed, version: version("1.2.3+b.1"), cksum, yanked: true };
+    let listed = Listed {
+        name: name_listed,
+        version: version("1.2.3+b.1"),
+        cksum,
+        yanked: true,
+        pubtime: None,
+    };
     let file = IndexFile::new(Bytes::new(), vec![listed]);
     let find = |asked: &str, vers: &str| mirrored_version(2, &file, &name(asked), &version(vers));
     assert_eq!(find("Foo-Bar", "1.2.3+b.1").unwrap().at, 2);

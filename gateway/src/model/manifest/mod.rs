@@ -55,6 +55,8 @@ pub struct Draft {
     pub links: Option<String>,
     /// The oldest Rust that builds it.
     pub rust_version: Option<String>,
+    /// Whether it has a README.
+    pub readme: bool,
     /// What search and pages show. Nothing here is checked beyond its length: a page must not
     /// make a link of what is not `http(s)`.
     pub metadata: Metadata,
@@ -163,12 +165,13 @@ impl Draft {
         let rust_version = string(package, "rust-version")?;
         check_links(links.as_deref())?;
         check_rust_version(rust_version.as_deref())?;
+        let readme = has_readme(package);
         let metadata = metadata(package)?;
         let deps = dependencies::collect(&manifest, limits)?;
         let Split { features, features2 } =
             features::check_and_split(manifest.features, &deps, limits)?;
         let (name, version) = (name.clone(), version.clone());
-        Ok(Self { name, version, deps, features, features2, links, rust_version, metadata })
+        Ok(Self { name, version, deps, features, features2, links, rust_version, readme, metadata })
     }
 
     /// The index line, complete, and the metadata beside it. `registry` gives the `registry` of
@@ -275,6 +278,15 @@ fn check_rust_version(rust_version: Option<&str>) -> Result<(), ManifestError> {
     match plain && VersionReq::parse(text).is_ok_and(|req| req.comparators.len() == 1) {
         true => Ok(()),
         false => Err(ManifestError::RustVersion(shown(text))),
+    }
+}
+
+/// Cargo writes out the README that it found, or `false` (cargo: `toml/mod.rs`, `readme_for_package`).
+fn has_readme(package: &Table) -> bool {
+    match package.get("readme") {
+        Some(Value::String(path)) => !path.trim().is_empty(),
+        Some(Value::Boolean(found)) => *found,
+        _ => false,
     }
 }
 

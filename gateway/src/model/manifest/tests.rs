@@ -99,6 +99,19 @@ fn a_manifest_as_cargo_packages_it_becomes_a_line() {
 }
 
 #[test]
+fn a_readme_is_what_cargo_has_written_out() {
+    for (line, there) in [
+        ("readme = \"README.md\"", true),
+        ("readme = true", true),
+        ("readme = false", false),
+        ("readme = \"\"", false),
+        ("", false),
+    ] {
+        assert_eq!(with(line).unwrap().readme, there, "{line}");
+    }
+}
+
+#[test]
 fn deps_are_sorted_as_crates_io_does() {
     let draft = with(
         "[dev-dependencies]\nb = '1'\na = '0.1'\n[build-dependencies]\na = '1'\n[dependencies]\na = '1'",

@@ -19,6 +19,7 @@ fn listed() -> Listed {
         version: "1.0.0+b".parse().unwrap(),
         cksum: Checksum::of(b"bytes"),
         yanked: false,
+        pubtime: None,
     }
 }
 

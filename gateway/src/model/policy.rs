@@ -1,0 +1,159 @@
+//! What may enter the organisation: the policy of one folder of TOML files, and its verdict on a
+//! version. Facts in, verdicts out; `policies/README.md` is the reference of the files.
+//!
+//! **Precedence.** It is fixed, and does not depend on the order of files or entries:
+//!
+//! 1. A `[[waiver]]` in force makes the verdict *allow*, whatever any rule says.
+//! 2. Otherwise the verdict is the most severe action among the findings that are enforced.
+//! 3. An `[[allow]]` that names a version lifts every `[[ban]]` from it and satisfies
+//!    `[allow_list]`, and touches no other rule.
+//! 4. Findings that are observed are reported, and change nothing. A finding is enforced only if
+//!    neither the whole policy, nor its section or entry, says `observe`.
+//!
+//! `[integrity]` protects without any policy, and so when the whole is observed: only its own
+//! `mode` observes it.
+
+mod advisories;
+mod judge;
+mod licenses;
+mod lookalike;
+mod parse;
+mod publish;
+mod refusal;
+mod render;
+mod requirement;
+mod schema;
+mod words;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+pub use self::advisories::{Advisories, Advisory, Kind, Severity};
+pub use self::judge::{
+    AgeFact, Finding, IntegrityFact, Judgement, ReadLicense, Rule, Source, Subject, WaiverInForce,
+};
+pub use self::licenses::LicenseFact;
+pub use self::lookalike::resembles;
+use self::parse::Rules;
+pub use self::parse::{PolicyError, PolicyText, Problem};
+pub use self::publish::Objection;
+pub use self::refusal::{newest_allowed, refusal, said};
+pub use self::render::hide;
+pub use self::requirement::{Requirement, RequirementError};
+pub use self::schema::{Integrity, Waiver};
+pub use self::words::{Day, Mode, Verdict};
+use crate::model::checksum::Checksum;
+use crate::model::entry::Published;
+use crate::model::name::CrateName;
+
+/// The rules of a folder; never changed, only replaced. The default allows everything.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    rules: Rules,
+    version: String,
+}
+
+impl Policy {
+    /// Reads the files of a folder. Their order, their comments and their layout do not matter.
+    ///
+    /// # Errors
+    /// Names file and line of everything that is wrong, and says what is allowed there.
+    pub fn parse(files: &[PolicyText]) -> Result<Self, PolicyError> {
+        parse::parse(files).map(Self::of)
+    }
+
+    fn of(rules: Rules) -> Self {
+        let content = serde_json::to_vec(&rules).unwrap_or_default();
+        let hash = Checksum::of(&content).to_string();
+        Self { rules, version: hash.get(..16).unwrap_or(&hash).to_owned() }
+    }
+
+    /// 16 hexadecimal digits: a hash of what the files say, the same for equal policies.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The verdict on a version, with every rule that spoke. Without a database the advisories
+    /// are silent, but for `yanked`.
+    pub fn judge(
+        &self,
+        subject: &Subject<'_>,
+        advisories: Option<&Advisories>,
+        now: Timestamp,
+    ) -> Judgement {
+        judge::judge(&self.rules, subject, advisories, now)
+    }
+
+    /// The mode of the whole.
+    pub fn mode(&self) -> Mode {
+        self.rules.mode
+    }
+
+    /// Whom to ask.
+    pub fn contact(&self) -> Option<&str> {
+        self.rules.contact.as_deref()
+    }
+
+    /// Whether an advisory database is wanted.
+    pub fn wants_advisories(&self) -> bool {
+        self.rules.advisories.is_some()
+    }
+
+    /// Whether first sights have to be kept, for versions without a `pubtime`.
+    pub fn wants_age(&self) -> bool {
+        self.rules.age.is_some()
+    }
+
+    /// What happens when an upstream goes back on its word.
+    pub fn integrity(&self) -> &Integrity {
+        &self.rules.integrity
+    }
+
+    /// All waivers, those that ended included.
+    pub fn waivers(&self) -> &[Waiver] {
+        &self.rules.waivers
+    }
+
+    /// The upstreams that the rules name; one that the configuration does not know is a mistake.
+    pub fn upstreams(&self) -> BTreeSet<&str> {
+        let rules = &self.rules;
+        let lists = [
+            rules.allow_list.as_ref().and_then(|rule| rule.upstreams.as_ref()),
+            rules.age.as_ref().and_then(|rule| rule.upstreams.as_ref()),
+            rules.advisories.as_ref().and_then(|rule| rule.upstreams.as_ref()),
+            rules.licenses.as_ref().and_then(|rule| rule.upstreams.as_ref()),
+        ];
+        let bans = rules.bans.iter().filter_map(|ban| ban.upstream.as_deref());
+        let allows = rules.allows.iter().filter_map(|allow| allow.upstream.as_deref());
+        let listed = lists.into_iter().flatten().flatten().map(String::as_str);
+        listed.chain(bans).chain(allows).collect()
+    }
+
+    /// What the policy has against a first publish under this name, given all hosted names.
+    pub fn objection_to_name<'a>(
+        &self,
+        new: &CrateName,
+        hosted: impl IntoIterator<Item = &'a CrateName>,
+    ) -> Option<Objection> {
+        lookalike::objection(&self.rules, new, hosted)
+    }
+
+    /// What the policy has against a publish; `readme` says whether the crate has one.
+    pub fn objection_to_publish(&self, published: &Published, readme: bool) -> Option<Objection> {
+        publish::objection(&self.rules, published, readme)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::of(Rules::default())
+    }
+}
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! A RustSec advisory database: what is known against which versions.
+//!
+//! Advisories are about crates of crates.io, so no hosted crate is judged by them. Withdrawn ones
+//! do not count, nor drafts without a number.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use rustsec::Advisory as RustSec;
+use rustsec::advisory::{Category, Informational, Metadata, Severity as RustSecSeverity};
+use rustsec::osv::{OsvRange, ranges_for_advisory};
+use semver::Version;
+use serde::Serialize;
+
+use super::judge::{Hearing, Rule};
+use super::schema::Advising;
+use super::words::{Day, Verdict};
+use crate::model::name::{CrateName, NameKey};
+use crate::model::version::CrateVersion;
+
+/// The advisories of a database, by the name of the crate that they are about.
+#[derive(Debug, Clone, Default)]
+pub struct Advisories {
+    by_name: BTreeMap<NameKey, Vec<Advisory>>,
+}
+
+/// One advisory.
+#[derive(Debug, Clone)]
+pub struct Advisory {
+    /// `RUSTSEC-2024-0001`.
+    pub id: String,
+    /// Its ids elsewhere (`CVE-…`, `GHSA-…`, `MAL-…`).
+    pub aliases: Vec<String>,
+    /// The crate.
+    pub name: CrateName,
+    /// What is wrong, in a line.
+    pub title: String,
+    /// What sort of trouble.
+    pub kind: Kind,
+    /// How bad, where a CVSS vector tells.
+    pub severity: Option<Severity>,
+    /// The day of the report.
+    pub date: String,
+    /// Where to read more.
+    pub url: Option<String>,
+    affected: Vec<OsvRange>,
+}
+
+/// What sort of trouble an advisory is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It was published to do harm.
+    Malicious,
+    /// A vulnerability.
+    Vulnerability,
+    /// Safe code may have undefined behaviour.
+    Unsound,
+    /// Nobody maintains it.
+    Unmaintained,
+    /// Another notice.
+    Notice,
+}
+
+/// How bad a vulnerability is (CVSS 3.1 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Below 4.0.
+    Low,
+    /// From 4.0 on.
+    Medium,
+    /// From 7.0 on.
+    High,
+    /// From 9.0 on.
+    Critical,
+}
+
+impl Advisories {
+    /// Adds one; a withdrawn one is none.
+    pub fn add(&mut self, advisory: Option<Advisory>) {
+        if let Some(advisory) = advisory {
+            let same_name = self.by_name.entry(advisory.name.key()).or_default();
+            let at = same_name.partition_point(|other| other.id <= advisory.id);
+            same_name.insert(at, advisory);
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_name.values().map(Vec::len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Those that affect a version, by id.
+    pub fn about<'a>(
+        &'a self,
+        key: &NameKey,
+        version: &'a CrateVersion,
+    ) -> impl Iterator<Item = &'a Advisory> + use<'a> {
+        let all = self.by_name.get(key).map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter(|advisory| advisory.affects(version))
+    }
+}
+
+impl Advisory {
+    /// Reads one file of a database: TOML in a fence, then Markdown. `None`: it was withdrawn.
+    ///
+    /// # Errors
+    /// What is damaged, or of a newer format.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let text = &text.replace("\r\n", "\n");
+        // rustsec cuts the beginning of anything else at its 20th byte, inside a character or not.
+        if !text.starts_with("```toml") {
+            return Err("it does not begin with ```toml".to_owned());
+        }
+        let read: RustSec = text.parse().map_err(|error| one_line(&error))?;
+        if read.withdrawn() || read.id().is_placeholder() {
+            return Ok(None);
+        }
+        let name = CrateName::parse(read.metadata.package.as_str()).map_err(|e| e.to_string())?;
+        let meta = &read.metadata;
+        let url = read.id().url().or_else(|| meta.url.as_ref().map(ToString::to_string));
+        Ok(Some(Self {
+            id: read.id().to_string(),
+            aliases: meta.aliases.iter().map(ToString::to_string).collect(),
+            name,
+            title: one_line(&read.title()),
+            kind: Kind::of(meta),
+            severity: read.severity().map(Severity::of),
+            date: meta.date.as_str().to_owned(),
+            url,
+            affected: ranges_for_advisory(&read.versions),
+        }))
+    }
+
+    /// Whether a version is affected: neither patched nor never affected. Pre-releases count as
+    /// SemVer orders them, so 1.2.3-rc.1 is before the patch in 1.2.3.
+    pub fn affects(&self, version: &CrateVersion) -> bool {
+        let order = |edge: &Version| version.semver().cmp_precedence(edge);
+        self.affected.iter().any(|range| {
+            range.introduced.as_ref().is_none_or(|first| order(first) != Ordering::Less)
+                && range.fixed.as_ref().is_none_or(|fixed| order(fixed) == Ordering::Less)
+        })
+    }
+
+    fn is(&self, id: &str) -> bool {
+        self.id == id || self.aliases.iter().any(|alias| alias == id)
+    }
+
+    fn reason(&self) -> String {
+        let kind = match (self.kind, self.severity) {
+            (Kind::Vulnerability, Some(severity)) => format!("{} vulnerability", severity.label()),
+            (kind, _) => kind.label().to_owned(),
+        };
+        let url = self.url.as_ref().map(|url| format!(", {url}")).unwrap_or_default();
+        format!("{} ({kind}{url}): {}", self.id, self.title)
+    }
+}
+
+impl Kind {
+    /// Malware has no kind of its own in RustSec: it is told by its category, by its id in the
+    /// database of malicious packages, or because crates.io deletes it.
+    fn of(meta: &Metadata) -> Self {
+        let malicious = meta.expect_deleted
+            || meta.categories.contains(&Category::Malicious)
+            || meta.aliases.iter().any(|id| id.as_str().starts_with("MAL-"));
+        match &meta.informational {
+            _ if malicious => Self::Malicious,
+            None => Self::Vulnerability,
+            Some(Informational::Unsound) => Self::Unsound,
+            Some(Informational::Unmaintained) => Self::Unmaintained,
+            Some(_) => Self::Notice,
+        }
+    }
+
+    /// The word, as files and metrics have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Malicious => "malicious",
+            Self::Vulnerability => "vulnerability",
+            Self::Unsound => "unsound",
+            Self::Unmaintained => "unmaintained",
+            Self::Notice => "notice",
+        }
+    }
+}
+
+impl Severity {
+    fn of(severity: RustSecSeverity) -> Self {
+        match severity {
+            RustSecSeverity::None | RustSecSeverity::Low => Self::Low,
+            RustSecSeverity::Medium => Self::Medium,
+            RustSecSeverity::High => Self::High,
+            RustSecSeverity::Critical => Self::Critical,
+        }
+    }
+
+    /// The word, as files and metrics have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl Advising {
+    pub(super) fn hear(&self, advisories: &Advisories, hearing: &mut Hearing<'_>) {
+        let version = hearing.subject.version;
+        for advisory in advisories.about(&hearing.key, version) {
+            if !self.ignore.iter().any(|ignored| advisory.is(&ignored.id)) {
+                let since = advisory.date.parse::<Day>().ok().map(Day::begin);
+                let (action, reason) = (self.action(advisory), advisory.reason());
+                if let Some(found) = hearing.find(Rule::Advisory, action, self.mode, reason) {
+                    found.advisory = Some(advisory.id.clone());
+                    found.since = since;
+                }
+            }
+        }
+    }
+
+    fn action(&self, advisory: &Advisory) -> Verdict {
+        let exactly = match (advisory.kind, advisory.severity) {
+            (Kind::Malicious, _) => Some(self.malicious),
+            (Kind::Unsound, _) => Some(self.unsound),
+            (Kind::Unmaintained, _) => Some(self.unmaintained),
+            (Kind::Notice, _) => Some(self.notice),
+            (Kind::Vulnerability, Some(Severity::Critical)) => self.critical,
+            (Kind::Vulnerability, Some(Severity::High)) => self.high,
+            (Kind::Vulnerability, Some(Severity::Medium)) => self.medium,
+            (Kind::Vulnerability, Some(Severity::Low)) => self.low,
+            (Kind::Vulnerability, None) => None,
+        };
+        exactly.unwrap_or(self.vulnerability)
+    }
+}
+
+fn one_line(text: &impl ToString) -> String {
+    text.to_string().chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

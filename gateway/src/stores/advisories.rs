@@ -1,0 +1,347 @@
+//! A RustSec advisory database on disk: a folder laid out as its git repository
+//! (`crates/<name>/RUSTSEC-….md`), or a `.tar.gz` of one, refreshed by the operator.
+//!
+//! **What is damaged.** An advisory that cannot be read is reported and left out, so that one odd
+//! file does not take the thousand others away. But a database of a newer format must not silently
+//! become empty: when not one can be read, or more than one in twenty cannot, the whole is refused,
+//! and whoever has an older one keeps it.
+//!
+//! **What changed.** The fingerprint is made of names, sizes and times of modification, not of
+//! bytes: a folder of a thousand files is asked every minute. Of a git checkout, an advisory that
+//! changed has another time.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
+use tar::Archive;
+
+use crate::model::checksum::Checksum;
+use crate::model::policy::{Advisories, Advisory};
+
+/// The most advisories in a database; RustSec's had 714 in February 2025.
+const MAX_ADVISORIES: usize = 50_000;
+/// The largest advisory, in bytes.
+const MAX_ADVISORY_BYTES: u64 = 256 * 1024;
+/// The most that a `.tar.gz` may hold unpacked, in bytes.
+const MAX_UNPACKED_BYTES: u64 = 512 * 1024 * 1024;
+/// The most entries in a `.tar.gz`, or in one folder, that are looked at.
+const MAX_ENTRIES: usize = 200_000;
+/// One advisory in this many may be damaged.
+const DAMAGED_SHARE: usize = 20;
+
+/// A database that was read.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The advisories.
+    pub advisories: Advisories,
+    /// Files that were left out, and what is wrong with them.
+    pub damaged: Vec<(String, String)>,
+    /// The newest time of modification in it: how old the database is.
+    pub newest: Option<Timestamp>,
+    /// See [`fingerprint`].
+    pub fingerprint: Checksum,
+}
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The folder or a file could not be read.
+    #[error("the advisory database {} cannot be read: {error}", path.display())]
+    Unreadable {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// There is no `crates/` in it.
+    #[error(
+        "{} is no RustSec advisory database: it has no advisories under `crates/`",
+        .0.display()
+    )]
+    Empty(PathBuf),
+    /// Too much of it.
+    #[error("the advisory database {} is too large: {what}", path.display())]
+    TooLarge {
+        /// Which one.
+        path: PathBuf,
+        /// Which limit.
+        what: String,
+    },
+    /// Too many of its files cannot be read.
+    #[error(
+        "{damaged} of the {all} advisories in {} cannot be read, so it may be of a newer format, \
+         and is refused; the first is {first}",
+        path.display()
+    )]
+    Damaged {
+        /// Which one.
+        path: PathBuf,
+        /// How many cannot be read.
+        damaged: usize,
+        /// How many there are.
+        all: usize,
+        /// One of them, and what is wrong with it.
+        first: String,
+    },
+}
+
+/// Reads a database: a folder, or a `.tar.gz`. Blocks, for a second or so: run it off the async
+/// threads.
+///
+/// # Errors
+/// When it is not there, is no database, or is damaged; see the module.
+pub fn read(path: &Path) -> Result<Database, DatabaseError> {
+    let fingerprint = fingerprint(path)?;
+    let (files, newest) = match is_folder(path)? {
+        true => from_folder(path)?,
+        false => from_archive(path)?,
+    };
+    let (mut advisories, mut damaged) = (Advisories::default(), Vec::new());
+    let all = files.len();
+    for (name, text) in files {
+        match text.and_then(|text| Advisory::parse(&text)) {
+            Ok(advisory) => advisories.add(advisory),
+            Err(why) => damaged.push((name, why)),
+        }
+    }
+    if let Some((name, why)) = damaged.first().filter(|_| damaged.len() * DAMAGED_SHARE > all) {
+        let (path, first) = (path.to_owned(), format!("{name}: {why}"));
+        return Err(DatabaseError::Damaged { path, damaged: damaged.len(), all, first });
+    }
+    match advisories.is_empty() {
+        true => Err(DatabaseError::Empty(path.to_owned())),
+        false => Ok(Database { advisories, damaged, newest, fingerprint }),
+    }
+}
+
+/// What tells whether a database has changed since it was read, without reading it. Blocks.
+///
+/// # Errors
+/// When it is not there, or too large.
+pub fn fingerprint(path: &Path) -> Result<Checksum, DatabaseError> {
+    let mut seen = String::new();
+    let mut note = |name: &str, size: u64, modified: Option<Timestamp>| {
+        seen.push_str(&format!("{name:?} {size} {modified:?}\n"));
+    };
+    if is_folder(path)? {
+        for (name, file) in listed(path)? {
+            let kind = fs::metadata(&file).map_err(unreadable(&file))?;
+            note(&name, kind.len(), modified(&kind));
+        }
+    } else {
+        let kind = fs::metadata(path).map_err(unreadable(path))?;
+        note("", kind.len(), modified(&kind));
+    }
+    Ok(Checksum::of(seen.as_bytes()))
+}
+
+/// An advisory's text by the name of its file, or why there is none.
+type Files = BTreeMap<String, Result<String, String>>;
+
+fn from_folder(path: &Path) -> Result<(Files, Option<Timestamp>), DatabaseError> {
+    let (mut files, mut newest) = (Files::new(), None);
+    for (name, file) in listed(path)? {
+        let opened = File::open(&file).map_err(unreadable(&file))?;
+        let kind = opened.metadata().map_err(unreadable(&file))?;
+        newest = newest.max(modified(&kind));
+        files.insert(name, text(opened).map_err(unreadable(&file))?);
+    }
+    Ok((files, newest))
+}
+
+fn from_archive(path: &Path) -> Result<(Files, Option<Timestamp>), DatabaseError> {
+    let too_large = |what: String| DatabaseError::TooLarge { path: path.to_owned(), what };
+    let (mut files, mut newest) = (Files::new(), None);
+    let packed = File::open(path).map_err(unreadable(path))?;
+    let unpacked = MultiGzDecoder::new(io::BufReader::new(packed)).take(MAX_UNPACKED_BYTES);
+    let mut archive = Archive::new(unpacked);
+    for (nth, entry) in archive.entries().map_err(unreadable(path))?.enumerate() {
+        let entry = entry.map_err(unreadable(path))?;
+        if nth >= MAX_ENTRIES || files.len() > MAX_ADVISORIES {
+            return Err(too_large(format!("{MAX_ADVISORIES} advisories at most")));
+        }
+        let Some(name) = entry.path().ok().and_then(|path| advisory_name(&path)) else { continue };
+        if entry.header().entry_type().is_file() {
+            let at = entry.header().mtime().ok().and_then(|s| i64::try_from(s).ok());
+            newest = newest.max(at.and_then(|seconds| Timestamp::from_second(seconds).ok()));
+            files.insert(name, text(entry).map_err(unreadable(path))?);
+        }
+    }
+    match archive.into_inner().limit() {
+        0 => Err(too_large(format!("{MAX_UNPACKED_BYTES} bytes unpacked at most"))),
+        _ => Ok((files, newest)),
+    }
+}
+
+/// The advisories of a folder by the names of their files, `<crate>/<file>`.
+fn listed(database: &Path) -> Result<BTreeMap<String, PathBuf>, DatabaseError> {
+    let mut found = BTreeMap::new();
+    let crates = database.join("crates");
+    if !crates.is_dir() {
+        return Err(DatabaseError::Empty(database.to_owned()));
+    }
+    for krate in entries(&crates)? {
+        if !krate.is_dir() {
+            continue;
+        }
+        for file in entries(&krate)? {
+            found.extend(advisory_name(&file).filter(|_| file.is_file()).map(|name| (name, file)));
+        }
+        if found.len() > MAX_ADVISORIES {
+            let what = format!("{MAX_ADVISORIES} advisories at most");
+            return Err(DatabaseError::TooLarge { path: database.to_owned(), what });
+        }
+    }
+    Ok(found)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, DatabaseError> {
+    let entries = fs::read_dir(folder).map_err(unreadable(folder))?.take(MAX_ENTRIES + 1);
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let paths: Vec<_> = paths.collect::<io::Result<_>>().map_err(unreadable(folder))?;
+    if paths.len() > MAX_ENTRIES {
+        let what = format!("{MAX_ENTRIES} entries of a folder at most");
+        return Err(DatabaseError::TooLarge { path: folder.to_owned(), what });
+    }
+    Ok(paths)
+}
+
+/// `<crate>/<file>` of what is an advisory: `…/crates/<crate>/RUSTSEC-….md`. One that is TOML alone
+/// is of a format that nobody reads any more; it counts as damaged, not as absent.
+fn advisory_name(path: &Path) -> Option<String> {
+    let mut parts = path.components().rev().map(|part| part.as_os_str().to_str());
+    let (file, krate, folder) = (parts.next()??, parts.next()??, parts.next()??);
+    let advisory = file.starts_with("RUSTSEC-") && !file.starts_with("RUSTSEC-0000-0000.");
+    (folder == "crates" && advisory).then(|| format!("{krate}/{file}"))
+}
+
+/// The text of one advisory, or why it is none.
+fn text(file: impl Read) -> io::Result<Result<String, String>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_ADVISORY_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_ADVISORY_BYTES {
+        return Ok(Err(format!("it is larger than {MAX_ADVISORY_BYTES} bytes")));
+    }
+    Ok(String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()))
+}
+
+fn is_folder(path: &Path) -> Result<bool, DatabaseError> {
+    Ok(fs::metadata(path).map_err(unreadable(path))?.is_dir())
+}
+
+fn modified(kind: &fs::Metadata) -> Option<Timestamp> {
+    let since =
+        kind.modified().unwrap_or(SystemTime::UNIX_EPOCH).duration_since(UNIX_EPOCH).ok()?;
+    Timestamp::from_nanosecond(i128::try_from(since.as_nanos()).ok()?).ok()
+}
+
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> DatabaseError {
+    let path = path.to_owned();
+    move |error| DatabaseError::Unreadable { path: path.clone(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+    use crate::model::name::CrateName;
+
+    fn advisory(id: &str, name: &str) -> String {
+        format!(
+            "```toml\n[advisory]\nid = \"{id}\"\npackage = \"{name}\"\ndate = \"2026-01-02\"\n\n\
+             [versions]\npatched = [\">= 1.2.0\"]\n```\n\n# A title\n\nWords.\n"
+        )
+    }
+
+    /// A checkout with so many good advisories, all about `foo`.
+    fn checkout(good: usize) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("crates/foo")).unwrap();
+        fs::create_dir_all(root.path().join(".git")).unwrap();
+        fs::write(root.path().join("README.md"), "words").unwrap();
+        for n in 1..=good {
+            let id = format!("RUSTSEC-2026-{n:04}");
+            let file = root.path().join(format!("crates/foo/{id}.md"));
+            fs::write(file, advisory(&id, "foo")).unwrap();
+        }
+        root
+    }
+
+    fn packed(root: &Path) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        tar.append_dir_all("advisory-db-main", root).unwrap();
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    fn affected(database: &Database, version: &str) -> usize {
+        let name: CrateName = "foo".parse().unwrap();
+        database.advisories.about(&name.key(), &version.parse().unwrap()).count()
+    }
+
+    #[test]
+    fn a_checkout_and_its_archive_say_the_same() {
+        let root = checkout(3);
+        fs::write(root.path().join("crates/foo/RUSTSEC-0000-0000.md"), "draft").unwrap();
+        let archive = tempfile::NamedTempFile::new().unwrap();
+        fs::write(archive.path(), packed(root.path())).unwrap();
+        for path in [root.path(), archive.path()] {
+            let database = read(path).unwrap();
+            assert_eq!((affected(&database, "1.1.0"), affected(&database, "1.2.0")), (3, 0));
+            assert!(database.damaged.is_empty() && database.newest.is_some());
+            assert_eq!(database.fingerprint, fingerprint(path).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_tells_a_new_advisory() {
+        let root = checkout(2);
+        let before = fingerprint(root.path()).unwrap();
+        fs::write(root.path().join("README.md"), "other words").unwrap();
+        assert_eq!(fingerprint(root.path()).unwrap(), before);
+        let new = advisory("RUSTSEC-2026-0009", "foo");
+        fs::write(root.path().join("crates/foo/RUSTSEC-2026-0009.md"), new).unwrap();
+        assert_ne!(fingerprint(root.path()).unwrap(), before);
+    }
+
+    #[test]
+    fn one_damaged_advisory_is_left_out_and_told() {
+        let root = checkout(19);
+        fs::write(root.path().join("crates/foo/RUSTSEC-2026-9999.md"), b"\xff").unwrap();
+        let database = read(root.path()).unwrap();
+        assert_eq!(affected(&database, "1.0.0"), 19);
+        assert_eq!(database.damaged[0].0, "foo/RUSTSEC-2026-9999.md");
+    }
+
+    #[test]
+    fn a_database_of_another_format_is_refused() {
+        let root = checkout(18);
+        fs::write(root.path().join("crates/foo/RUSTSEC-2026-9999.md"), "---\nyaml: 1").unwrap();
+        let refused = read(root.path()).unwrap_err();
+        assert!(matches!(refused, DatabaseError::Damaged { damaged: 1, all: 19, .. }), "{refused}");
+        let old = checkout(0);
+        fs::write(old.path().join("crates/foo/RUSTSEC-2017-0001.toml"), "[advisory]").unwrap();
+        assert!(matches!(read(old.path()), Err(DatabaseError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_is_no_database_is_refused() {
+        assert!(matches!(read(checkout(0).path()), Err(DatabaseError::Empty(_))));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(read(folder.path()), Err(DatabaseError::Empty(_))));
+        let missing = read(&folder.path().join("db.tar.gz"));
+        assert!(matches!(missing, Err(DatabaseError::Unreadable { .. })));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let archive = packed(checkout(3).path());
+        for bytes in [&b""[..], b"words", &archive[..archive.len() / 2]] {
+            fs::write(file.path(), bytes).unwrap();
+            assert!(read(file.path()).is_err());
+        }
+    }
+}
