@@ -172,6 +172,7 @@ fn every_row_of_the_readme_is_proven_below() {
         ("prefetch", ""),
         ("names audit", "GET /api/v1/admin/names/audit"),
         ("journal show", ""),
+        ("pulls", ""),
         ("store copy", ""),
         ("checkpoint", ""),
         ("journal verify", "GET /api/v1/admin/journal/head"),

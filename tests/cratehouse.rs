@@ -24,6 +24,7 @@ mod operations;
 mod outgoing;
 mod panamax;
 mod publish;
+mod pulls;
 mod replicas;
 mod s3;
 mod start;

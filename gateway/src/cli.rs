@@ -10,7 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
-pub use self::store::{Gc, Grace, Show, StoreCommand, StoreCopy};
+pub use self::store::{Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
 use crate::model::name::CrateName;
@@ -72,6 +72,8 @@ pub enum Command {
     /// Look at the journal
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Say who pulled a crate
+    Pulls(Pulls),
     /// Write a checkpoint, from which new replicas start, and print its name
     Checkpoint,
     /// Look after the object store
@@ -344,6 +346,7 @@ mod tests {
             "journal verify",
             "checkpoint",
             "journal show --crate a --since 7 --json",
+            "pulls a@>=1.2 --since 2027-01-31 --json",
             "store copy file://a s3://b/c --to-config t.toml",
             "gc --grace 7d --dry-run",
             "remove a@1.0.0 --reason leaked",
@@ -378,6 +381,7 @@ mod tests {
         assert!(refused("token revoke x").contains("token list"));
         assert!(refused("store copy file://a memory://").contains("s3://bucket/prefix"));
         assert!(refused("journal show --since soon").contains("an entry's number"));
+        assert!(refused("pulls a@soon").contains("version requirement"));
         assert!(refused("").contains("Usage"));
     }
 

@@ -1,6 +1,8 @@
 //! The command-line work beside `serve`. It shares nothing with a running server but the store:
 //! it replays the journal into a catalog of its own, and the server follows what it appends.
 
+mod pulls;
+
 use std::io::{self, BufWriter, Write as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         Command::Journal(JournalCommand::Show(what)) => {
             return Ok(show_journal(&config, what).await?);
         }
+        Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what).await?),
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
         _ => (),
     }
@@ -95,6 +98,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         | Command::Config(_)
         | Command::Journal(_)
         | Command::Store(_)
+        | Command::Pulls(_)
         | Command::Checkpoint => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)

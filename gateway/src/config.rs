@@ -76,6 +76,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[mirror]`
     pub mirror: Mirror,
+    /// `[pulls]`
+    pub pulls: Pulls,
     /// `[[upstream]]`, in the order of the chain.
     pub upstreams: Vec<Upstream>,
     /// `[limits]`
@@ -206,6 +208,15 @@ pub struct Mirror {
     pub max_age_days: Option<u32>,
     /// How often it is measured and swept.
     pub sweep: Duration,
+}
+
+/// `[pulls]`: who pulled what is recorded.
+#[derive(Debug, Clone)]
+pub struct Pulls {
+    /// How often it is written to the store; at a crash, so much of it is lost.
+    pub flush: Duration,
+    /// For how many days it is kept; `None`: nothing is recorded.
+    pub retention_days: Option<u32>,
 }
 
 /// `[[upstream]]`

@@ -7,6 +7,7 @@ use crate::flows::append::Appender;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::lookup::IndexCache;
+use crate::flows::pulls::Pulls;
 use crate::flows::search::MirroredNames;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
@@ -39,6 +40,8 @@ pub struct Gateway {
     pub crates: CrateCache,
     /// Which mirrored crate files were served, for eviction.
     pub uses: Uses,
+    /// Who pulled what, until it is written down.
+    pub pulls: Pulls,
     /// What search knows of the mirror.
     pub mirrored_names: MirroredNames,
 }

@@ -13,7 +13,7 @@ use url::Url;
 use super::reader::{PREFIX, Reader, Sources};
 use super::{
     CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
+    Mirror, Pulls, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
 };
 use crate::model::name::NamePattern;
 
@@ -163,6 +163,12 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
                 .ok()
                 .filter(|days| *days > 0),
             sweep: Duration::from_secs(60 * r.integer("mirror.sweep_minutes", 1..=10_080, 60)),
+        },
+        pulls: Pulls {
+            flush: seconds(r.integer("pulls.flush_seconds", 1..=3600, 60)),
+            retention_days: u32::try_from(r.integer("pulls.retention_days", 0..=36_500, 90))
+                .ok()
+                .filter(|days| *days > 0),
         },
         upstreams: upstreams(r),
         limits: limits(r),

@@ -22,6 +22,7 @@ pub mod owners;
 pub mod pinning;
 pub mod prefetch;
 pub mod publish;
+pub mod pulls;
 mod read_through;
 pub mod remove;
 pub mod search;
