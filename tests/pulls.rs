@@ -1,9 +1,11 @@
 //! Who pulled it: the answer after an incident.
 
 use cratehouse_tests::cargo::{Cargo, Project};
-use cratehouse_tests::gateway::Gateway;
+use cratehouse_tests::gateway::{Builder, Gateway};
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
+use cratehouse_tests::replicas::Replicas;
+use cratehouse_tests::rgw::Rgw;
 use cratehouse_tests::upstream::Upstream;
 use reqwest::Method;
 use serde_json::Value;
@@ -129,4 +131,26 @@ fn old_days_are_deleted_and_with_no_days_nothing_is_recorded() {
     assert_eq!(lines(&gateway, &["private-crate"]).len(), 1, "what is there stays");
     let said = gateway.cli(&["pulls", "private-crate"]).stderr;
     assert!(String::from_utf8_lossy(&said).contains("not recorded"));
+}
+
+#[test]
+fn replicas_over_s3_are_asked_as_one_and_any_of_them_deletes_old_days() {
+    let bucket = Rgw::shared().bucket();
+    for n in 0..3 {
+        bucket.put(&format!("pulls/2020-01-01/12000{n}.000000-gone-00000000.jsonl"), b"");
+    }
+    let way = bucket.endpoint.clone();
+    let often = |builder: Builder| builder.set("pulls", "flush_seconds = 1");
+    let replicas = Replicas::start(2, bucket, &way, often);
+    let token = replicas.all[0].token("alice");
+    replicas.all[0].client().publish(&private(), &token).assert_status(200);
+    for replica in &replicas.all {
+        replica.client().download("private-crate", "0.3.0").assert_status(200);
+        let recorded = || replica.metric("cratehouse_pulls_recorded_total", &[]) == 1.0;
+        until("it is recorded", recorded);
+    }
+    let pulls = lines(&replicas.all[1], &["private-crate"]);
+    let by: Vec<_> = pulls.iter().map(|pull| pull["replica"].as_str().unwrap()).collect();
+    assert_eq!(by, ["replica-0", "replica-1"]);
+    until("the old day is gone", || replicas.bucket.list("pulls/2020-01-01").is_empty());
 }
