@@ -2,7 +2,7 @@
 
 use cratehouse_tests::client::Reply;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
-use cratehouse_tests::krate::Krate;
+use cratehouse_tests::krate::{Krate, sha256};
 use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::Upstream;
 use reqwest::Method;
@@ -175,6 +175,8 @@ fn every_row_of_the_readme_is_proven_below() {
         ("pulls", ""),
         ("store copy", ""),
         ("checkpoint", ""),
+        ("format show", ""),
+        ("format enable", ""),
         ("journal verify", "GET /api/v1/admin/journal/head"),
     ];
     let rows = documented();
@@ -288,6 +290,56 @@ fn a_version_is_removed_and_the_journal_looked_at_over_https() {
     let hash = after["sha256"].as_str().unwrap();
     assert!(verified.contains(&format!("entry {} ({hash})", after["seq"])), "{verified}");
     assert!(gateway.admin().get("/").text().contains(hash));
+}
+
+/// Puts an entry behind the journal's last one, as a replica of a later release would.
+fn append_from_a_later_release(gateway: &Gateway, event: Value) -> u64 {
+    let last = gateway.stored("journal").pop().unwrap();
+    let bytes = gateway.stored_bytes(&last);
+    let entry: Value = serde_json::from_slice(&bytes).unwrap();
+    let seq = entry["seq"].as_u64().unwrap() + 1;
+    let entry = json!({
+        "seq": seq, "id": "00".repeat(16), "prev": sha256(&bytes),
+        "time": "2030-01-01T00:00:00Z", "replica": "later", "events": [event],
+    });
+    let path = gateway.data().join(format!("store/journal/{seq:020}.json"));
+    std::fs::write(path, entry.to_string()).unwrap();
+    seq
+}
+
+#[test]
+fn a_format_level_is_enabled_only_where_it_is_known_and_stops_who_does_not_know_it() {
+    let (mut gateway, token) = house();
+    let levels = "format level 1 is enabled; this release knows levels up to 1";
+    assert_eq!(gateway.cli_ok(&["format", "show"]), levels);
+    assert!(gateway.cli_ok(&["format", "enable", "1"]).contains("already enabled"));
+    let refused = gateway.cli(&["format", "enable", "2"]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("this release knows format levels up to 1"), "{said}");
+    let level = |what| gateway.metric("cratehouse_journal_format_level", &[("level", what)]);
+    assert_eq!((level("enabled"), level("known")), (1.0, 1.0));
+
+    let event = json!({ "by": "operator", "event": "level_enabled", "level": 2 });
+    let seq = append_from_a_later_release(&gateway, event);
+    let why = format!("journal entry {seq} enables format level 2");
+    let ready = || gateway.admin().get("/readyz");
+    until("it is not ready any more", || ready().status == 503);
+    assert!(ready().text().contains(&why), "{}", ready());
+    let alarm = [("alarm", "release_too_old")];
+    assert_eq!(gateway.metric("cratehouse_alarms_total", &alarm), 1.0);
+    until("it knows that it is behind", || {
+        gateway.metric("cratehouse_journal_lag_seconds", &[]) > 0.0
+    });
+    gateway.client().publish(&Krate::new("bar", "1.0.0"), &token).assert_refused(503, &why);
+    gateway.client().download("foo", "1.0.0").assert_status(200);
+    assert_eq!(gateway.stored("journal").len() as u64, seq, "nothing is put behind it");
+
+    gateway.stop();
+    gateway.spawn();
+    assert!(!gateway.wait().success());
+    assert!(gateway.log_contains("upgrade this replica"), "{}", gateway.log());
+    assert!(!gateway.cli(&["user", "list"]).status.success());
 }
 
 #[test]

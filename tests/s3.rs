@@ -6,7 +6,7 @@ use cratehouse_tests::fault_proxy::{Fault, FaultProxy};
 use cratehouse_tests::gateway::{Builder, Gateway, UpstreamConfig};
 use cratehouse_tests::http::Request;
 use cratehouse_tests::krate::Krate;
-use cratehouse_tests::overwriting::Overwriting;
+use cratehouse_tests::memory_s3::MemoryS3;
 use cratehouse_tests::patience::until;
 use cratehouse_tests::rgw::Rgw;
 use cratehouse_tests::s3::S3;
@@ -48,7 +48,7 @@ fn cargo_publishes_and_builds_over_s3_and_an_empty_disk_loses_nothing() {
 
 #[test]
 fn a_store_that_overwrites_is_refused_at_the_start() {
-    let server = Overwriting::start();
+    let server = MemoryS3::overwriting();
     let mut gateway = over(&server.bucket()).prepare();
     gateway.spawn();
     assert_eq!(gateway.wait().code(), Some(1));

@@ -1,6 +1,8 @@
 //! Work on the store: its self-test, the audit trail, copies, garbage.
 
-use cratehouse_tests::gateway::Gateway;
+use cratehouse_tests::authority::Authority;
+use cratehouse_tests::gateway::{Builder, Gateway};
+use cratehouse_tests::google::Google;
 use cratehouse_tests::krate::Krate;
 
 /// A house with `foo` 1.0.0 and 2.0.0, published by alice; the second was removed.
@@ -53,6 +55,51 @@ fn a_copy_serves_what_the_original_serves() {
     other.client().download("foo", "2.0.0").assert_status(404);
     let refused = gateway.cli(&["store", "copy", "file://nowhere", &to]);
     assert!(!refused.status.success() && !gateway.folder().join("nowhere").exists());
+}
+
+fn over(url: &str, environment: &[(&str, String)]) -> Builder {
+    let builder = Gateway::builder()
+        .certificate(&Authority::new())
+        .set("store", &format!("url = {url:?}"))
+        .set("store", "allow_http = true");
+    environment.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
+}
+
+/// By a server of our own that speaks its protocol: nobody has tried the real one.
+#[test]
+fn a_registry_lives_in_a_bucket_of_google_and_is_copied_from_there() {
+    let ((server, environment), url) = (Google::start(), "gs://bucket/registry");
+    let mut gateway = over(url, &environment).start();
+    assert!(gateway.log_contains("24 races of 32 creates"), "{}", gateway.log());
+    let token = gateway.token("alice");
+    gateway.client().publish(&Krate::new("foo", "1.0.0"), &token).assert_status(200);
+    let again = gateway.client().publish(&Krate::new("foo", "1.0.0"), &token);
+    again.assert_refused(400, "already uploaded");
+    let keys = server.keys();
+    assert!(keys.contains(&"registry/journal/00000000000000000001.json".to_owned()));
+    assert!(keys.iter().all(|key| !key.contains("selftest")), "{keys:?}");
+
+    gateway.restart_on_an_empty_disk();
+    gateway.client().download("foo", "1.0.0").assert_status(200);
+    gateway.cli_ok(&["gc", "--grace", "0s"]);
+    gateway.cli_ok(&["journal", "verify"]);
+    let copy = format!("file://{}", gateway.folder().join("copy").display());
+    assert!(gateway.cli_ok(&["store", "copy", url, &copy]).contains("holds registry"));
+}
+
+#[test]
+fn a_bucket_without_a_name_or_without_what_its_cloud_wants_is_refused() {
+    for (url, why) in [("gs://", "name a bucket"), ("az:///prefix", "name a bucket")] {
+        let gateway = over(url, &[]).prepare();
+        let refused = gateway.cli(&["config", "check"]);
+        assert_eq!(refused.status.code(), Some(64), "{url}");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains("store.url") && said.contains(why), "{said}");
+    }
+    let refused = over("az://container", &[]).prepare().cli(&["config", "check"]);
+    assert_eq!(refused.status.code(), Some(64));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("AZURE_STORAGE_") && said.contains("Account"), "{said}");
 }
 
 #[test]

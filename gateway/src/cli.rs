@@ -10,7 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
-pub use self::store::{Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
+pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
 use crate::model::name::CrateName;
@@ -47,7 +47,8 @@ pub struct Common {
     /// The folder of local state [default: ./cratehouse-data]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data: Option<String>,
-    /// The object store: file://PATH, s3://BUCKET/PREFIX or memory://
+    /// The object store: file://PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX,
+    /// az://CONTAINER/PREFIX or memory://
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
     /// The URL under which clients know the registry
@@ -81,6 +82,9 @@ pub enum Command {
     Store(StoreCommand),
     /// Delete hosted crate files that no version names
     Gc(Gc),
+    /// Look after the journal's format, which releases share
+    #[command(subcommand)]
+    Format(FormatCommand),
     /// Take a hosted version out of the index and its bytes out of reach; its number stays burned
     Remove(Remove),
     /// Manage what is mirrored
@@ -345,6 +349,8 @@ mod tests {
             "token revoke 7",
             "journal verify",
             "checkpoint",
+            "format show",
+            "format enable 2",
             "journal show --crate a --since 7 --json",
             "pulls a@>=1.2 --since 2027-01-31 --json",
             "store copy file://a s3://b/c --to-config t.toml",
@@ -380,6 +386,7 @@ mod tests {
         assert!(refused("token create --user a --expires soon").contains("90d"));
         assert!(refused("token revoke x").contains("token list"));
         assert!(refused("store copy file://a memory://").contains("s3://bucket/prefix"));
+        assert!(refused("format enable 0").contains("write a format level"));
         assert!(refused("journal show --since soon").contains("an entry's number"));
         assert!(refused("pulls a@soon").contains("version requirement"));
         assert!(refused("").contains("Usage"));

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cratehouse::cli::{
-    Command, CrateSpec, Gc, JournalCommand, MirrorCommand, NamesCommand, Prefetch, Show,
-    StoreCommand, StoreCopy, TokenCommand, TokenCreate, UserCommand,
+    Command, CrateSpec, FormatCommand, Gc, JournalCommand, MirrorCommand, NamesCommand, Prefetch,
+    Show, StoreCommand, StoreCopy, TokenCommand, TokenCreate, UserCommand,
 };
 use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
 use cratehouse::error::{Error, Result};
@@ -18,9 +18,10 @@ use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
 use cratehouse::flows::show::{Selection, Shown, show};
 use cratehouse::flows::{
-    audit, gc, mirroring, prefetch, remove, store_copy, tokens, users, verify,
+    audit, format, gc, mirroring, prefetch, remove, store_copy, tokens, users, verify,
 };
 use cratehouse::gateway::Gateway;
+use cratehouse::model::level::Level;
 use cratehouse::startup::Progress;
 use cratehouse::stores::catalog::TokenRow;
 use cratehouse::stores::checkpoints::FOLDER;
@@ -81,6 +82,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             println!("revoked token {id}");
         }
         Command::Gc(what) => collect_garbage(gateway, &what).await?,
+        Command::Format(what) => look_after_format(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
             remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
@@ -155,6 +157,21 @@ async fn collect_garbage(gateway: &Gateway, what: &Gc) -> Result<()> {
     let gc::Swept { stored, young, garbage, deleted } = swept;
     let garbage = garbage.len();
     println!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted");
+    Ok(())
+}
+
+async fn look_after_format(gateway: &Gateway, what: &FormatCommand) -> Result<()> {
+    match what {
+        FormatCommand::Show => {
+            let (enabled, known) = (format::enabled(gateway)?, Level::KNOWN);
+            println!("format level {enabled} is enabled; this release knows levels up to {known}");
+        }
+        FormatCommand::Enable { level } => {
+            let new = format::enable(gateway, By::Operator, *level).await?;
+            let when = if new { "now" } else { "already" };
+            println!("format level {level} is {when} enabled");
+        }
+    }
     Ok(())
 }
 

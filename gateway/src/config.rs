@@ -21,6 +21,7 @@
 
 mod load;
 mod reader;
+mod store_url;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use self::store_url::{Cloud, StoreUrl};
 use crate::model::checksum::Checksum;
 use crate::model::name::NamePattern;
 
@@ -137,46 +139,12 @@ pub struct Store {
     pub endpoint: Option<Url>,
     /// The S3 region.
     pub region: Option<String>,
-    /// The S3 access key; absent: the usual AWS variables and roles.
+    /// The S3 access key; absent: the usual AWS variables and roles, as for other clouds.
     pub access_key_id: Option<String>,
     /// The S3 secret key.
     pub secret_access_key: Option<Secret>,
     /// Whether an `http:` endpoint is acceptable.
     pub allow_http: bool,
-}
-
-/// Which object store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// `file://…`
-    Folder(PathBuf),
-    /// `s3://bucket/prefix`
-    S3 {
-        /// The bucket.
-        bucket: String,
-        /// The prefix, without slashes at its ends; perhaps empty.
-        prefix: String,
-    },
-    /// `memory://`, for tests.
-    Memory,
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreUrl::Folder(path) => write!(f, "file://{}", path.display()),
-            StoreUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
-            StoreUrl::Memory => f.write_str("memory://"),
-        }
-    }
-}
-
-impl std::str::FromStr for StoreUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        load::store_url(text)
-    }
 }
 
 /// `[catalog]`

@@ -43,7 +43,7 @@ pub struct Metrics {
     pub pulls_dropped: IntCounter,
     /// Batches of such records that the store did not take; they are tried again.
     pub pull_batches_failed: IntCounter,
-    /// Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.
+    /// Alarms: a checksum that changed, bytes that do not match, a broken journal, a format level that this release does not know, checkpoints that differ.
     pub alarms: IntCounterVec,
     /// Publish requests by outcome: published, refused, error.
     pub publishes: IntCounterVec,
@@ -55,6 +55,10 @@ pub struct Metrics {
     pub journal_lag: IntGauge,
     /// Seconds since the journal was last read to its end; -1 before the first time.
     pub journal_read_age: Gauge,
+    /// Seconds by which what this replica shows may be behind the journal: since its last read that reached the end, when the last one did not (or is overdue), else 0; -1 before the first. By its own clock alone.
+    pub journal_lag_seconds: Gauge,
+    /// Format levels of the journal: the one that is "enabled", and the highest that this release has "known". All replicas should know one before it is enabled.
+    pub format_level: IntGaugeVec,
     /// Journal entries appended by this replica.
     pub appends: IntCounter,
     /// Puts of a journal entry that ended in anything but "created".
@@ -154,7 +158,7 @@ impl Metrics {
             alarms: counters(
                 &r,
                 "alarms_total",
-                "Alarms: a checksum that changed, bytes that do not match, a broken journal, checkpoints that differ.",
+                "Alarms: a checksum that changed, bytes that do not match, a broken journal, a format level that this release does not know, checkpoints that differ.",
                 &["alarm"],
             )?,
             publishes: counters(
@@ -183,6 +187,17 @@ impl Metrics {
                 &r,
                 "journal_read_age_seconds",
                 "Seconds since the journal was last read to its end; -1 before the first time.",
+            )?,
+            journal_lag_seconds: seconds(
+                &r,
+                "journal_lag_seconds",
+                "Seconds by which what this replica shows may be behind the journal: since its last read that reached the end, when the last one did not (or is overdue), else 0; -1 before the first. By its own clock alone.",
+            )?,
+            format_level: gauges(
+                &r,
+                "journal_format_level",
+                "Format levels of the journal: the one that is \"enabled\", and the highest that this release has \"known\". All replicas should know one before it is enabled.",
+                &["level"],
             )?,
             appends: counter(
                 &r,

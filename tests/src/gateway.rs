@@ -38,6 +38,7 @@ pub struct Gateway {
     env: Vec<(String, String)>,
     traced: Option<String>,
     ulimit: Option<String>,
+    binary: fn() -> &'static Path,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
     users: Mutex<BTreeSet<String>>,
@@ -134,6 +135,11 @@ impl Gateway {
     /// Starts the process where there is none, and returns when it is ready.
     pub fn start_again(&mut self) {
         self.spawn();
+        self.await_ready();
+    }
+
+    /// Returns when the process, which must not end before, is ready.
+    pub fn await_ready(&mut self) {
         let admin = self.admin();
         let ready = |reply: Reply| reply.status == 200;
         until("the gateway is ready", || {
@@ -332,11 +338,11 @@ impl Gateway {
     /// where there is none) and no environment but the one asked for.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = match &self.ulimit {
-            None => Command::new(binary()),
+            None => Command::new((self.binary)()),
             Some(limits) => {
                 let mut shell = Command::new("sh");
                 let script = format!("ulimit {limits} && exec \"$0\" \"$@\"");
-                shell.args(["-c", &script]).arg(binary());
+                shell.args(["-c", &script]).arg((self.binary)());
                 shell
             }
         };

@@ -1,10 +1,10 @@
 //! A plain HTTP/1.1 server in a thread of its own, which notes every request and can
-//! misbehave: wait, hang up, promise more bytes than it sends.
+//! misbehave: be far away, wait, hang up, promise more bytes than it sends.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -62,8 +62,10 @@ pub struct Response {
 }
 
 struct Shared {
-    requests: Mutex<Vec<Request>>,
+    /// `None` where nothing is noted.
+    requests: Option<Mutex<Vec<Request>>>,
     down: AtomicBool,
+    latency_micros: AtomicU64,
     handler: Box<Handler>,
 }
 
@@ -75,9 +77,24 @@ const BETWEEN_ASKS: Duration = Duration::from_millis(5);
 impl Server {
     /// Starts one on a free port of 127.0.0.1.
     pub fn start(handler: impl Fn(&Request, Duration) -> Action + Send + Sync + 'static) -> Self {
+        Self::serving(handler, Some(Mutex::default()))
+    }
+
+    /// The same for any number of requests: none is noted.
+    pub fn forgetful(
+        handler: impl Fn(&Request, Duration) -> Action + Send + Sync + 'static,
+    ) -> Self {
+        Self::serving(handler, None)
+    }
+
+    fn serving(
+        handler: impl Fn(&Request, Duration) -> Action + Send + Sync + 'static,
+        requests: Option<Mutex<Vec<Request>>>,
+    ) -> Self {
         let shared = Arc::new(Shared {
-            requests: Mutex::default(),
+            requests,
             down: AtomicBool::new(false),
+            latency_micros: AtomicU64::new(0),
             handler: Box::new(handler),
         });
         let runtime = runtime();
@@ -99,17 +116,24 @@ impl Server {
 
     /// Every request so far, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
-        self.shared.requests.lock().unwrap().clone()
+        self.shared.noted().clone()
     }
 
     /// How many requests were for exactly this path and query.
     pub fn count(&self, path: &str) -> usize {
-        self.shared.requests.lock().unwrap().iter().filter(|r| r.path == path).count()
+        self.shared.noted().iter().filter(|r| r.path == path).count()
     }
 
     /// Forgets the requests so far.
     pub fn forget_requests(&self) {
-        self.shared.requests.lock().unwrap().clear();
+        self.shared.noted().clear();
+    }
+
+    /// From now on every request takes that long, as if the way here and the way back took half
+    /// of it each: the handler is asked in between.
+    pub fn set_latency(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap();
+        self.shared.latency_micros.store(micros, Ordering::SeqCst);
     }
 
     /// Down: open connections end at the next request, new ones are closed at once.
@@ -152,6 +176,16 @@ impl Response {
     }
 }
 
+impl Shared {
+    fn noted(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.as_ref().expect("this server notes nothing").lock().unwrap()
+    }
+
+    fn latency(&self) -> Duration {
+        Duration::from_micros(self.latency_micros.load(Ordering::SeqCst))
+    }
+}
+
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Shared")
@@ -173,6 +207,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| respond(request, Arc::clone(&shared)));
     let http = hyper::server::conn::http1::Builder::new();
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
@@ -183,18 +218,32 @@ async fn respond(
     request: hyper::Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<hyper::Response<Sent>, HungUp> {
+    let begun = Instant::now();
+    let latency = shared.latency();
     let seen = read(request).await;
-    shared.requests.lock().unwrap().push(seen.clone());
+    if shared.requests.is_some() {
+        shared.noted().push(seen.clone());
+    }
+    until(begun + latency / 2).await;
     let came = Instant::now();
     loop {
         if shared.down.load(Ordering::SeqCst) {
             return Err(HungUp);
         }
         match (shared.handler)(&seen, came.elapsed()) {
-            Action::Answer(response) => return Ok(send(response)),
+            Action::Answer(response) => {
+                until(begun + latency).await;
+                return Ok(send(response));
+            }
             Action::HangUp => return Err(HungUp),
             Action::Wait => tokio::time::sleep(BETWEEN_ASKS).await,
         }
+    }
+}
+
+async fn until(instant: Instant) {
+    if instant > Instant::now() {
+        tokio::time::sleep_until(instant.into()).await;
     }
 }
 
@@ -306,5 +355,21 @@ mod tests {
         assert!(get(&server, "/slow").is_err());
         server.set_down(false);
         assert!(get(&server, "/slow").is_ok());
+    }
+
+    #[test]
+    fn a_server_that_is_far_away_applies_a_request_before_its_answer_is_back() {
+        let seen = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&seen);
+        let server = Server::forgetful(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Action::Answer(Response::ok("far"))
+        });
+        let latency = Duration::from_millis(40);
+        server.set_latency(latency);
+        let asked = Instant::now();
+        assert_eq!(get(&server, "/").unwrap(), b"far");
+        assert!(asked.elapsed() >= latency);
+        assert_eq!(seen.load(Ordering::SeqCst), 1);
     }
 }

@@ -1,10 +1,11 @@
 //! Support for the tests that drive the real binary: crates of every make ([`krate`],
 //! [`tarball`]), an upstream with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the
 //! gateway as a process ([`gateway`]), a client that sees headers ([`client`]), a forward proxy
-//! ([`proxy`]), and the real cargo ([`cargo`]). For several gateways over one store: a real S3
-//! ([`rgw`], [`s3`]) and a false one ([`overwriting`]), a proxy that fails in front of it
-//! ([`fault_proxy`]), a balancer in front of them ([`balancer`]), a certificate that they share
-//! ([`authority`]), and all of it together ([`replicas`]).
+//! ([`proxy`]), the real cargo ([`cargo`]), a bucket of Google's ([`google`]). For several
+//! gateways over one store: a real S3 ([`rgw`], [`s3`]) and one in memory that can be slow or
+//! false ([`memory_s3`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
+//! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
+//! ([`replicas`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -20,10 +21,11 @@ pub mod cargo;
 pub mod client;
 pub mod fault_proxy;
 pub mod gateway;
+pub mod google;
 pub mod house;
 pub mod http;
 pub mod krate;
-pub mod overwriting;
+pub mod memory_s3;
 pub mod panamax;
 pub mod patience;
 pub mod proxy;

@@ -26,13 +26,15 @@ pub struct Replicas {
 pub type Shown = BTreeMap<String, (Option<String>, String)>;
 
 impl Replicas {
-    /// That many over a bucket, which they reach by `way`; `more` configures each of them.
+    /// That many of the release binary over a bucket, which they reach by `way`; `more`
+    /// configures each of them.
     pub fn start(count: usize, bucket: S3, way: &str, more: impl Fn(Builder) -> Builder) -> Self {
         let authority = Authority::new();
         let balancer = Balancer::start();
         let url = format!("https://{}", balancer.addr());
         let replica = |nth: usize| {
             let builder = Gateway::builder()
+                .release()
                 .certificate(&authority)
                 .s3(&bucket.through(way))
                 .public_url(&url)

@@ -10,6 +10,7 @@ use jiff::{Span, Timestamp};
 use crate::config::StoreUrl;
 use crate::flows::show::Since;
 use crate::model::expiry::instant;
+use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::pull::Subject;
 
@@ -52,7 +53,7 @@ pub enum StoreCommand {
 /// `store copy`
 #[derive(Debug, Clone, Args)]
 pub struct StoreCopy {
-    /// The store with the registry: file://PATH or s3://BUCKET/PREFIX
+    /// The store with the registry: file://PATH, s3://BUCKET/PREFIX, gs://… or az://…
     #[arg(value_parser = lasting_store)]
     pub from: StoreUrl,
     /// The store to copy it to
@@ -81,6 +82,18 @@ pub struct Gc {
     /// First end a sweep that was interrupted: only when no other one is at work anywhere
     #[arg(long)]
     pub finish: bool,
+}
+
+/// `format …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum FormatCommand {
+    /// Print the format level that is enabled, and the highest that this release knows
+    Show,
+    /// Enable a format level for ever: when every replica runs a release that knows it
+    Enable {
+        /// The level; a replica that does not know it stops there
+        level: Level,
+    },
 }
 
 /// A span before now, such as `7d`.
@@ -116,7 +129,7 @@ fn since(text: &str) -> Result<Since, &'static str> {
 
 fn lasting_store(text: &str) -> Result<StoreUrl, &'static str> {
     match text.parse()? {
-        StoreUrl::Memory => Err("write file:// and a path, or s3://bucket/prefix"),
+        StoreUrl::Memory => Err("write file:// and a path, s3://bucket/prefix, gs://… or az://…"),
         url => Ok(url),
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::reader::{PREFIX, Reader, Sources};
 use super::{
-    CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
+    CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
     Mirror, Pulls, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
 };
 use crate::model::name::NamePattern;
@@ -215,7 +215,7 @@ fn tls(r: &Reader<'_>) -> Tls {
 fn store(r: &Reader<'_>, data: &Path) -> Store {
     let store = Store {
         url: r
-            .parsed("store.url", store_url)
+            .parsed("store.url", str::parse::<StoreUrl>)
             .unwrap_or_else(|| StoreUrl::Folder(data.join("store"))),
         endpoint: r.parsed("store.endpoint", http_url),
         region: r.text("store.region"),
@@ -328,14 +328,15 @@ fn limits(r: &Reader<'_>) -> Limits {
 fn contradictions(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     let server = &config.server;
-    if matches!(config.store.url, StoreUrl::S3 { .. }) && config.tls == Tls::LocalCa {
-        problems.push(
-            "with an `s3://` store, set `tls.cert` and `tls.key`, or `tls.mode` = `off` behind a \
+    if let (Some(cloud), Tls::LocalCa) = (config.store.url.cloud(), &config.tls) {
+        problems.push(format!(
+            "with an `{}` store, set `tls.cert` and `tls.key`, or `tls.mode` = `off` behind a \
              proxy: replicas share such a store, and a local CA for each of them would break \
-             their clients"
-                .to_owned(),
-        );
+             their clients",
+            cloud.scheme()
+        ));
     }
+    problems.extend(s3_keys_elsewhere(&config.store));
     if config.tls != Tls::Off && server.url.as_ref().is_some_and(|url| url.scheme() == "http") {
         problems.push(
             "`server.url` must begin with https:// (or set `tls.mode` = `off` to serve plain \
@@ -372,6 +373,19 @@ fn contradictions(config: &Config) -> Vec<String> {
         }
     }
     problems
+}
+
+/// What is set for S3 would be passed over in silence.
+fn s3_keys_elsewhere(store: &Store) -> Option<String> {
+    let cloud = store.url.cloud().filter(|cloud| *cloud != Cloud::S3)?;
+    let set = store.endpoint.is_some() || store.region.is_some() || store.access_key_id.is_some();
+    set.then(|| {
+        format!(
+            "`store.endpoint`, `store.region` and `store.access_key_id` are for `s3://`: an `{}` \
+             store is reached by the usual environment variables of its cloud",
+            cloud.scheme()
+        )
+    })
 }
 
 fn socket(text: &str) -> Result<SocketAddr, &'static str> {
@@ -438,27 +452,6 @@ fn replica(text: &str) -> Result<String, &'static str> {
     match text.len() <= 64 && text.chars().all(allowed) {
         true => Ok(text.to_owned()),
         false => Err("write 1 to 64 of a-z, A-Z, 0-9, `.`, `_` and `-`"),
-    }
-}
-
-pub(super) fn store_url(text: &str) -> Result<StoreUrl, &'static str> {
-    const ALLOWED: &str = "write file:// and a path, s3://bucket/prefix, or memory://";
-    if text == "memory://" {
-        return Ok(StoreUrl::Memory);
-    }
-    if let Some(path) = text.strip_prefix("file://").filter(|path| !path.is_empty()) {
-        return Ok(StoreUrl::Folder(PathBuf::from(path)));
-    }
-    let place = text.strip_prefix("s3://").ok_or(ALLOWED)?;
-    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-    let prefix = prefix.trim_matches('/');
-    let plain = |part: &str| {
-        !matches!(part, "" | "." | "..")
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-    };
-    match plain(bucket) && (prefix.is_empty() || prefix.split('/').all(plain)) {
-        true => Ok(StoreUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() }),
-        false => Err("write s3://bucket/prefix with letters, digits, `.`, `_` and `-` alone"),
     }
 }
 

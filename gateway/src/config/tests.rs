@@ -139,7 +139,7 @@ fn bad_values_are_refused_by_their_key_with_what_is_allowed() {
     refused("[names]\nreserved = ['a*b']", &[], &["`names.reserved`", "prefix"]);
     refused("[log]\nfilter = 'cratehouse=loud'", &[], &["`log.filter`", "debug"]);
     refused("[server]\nurl = ''", &[], &["`server.url` is empty"]);
-    refused("[store]\nurl = 'gs://b'", &[], &["`store.url`", "s3://bucket/prefix"]);
+    refused("[store]\nurl = 'gcs://b'", &[], &["`store.url`", "s3://bucket/prefix"]);
 }
 
 #[test]
@@ -228,9 +228,17 @@ fn a_shared_store_does_not_go_with_a_local_ca() {
     let s3 = "[store]\nurl = 's3://bucket/a/b/'\n[tls]\n";
     refused(s3, &[], &["s3://", "`tls.cert`", "`off`"]);
     let config = read(&format!("{s3}mode = 'off'"), &[]);
-    let expected = StoreUrl::S3 { bucket: "bucket".to_owned(), prefix: "a/b".to_owned() };
-    assert_eq!(config.store.url, expected);
+    assert_eq!(config.store.url.to_string(), "s3://bucket/a/b");
+    refused("[store]\nurl = 'gs://bucket'", &[], &["gs://", "`tls.cert`"]);
     assert!(matches!(read(&format!("{s3}cert = 'c'\nkey = 'k'"), &[]).tls, Tls::Files { .. }));
+}
+
+#[test]
+fn what_is_set_for_s3_is_not_passed_over_by_another_cloud() {
+    let gcs = "[tls]\nmode = 'off'\n[store]\nurl = 'gs://bucket'\n";
+    read(gcs, &[]);
+    refused(&format!("{gcs}endpoint = 'https://x'"), &[], &["`store.endpoint`", "gs://"]);
+    refused(&format!("{gcs}region = 'x'"), &[], &["`store.region`"]);
 }
 
 #[test]

@@ -6,27 +6,27 @@
 
 #[cfg(test)]
 pub(super) mod bugs;
+mod commit;
 mod follow;
 mod group;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
-use self::group::{Drafted, Sealed, Stage, Waiting, refuse, refuse_late};
+use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
 use crate::error::{Error, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::metrics::Metrics;
-use crate::model::entry::Happened;
+use crate::model::entry::{ChainError, Happened};
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 
@@ -34,23 +34,12 @@ use crate::stores::journal::Journal;
 const MAX_GROUP: usize = 256;
 /// Entries that are read at once, far behind.
 const READ_AHEAD: u64 = 64;
-/// Entries that are read at once after a lost race: who lost is behind by more than one when
-/// another never stops, and would stay so.
-const LOSERS_READ: u64 = 8;
 /// The least time between two reads that somebody waits for.
 const READ_GAP: Duration = Duration::from_millis(20);
 /// How often the catalog is put on disk, when something has changed.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
-/// Waits between two puts of the same entry.
-const PUT_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 /// How often it is looked whether the store still has the entry that the catalog stands at.
 const RECOGNISE_EVERY: Duration = Duration::from_secs(60);
-/// For how long a lost race counts as contention, and by how much a winner's pause then varies,
-/// beside the time that a put takes.
-const CONTENTION: Duration = Duration::from_secs(10);
-const WINNER_PAUSE: Duration = Duration::from_millis(30);
-/// Puts that win without a break, after which there is one, whoever competes.
-const MAX_WINS: u32 = 10;
 /// How much longer than its deadline a command's answer is waited for.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// How long a read of the journal is waited for. Short: what is done with the answer takes its
@@ -63,6 +52,7 @@ pub struct Appender {
     asks: mpsc::Sender<Ask>,
     status: Arc<Mutex<Status>>,
     patience: Duration,
+    follow: Duration,
 }
 
 /// What the scribe needs to know of the configuration.
@@ -118,7 +108,10 @@ struct Status {
     broken: Option<String>,
     /// For now.
     trouble: Option<String>,
+    /// When the journal was last read to its end.
     last_read: Option<Instant>,
+    /// Whether the last read reached it, or, of one that goes on, may yet.
+    at_end: bool,
 }
 
 #[derive(Debug)]
@@ -189,6 +182,20 @@ impl Appender {
     pub fn read_age(&self) -> Option<Duration> {
         lock(&self.status).last_read.map(|at| at.elapsed())
     }
+
+    /// By how much time the catalog may be behind the journal: since the last read to the end,
+    /// unless all is well; then nothing. `None` before the first time.
+    pub fn lag(&self) -> Option<Duration> {
+        let at_end = lock(&self.status).at_end;
+        self.read_age().map(|age| lag(age, at_end, self.follow))
+    }
+}
+
+/// What a read's `age` says while reads follow each other within `follow`, and the next may take
+/// as long as somebody would wait for it.
+fn lag(age: Duration, at_end: bool, follow: Duration) -> Duration {
+    let overdue = age > follow * 2 + CATCH_UP;
+    if at_end && !overdue { Duration::ZERO } else { age }
 }
 
 fn not_done() -> Error {
@@ -218,8 +225,8 @@ impl Scribe {
     ) -> (Self, Appender) {
         let (send, asks) = mpsc::channel(settings.queue);
         let status = Arc::<Mutex<Status>>::default();
-        let patience = settings.patience;
-        let appender = Appender { asks: send, status: Arc::clone(&status), patience };
+        let (patience, follow) = (settings.patience, settings.follow);
+        let appender = Appender { asks: send, status: Arc::clone(&status), patience, follow };
         let scribe = Self {
             journal,
             catalog,
@@ -321,6 +328,9 @@ impl Scribe {
                 return refuse(group, &refusal);
             }
             self.let_others_go_first().await;
+            if !current {
+                self.join(&mut group);
+            }
             group = refuse_late(group);
             if let Err(e) = self.recognise().await {
                 warn!(error = %e.chain(), "changes wait: the journal cannot be read");
@@ -348,121 +358,40 @@ impl Scribe {
         }
     }
 
+    /// Whoever has come meanwhile joins: an entry that is put late should at least be full. Not
+    /// after the read for refusals that lag could explain: it was not begun for who comes later.
+    fn join(&mut self, group: &mut Vec<Waiting>) {
+        while self.backlog.len() + group.len() < MAX_GROUP {
+            match self.asks.try_recv() {
+                Ok(Ask::Append(waiting)) => self.backlog.push_back(*waiting),
+                Ok(Ask::CatchUp(answer)) => self.readers.push(answer),
+                Err(_) => break,
+            }
+        }
+        let room = MAX_GROUP.saturating_sub(group.len()).min(self.backlog.len());
+        group.extend(self.backlog.drain(..room));
+    }
+
     /// Judges a group against the catalog plus what those before would change.
     async fn draft(&self, group: Vec<Waiting>) -> Result<Drafted> {
         let replica = self.settings.replica.clone();
         self.catalog.work(move |catalog| Drafted::judge(catalog, replica, group)).await
     }
 
-    /// Puts an entry until it is known what stands at its number. Gives back the commands that
-    /// must be judged again, because somebody else's entry stands there.
-    async fn commit(&mut self, sealed: Sealed) -> Vec<Waiting> {
-        let (seq, id) = (sealed.entry.seq, sealed.entry.id);
-        let mut pause = PUT_PAUSES.0;
-        loop {
-            let began = Instant::now();
-            let put = self.journal.create(seq, sealed.bytes.clone()).await;
-            self.put_took = began.elapsed();
-            let Err(unknown) = put else {
-                // Where the catalog cannot be written the entry stands all the same.
-                self.apply(vec![(sealed.entry.clone(), sealed.hash)]).await;
-                return self.won(sealed);
-            };
-            self.metrics.append_retries.inc();
-            #[cfg(test)]
-            if self.has(Bug::BelievesAnError) {
-                return self.lost(sealed, true);
-            }
-            #[cfg(test)]
-            if self.has(Bug::AnswersUnproven) {
-                return self.won(sealed);
-            }
-            match self.read_entries(LOSERS_READ).await {
-                Ok((entries, broken)) => match entries.first().map(|(first, _)| first.id == id) {
-                    Some(ours) => {
-                        let applied = self.apply(entries).await;
-                        broken.inspect(|why| drop(self.break_off(why)));
-                        return if ours { self.won(sealed) } else { self.lost(sealed, applied) };
-                    }
-                    None => match broken {
-                        Some(why) => {
-                            self.break_off(&why);
-                            return sealed.into_group();
-                        }
-                        #[cfg(test)]
-                        None if self.has(Bug::MovesOn) => return self.lost(sealed, true),
-                        None => {
-                            info!(seq, error = %unknown, "an entry was not put; the same is put again");
-                        }
-                    },
-                },
-                Err(e) => {
-                    warn!(seq, put = %unknown, read = %e.chain(), "what became of an entry is not known; the same is put again");
-                }
-            }
-            tokio::time::sleep(pause + self.jitter(pause)).await;
-            pause = (pause * 2).min(PUT_PAUSES.1);
-            // The trouble may have been a store that was set back: then there is a gap before
-            // this number, and nothing may be put behind it.
-            self.recognised = None;
-            if self.recognise().await.is_err() && lock(&self.status).broken.is_some() {
-                return sealed.into_group();
-            }
-        }
-    }
-
-    fn won(&mut self, sealed: Sealed) -> Vec<Waiting> {
-        self.metrics.appends.inc();
-        self.won_at = Some(Instant::now());
-        self.wins += 1;
-        sealed.answer();
-        Vec::new()
-    }
-
-    fn lost(&mut self, sealed: Sealed, applied: bool) -> Vec<Waiting> {
-        (self.won_at, self.wins) = (None, 0);
-        self.contended_at = Some(Instant::now());
-        let group = sealed.release();
-        match applied {
-            true => group,
-            false => {
-                refuse(group, &unwritable());
-                Vec::new()
-            }
-        }
-    }
-
-    /// While others compete, who has just won lets them go first; who has lost does not wait, so
-    /// that nobody starves. Whoever always wins cannot see others lose: after so many wins
-    /// without a break it makes room for them too, and if there are any, it then sees them.
-    async fn let_others_go_first(&mut self) {
-        let Some(won) = self.won_at else { return };
-        let contended = self.contended_at.is_some_and(|at| at.elapsed() < CONTENTION);
-        // Others learn that they lost, read, and put again: two or three round trips.
-        let room = self.put_took * 2;
-        let until = won + room + self.jitter(room + WINNER_PAUSE);
-        if contended || self.wins >= MAX_WINS {
-            tokio::time::sleep_until(until).await;
-        }
-        if contended || won.elapsed() > room {
-            self.wins = 0;
-        }
-    }
-
-    fn jitter(&mut self, most: Duration) -> Duration {
-        most.mul_f64(self.rng.random::<f64>())
-    }
-
-    fn break_off(&self, why: &dyn fmt::Display) -> Error {
-        self.alarm(why.to_string());
+    fn break_off(&self, why: &ChainError) -> Error {
+        let alarm = match why {
+            ChainError::Newer { .. } => "release_too_old",
+            _ => "journal_broken",
+        };
+        self.alarm(alarm, why.to_string());
         Error::unavailable(why)
     }
 
-    fn alarm(&self, why: String) {
+    fn alarm(&self, alarm: &str, why: String) {
         let mut status = lock(&self.status);
         if status.broken.is_none() {
-            error!(%why, "the journal is broken; nothing is appended or followed until an operator has looked");
-            self.metrics.alarms.with_label_values(&["journal_broken"]).inc();
+            error!(alarm, %why, "the journal cannot be used from here on; nothing is appended or followed until an operator has looked");
+            self.metrics.alarms.with_label_values(&[alarm]).inc();
             status.broken = Some(why);
         }
     }

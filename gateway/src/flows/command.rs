@@ -2,6 +2,7 @@
 //! command against a view of the state, before any entry is written; what is written is applied
 //! without another question.
 
+mod format;
 mod garbage;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ pub(in crate::flows) use self::garbage::nothing_pending;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened, Published};
+use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
 use crate::model::version::CrateVersion;
@@ -120,6 +122,11 @@ pub enum Command {
         /// SHA-256 of each.
         checksums: Vec<Checksum>,
     },
+    /// Let be written what belongs to a format level.
+    EnableLevel {
+        /// The level.
+        level: Level,
+    },
 }
 
 /// Why a command is not done.
@@ -176,6 +183,11 @@ impl By {
 /// A [`Refusal`].
 pub fn judge<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged {
     still_counts(view, &order.by, now)?;
+    let events = events_of(view, order, now)?;
+    format::admitted(events, view.head()?.level, Happened::level)
+}
+
+fn events_of<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged {
     let by = &order.by;
     match &order.command {
         Command::Publish { published, put_at } => publish(view, by, published, *put_at, now),
@@ -191,6 +203,9 @@ pub fn judge<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
         Command::RevokeToken { token } => revoke_token(view, by, *token),
         Command::Condemn { checksums } => garbage::condemn(view, by, checksums),
         Command::Collect { checksums } => garbage::collect(view, by, checksums),
+        Command::EnableLevel { level } => {
+            format::enable(view.head()?.level, by, *level, Level::KNOWN)
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod fill;
 #[cfg(test)]
 mod fixture;
 pub mod flights;
+pub mod format;
 pub mod gc;
 mod index_cache;
 pub mod lookup;

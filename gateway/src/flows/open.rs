@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, StoreUrl};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::checkpoint::{Checkpointer, Known};
@@ -154,13 +154,13 @@ impl Running {
     }
 }
 
-/// Whether the CA files, tokens and S3 settings of a configuration can be used. Asks nobody, and
+/// Whether the CA files, tokens and bucket settings of a configuration can be used. Asks nobody, and
 /// makes nothing.
 ///
 /// # Errors
 /// [`crate::error::Kind::Invalid`] when something cannot.
 pub fn check(config: &Config) -> Result<()> {
-    if let StoreUrl::S3 { .. } = config.store.url {
+    if config.store.url.cloud().is_some() {
         Objects::open(&config.store, config.outgoing_ca.as_deref())?;
     }
     let metrics = Metrics::new().map_err(Error::internal)?;

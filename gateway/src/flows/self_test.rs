@@ -20,13 +20,17 @@ use crate::stores::objects::Objects;
 const FOLDER: &str = "selftest";
 /// Races whose outcome may stay unknown, because an answer was lost.
 const SPARE_RACES: u64 = 10;
+/// What is under way at one time, so that a start need not wait for a far store's every answer.
+const RACES_AT_ONCE: usize = 4;
+const DELETES_AT_ONCE: usize = 16;
 /// How long a store may take for everything, and for the cleaning up after a failure.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 const CLEANUP_LIMIT: Duration = Duration::from_secs(10);
 /// What a refusal ends with.
 const ADVICE: &str = "Tested with this release: a local folder, and Ceph RGW. By its \
-    documentation Amazon S3 behaves too; that was not tested. An S3 store needs the permissions \
-    s3:GetObject, s3:PutObject and s3:DeleteObject on its objects, and s3:ListBucket on the bucket";
+    documentation Amazon S3 behaves too, and so do Google Cloud Storage and Azure; that was not \
+    tested. An S3 store needs the permissions s3:GetObject, s3:PutObject and s3:DeleteObject on its \
+    objects, and s3:ListBucket on the bucket; GCS and Azure have the like";
 
 /// How hard a store is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +42,11 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// S3 is tried thoroughly at every start: what answers there may have been exchanged. A
+    /// A bucket is tried thoroughly at every start: what answers there may have been exchanged. A
     /// folder's creates are the operating system's; it is only looked whether it has them.
     pub fn of(store: &StoreUrl) -> Self {
         match store {
-            StoreUrl::S3 { .. } => Self { races: 24, creates: 32 },
+            StoreUrl::Bucket { .. } => Self { races: 24, creates: 32 },
             StoreUrl::Folder(_) | StoreUrl::Memory => Self { races: 2, creates: 4 },
         }
     }
@@ -139,19 +143,35 @@ impl Test<'_> {
 
     /// Runs races until enough are decided; how many keys that took.
     async fn races(&self, effort: Effort, progress: impl Fn(u64, u64)) -> Result<u64> {
-        let (mut decided, mut why) = (0, None);
-        for key in 0..effort.races + SPARE_RACES {
-            match self.race(key, effort.creates).await? {
-                Race::Decided => decided += 1,
-                Race::Unknown(e) => why = Some(e),
+        let (mut decided, mut unknown, mut refusal) = (0, None, None);
+        let mut note = |race: Result<Race>| {
+            match race {
+                Ok(Race::Decided) => decided += 1,
+                Ok(Race::Unknown(e)) => unknown = Some(e),
+                Err(e) => refusal = Some(e),
             }
             progress(decided, effort.races);
-            if decided == effort.races {
-                return Ok(key + 1);
+            decided
+        };
+        let planned: Vec<_> = (0..effort.races).map(|key| self.race(key, effort.creates)).collect();
+        let mut planned = stream::iter(planned).buffer_unordered(RACES_AT_ONCE);
+        let mut done = 0;
+        while let Some(race) = planned.next().await {
+            done = note(race); // to the end, whatever came of it: none must put anything later
+        }
+        let mut run = effort.races;
+        while done < effort.races && run < effort.races + SPARE_RACES {
+            done = note(self.race(run, effort.creates).await);
+            run += 1;
+        }
+        match (refusal, unknown) {
+            (Some(refusal), _) => Err(refusal),
+            (None, _) if done == effort.races => Ok(run),
+            (None, why) => {
+                let text = "too many create-only puts (`If-None-Match: *`) came to nothing";
+                Err(why.map_or_else(|| no_answer(text), |e| failed(text, "s3:PutObject", e)))
             }
         }
-        let text = "too many create-only puts (`If-None-Match: *`) came to nothing";
-        Err(why.map_or_else(|| no_answer(text), |e| failed(text, "s3:PutObject", e)))
     }
 
     /// Many create one object at the same time: one may win, and what is read is the winner's.
@@ -200,8 +220,11 @@ impl Test<'_> {
     }
 
     async fn deletes(&self, written: &[Path]) -> Result<()> {
-        for path in written {
-            match self.objects.durable.delete(path).await {
+        let deletes: Vec<_> =
+            written.iter().map(|path| self.objects.durable.delete(path)).collect();
+        let mut deletes = stream::iter(deletes).buffer_unordered(DELETES_AT_ONCE);
+        while let Some(deleted) = deletes.next().await {
+            match deleted {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => (),
                 Err(e) => return Err(failed("deleting an object", "s3:DeleteObject", e)),
             }

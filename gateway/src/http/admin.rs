@@ -17,6 +17,7 @@ use crate::gateway::Gateway;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer};
 use crate::http::route::{Form, Refused};
+use crate::model::level::Level;
 
 const BOUNDS: Bounds = Bounds {
     connections: 64,
@@ -109,6 +110,12 @@ fn not_ready(why: &str) -> Error {
 fn metrics(gateway: &Gateway) -> Result<Answer> {
     let age = gateway.journal.read_age().map_or(-1.0, |age| age.as_secs_f64());
     gateway.metrics.journal_read_age.set(age);
+    let lag = gateway.journal.lag().map_or(-1.0, |lag| lag.as_secs_f64());
+    gateway.metrics.journal_lag_seconds.set(lag);
+    let enabled = gateway.catalog.head()?.level;
+    for (what, level) in [("enabled", enabled), ("known", Level::KNOWN)] {
+        gateway.metrics.format_level.with_label_values(&[what]).set(level.number().into());
+    }
     let families = gateway.metrics.registry.gather();
     let text = TextEncoder::new().encode_to_string(&families).map_err(Error::internal)?;
     Ok(respond::metrics(text))

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::model::checksum::{Checksum, Checksumming};
+use crate::model::level::Level;
 
 /// The longest line, in bytes: a row is never larger than the journal entry that made it.
 const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;
@@ -51,6 +52,9 @@ pub struct Header {
     pub hash: Checksum,
     /// The latest publication so far.
     pub published: Timestamp,
+    /// The format level that is enabled.
+    #[serde(default)]
+    pub level: Level,
     /// How many versions there are, for people.
     pub versions: u64,
     /// How many rows follow.
@@ -72,17 +76,24 @@ pub enum Unsound {
     /// It was written by code that reads the journal differently.
     #[error("a release with the catalog schema {0} wrote it, and this one has {1}")]
     Schema(u32, u32),
+    /// Behind it stands what this release does not know.
+    #[error("format level {0} is enabled in it, and this release knows levels up to {1}")]
+    Level(Level, Level),
 }
 
 impl Header {
-    /// Checks that it is of this registry and schema.
+    /// Checks that it is of this registry and schema, and of a format level that this release
+    /// knows.
     ///
     /// # Errors
-    /// [`Unsound::Foreign`] or [`Unsound::Schema`].
+    /// [`Unsound::Foreign`], [`Unsound::Schema`] or [`Unsound::Level`].
     pub fn check(&self, registry: &str, schema: u32) -> Result<(), Unsound> {
         match (self.registry == registry, self.schema == schema) {
             (false, _) => Err(Unsound::Foreign(self.registry.clone())),
             (true, false) => Err(Unsound::Schema(self.schema, schema)),
+            (true, true) if self.level > Level::KNOWN => {
+                Err(Unsound::Level(self.level, Level::KNOWN))
+            }
             (true, true) => Ok(()),
         }
     }
@@ -307,6 +318,7 @@ mod tests {
             seq: 40,
             hash: Checksum::of(b"the last entry"),
             published: Timestamp::UNIX_EPOCH,
+            level: Level::FIRST,
             versions: 1,
             rows,
         }
@@ -381,10 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn another_registry_and_another_schema_are_told_apart() {
+    fn another_registry_another_schema_and_an_unknown_level_are_told_apart() {
         assert!(header(0).check("ours", 1).is_ok());
         assert!(matches!(header(0).check("theirs", 1), Err(Unsound::Foreign(_))));
         assert!(matches!(header(0).check("ours", 2), Err(Unsound::Schema(1, 2))));
+        let newer = Header { level: Level::KNOWN.next(), ..header(0) };
+        assert!(matches!(newer.check("ours", 1), Err(Unsound::Level(..))));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexLine;
+use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenId, UserId};
 use crate::model::version::CrateVersion;
@@ -61,7 +62,8 @@ pub enum Actor {
     },
 }
 
-/// What happened. A release that does not know an event stops before it rather than skip it.
+/// What happened. A release that does not know an event stops before it rather than skip it. A
+/// new kind, or a new field of one, has a level of its own: see [`Happened::level`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Happened {
@@ -146,6 +148,12 @@ pub enum Happened {
         /// SHA-256 of each.
         checksums: Vec<Checksum>,
     },
+    /// From the next entry on, what belongs to this format level may be written. Of the first
+    /// level itself, and of this form for ever: every release must be able to read it.
+    LevelEnabled {
+        /// The level.
+        level: Level,
+    },
 }
 
 /// A published version.
@@ -195,8 +203,22 @@ pub struct Metadata {
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// Not an entry that this release understands.
-    #[error("journal entry {0} cannot be read (damaged, or written by a newer release): {1}")]
+    #[error(
+        "journal entry {0} cannot be read (it is damaged, or a newer release wrote it and this replica must be upgraded): {1}"
+    )]
     Unreadable(u64, serde_json::Error),
+    /// What comes behind it may be what this release cannot read, or would misread.
+    #[error(
+        "journal entry {at} enables format level {level}, and this release knows levels up to {known}: upgrade this replica"
+    )]
+    Newer {
+        /// Where it stands.
+        at: u64,
+        /// The level that it enables.
+        level: Level,
+        /// The highest level that this release knows.
+        known: Level,
+    },
     /// It says that it is another one.
     #[error("journal entry {at} says that it is number {says}")]
     Number {
@@ -227,7 +249,8 @@ impl Entry {
     /// the entry and its own hash.
     ///
     /// # Errors
-    /// Says what is wrong with it, and where.
+    /// Says what is wrong with it, and where; [`ChainError::Newer`] for one that is sound and
+    /// enables what this release does not know.
     pub fn open(bytes: &[u8], seq: u64, prev: &Checksum) -> Result<(Self, Checksum), ChainError> {
         let entry: Self =
             serde_json::from_slice(bytes).map_err(|e| ChainError::Unreadable(seq, e))?;
@@ -237,7 +260,43 @@ impl Entry {
         if entry.prev != *prev {
             return Err(ChainError::Broken(seq));
         }
-        Ok((entry, Checksum::of(bytes)))
+        match entry.enables() {
+            Some(level) if level > Level::KNOWN => {
+                Err(ChainError::Newer { at: seq, level, known: Level::KNOWN })
+            }
+            _ => Ok((entry, Checksum::of(bytes))),
+        }
+    }
+
+    /// The highest format level that it enables, if it enables any.
+    pub fn enables(&self) -> Option<Level> {
+        let levels = self.events.iter().filter_map(|event| match event.what {
+            Happened::LevelEnabled { level } => Some(level),
+            _ => None,
+        });
+        levels.max()
+    }
+}
+
+impl Happened {
+    /// The format level to which an event of this kind and form belongs: before that level is
+    /// enabled, the judge lets no such event into the journal.
+    pub fn level(&self) -> Level {
+        match self {
+            Happened::Published(_)
+            | Happened::Yanked { .. }
+            | Happened::Unyanked { .. }
+            | Happened::Removed { .. }
+            | Happened::OwnerAdded { .. }
+            | Happened::OwnerRemoved { .. }
+            | Happened::UserCreated { .. }
+            | Happened::UserDisabled { .. }
+            | Happened::TokenCreated { .. }
+            | Happened::TokenRevoked { .. }
+            | Happened::Condemned { .. }
+            | Happened::Collected { .. }
+            | Happened::LevelEnabled { .. } => Level::FIRST,
+        }
     }
 }
 
@@ -369,6 +428,21 @@ mod tests {
             replica: "one".to_owned(),
             events: vec![Event { by: Actor::Operator, what }, token],
         }
+    }
+
+    #[test]
+    fn an_entry_that_enables_an_unknown_level_is_where_this_release_stops() {
+        let genesis = Checksum::of(b"registry");
+        let enabling = |level| {
+            let what = Happened::LevelEnabled { level };
+            let mut entry = entry(1, genesis);
+            entry.events.push(Event { by: Actor::Operator, what });
+            Entry::open(&entry.seal().unwrap().0, 1, &genesis)
+        };
+        assert_eq!(enabling(Level::KNOWN).unwrap().0.enables(), Some(Level::KNOWN));
+        let refusal = enabling(Level::KNOWN.next()).unwrap_err();
+        assert!(matches!(refusal, ChainError::Newer { at: 1, .. }), "{refusal}");
+        assert!(refusal.to_string().contains("upgrade this replica"), "{refusal}");
     }
 
     #[test]

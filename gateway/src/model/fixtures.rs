@@ -11,6 +11,7 @@ use tar::{EntryType, Header};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened, Metadata, Published};
 use crate::model::index::IndexLine;
+use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
 
 /// Builds a crate file entry by entry, without the checks of a well-meaning tar library.
@@ -167,6 +168,7 @@ fn beginning() -> Vec<Vec<Happened>> {
         vec![Happened::UserDisabled { user: bob }],
         vec![Happened::Condemned { checksums: vec![Checksum::of(b"a"), Checksum::of(b"b")] }],
         vec![Happened::Collected { checksums: vec![Checksum::of(b"a")] }],
+        vec![Happened::LevelEnabled { level: Level::KNOWN }],
     ]
 }
 

@@ -12,6 +12,7 @@ pub mod expiry;
 pub(crate) mod fixtures;
 pub mod freshness;
 pub mod index;
+pub mod level;
 pub mod manifest;
 pub mod mirrored;
 pub mod name;

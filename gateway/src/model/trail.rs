@@ -78,6 +78,7 @@ impl Trail {
             },
             Happened::Condemned { checksums } => format!("condemned {}", listed(checksums)),
             Happened::Collected { checksums } => format!("deleted {}", listed(checksums)),
+            Happened::LevelEnabled { level } => format!("enabled format level {level}"),
         };
         text.replace(char::is_control, " ")
     }
@@ -109,7 +110,8 @@ pub fn krate_of(what: &Happened) -> Option<&CrateName> {
         | Happened::TokenCreated { .. }
         | Happened::TokenRevoked { .. }
         | Happened::Condemned { .. }
-        | Happened::Collected { .. } => None,
+        | Happened::Collected { .. }
+        | Happened::LevelEnabled { .. } => None,
     }
 }
 

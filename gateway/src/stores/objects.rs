@@ -1,23 +1,19 @@
-//! The object store: where every durable byte lives. One folder, one S3 bucket, or memory.
+//! The object store: where every durable byte lives. One folder, one bucket, or memory.
 
+mod cloud;
 mod folder;
 
 use std::path::Path as FsPath;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
-use object_store::{
-    Certificate, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
-    StaticCredentialProvider,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 
+use self::cloud::Way;
 use self::folder::{Folder, Mark};
 use crate::config::{self, StoreUrl};
 use crate::error::{Error, Kind, Result};
@@ -30,11 +26,6 @@ const FORMAT_PATH: &str = "format.json";
 /// `format.json` is.
 const COPYING_PATH: &str = "copying.json";
 const MAX_FORMAT_BYTES: u64 = 64 * 1024;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-const RETRIES: usize = 3;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Handles on one store, by what a caller needs of a write.
 #[derive(Debug, Clone)]
@@ -75,12 +66,14 @@ impl Objects {
     /// Opens the store that the configuration names; a missing folder is created.
     ///
     /// # Errors
-    /// When the folder cannot be made, or the S3 settings do not fit together.
+    /// When the folder cannot be made, or the settings of a bucket do not fit together.
     pub fn open(config: &config::Store, extra_ca: Option<&FsPath>) -> Result<Self> {
         match &config.url {
             StoreUrl::Memory => Ok(Self::in_memory()),
             StoreUrl::Folder(path) => Self::folder(path),
-            StoreUrl::S3 { bucket, prefix } => Self::s3(config, bucket, prefix, extra_ca),
+            StoreUrl::Bucket { cloud, bucket, prefix } => {
+                Way { cloud: *cloud, bucket, prefix, config, extra_ca }.open()
+            }
         }
     }
 
@@ -108,52 +101,6 @@ impl Objects {
             Arc::new(Folder::new(store.clone().with_fsync(true), &mark));
         let cache = Arc::new(Folder::new(store, &mark));
         Ok(Self { durable: Arc::clone(&durable), cache, commit: durable })
-    }
-
-    fn s3(
-        config: &config::Store,
-        bucket: &str,
-        prefix: &str,
-        extra_ca: Option<&FsPath>,
-    ) -> Result<Self> {
-        let build = |retries: usize| -> Result<Arc<dyn ObjectStore>> {
-            let retry = RetryConfig {
-                max_retries: retries,
-                retry_timeout: RETRY_TIMEOUT,
-                ..RetryConfig::default()
-            };
-            let mut builder = AmazonS3Builder::from_env()
-                .with_bucket_name(bucket)
-                .with_allow_http(config.allow_http)
-                .with_client_options(client_options(config.allow_http, extra_ca)?)
-                .with_retry(retry);
-            if let Some(endpoint) = &config.endpoint {
-                builder = builder.with_endpoint(endpoint.as_str().trim_end_matches('/'));
-            }
-            if let Some(region) = &config.region {
-                builder = builder.with_region(region);
-            }
-            if let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) {
-                // As one thing, so that nothing of the environment's mixes with it: a session
-                // token there would make these keys useless.
-                let credential = AwsCredential {
-                    key_id: id.clone(),
-                    secret_key: secret.reveal().to_owned(),
-                    token: None,
-                };
-                builder =
-                    builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
-            }
-            let store = builder.build().map_err(|e| {
-                Error::invalid(format!("the S3 settings in [store] do not work: {e}"))
-            })?;
-            Ok(match prefix {
-                "" => Arc::new(store),
-                prefix => Arc::new(PrefixStore::new(store, Path::from(prefix))),
-            })
-        };
-        let durable = build(RETRIES)?;
-        Ok(Self { cache: Arc::clone(&durable), durable, commit: build(0)? })
     }
 
     /// The identity of the registry in this store; a new registry is founded in an empty one.
@@ -245,26 +192,6 @@ impl Objects {
 
 fn foreign(path: &str, what: &str) -> Error {
     Error::new(Kind::Internal, format!("{path} in the object store {what}"))
-}
-
-fn client_options(allow_http: bool, extra_ca: Option<&FsPath>) -> Result<ClientOptions> {
-    let mut options = ClientOptions::new()
-        .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_allow_http(allow_http);
-    if let Some(path) = extra_ca {
-        let refuse = |e: &dyn std::fmt::Display| {
-            Error::invalid(format!(
-                "`outgoing.ca_file`: the CA bundle {} cannot be used: {e}",
-                path.display()
-            ))
-        };
-        let pem = std::fs::read(path).map_err(|e| refuse(&e))?;
-        for certificate in Certificate::from_pem_bundle(&pem).map_err(|e| refuse(&e))? {
-            options = options.with_root_certificate(certificate);
-        }
-    }
-    Ok(options)
 }
 
 #[cfg(test)]

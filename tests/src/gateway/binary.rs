@@ -9,20 +9,44 @@ use std::time::SystemTime;
 
 use crate::patience::eventually;
 
-/// The binary under test: beside the test binary's own folder. Built, once, where it is missing
-/// or older than its sources: `cargo test` does not do it.
+/// The binary under test: beside the test binary's own folder, or beside a benchmark. Built,
+/// once, where it is missing or older than its sources: cargo does not do it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let own = std::env::current_exe().unwrap();
-        let profile = own.parent().and_then(Path::parent).unwrap();
-        let binary = profile.join(format!("cratehouse{}", std::env::consts::EXE_SUFFIX));
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
-        if modified(&binary).is_none_or(|built| built < newest(&sources)) {
-            build(profile);
-        }
-        binary
+        let profile = profile();
+        built(profile.join(name()), || build(&profile))
     })
+}
+
+/// The binary as organisations run it, for what depends on its pace: in the same target folder,
+/// and built in the same cases. That takes minutes, so `tests/run` does it beforehand.
+pub(super) fn release_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let profile = profile();
+        let target = profile.parent().unwrap();
+        built(target.join("release").join(name()), || build_release(target))
+    })
+}
+
+fn name() -> String {
+    format!("cratehouse{}", std::env::consts::EXE_SUFFIX)
+}
+
+/// The folder of the profile with which the tests, or a benchmark, were built.
+fn profile() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let folder = own.parent().unwrap();
+    if folder.ends_with("deps") { folder.parent().unwrap().to_owned() } else { folder.to_owned() }
+}
+
+fn built(binary: PathBuf, build: impl FnOnce()) -> PathBuf {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
+    if modified(&binary).is_none_or(|built| built < newest(&sources)) {
+        build();
+    }
+    binary
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -37,16 +61,28 @@ fn newest(folder: &Path) -> SystemTime {
 }
 
 /// Of the whole workspace with its tests, as `tests/run` does: cargo would build the
-/// dependencies once more for the gateway alone, whose features are fewer.
+/// dependencies once more for the gateway alone, whose features are fewer. For a benchmark, the
+/// gateway alone, as organisations run it.
 fn build(profile: &Path) {
+    let target = profile.parent().unwrap();
     let name = match profile.file_name().unwrap().to_str().unwrap() {
+        "release" => return build_release(target),
         "debug" => "dev",
         other => other,
     };
+    cargo_build(&["--workspace", "--all-targets", "--profile", name], target);
+}
+
+fn build_release(target: &Path) {
+    cargo_build(&["--package", "cratehouse", "--release"], target);
+}
+
+fn cargo_build(what: &[&str], target: &Path) {
     let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["build", "--workspace", "--all-targets", "--locked", "--profile", name])
+        .args(["build", "--locked"])
+        .args(what)
         .arg("--target-dir")
-        .arg(profile.parent().unwrap())
+        .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .unwrap();

@@ -1,9 +1,10 @@
 //! What a gateway is started with: its configuration file, built key by key.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::binary::free_port;
+use super::binary::{binary, free_port, release_binary};
 use super::{CA, CERT, CONFIG, Gateway, KEY, SECRET};
 use crate::authority::Authority;
 use crate::panamax::Panamax;
@@ -23,6 +24,7 @@ pub struct Builder {
     config_file: bool,
     traced: Option<String>,
     ulimit: Option<String>,
+    binary: fn() -> &'static Path,
 }
 
 /// An `[[upstream]]` of the configuration.
@@ -101,6 +103,7 @@ impl Builder {
             config_file: true,
             traced: None,
             ulimit: None,
+            binary,
         }
     }
 
@@ -194,6 +197,13 @@ impl Builder {
         self
     }
 
+    /// The binary as organisations run it, built with the release profile.
+    #[must_use]
+    pub fn release(mut self) -> Self {
+        self.binary = release_binary;
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -231,6 +241,7 @@ impl Builder {
             env: self.env,
             traced: self.traced,
             ulimit: self.ulimit,
+            binary: self.binary,
             process: None,
             log: Arc::default(),
             users: Mutex::default(),

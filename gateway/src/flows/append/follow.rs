@@ -11,7 +11,7 @@ use crate::model::entry::{ChainError, Entry};
 use crate::stores::catalog::Catalog;
 
 /// Entries that hold, and why the one behind them does not, if there is one.
-type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
+pub(super) type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
 
 impl Scribe {
     /// Checks that the journal is the one that the catalog comes from, and reads it to its end;
@@ -65,7 +65,7 @@ impl Scribe {
                     "the journal does not hold the entry {} that this replica's catalog stands at: the store was set back, or is another one. To accept the store as it is, delete the catalog file and start again",
                     head.seq
                 );
-                self.alarm(why.clone());
+                self.alarm("journal_broken", why.clone());
                 return Err(Error::new(Kind::Internal, why));
             }
         }
@@ -80,6 +80,7 @@ impl Scribe {
         let outcome = self.follow_to_the_end(heard).await;
         if outcome.is_err() {
             self.recognised = None;
+            lock(&self.status).at_end = false;
         }
         outcome
     }
@@ -98,6 +99,7 @@ impl Scribe {
             }
             let head = self.catalog.head()?.seq;
             self.heads.send_if_modified(|told| std::mem::replace(told, head) != head);
+            self.metrics.journal_head.set(i64::try_from(head).unwrap_or(i64::MAX));
             if found == READ_AHEAD && newest.is_none() {
                 // Far behind. A listing is for the progress alone: it decides nothing.
                 newest = Some(self.journal.newest_hint(head).await.unwrap_or(head));
@@ -108,6 +110,7 @@ impl Scribe {
             if found < ahead {
                 break;
             }
+            lock(&self.status).at_end = false;
             ahead = (ahead * 8).min(READ_AHEAD);
             self.flush_when_due().await;
         }
@@ -115,6 +118,7 @@ impl Scribe {
         let mut status = lock(&self.status);
         status.caught_up = true;
         status.last_read = Some(Instant::now());
+        status.at_end = true;
         Ok(())
     }
 

@@ -188,6 +188,30 @@ async fn a_store_that_does_not_answer_gives_an_honest_503_and_loses_nothing() {
     assert_eq!(logins, ["alice", "carol"]);
 }
 
+#[test]
+fn what_reads_on_time_is_not_behind_and_what_is_overdue_may_be() {
+    let (second, follow) = (Duration::from_secs(1), Duration::from_millis(500));
+    assert_eq!(super::lag(second, true, follow), Duration::ZERO);
+    assert_eq!(super::lag(second, false, follow), second);
+    assert_eq!(super::lag(second * 6, true, follow), second * 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_cannot_read_the_journal_does_not_know_how_far_it_is_behind() {
+    let objects = Objects::in_memory();
+    let store = faulty(&objects);
+    let one = replica(&Objects::same(Arc::clone(&store) as Arc<_>)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(one.appender.lag(), Some(Duration::ZERO), "nothing happens, and that is known");
+    store.plan(Box::new(|_, _| Fault::Before));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let lag = one.appender.lag().unwrap();
+    assert!(lag > Duration::from_secs(28) && lag < Duration::from_secs(31), "{lag:?}");
+    store.plan(Box::new(|_, _| Fault::None));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(one.appender.lag(), Some(Duration::ZERO));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_chain_stops_appending_and_following() {
     let objects = Objects::in_memory();

@@ -12,10 +12,12 @@ use super::view::{read, write};
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Entry, Happened, Published};
+use crate::model::level::Level;
 use crate::model::name::{CrateName, NameKey};
 use crate::model::version::CrateVersion;
 
-/// Makes the tables of a new file; says whether an old one is of this schema and registry.
+/// Makes the tables of a new file; says whether an old one is of this schema and registry, and of
+/// a format level that this release knows: it may have been a newer one's.
 pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Result<bool> {
     txn.open_table(CRATES).map_err(Error::internal)?;
     txn.open_table(VERSIONS).map_err(Error::internal)?;
@@ -30,13 +32,20 @@ pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Resu
     let stamp = format!("{schema} {registry}");
     let found = meta.get("stamp").map_err(Error::internal)?.map(|s| s.value().to_vec());
     if let Some(found) = found {
-        return Ok(found == stamp.as_bytes());
+        return Ok(found == stamp.as_bytes() && is_known(&meta)?);
     }
     let hash = Checksum::of(registry.as_bytes());
-    let head = Head { seq: 0, hash, published: Timestamp::UNIX_EPOCH };
+    let (published, level) = (Timestamp::UNIX_EPOCH, Level::FIRST);
+    let head = Head { seq: 0, hash, published, level };
     meta.insert("stamp", stamp.as_bytes()).map_err(Error::internal)?;
     meta.insert("head", write(&head)?.as_slice()).map_err(Error::internal)?;
     Ok(true)
+}
+
+fn is_known(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<bool> {
+    let head = meta.get("head").map_err(Error::internal)?;
+    let head = head.map(|row| read::<Head>(row.value())).transpose()?;
+    Ok(head.is_none_or(|head| head.level <= Level::KNOWN))
 }
 
 /// Applies an entry and its number; names the crates that it touches.
@@ -52,6 +61,7 @@ pub(super) fn entry(
     change_head(txn, |head| {
         head.seq = entry.seq;
         head.hash = *hash;
+        head.level = head.level.max(entry.enables().unwrap_or_default());
     })?;
     Ok(touched)
 }
@@ -132,6 +142,8 @@ pub(super) fn event(
                 }
             }
         }
+        // With its entry, in `entry`: what needs the level stands behind that, never in it.
+        Happened::LevelEnabled { .. } => (),
     }
     Ok(None)
 }

@@ -24,12 +24,12 @@ const IN_THE_HEADER: [&str; 2] = ["head", "stamp"];
 /// The state of a read transaction as a checkpoint, and what it is called.
 pub(super) fn dump(txn: ReadTransaction) -> Result<(Name, Bytes)> {
     let view = View::new(txn);
-    let Head { seq, hash, published } = view.head()?;
+    let Head { seq, hash, published, level } = view.head()?;
     let txn = view.into_inner();
     let registry = registry(&txn)?;
     let (versions, rows) = (count(&txn, VERSIONS)?, count_rows(&txn)?);
     let schema = SCHEMA;
-    let header = Header { registry, schema, seq, hash, published, versions, rows };
+    let header = Header { registry, schema, seq, hash, published, level, versions, rows };
     let mut out = Writer::begin(&header).map_err(Error::internal)?;
     each(&txn, CONDEMNED, |sum, row| out.row(CONDEMNED.name(), &Checksum::from_bytes(*sum), row))?;
     each(&txn, CRATES, |key, row| out.row(CRATES.name(), &key, row))?;
@@ -105,7 +105,7 @@ pub(super) fn restore(
 ) -> Result<Head> {
     checkpoint.header().check(&registry(txn)?, SCHEMA).map_err(unsound)?;
     clear(txn)?;
-    let Header { seq, hash, published, rows, .. } = *checkpoint.header();
+    let Header { seq, hash, published, level, rows, .. } = *checkpoint.header();
     let mut tables = AllTables::open(txn)?;
     let mut done = 0;
     while let Some(row) = checkpoint.next_row().map_err(unsound)? {
@@ -113,7 +113,7 @@ pub(super) fn restore(
         done += 1;
         heard(done, rows);
     }
-    let head = Head { seq, hash, published };
+    let head = Head { seq, hash, published, level };
     tables.meta.insert("head", write(&head)?.as_slice()).map_err(Error::internal)?;
     Ok(head)
 }

@@ -30,7 +30,7 @@ use crate::model::version::CrateVersion;
 
 /// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
 /// are rebuilt, and checkpoints of another schema are passed over.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// What redb keeps twice of a catalog in memory, in bytes.
 const MEMORY_CACHE_BYTES: usize = 16 * 1024 * 1024;

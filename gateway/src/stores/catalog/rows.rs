@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;
 use crate::model::index::IndexLine;
+use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenId, UserId};
 
@@ -42,6 +43,8 @@ pub struct Head {
     pub hash: Checksum,
     /// The latest publication so far: `pubtime` never runs backwards.
     pub published: Timestamp,
+    /// The format level that is enabled.
+    pub level: Level,
 }
 
 /// A hosted crate.

@@ -11,6 +11,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use super::*;
 use crate::model::entry::{Actor, EntryId, Event, Happened, Metadata, Published};
 use crate::model::index::IndexLine;
+use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
 
 const REGISTRY: &str = "registry";
@@ -96,6 +97,25 @@ fn a_catalog_of_another_registry_is_begun_anew() {
     assert_eq!(opened, Opened::Replaced);
     assert_eq!(catalog.head().unwrap().seq, 0);
     assert_eq!(catalog.head().unwrap().hash, Checksum::of(b"another"));
+}
+
+/// As when a replica goes back to an earlier release: the journal then says why it must not.
+#[test]
+fn a_catalog_with_a_format_level_that_this_release_does_not_know_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("catalog.redb");
+    for (level, wanted) in [(Level::KNOWN, Opened::Reused), (Level::KNOWN.next(), Opened::Replaced)]
+    {
+        let (catalog, _) = Catalog::open(&path, CACHE_BYTES, REGISTRY).unwrap();
+        let seq = catalog.head().unwrap().seq;
+        let next = entries(vec![vec![Happened::LevelEnabled { level }]; 2]).split_off(seq as usize);
+        catalog.apply(&next[..1]).unwrap();
+        assert_eq!(catalog.head().unwrap().level, level);
+        drop(catalog);
+        let (catalog, opened) = Catalog::open(&path, CACHE_BYTES, REGISTRY).unwrap();
+        assert_eq!(opened, wanted);
+        assert!(catalog.head().unwrap().level <= Level::KNOWN);
+    }
 }
 
 /// However the file is damaged: either it says what it said, or it is begun anew.

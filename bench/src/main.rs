@@ -1,0 +1,77 @@
+//! Benchmarks of the gateway: real processes of the release binary, clients that speak HTTP, and
+//! an S3 server in this process whose latency can be chosen. Each run prints a table, says which
+//! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
+
+mod journal;
+mod process;
+mod report;
+mod runs;
+mod stats;
+mod visitor;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+
+/// What may go wrong in a measurement: it is told, and nothing is measured.
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// A bound does not hold.
+const BOUND_BROKEN: u8 = 1;
+/// There is no result.
+const FAILED: u8 = 2;
+
+/// Measures the gateway. Ends with status 1 when a bound does not hold, and 2 when there is no
+/// result.
+#[derive(Debug, Parser)]
+#[command(name = "cratehouse-bench")]
+struct Cli {
+    #[command(subcommand)]
+    run: Run,
+    /// Also write the results to this file
+    #[arg(long, global = true, value_name = "PATH")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Run {
+    /// Publishes a second, by publishers, replicas and the store's latency
+    Publishes(runs::publishes::Options),
+    /// The start of a replica on an empty disk, from a checkpoint of many versions
+    Start(runs::start::Options),
+    /// Index lookups per CPU second, with and without following the journal
+    Lookups(runs::lookups::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: run it with --release for numbers that mean anything");
+    }
+    match cli.measure() {
+        Ok(report) if report.holds() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(BOUND_BROKEN),
+        Err(e) => {
+            eprintln!("nothing was measured: {e}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+impl Cli {
+    fn measure(&self) -> Result<Report> {
+        let report = match &self.run {
+            Run::Publishes(options) => runs::publishes::measure(options)?,
+            Run::Start(options) => runs::start::measure(options)?,
+            Run::Lookups(options) => runs::lookups::measure(options)?,
+        };
+        print!("{report}");
+        if let Some(path) = &self.json {
+            report.write(path)?;
+        }
+        Ok(report)
+    }
+}

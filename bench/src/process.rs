@@ -1,0 +1,92 @@
+//! What the kernel (proc(5)) and a gateway tell about a process.
+
+use std::fs;
+use std::time::Duration;
+
+use cratehouse_tests::gateway::Gateway;
+
+use crate::Result;
+
+/// The CPU time that a process has used so far, in user and system mode, with that of the threads
+/// that have ended. Counted in ticks: 10 ms on Linux.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = cpu_ticks(&stat).ok_or_else(|| format!("not to be read: {stat}"))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// The fields 14 and 15 of `stat`. The second one, a name in parentheses, may hold anything.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, behind_the_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_the_name.split_whitespace().skip(11);
+    let mut field = || fields.next()?.parse::<u64>().ok();
+    Some(field()? + field()?)
+}
+
+/// A process's memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// What of it is resident now.
+    pub(crate) resident: u64,
+    /// The most that ever was.
+    pub(crate) peak: u64,
+}
+
+/// A process's memory.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| kibibytes(&status, name).ok_or_else(|| format!("no {name}: {status}"));
+    Ok(Memory { resident: field("VmRSS:")? * 1024, peak: field("VmHWM:")? * 1024 })
+}
+
+/// The number of the last journal entry that a gateway has applied, as its admin listener shows
+/// it. (The metric says nothing before the first entry that it applies by itself.)
+pub(crate) fn journal_head(gateway: &Gateway) -> Result<u64> {
+    let summary = gateway.admin().get("/").assert_status(200).text();
+    head_in(&summary).ok_or_else(|| format!("no journal head: {summary}").into())
+}
+
+/// A line such as `journal head  42 <hash>`.
+fn head_in(summary: &str) -> Option<u64> {
+    let line = summary.lines().find_map(|line| line.strip_prefix("journal head"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// A line such as `VmRSS:   18964 kB`.
+fn kibibytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_ticks_are_found_behind_any_name() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 1250 34 5 6 20 0 3 0 99 0";
+        assert_eq!(cpu_ticks(stat), Some(1284));
+        assert_eq!(cpu_ticks("42 (cratehouse) S 1"), None);
+    }
+
+    #[test]
+    fn memory_is_read_in_kibibytes() {
+        let status = "Name:\tcratehouse\nVmHWM:\t   20000 kB\nVmRSS:\t   18964 kB\n";
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(18964));
+        assert_eq!(kibibytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn a_journal_head_is_the_number_without_the_hash() {
+        let summary = "cratehouse 0.1.0\njournal head  42 00ff\n/metrics  for Prometheus\n";
+        assert_eq!(head_in(summary), Some(42));
+        assert_eq!(head_in("starting"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_uses_time() {
+        let own = memory(std::process::id()).unwrap();
+        assert!(own.resident > 0 && own.peak >= own.resident);
+        cpu_time(std::process::id()).unwrap();
+    }
+}

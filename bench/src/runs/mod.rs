@@ -1,0 +1,5 @@
+//! The runs, one a file: what it does, its options, its table, and its bounds.
+
+pub(crate) mod lookups;
+pub(crate) mod publishes;
+pub(crate) mod start;

@@ -1,0 +1,84 @@
+//! The journal's format level.
+
+use crate::error::Result;
+use crate::flows::command::{By, Command, Order};
+use crate::gateway::Gateway;
+use crate::model::level::Level;
+
+/// The format level that is enabled, as far as this replica has read the journal.
+///
+/// # Errors
+/// When the catalog fails.
+pub fn enabled(gateway: &Gateway) -> Result<Level> {
+    Ok(gateway.catalog.head()?.level)
+}
+
+/// Enables a format level for ever; says whether it was not enabled before. A replica whose
+/// release does not know it stops following and appending there.
+///
+/// # Errors
+/// When this release does not know the level, a higher one is enabled, or whoever asks may not.
+pub async fn enable(gateway: &Gateway, by: By, level: Level) -> Result<bool> {
+    let command = Command::EnableLevel { level };
+    let events = gateway.journal.append(Order { by, command }).await?;
+    Ok(!events.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::flows::fixture::{House, memory};
+    use crate::flows::open::journal_in;
+    use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
+    use crate::stores::objects::Objects;
+    use crate::stores::upstream::fixture::limits;
+
+    fn create_user(login: &str) -> Order {
+        Order { by: By::Operator, command: Command::CreateUser { login: login.to_owned() } }
+    }
+
+    #[tokio::test]
+    async fn what_is_enabled_already_is_not_written_again_and_the_unknown_is_refused() {
+        let house = House::open(&memory(), &[], limits()).await;
+        assert_eq!(enabled(&house.gateway).unwrap(), Level::FIRST);
+        assert!(!enable(&house.gateway, By::Operator, Level::FIRST).await.unwrap());
+        let refusal = enable(&house.gateway, By::Operator, Level::KNOWN.next()).await.unwrap_err();
+        assert_eq!(refusal.kind, Kind::Invalid, "{refusal}");
+        assert!(refusal.message.contains("this release knows"), "{refusal}");
+        assert_eq!(house.gateway.catalog.head().unwrap().seq, 0, "nothing is in the journal");
+    }
+
+    /// As a replica that was forgotten, when all others got a later release.
+    #[tokio::test]
+    async fn a_replica_that_does_not_know_the_level_stops_there_with_an_alarm_and_is_not_ready() {
+        let store = memory();
+        let house = House::open(&store, &[], limits()).await;
+        house.order(Command::CreateUser { login: "alice".to_owned() }).await;
+        let before = house.gateway.catalog.head().unwrap();
+        let what = Happened::LevelEnabled { level: Level::KNOWN.next() };
+        let entry = Entry {
+            seq: 2,
+            id: EntryId::random(),
+            prev: before.hash,
+            time: Timestamp::now(),
+            replica: "of a later release".to_owned(),
+            events: vec![Event { by: Actor::Operator, what }],
+        };
+        let journal = journal_in(&Objects::same(store));
+        journal.create(2, entry.seal().unwrap().0).await.unwrap();
+
+        for login in ["bob", "carol"] {
+            let refusal = house.gateway.journal.append(create_user(login)).await.unwrap_err();
+            assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");
+            assert!(refusal.message.contains("journal entry 2 enables"), "{refusal}");
+        }
+        let why = house.gateway.journal.ready().unwrap_err();
+        assert!(why.contains("upgrade this replica"), "{why}");
+        assert_eq!(house.alarms("release_too_old"), 1);
+        assert_eq!(house.gateway.catalog.head().unwrap(), before, "it is not skipped");
+        assert_eq!(journal.newest_hint(0).await.unwrap(), 2, "and nothing is put behind it");
+    }
+}
