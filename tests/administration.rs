@@ -175,6 +175,7 @@ fn every_row_of_the_readme_is_proven_below() {
         ("policy diff", ""),
         ("policy waivers", "GET /api/v1/policy/waivers"),
         ("journal show", ""),
+        ("pulls", ""),
         ("store copy", ""),
         ("checkpoint", ""),
         ("format show", ""),

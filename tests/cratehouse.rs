@@ -27,6 +27,7 @@ mod policies;
 mod policy_check;
 mod policy_facts;
 mod publish;
+mod pulls;
 mod replicas;
 mod s3;
 mod start;

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
 pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
-pub use self::store::{FormatCommand, Gc, Grace, Show, StoreCommand, StoreCopy};
+pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
 use crate::model::name::CrateName;
@@ -75,6 +75,8 @@ pub enum Command {
     /// Look at the journal
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Say who pulled a crate
+    Pulls(Pulls),
     /// Write a checkpoint, from which new replicas start, and print its name
     Checkpoint,
     /// Look after the object store
@@ -355,6 +357,7 @@ mod tests {
             "format show",
             "format enable 2",
             "journal show --crate a --since 7 --json",
+            "pulls a@>=1.2 --since 2027-01-31 --json",
             "store copy file://a s3://b/c --to-config t.toml",
             "gc --grace 7d --dry-run",
             "remove a@1.0.0 --reason leaked",
@@ -393,6 +396,7 @@ mod tests {
         assert!(refused("store copy file://a memory://").contains("s3://bucket/prefix"));
         assert!(refused("format enable 0").contains("write a format level"));
         assert!(refused("journal show --since soon").contains("an entry's number"));
+        assert!(refused("pulls a@soon").contains("version requirement"));
         assert!(refused("").contains("Usage"));
     }
 

@@ -2,6 +2,7 @@
 //! it replays the journal into a catalog of its own, and the server follows what it appends.
 
 mod policy;
+mod pulls;
 
 use std::io::{self, BufWriter, Write as _};
 use std::ops::ControlFlow;
@@ -37,6 +38,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         Command::Journal(JournalCommand::Show(what)) => {
             return Ok(show_journal(&config, what).await?);
         }
+        Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what).await?),
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
         Command::Policy(what) => return Ok(policy::run(&config, what).await),
         _ => (),
@@ -101,6 +103,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         | Command::Journal(_)
         | Command::Store(_)
         | Command::Policy(_)
+        | Command::Pulls(_)
         | Command::Checkpoint => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)

@@ -80,6 +80,8 @@ pub struct Config {
     pub mirror: Mirror,
     /// `[policy]`
     pub policy: Policy,
+    /// `[pulls]`
+    pub pulls: Pulls,
     /// `[[upstream]]`, in the order of the chain.
     pub upstreams: Vec<Upstream>,
     /// `[limits]`
@@ -187,6 +189,15 @@ pub struct Policy {
     pub advisories: Option<PathBuf>,
     /// How often both are looked at.
     pub reload: Duration,
+}
+
+/// `[pulls]`: who pulled what is recorded.
+#[derive(Debug, Clone)]
+pub struct Pulls {
+    /// How often it is written to the store; at a crash, so much of it is lost.
+    pub flush: Duration,
+    /// For how many days it is kept; `None`: nothing is recorded.
+    pub retention_days: Option<u32>,
 }
 
 /// `[[upstream]]`

@@ -8,6 +8,7 @@ use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub crates: CrateCache,
     /// Which mirrored crate files were served, for eviction.
     pub uses: Uses,
+    /// Who pulled what, until it is written down.
+    pub pulls: Pulls,
     /// What search knows of the mirror.
     pub mirrored_names: MirroredNames,
 }

@@ -37,6 +37,12 @@ pub struct Metrics {
     pub mirror_blobs: IntGauge,
     /// Mirrored crate files that were given up, because the mirror was too large or they too old.
     pub mirror_evictions: IntCounter,
+    /// Downloads whose record was written to the store.
+    pub pulls_recorded: IntCounter,
+    /// Downloads whose record was lost: too many waited for the store, or it did not take them before a stop.
+    pub pulls_dropped: IntCounter,
+    /// Batches of such records that the store did not take; they are tried again.
+    pub pull_batches_failed: IntCounter,
     /// Alarms: a checksum that changed, bytes that do not match, a broken journal, a format level that this release does not know, checkpoints that differ.
     pub alarms: IntCounterVec,
     /// Publish requests by outcome: published, refused, error.
@@ -155,6 +161,21 @@ impl Metrics {
                 &r,
                 "mirror_evictions_total",
                 "Mirrored crate files that were given up, because the mirror was too large or they too old.",
+            )?,
+            pulls_recorded: counter(
+                &r,
+                "pulls_recorded_total",
+                "Downloads whose record was written to the store.",
+            )?,
+            pulls_dropped: counter(
+                &r,
+                "pulls_dropped_total",
+                "Downloads whose record was lost: too many waited for the store, or it did not take them before a stop.",
+            )?,
+            pull_batches_failed: counter(
+                &r,
+                "pull_batches_failed_total",
+                "Batches of such records that the store did not take; they are tried again.",
             )?,
             alarms: counters(
                 &r,

@@ -1,4 +1,4 @@
-//! Commands about the store and its journal: the audit trail, copies, garbage.
+//! Commands about the store and its journal: the audit trail, who pulled what, copies, garbage.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,6 +12,7 @@ use crate::flows::show::Since;
 use crate::model::expiry::instant;
 use crate::model::level::Level;
 use crate::model::name::CrateName;
+use crate::model::pull::Subject;
 
 /// `journal show`
 #[derive(Debug, Clone, Args)]
@@ -19,6 +20,20 @@ pub struct Show {
     /// Only what happened to this crate
     #[arg(long = "crate", value_name = "NAME")]
     pub krate: Option<CrateName>,
+    /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    pub since: Option<Since>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `pulls`
+#[derive(Debug, Clone, Args)]
+pub struct Pulls {
+    /// The crate, or some of its versions: `foo`, `foo@1.2.3` (that one), `foo@1.2`, `foo@>=1.2, <1.4`
+    #[arg(value_name = "NAME[@REQ]")]
+    pub subject: Subject,
     /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z
     #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
     pub since: Option<Since>,

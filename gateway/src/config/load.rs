@@ -13,7 +13,7 @@ use url::Url;
 use super::reader::{PREFIX, Reader, Sources};
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, Policy, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
+    Mirror, Policy, Pulls, Server, Store, StoreUrl, Tls, Upstream, crates_io_index,
 };
 use crate::model::name::NamePattern;
 
@@ -168,6 +168,12 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
             dir: r.path("policy.dir"),
             advisories: r.path("policy.advisories"),
             reload: seconds(r.integer("policy.reload_seconds", 1..=3600, 2)),
+        },
+        pulls: Pulls {
+            flush: seconds(r.integer("pulls.flush_seconds", 1..=3600, 60)),
+            retention_days: u32::try_from(r.integer("pulls.retention_days", 0..=36_500, 90))
+                .ok()
+                .filter(|days| *days > 0),
         },
         upstreams: upstreams(r),
         limits: limits(r),

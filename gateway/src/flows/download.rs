@@ -40,14 +40,14 @@ pub async fn download(
     gateway: &Arc<Gateway>,
     name: &CrateName,
     version: &CrateVersion,
-) -> Result<Bytes> {
+) -> Result<Got> {
     let finding = find_in_current_state(gateway, name, version);
     let answer = match timeout(gateway.config.limits.fill_wait, finding).await {
         Ok(answer) => answer,
         Err(_) => Err(on_its_way(name, version)),
     };
     gateway.metrics.crate_lookups.with_label_values(&[outcome(&answer)]).inc();
-    answer.map(|got| got.bytes)
+    answer
 }
 
 /// A refusal that the journal's lag could explain is given only after the journal was read to its
@@ -305,7 +305,7 @@ impl Memory {
 
     async fn get(&self, cksum: &Checksum) -> Option<Got> {
         let bytes = self.files.get(cksum).await?;
-        Some(Got { bytes, source: Source::Memory })
+        Some(Got { bytes, cksum: *cksum, source: Source::Memory })
     }
 
     async fn keep(&self, cksum: Checksum, bytes: &Bytes) {

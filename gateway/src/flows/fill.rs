@@ -31,6 +31,8 @@ const STORE_WAIT: Duration = Duration::from_secs(10);
 pub struct Got {
     /// The crate file.
     pub bytes: Bytes,
+    /// Their SHA-256.
+    pub cksum: Checksum,
     /// Where it was found.
     pub source: Source,
 }
@@ -54,7 +56,7 @@ pub async fn hosted(gateway: Arc<Gateway>, row: VersionRow) -> Result<Got> {
     let cksum = row.line.cksum;
     let reading = read(&gateway, Origin::Hosted, &cksum, row.size, row.size);
     let lost = match reading.await.map_err(Error::store)? {
-        Blob::Whole(bytes) => return Ok(Got { bytes, source: Source::Store }),
+        Blob::Whole(bytes) => return Ok(Got { bytes, cksum, source: Source::Store }),
         Blob::Absent => "missing",
         Blob::Damaged => "damaged",
         Blob::Larger { .. } => "of another size",
@@ -78,13 +80,13 @@ pub async fn hosted(gateway: Arc<Gateway>, row: VersionRow) -> Result<Got> {
 /// checksum differs from the pin (403). A store that fails is none, but for the pin.
 pub async fn mirrored(gateway: Arc<Gateway>, wanted: Wanted) -> Result<Got> {
     if let Some(bytes) = stored(&gateway, &wanted).await {
-        return Ok(Got { bytes, source: Source::Store });
+        return Ok(Got { bytes, cksum: wanted.listed.cksum, source: Source::Store });
     }
     pinning::refuse_if_pinned_otherwise(&gateway, &wanted).await?;
     let (bytes, _room) = from_chain(&gateway, &wanted).await?;
     pinning::pin(&gateway, &wanted).await?;
     store(&gateway, &wanted, bytes.clone()).await;
-    Ok(Got { bytes, source: Source::Upstream })
+    Ok(Got { bytes, cksum: wanted.listed.cksum, source: Source::Upstream })
 }
 
 /// The store's copy of a mirrored crate file, if it has a good one and says so in time.

@@ -17,7 +17,8 @@ use crate::flows::download::{CrateCache, download};
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
-use crate::flows::open::{blobs_in, journal_in, mirror_in};
+use crate::flows::open::{blobs_in, journal_in, mirror_in, pulls_in};
+use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::gateway::Gateway;
@@ -193,7 +194,7 @@ impl House {
         let moved: Vec<_> =
             (0..5).flat_map(|i| vec![OUTCOMES[i]; (counts()[i] - before[i]) as usize]).collect();
         assert_eq!(moved.len(), 1, "one download moved {moved:?}");
-        (answer, moved[0])
+        (answer.map(|got| got.bytes), moved[0])
     }
 
     pub(super) fn alarms(&self, alarm: &str) -> u64 {
@@ -232,6 +233,7 @@ pub(super) fn gateway(
         index,
         crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
+        pulls: Pulls::new(pulls_in(objects), "test", true, metrics.clone()),
         mirrored_names: MirroredNames::default(),
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         licenses: Readers::default(),
@@ -272,6 +274,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
         cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
         mirror: config::Mirror { max_bytes: None, max_age_days: None, sweep: LONG },
         policy: config::Policy { dir: None, advisories: None, reload: LONG },
+        pulls: config::Pulls { flush: LONG, retention_days: Some(90) },
         upstreams: (1..)
             .zip(upstreams)
             .map(|(n, public)| config::Upstream {

@@ -27,6 +27,7 @@ pub mod pinning;
 pub mod policy_check;
 pub mod prefetch;
 pub mod publish;
+pub mod pulls;
 mod read_through;
 pub mod remove;
 pub mod rulebook;

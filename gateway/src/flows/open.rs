@@ -13,6 +13,7 @@ use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::pulls::{self, Pulls};
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::self_test::{Effort, self_test};
@@ -25,6 +26,7 @@ use crate::stores::checkpoints::Checkpoints;
 use crate::stores::journal::Journal;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::objects::Objects;
+use crate::stores::pulls::PullsStore;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
 
@@ -107,6 +109,12 @@ impl Running {
         }
         let upstreams = open_upstreams(&config, &metrics)?;
         let rulebook = open_rulebook(&config, &metrics).await?;
+        let pulls = Pulls::new(
+            pulls_in(&objects),
+            &config.server.replica,
+            config.pulls.retention_days.is_some(),
+            metrics.clone(),
+        );
         let gateway = Arc::new(Gateway {
             url,
             catalog,
@@ -119,6 +127,7 @@ impl Running {
             index,
             crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
+            pulls,
             mirrored_names: MirroredNames::default(),
             metrics,
             config,
@@ -134,6 +143,8 @@ impl Running {
             let every = gateway.config.policy.reload;
             let watching = Arc::clone(&gateway.rulebook).watch(every, stop.clone());
             tasks.push(("rulebook", tokio::spawn(watching)));
+            let recording = pulls::run(Arc::clone(&gateway), stop.clone());
+            tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }
         tasks.push(("scribe", tokio::spawn(scribe.run(stop.clone()))));
         Ok(Self { gateway, checkpointer, tasks, stop })
@@ -184,6 +195,11 @@ pub fn checkpoints_in(objects: &Objects) -> Checkpoints {
 /// The crate files in a store.
 pub fn blobs_in(objects: &Objects) -> Blobs {
     Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
+}
+
+/// Who pulled what, in a store: durable, because it can be had nowhere else.
+pub fn pulls_in(objects: &Objects) -> PullsStore {
+    PullsStore::new(Arc::clone(&objects.durable))
 }
 
 /// What is mirrored in a store.

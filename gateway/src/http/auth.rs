@@ -16,17 +16,18 @@ use crate::model::principal::{Principal, Scope};
 /// The longest `Authorization` header that is looked at, in bytes.
 pub const MAX_HEADER_BYTES: usize = 4096;
 
-/// Lets a read pass. Where reads are open the header is not looked at, so that nobody fails
-/// with a token that was meant for another registry.
+/// Lets a read pass, and says who reads. Where reads are open the header is not looked at, so that
+/// nobody fails with a token that was meant for another registry: then it is nobody.
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`] or [`Kind::Forbidden`], where `auth.required` is set.
-pub async fn reader(gateway: &Gateway, headers: &HeaderMap) -> Result<()> {
+pub async fn reader(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<Principal>> {
     if !gateway.config.auth_required {
-        return Ok(());
+        return Ok(None);
     }
     let who = caller(gateway, headers).await?;
-    who.check(Scope::Read, None).map_err(Error::forbidden)
+    who.check(Scope::Read, None).map_err(Error::forbidden)?;
+    Ok(Some(who))
 }
 
 /// Who asks for a change. What they may do is for the flow to say.

@@ -1,5 +1,6 @@
 //! The one match from a route to a flow.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
@@ -33,6 +34,15 @@ pub struct Door {
     pub checks: Semaphore,
 }
 
+/// What the record of a download wants to know of a request, beside its token.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker {
+    /// The IP address that it came from.
+    pub address: IpAddr,
+    /// Whether it takes the answer's body: a `HEAD` does not.
+    pub takes_body: bool,
+}
+
 /// `{"users":["alice"]}`; crates.io takes the older word `owners` too.
 #[derive(Debug, Deserialize)]
 struct Logins {
@@ -56,6 +66,7 @@ impl Door {
         &self,
         route: Route,
         headers: &HeaderMap,
+        asker: Asker,
         upload: &mut Upload<Incoming>,
     ) -> Result<Answer> {
         let gateway = &self.gateway;
@@ -71,9 +82,13 @@ impl Door {
                 self.index_file(&name, headers).await
             }
             Route::Download(name, version) => {
-                auth::reader(gateway, headers).await?;
-                let bytes = flows::download::download(gateway, &name, &version).await?;
-                Ok(respond::crate_file(bytes, gateway.config.auth_required))
+                let who = auth::reader(gateway, headers).await?;
+                let got = flows::download::download(gateway, &name, &version).await?;
+                if asker.takes_body {
+                    let (who, address) = (who.as_ref(), asker.address);
+                    gateway.pulls.record(&name, &version, got.cksum, who, address);
+                }
+                Ok(respond::crate_file(got.bytes, gateway.config.auth_required))
             }
             Route::Search { query, limit } => {
                 auth::reader(gateway, headers).await?;

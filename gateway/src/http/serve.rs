@@ -18,7 +18,7 @@ use tracing::{Instrument as _, Level, Span};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
-use crate::http::dispatch::Door;
+use crate::http::dispatch::{Asker, Door};
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer};
 use crate::http::route::{self, Form, Route};
@@ -69,7 +69,9 @@ async fn answer(door: Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -
     let mut upload = Upload::new(body, &head.headers);
     let (outcome, allow) = match route {
         Ok(route) => {
-            let work = door.dispatch(route, &head.headers, &mut upload);
+            let takes_body = head.method != Method::HEAD;
+            let asker = Asker { address: peer.ip().to_canonical(), takes_body };
+            let work = door.dispatch(route, &head.headers, asker, &mut upload);
             (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {

@@ -19,6 +19,7 @@ pub mod mirrored;
 pub mod name;
 pub mod policy;
 pub mod principal;
+pub mod pull;
 pub mod registries;
 pub mod tarball;
 pub mod trail;

@@ -11,5 +11,6 @@ pub mod journal;
 pub mod mirror;
 pub mod objects;
 pub mod policy_files;
+pub mod pulls;
 pub mod upstream;
 pub mod uses;

@@ -72,7 +72,7 @@ fn a_mirrored_version_must_be_spelled_as_it_is_listed() {
 
 #[test]
 fn each_answer_has_one_outcome() {
-    let got = |source| Ok(Got { bytes: Bytes::new(), source });
+    let got = |source| Ok(Got { bytes: Bytes::new(), cksum: Checksum::of(b""), source });
     assert_eq!(outcome(&got(Source::Memory)), "hit");
     assert_eq!(outcome(&got(Source::Store)), "store");
     assert_eq!(outcome(&got(Source::Upstream)), "miss");
@@ -89,7 +89,7 @@ fn cache(crates_bytes: u64) -> CrateCache {
 
 async fn filled(bytes: Bytes) -> Result<Got> {
     tokio::task::yield_now().await;
-    Ok(Got { bytes, source: Source::Upstream })
+    Ok(Got { cksum: Checksum::of(&bytes), bytes, source: Source::Upstream })
 }
 
 async fn never() -> Result<Got> {
@@ -209,7 +209,7 @@ async fn many_askers_cost_one_fill_and_other_replicas_none() {
     let house = House::open(&store, &[&public], fixture::limits()).await;
     let (krate, vers) = (name("Foo"), version("1.0.0"));
     let asks = (0..20).map(|_| download(&house.gateway, &krate, &vers));
-    assert!(join_all(asks).await.into_iter().all(|answer| answer.unwrap() == "x"));
+    assert!(join_all(asks).await.into_iter().all(|answer| answer.unwrap().bytes == "x"));
     assert_eq!((house.foo().await.1, public.fills()), ("hit", 1));
 
     public.set(|state| state.sent = None);

@@ -81,8 +81,8 @@ async fn a_copy_has_every_object_and_serves() {
     assert_eq!(content(&source).await, content(&target).await);
 
     let house = running(folder.path()).await;
-    let bytes = download(&house.gateway, &name("foo"), &version("2.0.0")).await.unwrap();
-    assert_eq!(bytes, "two");
+    let got = download(&house.gateway, &name("foo"), &version("2.0.0")).await.unwrap();
+    assert_eq!(got.bytes, "two");
     house.close().await;
 }
 

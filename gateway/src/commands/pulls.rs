@@ -1,0 +1,93 @@
+//! `pulls`: who pulled a version, after an incident.
+
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use cratehouse::cli::Pulls;
+use cratehouse::config::Config;
+use cratehouse::error::{Error, Result};
+use cratehouse::flows::open::{journal_in, pulls_in};
+use cratehouse::flows::pulls::{Answer, ask, start};
+use cratehouse::model::pull::{COLUMNS, Pull, Selection, Totals, encode};
+use cratehouse::stores::objects::Objects;
+
+use super::has_left;
+
+/// Prints pull by pull, as the batches are read; a reader that has seen enough may leave.
+pub(super) async fn show_pulls(config: &Config, what: &Pulls) -> Result<ExitCode> {
+    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    if objects.existing().await?.is_none() {
+        return Err(Error::absent("there is no registry in the store"));
+    }
+    let since = match what.since {
+        Some(since) => Some(start(&journal_in(&objects), since).await?),
+        None => None,
+    };
+    let selection = Selection { subject: what.subject.clone(), since };
+    let (mut out, mut totals) = (BufWriter::new(io::stdout()), Totals::default());
+    let mut outcome = Ok(());
+    let heard = |pull: Pull| {
+        outcome = print(&mut out, &pull, what.json, totals.pulls() == 0);
+        totals.add(&pull);
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let answer = ask(&pulls_in(&objects), &selection, heard).await?;
+    if outcome.is_ok() && !what.json {
+        outcome = sum_up(&mut out, &totals, &selection, answer);
+    }
+    match outcome.and_then(|()| out.flush().map_err(Error::internal)) {
+        Err(e) if has_left(&e) => return Ok(ExitCode::SUCCESS),
+        outcome => outcome?,
+    }
+    Ok(caveats(config, answer))
+}
+
+fn print(out: &mut impl Write, pull: &Pull, json: bool, first: bool) -> Result<()> {
+    if json {
+        let line = encode([pull]).map_err(Error::internal)?;
+        return out.write_all(&line).map_err(Error::internal);
+    }
+    if first {
+        writeln!(out, "{COLUMNS}").map_err(Error::internal)?;
+    }
+    writeln!(out, "{}", pull.line()).map_err(Error::internal)
+}
+
+fn sum_up(
+    out: &mut impl Write,
+    totals: &Totals,
+    selection: &Selection,
+    answer: Answer,
+) -> Result<()> {
+    let subject = &selection.subject;
+    let mut text = match totals.pulls() {
+        0 => format!("no pull of {subject} is recorded"),
+        pulls => format!("\n{pulls} pulls of {subject} are recorded"),
+    };
+    if let Some(since) = selection.since {
+        text += &format!(" since {since:.0}");
+    }
+    text += &match answer.first {
+        Some(first) => format!("; records begin on {first}\n"),
+        None => "; there are no records at all\n".to_owned(),
+    };
+    totals.lines().for_each(|line| text += &format!("{line}\n"));
+    out.write_all(text.as_bytes()).map_err(Error::internal)
+}
+
+/// What the answer may lack, told beside it.
+fn caveats(config: &Config, answer: Answer) -> ExitCode {
+    match config.pulls.retention_days {
+        Some(_) => eprintln!(
+            "running servers may not have written those of the last {} s yet",
+            config.pulls.flush.as_secs()
+        ),
+        None => eprintln!("`pulls.retention_days` is 0: downloads are not recorded"),
+    }
+    if answer.unreadable == 0 {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{} records cannot be read: the answer may not be whole", answer.unreadable);
+    ExitCode::FAILURE
+}

@@ -1,0 +1,339 @@
+//! Who pulled what: the record of one download, and questions about such records.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::checksum::Checksum;
+use crate::model::name::CrateName;
+use crate::model::policy::Requirement;
+use crate::model::principal::{Principal, TokenId, UserId};
+use crate::model::version::CrateVersion;
+
+/// One download that was answered with the bytes. As JSON, a line of at most
+/// [`MAX_LINE_BYTES`]. A later release may add fields, so unknown ones are passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// When the answer was decided, by the replica's clock.
+    pub time: Timestamp,
+    /// The crate.
+    #[serde(rename = "crate")]
+    pub krate: CrateName,
+    /// The version.
+    pub version: CrateVersion,
+    /// SHA-256 of the bytes.
+    pub checksum: Checksum,
+    /// Who asked; nobody is known where reads need no token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Puller>,
+    /// The IP address that the request came from: that of a proxy, where there is one.
+    pub address: IpAddr,
+    /// The replica that answered.
+    pub replica: String,
+}
+
+/// Who asked: numbers for the audit trail, the name for people, and never the token itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Puller {
+    /// The user's name.
+    pub login: String,
+    /// The user.
+    pub user: UserId,
+    /// The token.
+    pub token: TokenId,
+}
+
+/// A bound for one line, in bytes: name 64, version 150, login 64, replica 64, checksum 64, and the
+/// rest of fixed size.
+pub const MAX_LINE_BYTES: usize = 800;
+
+/// `NAME[@REQ]`: the versions of a crate that a question is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The crate, in any spelling.
+    pub name: CrateName,
+    /// Its versions.
+    pub versions: Versions,
+}
+
+/// Some versions of a crate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Versions {
+    /// All of them.
+    All,
+    /// A version written in full means itself, as in `cargo install foo@1.2.3`.
+    One(CrateVersion),
+    /// A requirement, which sees pre-releases.
+    Matching(Requirement),
+}
+
+/// What a question selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// The crate and its versions.
+    pub subject: Subject,
+    /// Only pulls from here on.
+    pub since: Option<Timestamp>,
+}
+
+/// What a batch has for a question.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The selected ones, in the batch's order.
+    pub pulls: Vec<Pull>,
+    /// Lines that are no pulls: an answer without them may not be whole.
+    pub unreadable: u64,
+}
+
+/// How many pulls each token made. Grows with the number of tokens, not with that of pulls.
+#[derive(Debug, Clone, Default)]
+pub struct Totals(BTreeMap<Option<Puller>, (u64, Timestamp)>);
+
+impl From<&Principal> for Puller {
+    fn from(who: &Principal) -> Self {
+        Self { login: who.login.clone(), user: who.user, token: who.token }
+    }
+}
+
+/// One JSON object a line.
+///
+/// # Errors
+/// When a value has no form in JSON, which no pull's has.
+pub fn encode<'a>(pulls: impl IntoIterator<Item = &'a Pull>) -> serde_json::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for pull in pulls {
+        serde_json::to_writer(&mut lines, pull)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
+impl Selection {
+    /// The selected ones among the lines of a batch.
+    pub fn among(&self, lines: &[u8]) -> Found {
+        let mut found = Found::default();
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice::<Pull>(line) {
+                Ok(pull) if self.has(&pull) => found.pulls.push(pull),
+                Ok(_) => {}
+                Err(_) => found.unreadable += 1,
+            }
+        }
+        found
+    }
+
+    fn has(&self, pull: &Pull) -> bool {
+        self.since.is_none_or(|since| pull.time >= since) && self.subject.has(pull)
+    }
+}
+
+impl Subject {
+    fn has(&self, pull: &Pull) -> bool {
+        let version = &pull.version;
+        self.name.key() == pull.krate.key()
+            && match &self.versions {
+                Versions::All => true,
+                // Build metadata does not make another version.
+                Versions::One(one) => one.number() == version.number(),
+                Versions::Matching(requirement) => requirement.matches(version),
+            }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, versions) = match text.split_once('@') {
+            None => (text, Versions::All),
+            Some((name, wanted)) => (name, wanted.parse()?),
+        };
+        Ok(Self { name: name.parse().map_err(|e| format!("{e}"))?, versions })
+    }
+}
+
+impl FromStr for Versions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(version) => Ok(Self::One(version)),
+            Err(_) => text.parse().map(Self::Matching).map_err(|e| e.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.versions {
+            Versions::All => write!(f, "{}", self.name),
+            Versions::One(version) => write!(f, "{}@{version}", self.name),
+            Versions::Matching(requirement) => write!(f, "{}@{requirement}", self.name),
+        }
+    }
+}
+
+/// The heads of the columns of [`Pull::line`].
+pub const COLUMNS: &str = "time\tcrate\tversion\tuser\ttoken\taddress\treplica";
+
+impl Pull {
+    /// For people, in the order of [`COLUMNS`]; `-` where nobody is known. No text of a record
+    /// reaches a terminal with control characters.
+    pub fn line(&self) -> String {
+        let Pull { time, krate, version, by, address, replica, .. } = self;
+        let (user, token) = match by {
+            Some(by) => (plain(&by.login), by.token.to_string()),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let replica = plain(replica);
+        format!("{time:.3}\t{krate}\t{version}\t{user}\t{token}\t{address}\t{replica}")
+    }
+}
+
+impl Totals {
+    /// Counts one.
+    pub fn add(&mut self, pull: &Pull) {
+        let (count, last) = self.0.entry(pull.by.clone()).or_insert((0, pull.time));
+        *count += 1;
+        *last = (*last).max(pull.time);
+    }
+
+    /// All pulls, by whomever.
+    pub fn pulls(&self) -> u64 {
+        self.0.values().map(|(count, _)| count).sum()
+    }
+
+    /// Who they were by, a line each, by login and token; nobody comes first.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(by, (count, last))| {
+            let who = match by {
+                Some(by) => {
+                    format!("{} (user {}) with token {}", plain(&by.login), by.user, by.token)
+                }
+                None => "without a token".to_owned(),
+            };
+            format!("{who}: {count}, the last at {last:.0}")
+        })
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    use super::*;
+
+    /// A pull of `foo` with its time, version and login; `""`: nobody.
+    pub(crate) fn pull(time: &str, version: &str, login: &str) -> Pull {
+        let by = Puller { login: login.to_owned(), user: UserId(1), token: TokenId(7) };
+        Pull {
+            time: time.parse().unwrap(),
+            krate: CrateName::parse("foo").unwrap(),
+            version: version.parse().unwrap(),
+            checksum: Checksum::of(b"foo"),
+            by: (!login.is_empty()).then_some(by),
+            address: IpAddr::from([10, 0, 0, 1]),
+            replica: "test".to_owned(),
+        }
+    }
+
+    /// Everything that is recorded about a subject.
+    pub(crate) fn all_of(subject: &str) -> Selection {
+        Selection { subject: subject.parse().unwrap(), since: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{all_of, pull};
+    use super::*;
+
+    const NOON: &str = "2026-11-22T12:00:00Z";
+
+    #[test]
+    fn a_pull_is_one_line_of_json_that_names_its_token_by_number_alone() {
+        let known = pull(NOON, "1.0.0", "alice");
+        let text = String::from_utf8(encode([&known]).unwrap()).unwrap();
+        let sum = Checksum::of(b"foo");
+        assert_eq!(
+            text,
+            format!(
+                "{{\"time\":\"2026-11-22T12:00:00Z\",\"crate\":\"foo\",\"version\":\"1.0.0\",\
+                 \"checksum\":\"{sum}\",\"by\":{{\"login\":\"alice\",\"user\":1,\"token\":7}},\
+                 \"address\":\"10.0.0.1\",\"replica\":\"test\"}}\n"
+            )
+        );
+        let nobody = pull(NOON, "1.0.0", "");
+        let lines = encode([&known, &nobody]).unwrap();
+        assert_eq!(all_of("foo").among(&lines).pulls, [known, nobody]);
+    }
+
+    #[test]
+    fn the_longest_line_is_within_its_bound() {
+        let mut longest = pull("2026-11-22T12:00:00.123456789Z", "1.0.0", &"a".repeat(64));
+        longest.krate = CrateName::parse(&"a".repeat(64)).unwrap();
+        longest.version = format!("1.0.0-{}", "a".repeat(144)).parse().unwrap();
+        longest.replica = "r".repeat(64);
+        longest.address = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap();
+        let by = Puller { login: "a".repeat(64), user: UserId(u32::MAX), token: TokenId(u32::MAX) };
+        longest.by = Some(by);
+        assert!(encode([&longest]).unwrap().len() <= MAX_LINE_BYTES);
+    }
+
+    #[test]
+    fn a_subject_is_a_name_in_any_spelling_one_version_or_a_requirement() {
+        let asked = |subject: &str, krate: &str, version: &str| {
+            let mut pull = pull(NOON, version, "");
+            pull.krate = CrateName::parse(krate).unwrap();
+            subject.parse::<Subject>().unwrap().has(&pull)
+        };
+        assert!(asked("foo-bar", "Foo_Bar", "1.0.0") && !asked("foo-bar", "foo", "1.0.0"));
+        assert!(asked("foo@1.2.3", "foo", "1.2.3") && asked("foo@1.2.3", "foo", "1.2.3+b"));
+        assert!(!asked("foo@1.2.3", "foo", "1.2.4") && !asked("foo@1.2.3", "foo", "1.2.3-rc.1"));
+        assert!(asked("foo@1.2", "foo", "1.9.0") && asked("foo@<1.2.3", "foo", "1.2.3-rc.1"));
+        assert!(asked("foo@>=1.2, <1.4", "foo", "1.3.0") && asked("foo@*", "foo", "0.0.0-0"));
+        assert!("1foo".parse::<Subject>().is_err());
+        assert!("foo@soon".parse::<Subject>().unwrap_err().contains("requirement"));
+        for text in ["foo", "foo@1.2.3", "foo@>=1, <2"] {
+            assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_selected_are_found_and_lines_that_cannot_be_read_are_counted() {
+        let (early, late) = (pull(NOON, "1.0.0", ""), pull("2026-11-22T13:00:00Z", "2.0.0", ""));
+        let mut lines = encode([&early, &late]).unwrap();
+        lines.extend(b"{\"time\":\n\n");
+        let mut selection = all_of("foo");
+        selection.since = Some(late.time);
+        assert_eq!(selection.among(&lines), Found { pulls: vec![late.clone()], unreadable: 1 });
+        let newer = "{\"mood\":\"good\",".to_owned()
+            + &String::from_utf8(encode([&late]).unwrap()).unwrap()[1..];
+        assert_eq!(selection.among(newer.as_bytes()), Found { pulls: vec![late], unreadable: 0 });
+    }
+
+    #[test]
+    fn people_read_who_and_how_often_without_control_characters() {
+        let mut totals = Totals::default();
+        for pull in [pull(NOON, "1.0.0", "al\u{1b}ice"), pull(NOON, "1.0.0", "")] {
+            totals.add(&pull);
+            totals.add(&pull);
+        }
+        assert_eq!(totals.pulls(), 4);
+        assert_eq!(
+            totals.lines().collect::<Vec<_>>(),
+            [
+                "without a token: 2, the last at 2026-11-22T12:00:00Z",
+                "al ice (user 1) with token 7: 2, the last at 2026-11-22T12:00:00Z",
+            ]
+        );
+        let line = pull(NOON, "1.0.0", "a\tb").line();
+        assert_eq!(line, "2026-11-22T12:00:00.000Z\tfoo\t1.0.0\ta b\t7\t10.0.0.1\ttest");
+        assert_eq!(line.split('\t').count(), COLUMNS.split('\t').count());
+    }
+}
