@@ -1,7 +1,7 @@
 //! Policies, as cargo and the operator see them.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cratehouse_tests::cargo::{Cargo, Folder, Project};
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
@@ -64,9 +64,8 @@ fn write(folder: &Path, name: &str, text: &str) {
 }
 
 fn published(krate: &Krate, ago: Duration) -> String {
-    let time = SystemTime::now() - ago;
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let time = jiff::Timestamp::from_second(seconds.try_into().unwrap()).unwrap();
+    let time = jiff::Timestamp::now().as_second() - i64::try_from(ago.as_secs()).unwrap();
+    let time = jiff::Timestamp::from_second(time).unwrap();
     let mut line: serde_json::Value = serde_json::from_str(&krate.index_line()).unwrap();
     line["pubtime"] = time.to_string().into();
     line.to_string()

@@ -10,9 +10,9 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::judging::{self, Facts};
-use crate::flows::lookup;
 use crate::flows::prefetch::parse_aside;
 use crate::flows::rulebook::InForce;
+use crate::flows::{licenses, lookup};
 use crate::gateway::Gateway;
 use crate::model::index::IndexFile;
 use crate::model::lock::{Locked, LockedSource};
@@ -64,8 +64,11 @@ pub async fn explain(
     name: &CrateName,
     version: Option<&CrateVersion>,
 ) -> Result<Explanation> {
-    let Some((file, facts)) = seen(gateway, name).await? else { return Err(no_crate(name)) };
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
+    let licenses_wanted = in_force.policy.wants_licenses();
+    let Some((file, facts)) = seen(gateway, name, licenses_wanted).await? else {
+        return Err(no_crate(name));
+    };
     let (name, only) = (name.clone(), version.cloned());
     let explaining = move || {
         let judged = judging::judge_all(&in_force, &facts, &file, now);
@@ -90,7 +93,7 @@ async fn rows(
     if package.source != LockedSource::Registry {
         return same(Row::outside(&package));
     }
-    let (file, facts) = match found(gateway, &package).await {
+    let (file, facts) = match found(gateway, &package, policies).await {
         Ok(found) => found,
         Err(why) => return same(Row::unknown(&package, why.message)),
     };
@@ -103,18 +106,30 @@ async fn rows(
     spawn_blocking(judge).await.unwrap_or_else(crashed)
 }
 
-async fn found(gateway: &Arc<Gateway>, package: &Locked) -> Result<(Arc<IndexFile>, Facts)> {
+async fn found(
+    gateway: &Arc<Gateway>,
+    package: &Locked,
+    policies: &[Arc<InForce>],
+) -> Result<(Arc<IndexFile>, Facts)> {
     let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
-    seen(gateway, &name).await?.ok_or_else(|| no_crate(&name))
+    let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
+    seen(gateway, &name, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
 }
 
 /// The index file of a crate before any policy, and what else is known of its versions.
-async fn seen(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<(Arc<IndexFile>, Facts)>> {
+async fn seen(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    licenses_wanted: bool,
+) -> Result<Option<(Arc<IndexFile>, Facts)>> {
     let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
     let known = lookup::look(gateway, &lower).await?;
-    let facts = known.judging.facts().clone();
-    Ok(known.answer?.map(|file| (file, facts)))
+    let Some(file) = known.answer? else { return Ok(None) };
+    if licenses_wanted {
+        licenses::begin(gateway, &known.judging, &file).await;
+    }
+    Ok(Some((file, known.judging.facts())))
 }
 
 fn no_crate(name: &CrateName) -> Error {
