@@ -6,6 +6,7 @@ use std::time::Duration;
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::Krate;
+use cratehouse_tests::patience::until;
 
 const KILLS: u32 = 200;
 
@@ -162,7 +163,7 @@ fn a_catalog_that_was_damaged_is_built_anew() {
         damage(&mut bytes);
         std::fs::write(&catalog, bytes).unwrap();
         gateway.start_again();
-        assert!(gateway.log_contains("built anew"), "{what}: {}", gateway.log());
+        until(&format!("built anew after {what}"), || gateway.log_contains("built anew"));
         assert_eq!(gateway.client().index("foo").body, line, "{what}");
     }
     gateway.client().publish(&Krate::new("foo", "1.1.0"), &token).assert_status(200);
