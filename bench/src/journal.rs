@@ -95,27 +95,31 @@ fn by_the_operator(mut event: Value) -> Value {
     event
 }
 
-/// An index line of about 1.3 kB, as long as those of crates with some dependencies are.
 fn published(name: &str, version: &str) -> Value {
+    let line = index_line(name, version, "2026-01-01T00:00:00Z");
+    let metadata = json!({ "description": format!("What {name} does"), "license": "MIT" });
+    by_the_operator(json!({
+        "event": "published", "line": line, "size": 10_000, "metadata": metadata,
+    }))
+}
+
+/// An index line of about 1.3 kB, as long as those of crates with some dependencies are.
+pub(crate) fn index_line(name: &str, version: &str, pubtime: &str) -> Value {
     let dependency = |nth: usize| {
         json!({
             "name": format!("dependency-{nth}"), "req": "^1.2.3", "features": ["derive"],
             "optional": false, "default_features": true, "target": null, "kind": "normal",
         })
     };
-    let line = json!({
+    json!({
         "name": name,
         "vers": version,
         "deps": (0..DEPENDENCIES).map(dependency).collect::<Vec<_>>(),
         "cksum": sha256(format!("{name} {version}").as_bytes()),
         "features": { "default": ["std"], "std": [] },
         "yanked": false,
-        "pubtime": "2026-01-01T00:00:00Z",
-    });
-    let metadata = json!({ "description": format!("What {name} does"), "license": "MIT" });
-    by_the_operator(json!({
-        "event": "published", "line": line, "size": 10_000, "metadata": metadata,
-    }))
+        "pubtime": pubtime,
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! an S3 server in this process whose latency can be chosen. Each run prints a table, says which
 //! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
 
+mod crowd;
 mod journal;
 mod process;
 mod report;
@@ -44,6 +45,8 @@ enum Run {
     Start(runs::start::Options),
     /// Index lookups per CPU second, with and without following the journal
     Lookups(runs::lookups::Options),
+    /// What policies cost: the first verdicts on an index file, and a lookup afterwards
+    Policies(runs::policies::Options),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +70,7 @@ impl Cli {
             Run::Publishes(options) => runs::publishes::measure(options)?,
             Run::Start(options) => runs::start::measure(options)?,
             Run::Lookups(options) => runs::lookups::measure(options)?,
+            Run::Policies(options) => runs::policies::measure(options)?,
         };
         print!("{report}");
         if let Some(path) = &self.json {

@@ -1,5 +1,6 @@
 //! What the kernel (proc(5)) and a gateway tell about a process.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -21,6 +22,35 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = behind_the_name.split_whitespace().skip(11);
     let mut field = || fields.next()?.parse::<u64>().ok();
     Some(field()? + field()?)
+}
+
+/// The CPU time of each living thread of a process, in nanoseconds: for what is shorter than a tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Threads(BTreeMap<String, u64>);
+
+impl Threads {
+    /// As they are now.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let mut all = BTreeMap::new();
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let thread = thread?;
+            // One that ended meanwhile is none.
+            let Ok(stat) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
+            let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+            let nanos = nanos.ok_or_else(|| format!("not to be read: {stat}"))?;
+            all.insert(thread.file_name().to_string_lossy().into_owned(), nanos);
+        }
+        Ok(Self(all))
+    }
+
+    /// What they have used since. A thread that ended in between is not counted: of the gateway's
+    /// only those end that had nothing to do for ten seconds.
+    pub(crate) fn since(&self, before: &Self) -> Duration {
+        let used = |(thread, nanos): (&String, &u64)| {
+            nanos.saturating_sub(before.0.get(thread).copied().unwrap_or_default())
+        };
+        Duration::from_nanos(self.0.iter().map(used).sum())
+    }
 }
 
 /// A process's memory, in bytes.
@@ -84,9 +114,20 @@ mod tests {
     }
 
     #[test]
+    fn new_threads_count_from_their_beginning_and_ended_ones_do_not() {
+        let threads = |all: &[(&str, u64)]| {
+            Threads(all.iter().map(|(id, nanos)| ((*id).to_owned(), *nanos)).collect())
+        };
+        let before = threads(&[("1", 100), ("2", 50)]);
+        let used = threads(&[("1", 130), ("3", 7)]).since(&before);
+        assert_eq!(used, Duration::from_nanos(37));
+    }
+
+    #[test]
     fn this_process_has_memory_and_uses_time() {
         let own = memory(std::process::id()).unwrap();
         assert!(own.resident > 0 && own.peak >= own.resident);
         cpu_time(std::process::id()).unwrap();
+        assert!(!Threads::of(std::process::id()).unwrap().0.is_empty());
     }
 }

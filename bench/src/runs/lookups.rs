@@ -12,10 +12,11 @@ use cratehouse_tests::memory_s3::MemoryS3;
 use cratehouse_tests::replicas::Replicas;
 use serde::Serialize;
 use tokio::runtime::Runtime;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::Result;
+use crate::crowd::look_up;
 use crate::journal::{self, Journal, LOGIN};
 use crate::process::{cpu_time, journal_head};
 use crate::report::Report;
@@ -162,7 +163,10 @@ impl<'a> Bench<'a> {
         };
         let (head, cpu_before, begun) = (journal_head(gateway)?, cpu_time(pid)?, Instant::now());
         let lookups = match case {
-            Case::Quiet | Case::Following => self.runtime.block_on(self.look_up(length))?,
+            Case::Quiet | Case::Following => {
+                let streams = self.options.streams;
+                self.runtime.block_on(look_up(&self.visitors, streams, &self.paths, length))?
+            }
             Case::FollowingOnly => {
                 self.runtime.block_on(async { tokio::time::sleep(length).await });
                 0
@@ -187,53 +191,9 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Everybody looks up what comes next, as soon as the last one was answered; how many that
-    /// were.
-    async fn look_up(&self, length: Duration) -> Result<usize> {
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut askers = JoinSet::new();
-        for visitor in self.visitors.iter().flat_map(|one| vec![one; self.options.streams]) {
-            let asker = Asker {
-                visitor: visitor.clone(),
-                paths: Arc::clone(&self.paths),
-                next: Arc::clone(&next),
-                end: Instant::now() + length,
-            };
-            askers.spawn(asker.run());
-        }
-        let mut all = 0;
-        while let Some(done) = askers.join_next().await {
-            all += done??;
-        }
-        Ok(all)
-    }
-
     fn append(&self, stop: &Arc<AtomicBool>) -> JoinHandle<Result<()>> {
         let (writer, stop) = (Arc::clone(&self.writer), Arc::clone(stop));
         self.runtime.spawn(async move { writer.run(&stop).await })
-    }
-}
-
-/// One of many who ask in a closed loop.
-#[derive(Debug)]
-struct Asker {
-    visitor: Visitor,
-    paths: Arc<Vec<String>>,
-    /// Which file is next, whoever asks.
-    next: Arc<AtomicUsize>,
-    end: Instant,
-}
-
-impl Asker {
-    async fn run(self) -> Result<usize> {
-        let mut done = 0;
-        while Instant::now() < self.end {
-            let nth = self.next.fetch_add(1, Ordering::Relaxed) % self.paths.len();
-            let path = self.paths.get(nth).ok_or("there are no crates")?;
-            self.visitor.index(path).await?;
-            done += 1;
-        }
-        Ok(done)
     }
 }
 
