@@ -187,7 +187,7 @@ pub struct Policy {
     pub dir: Option<PathBuf>,
     /// A RustSec advisory database: its folder, or a `.tar.gz` of it.
     pub advisories: Option<PathBuf>,
-    /// How often both are looked at.
+    /// How often the policy is looked at; the database every fifteenth time.
     pub reload: Duration,
 }
 

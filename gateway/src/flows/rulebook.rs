@@ -19,6 +19,9 @@ use crate::model::policy::{Advisories, Policy, Waiver};
 use crate::stores::advisories::{self, Database};
 use crate::stores::policy_files;
 
+/// The advisory database is looked at every so many times that the policy is, and whenever that has
+/// changed: it has thousands of files.
+const LOOKS_BETWEEN_DATABASES: u32 = 15;
 /// Waivers that end within this time are counted, so that somebody is warned.
 const ENDING_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -58,10 +61,15 @@ struct Sources {
 /// Fingerprints of what was last read, so that a change is noticed and trouble told once.
 #[derive(Debug, Default)]
 struct Seen {
-    policy: Option<Checksum>,
-    advisories: Option<Checksum>,
+    policy: Option<Read>,
+    advisories: Option<Read>,
     trouble: [Option<String>; 2],
+    /// Looks since the database was looked at.
+    looks: u32,
 }
+
+/// What files of this fingerprint came to: what is wrong with them, if anything is.
+type Read = (Checksum, Option<String>);
 
 impl InForce {
     /// Whether it allows everything, so that nobody need be asked.
@@ -139,8 +147,15 @@ impl Rulebook {
             (policy, _) => self.settled("policy", 0, policy).flatten(),
         };
         let former = self.in_force();
-        let wanted = policy.as_ref().unwrap_or(&former.policy).wants_advisories();
-        let advisories = self.settled("advisories", 1, self.changed_advisories(wanted)).flatten();
+        // Another comment, or another order of the files, is no other policy.
+        let policy = policy.filter(|new| at_start || new.version() != former.policy.version());
+        let advisories = match policy.is_some() || self.database_is_due() {
+            true => {
+                let wanted = policy.as_ref().unwrap_or(&former.policy).wants_advisories();
+                self.settled("advisories", 1, self.changed_advisories(wanted)).flatten()
+            }
+            false => None,
+        };
         if policy.is_some() || advisories.is_some() {
             let next = InForce {
                 policy: policy.unwrap_or_else(|| former.policy.clone()),
@@ -157,6 +172,9 @@ impl Rulebook {
         let (version, stamp) = (next.policy.version().to_owned(), next.stamp);
         let silent = next.is_silent();
         let advisories = next.advisories.as_ref().map_or(0, |all| all.len());
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        self.stamp.store(stamp, Ordering::Release);
+        self.silent.store(silent, Ordering::Release);
         self.metrics.policy_info.reset();
         self.metrics.policy_info.with_label_values(&[&version]).set(1);
         self.metrics.policy_loaded.set(self.now().as_second());
@@ -164,22 +182,28 @@ impl Rulebook {
         if !(at_start && silent) {
             info!(policy = version, advisories, "this policy is in force from now on");
         }
-        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
-        self.stamp.store(stamp, Ordering::Release);
-        self.silent.store(silent, Ordering::Release);
+    }
+
+    fn database_is_due(&self) -> bool {
+        let mut seen = self.seen();
+        seen.looks = (seen.looks + 1) % LOOKS_BETWEEN_DATABASES;
+        seen.looks == 1
     }
 
     /// The policy, if its files are others than last time.
     fn changed_policy(&self) -> Result<Option<Policy>, String> {
         let Some(dir) = &self.sources.dir else { return Ok(None) };
         let files = policy_files::read(dir).map_err(|e| e.to_string())?;
-        if self.seen().policy.replace(files.fingerprint) == Some(files.fingerprint) {
-            // Unchanged: as good or as bad as it was.
-            return self.seen().trouble[0].clone().map_or(Ok(None), Err);
+        if let Some(former) = as_before(&self.seen().policy, files.fingerprint) {
+            return former;
         }
-        let policy = Policy::parse(&files.texts).map_err(|e| e.to_string())?;
-        self.sources.knows_upstreams_of(&policy)?;
-        Ok(Some(policy))
+        let read = Policy::parse(&files.texts).map_err(|e| e.to_string());
+        let read = read.and_then(|policy| {
+            self.sources.knows_upstreams_of(&policy)?;
+            Ok(policy)
+        });
+        self.seen().policy = Some((files.fingerprint, read.as_ref().err().cloned()));
+        read.map(Some)
     }
 
     /// The advisories, if their files are others than last time.
@@ -194,11 +218,12 @@ impl Rulebook {
             _ => return Ok(None),
         };
         let fingerprint = advisories::fingerprint(path).map_err(|e| e.to_string())?;
-        if self.seen().advisories.replace(fingerprint) == Some(fingerprint) {
-            return self.seen().trouble[1].clone().map_or(Ok(None), Err);
+        if let Some(former) = as_before(&self.seen().advisories, fingerprint) {
+            return former;
         }
-        let Database { advisories, damaged, newest, .. } =
-            advisories::read(path).map_err(|e| e.to_string())?;
+        let read = advisories::read(path).map_err(|e| e.to_string());
+        self.seen().advisories = Some((fingerprint, read.as_ref().err().cloned()));
+        let Database { advisories, damaged, newest, .. } = read?;
         for (file, why) in &damaged {
             warn!(file, why, "an advisory is damaged and left out");
         }
@@ -245,6 +270,12 @@ impl Rulebook {
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What there is to say of files that are as they were: nothing new.
+fn as_before<T>(former: &Option<Read>, now: Checksum) -> Option<Result<Option<T>, String>> {
+    let (_, fault) = former.as_ref().filter(|(fingerprint, _)| *fingerprint == now)?;
+    Some(fault.clone().map_or(Ok(None), Err))
 }
 
 impl Sources {

@@ -7,7 +7,7 @@
 //! and whoever has an older one keeps it.
 //!
 //! **What changed.** The fingerprint is made of names, sizes and times of modification, not of
-//! bytes: a folder of a thousand files is asked every minute. Of a git checkout, an advisory that
+//! bytes: a folder of a thousand files is asked again and again. Of a git checkout, an advisory that
 //! changed has another time.
 
 use std::collections::BTreeMap;
