@@ -1,10 +1,10 @@
 //! Who pulled it: the answer after an incident.
 
+use cratehouse_tests::authority::Authority;
 use cratehouse_tests::cargo::{Cargo, Project};
-use cratehouse_tests::gateway::{Builder, Gateway};
+use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
-use cratehouse_tests::replicas::Replicas;
 use cratehouse_tests::rgw::Rgw;
 use cratehouse_tests::upstream::Upstream;
 use reqwest::Method;
@@ -139,18 +139,21 @@ fn replicas_over_s3_are_asked_as_one_and_any_of_them_deletes_old_days() {
     for n in 0..3 {
         bucket.put(&format!("pulls/2020-01-01/12000{n}.000000-gone-00000000.jsonl"), b"");
     }
-    let way = bucket.endpoint.clone();
-    let often = |builder: Builder| builder.set("pulls", "flush_seconds = 1");
-    let replicas = Replicas::start(2, bucket, &way, often);
-    let token = replicas.all[0].token("alice");
-    replicas.all[0].client().publish(&private(), &token).assert_status(200);
-    for replica in &replicas.all {
+    let authority = Authority::new();
+    let replicas = ["crates-0", "crates-1"].map(|name| {
+        let builder = Gateway::builder().certificate(&authority).s3(&bucket);
+        let builder = builder.set("server", &format!("replica = {name:?}"));
+        builder.set("pulls", "flush_seconds = 1").start()
+    });
+    let token = replicas[0].token("alice");
+    replicas[0].client().publish(&private(), &token).assert_status(200);
+    for replica in &replicas {
         replica.client().download("private-crate", "0.3.0").assert_status(200);
         let recorded = || replica.metric("cratehouse_pulls_recorded_total", &[]) == 1.0;
         until("it is recorded", recorded);
     }
-    let pulls = lines(&replicas.all[1], &["private-crate"]);
+    let pulls = lines(&replicas[1], &["private-crate"]);
     let by: Vec<_> = pulls.iter().map(|pull| pull["replica"].as_str().unwrap()).collect();
-    assert_eq!(by, ["replica-0", "replica-1"]);
-    until("the old day is gone", || replicas.bucket.list("pulls/2020-01-01").is_empty());
+    assert_eq!(by, ["crates-0", "crates-1"]);
+    until("the old day is gone", || bucket.list("pulls/2020-01-01").is_empty());
 }
