@@ -11,12 +11,14 @@ fn this_workspace() -> Folder {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
     let folder = Folder::empty();
-    for path in ["Cargo.toml", "Cargo.lock", "gateway/Cargo.toml", "tests/Cargo.toml"] {
-        folder.write(path, &read(path));
+    folder.write("Cargo.lock", &read("Cargo.lock"));
+    for member in ["", "gateway/", "tests/", "bench/"] {
+        folder.write(&format!("{member}Cargo.toml"), &read(&format!("{member}Cargo.toml")));
     }
     for path in ["gateway/src/lib.rs", "gateway/src/main.rs", "tests/src/lib.rs"] {
         folder.write(path, "");
     }
+    folder.write("bench/src/main.rs", "");
     folder.write("tests/cratehouse.rs", "");
     folder
 }
@@ -35,6 +37,12 @@ fn a_real_lock_file_is_fetched_and_fetched_again_without_crates_io() {
     cargo.run(&project, &["fetch", "--locked"]).assert_ok();
     assert_eq!(project.lock(), lock);
     assert!(gateway.metric("cratehouse_crate_lookups_total", &[("outcome", "miss")]) >= 200.0);
+    // What the starter policy makes of it: every package is judged, and none of them is denied.
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/starter");
+    let lock_path = project.path().join("Cargo.lock");
+    let [starter, lock_path] = [&starter, &lock_path].map(|path| path.to_str().unwrap());
+    let verdicts = gateway.cli_ok(&["policy", "check", "--lock", lock_path, "--policy", starter]);
+    assert!(verdicts.contains(" 0 denied, 0 unknown"), "{verdicts}");
     // Resolving anew asks for every index file once more, and finds them fresh.
     cargo.run(&project, &["update", "--dry-run"]).assert_ok();
 

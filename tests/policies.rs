@@ -149,7 +149,8 @@ fn hosted_versions_are_judged_too() {
     for version in ["1.0.0", "1.1.0"] {
         // By hand: cargo would wait until it sees the version, which it does not while that is denied.
         let krate = Krate::new("ours", version);
-        house.gateway.client().publish(&krate, &token).assert_status(200);
+        let published = house.gateway.client().publish(&krate, &token).assert_status(200);
+        assert_eq!(published.text().contains("cargo does not see it"), version == "1.1.0");
     }
     assert_eq!(house.yanked("ours"), ["1.1.0"]);
     house.gateway.client().download("ours", "1.0.0").assert_status(200);

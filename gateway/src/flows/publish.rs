@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Command, Order, must_put_again};
-use crate::flows::{dependencies, mirroring, objecting};
+use crate::flows::{dependencies, lookup, mirroring, objecting};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::entry::Published;
@@ -21,6 +21,7 @@ use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::tarball::{self, TarballLimits};
 use crate::model::upload::{self, UploadLimits};
+use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
@@ -73,9 +74,35 @@ async fn attempt(gateway: &Arc<Gateway>, who: &Principal, body: Bytes) -> Result
     };
     let preparing = prepare(gateway, who, body);
     let prepared = tokio::time::timeout(PREPARE, preparing).await.map_err(too_slow)??;
-    let (order, crate_file, answer) = prepared;
+    let (order, crate_file, mut answer) = prepared;
+    let new = match &order.command {
+        Command::Publish { published, .. } => {
+            Some((published.line.name.clone(), published.line.vers.clone()))
+        }
+        _ => None,
+    };
     enter(gateway, order, crate_file).await?;
+    if let Some((name, version)) = new {
+        answer.warnings.extend(hidden(gateway, &name, &version).await);
+    }
     Ok(answer)
+}
+
+/// What is published stays so; but cargo waits until it sees it, and may wait in vain.
+async fn hidden(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Option<String> {
+    let hidden = lookup::is_hidden(gateway, name, version).await.unwrap_or(false);
+    hidden.then(|| {
+        format!(
+            "`{name}` {version} is published, and the policy of this registry holds or denies it, \
+             so that cargo does not see it: `cratehouse policy` and \
+             {}/api/v1/policy/explain/{name}/{version} tell why",
+            gateway.url
+        )
+    })
 }
 
 /// Puts the bytes, and gives the order that names them.
