@@ -1,14 +1,13 @@
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::time::Instant;
 
 use flate2::read::GzDecoder;
 use redb::ReadableDatabase;
 
 use super::*;
 use crate::model::checkpoint::Reader;
-use crate::model::entry::{Entry, Event, Happened};
-use crate::model::fixtures::{history, published};
+use crate::model::entry::Entry;
+use crate::model::fixtures::history;
 use crate::stores::catalog::Catalog;
 
 const REGISTRY: &str = "registry";
@@ -125,81 +124,4 @@ fn a_checkpoint_that_is_being_made_holds_up_no_writer() {
     let expected = catalog.dump().unwrap();
     catalog.apply(&whole[3..]).unwrap();
     assert_eq!(dump(as_it_was).unwrap(), expected);
-}
-
-/// Measures; run it by hand: `cargo test -p cratehouse --lib -- --ignored --nocapture hundred`.
-#[test]
-#[ignore = "a measurement"]
-fn a_hundred_thousand_versions() {
-    let memory = |what: &str| {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let field = |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
-        println!("{what}: {} {}", field("VmRSS"), field("VmHWM"));
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let made = folder.path().join("made.checkpoint");
-    // Made by a process of its own, so that what is measured is the loading alone.
-    if let Ok(path) = std::env::var("CHECKPOINT") {
-        let (name, path) = path.split_once('@').unwrap();
-        memory("before");
-        let begun = Instant::now();
-        let bytes = Bytes::from(std::fs::read(path).unwrap());
-        let mut reader = Reader::open(name.parse().unwrap(), bytes).unwrap();
-        let target = folder.path().join("catalog.redb");
-        let (catalog, _) = Catalog::open(&target, 64 << 20, REGISTRY).unwrap();
-        catalog.restore(&mut reader, |_, _| ()).unwrap();
-        drop(reader);
-        println!("restored in {:?}", begun.elapsed());
-        memory("after");
-        let begun = Instant::now();
-        catalog.dump().unwrap();
-        println!("dumped in {:?}", begun.elapsed());
-        memory("after the dump");
-        return;
-    }
-    let catalog = Catalog::in_memory(REGISTRY).unwrap();
-    let mut hash = Checksum::of(b"x");
-    for seq in 0..1000_u64 {
-        let events = (0..100).map(|n| {
-            let mut published = published(&format!("acme-crate-{:04}", n * 50 + seq % 50), seq);
-            published.line.deps = (0..8).map(dep).collect();
-            let what = Happened::Published(Box::new(published));
-            Event { by: crate::model::entry::Actor::Operator, what }
-        });
-        let entry = Entry {
-            seq: seq + 1,
-            id: crate::model::entry::EntryId::random(),
-            prev: hash,
-            time: jiff::Timestamp::UNIX_EPOCH,
-            replica: "test".to_owned(),
-            events: events.collect(),
-        };
-        hash = Checksum::of(&seq.to_be_bytes());
-        catalog.apply(&[(entry, hash)]).unwrap();
-    }
-    let begun = Instant::now();
-    let (name, bytes) = catalog.dump().unwrap();
-    let raw = lines(&bytes).len();
-    println!("dumped in {:?}: {} bytes of {raw}", begun.elapsed(), bytes.len());
-    std::fs::write(&made, bytes).unwrap();
-    let test = "stores::catalog::dump::tests::a_hundred_thousand_versions";
-    let again = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--ignored", "--nocapture"])
-        .env("CHECKPOINT", format!("{name}@{}", made.display()))
-        .status();
-    assert!(again.unwrap().success());
-}
-
-fn dep(n: u32) -> crate::model::index::IndexDep {
-    crate::model::index::IndexDep {
-        name: format!("dependency-{n}"),
-        req: "^1.2.3".to_owned(),
-        features: vec!["derive".to_owned()],
-        optional: false,
-        default_features: true,
-        target: None,
-        kind: crate::model::index::DepKind::Normal,
-        registry: None,
-        package: None,
-    }
 }
