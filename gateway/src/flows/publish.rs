@@ -94,7 +94,11 @@ async fn hidden(
     name: &CrateName,
     version: &CrateVersion,
 ) -> Option<String> {
-    let hidden = lookup::is_hidden(gateway, name, version).await.unwrap_or(false);
+    let hidden = lookup::is_hidden(gateway, name, version).await.unwrap_or_else(|e| {
+        tracing::warn!(krate = %name, %version, error = %e.chain(),
+            "whether the policy hides a new version is not known");
+        false
+    });
     hidden.then(|| {
         format!(
             "`{name}` {version} is published, and the policy of this registry holds or denies it, \

@@ -135,7 +135,9 @@ impl Rulebook {
                 _ = look.tick() => (),
             }
             let book = Arc::clone(&self);
-            let _ = spawn_blocking(move || book.reload(false)).await; // it is logged
+            if let Err(e) = spawn_blocking(move || book.reload(false)).await {
+                error!(error = %e, "looking at the policy crashed; what was read before stays in force");
+            }
         }
     }
 
