@@ -2,6 +2,7 @@
 //! to a flow, and `respond` alone knows status codes.
 
 pub mod admin;
+pub mod answer;
 pub mod auth;
 pub mod body;
 pub mod dispatch;
