@@ -182,7 +182,7 @@ pub(super) async fn shown(
         place.replace(Arc::clone(&shown))
     };
     drop(former); // not under the lock
-    gateway.index.weigh_again(&name.key()).await;
+    gateway.index.weigh_again(&name.key());
     Ok(Some(shown))
 }
 
