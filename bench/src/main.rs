@@ -3,7 +3,9 @@
 //! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
 
 mod crowd;
+mod h2load;
 mod journal;
+mod nginx;
 mod process;
 mod report;
 mod runs;
