@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use moka::future::Cache;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -50,11 +51,16 @@ pub struct CrateCache {
     pub(super) damaged: Cache<Checksum, ()>,
     /// Mirrored files that are known to be too large for memory.
     pub(super) large: Cache<Checksum, ()>,
+    /// Where the store is asked and bytes are hashed: see [`Flights`].
+    pub(super) runtime: Handle,
 }
 
 impl CrateCache {
     /// Nothing in memory yet. `cache.crates_mib` and `limits.fill_memory_mib` are one budget, of
     /// which the first part may be kept; who finds no room waits for `limits.fill_wait_seconds`.
+    ///
+    /// # Panics
+    /// Outside a runtime.
     pub fn of(config: &Config, metrics: Metrics) -> Self {
         let more = config.limits.fill_memory_bytes as u64;
         Self::new(Memory::new(config.cache.crates_bytes, more, config.limits.fill_wait, metrics))
@@ -69,6 +75,7 @@ impl CrateCache {
             pins: Pins::default(),
             damaged: Cache::new(REMEMBERED),
             large: Cache::new(REMEMBERED),
+            runtime: Handle::current(),
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, Kind, Result};
 use crate::flows::room::{Room, bytes_holding};
@@ -85,20 +85,28 @@ impl UnderWay {
 
     async fn read(&mut self, range: Range<u64>) -> Result<Bytes, Broken> {
         // Held by the piece: the next but one is read when this one has left.
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let held = (Arc::clone(&self.turns).acquire_owned().await, Arc::clone(&self.room));
         let Stored { origin, cksum, size } = self.file;
-        let reading = self.gateway.blobs.piece(origin, &cksum, range.clone());
-        let read = timeout(PIECE_WAIT, reading).await.map_err(|_| Broken::Store(too_slow()))?;
-        let bytes = read.map_err(|e| Broken::Store(Error::store(e)))?;
-        if bytes.len() as u64 != range.end - range.start {
+        let (owned, sum, end) = (Arc::clone(&self.gateway), self.sum.clone(), range.end);
+        let wanted = range.end - range.start;
+        let reading = async move {
+            let read = timeout(PIECE_WAIT, owned.blobs.piece(origin, &cksum, range)).await;
+            let bytes = read.map_err(|_| too_slow())?.map_err(Error::store)?;
+            let sum = hashed_on(sum, &bytes).await;
+            Ok((bytes_holding(bytes, held), sum))
+        };
+        // Not on the thread that serves the connection.
+        let reading = self.gateway.crates.runtime.spawn(reading.instrument(self.span.clone()));
+        let read = reading.await.unwrap_or_else(|e| Err(Error::internal(e)));
+        let (bytes, sum) = read.map_err(Broken::Store)?;
+        if bytes.len() as u64 != wanted {
             return Err(Broken::Damaged);
         }
-        self.sum = hashed_on(std::mem::take(&mut self.sum), &bytes).await;
-        self.at = range.end;
+        (self.at, self.sum) = (end, sum);
         if self.at == size && self.sum.clone().finish() != cksum {
             return Err(Broken::Damaged);
         }
-        Ok(bytes_holding(bytes, (turn, Arc::clone(&self.room))))
+        Ok(bytes)
     }
 
     /// The client only sees that its body ends early.
