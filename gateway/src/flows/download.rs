@@ -125,7 +125,7 @@ async fn find(
     version: &CrateVersion,
 ) -> Result<(Origin, Got)> {
     let key = name.key();
-    if let Some((at, known)) = mirroring::in_memory(gateway, name).await {
+    if let Some((at, known)) = mirroring::in_memory(gateway, name) {
         let got = mirrored(gateway, at, &known, name, version).await?;
         return Ok((Origin::Mirrored, got));
     }

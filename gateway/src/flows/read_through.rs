@@ -137,7 +137,7 @@ impl ReadThrough<'_> {
         let rendered = match unchanged {
             Some(rendered) => rendered,
             None => self
-                .render(bytes.clone(), name, last)
+                .render(bytes.clone(), None, name, last)
                 .await?
                 .map_err(|unreadable| self.nonsense(unreadable.to_string()))?,
         };
@@ -222,11 +222,11 @@ impl ReadThrough<'_> {
                 return None;
             }
         };
-        // The store compared the checksum just now.
+        // The store compared the checksum just now: it is not worked out again.
         if let Some(rendered) = remembered.filter(|known| known.body == kept.head.sha256) {
             return Some(Copy { kept, rendered: rendered.clone() });
         }
-        match self.render(kept.body.clone(), name, None).await {
+        match self.render(kept.body.clone(), Some(kept.head.sha256), name, None).await {
             Ok(Ok(rendered)) => {
                 self.alarm(&rendered.file, &kept.head.changed).await;
                 let facts = self.facts(kept.head.seen.clone(), kept.head.changed.clone());
@@ -291,22 +291,23 @@ impl ReadThrough<'_> {
         }
     }
 
-    /// Renders a body, unless it is that of a file that is rendered already.
+    /// Renders a body, whose checksum may be known, unless it is that of a file that is rendered
+    /// already.
     async fn render(
         &self,
         body: Bytes,
+        sum: Option<Checksum>,
         name: &CrateName,
         known: Option<&Rendered>,
     ) -> Result<Result<Rendered, Unreadable>> {
         let (own, name, known) = (Arc::clone(&self.own), name.clone(), known.cloned());
         let facts = self.facts(BTreeMap::new(), BTreeMap::new());
         let work = move || {
-            let sum = Checksum::of(&body);
+            let sum = sum.unwrap_or_else(|| Checksum::of(&body));
             if let Some(known) = known.filter(|known| known.body == sum) {
                 return Ok(known);
             }
-            let read = mirrored::read(&body, &name, &own)?;
-            let file = Arc::new(IndexFile::new(read.lines, read.versions));
+            let file = Arc::new(mirrored::read(&body, &name, &own)?.render(&body, &sum));
             let judging = Arc::new(Judging::new(facts));
             Ok(Rendered { file, body: sum, judging })
         };

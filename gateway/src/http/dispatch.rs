@@ -87,7 +87,7 @@ impl Door {
                 let part = if asker.takes_body { Part::Bytes } else { Part::Head };
                 let got = download(gateway, &name, &version, part).await?;
                 if asker.takes_body {
-                    let (who, address) = (who.as_ref(), asker.address);
+                    let (who, address) = (who.as_deref(), asker.address);
                     gateway.pulls.record(&name, &version, got.cksum, who, address);
                 }
                 Ok(respond::crate_file(got.file.into(), gateway.config.auth_required))
