@@ -116,6 +116,7 @@ impl Running {
             config.pulls.retention_days.is_some(),
             metrics.clone(),
         );
+        let crates = CrateCache::of(&config, metrics.clone());
         let gateway = Arc::new(Gateway {
             url,
             catalog,
@@ -127,7 +128,7 @@ impl Running {
             rulebook,
             licenses: Readers::default(),
             index,
-            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+            crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             pulls,
             mirrored_names: MirroredNames::default(),

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::flows;
+use crate::flows::download::{Part, download};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
 use crate::gateway::Gateway;
@@ -99,12 +100,13 @@ impl Door {
             }
             Route::Download(name, version) => {
                 let who = auth::reader(gateway, headers).await?;
-                let got = flows::download::download(gateway, &name, &version).await?;
+                let part = if asker.takes_body { Part::Bytes } else { Part::Head };
+                let got = download(gateway, &name, &version, part).await?;
                 if asker.takes_body {
                     let (who, address) = (who.as_deref(), asker.address);
                     gateway.pulls.record(&name, &version, got.cksum, who, address);
                 }
-                Ok(respond::crate_file(got.bytes, gateway.config.auth_required))
+                Ok(respond::crate_file(got.file.into(), gateway.config.auth_required))
             }
             Route::Search { query, limit } => {
                 auth::reader(gateway, headers).await?;

@@ -82,12 +82,12 @@ pub fn index_file(file: &IndexFile, asked: &HeaderMap, private: bool) -> Answer 
 }
 
 /// A crate file: always 200 and whole (cargo takes no other 2xx), never encoded.
-pub fn crate_file(bytes: Bytes, private: bool) -> Answer {
+pub fn crate_file(body: Body, private: bool) -> Answer {
     let caching = match private {
         true => "private, max-age=31536000, immutable",
         false => "public, max-age=31536000, immutable",
     };
-    with_caching(answer(StatusCode::OK, CRATE, bytes), caching)
+    with_caching(sending(StatusCode::OK, CRATE, body), caching)
 }
 
 /// A page for people, under a content security policy.
@@ -222,8 +222,12 @@ fn index_caching(private: bool) -> &'static str {
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let length = HeaderValue::from(body.len());
-    let mut answer = Response::new(Body::from(body));
+    sending(status, content_type, body.into())
+}
+
+fn sending(status: StatusCode, content_type: &'static str, body: Body) -> Answer {
+    let length = HeaderValue::from(body.size_hint().lower());
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -316,15 +320,15 @@ mod tests {
 
     #[test]
     fn a_head_keeps_the_length_and_loses_the_body() {
-        let answer = finish(crate_file(Bytes::from_static(b"abc"), false), true, None, ID);
+        let answer = finish(crate_file(Bytes::from_static(b"abc").into(), false), true, None, ID);
         assert_eq!(header(&answer, "content-length"), Some("3"));
-        assert_eq!(header(&answer, "x-request-id"), Some(ID));
+        assert_eq!(header(&answer, "x-request-id"), Some(ID.as_str()));
         assert_eq!(body_bytes(&answer), 0);
     }
 
     #[test]
     fn crate_files_are_for_ever_and_never_encoded() {
-        let answer = crate_file(Bytes::from_static(b"abc"), true);
+        let answer = crate_file(Bytes::from_static(b"abc").into(), true);
         assert_eq!(header(&answer, "cache-control"), Some("private, max-age=31536000, immutable"));
         assert_eq!(header(&answer, "content-encoding"), None);
         assert_eq!(header(&answer, "etag"), None);
