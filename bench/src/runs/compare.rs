@@ -12,7 +12,7 @@ use self::houses::{Houses, KINDS, Kind};
 use self::outcome::{Outcome, compare};
 use crate::Result;
 use crate::chart::{Bar, Chart};
-use crate::corpus::{self, Corpus};
+use crate::corpus::{Corpus, Source};
 use crate::report::{MustBe, Report};
 use crate::tools;
 
@@ -24,7 +24,7 @@ mod outcome;
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct Options {
     #[command(flatten)]
-    corpus: corpus::Options,
+    corpus: Source,
     /// Rounds; in each, every server has a turn with every case
     #[arg(long, default_value_t = 5)]
     rounds: usize,
