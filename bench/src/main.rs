@@ -2,12 +2,19 @@
 //! an S3 server in this process whose latency can be chosen. Each run prints a table, says which
 //! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
 
+mod chart;
+mod corpus;
 mod crowd;
+mod h2load;
+mod handshakes;
 mod journal;
+mod nginx;
 mod process;
 mod report;
 mod runs;
+mod site;
 mod stats;
+mod tools;
 mod visitor;
 
 use std::path::PathBuf;
@@ -18,7 +25,8 @@ use clap::{Parser, Subcommand};
 use crate::report::Report;
 
 /// What may go wrong in a measurement: it is told, and nothing is measured.
-type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A bound does not hold.
 const BOUND_BROKEN: u8 = 1;
@@ -35,6 +43,9 @@ struct Cli {
     /// Also write the results to this file
     #[arg(long, global = true, value_name = "PATH")]
     json: Option<PathBuf>,
+    /// Also write the tables to this file, in Markdown
+    #[arg(long, global = true, value_name = "PATH")]
+    markdown: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +58,8 @@ enum Run {
     Lookups(runs::lookups::Options),
     /// What policies cost: the first verdicts on an index file, and a lookup afterwards
     Policies(runs::policies::Options),
+    /// Beside nginx with the same files: requests a second, waits, CPU time, memory
+    Compare(runs::compare::Options),
 }
 
 fn main() -> ExitCode {
@@ -71,10 +84,14 @@ impl Cli {
             Run::Start(options) => runs::start::measure(options)?,
             Run::Lookups(options) => runs::lookups::measure(options)?,
             Run::Policies(options) => runs::policies::measure(options)?,
+            Run::Compare(options) => runs::compare::measure(options)?,
         };
         print!("{report}");
         if let Some(path) = &self.json {
             report.write(path)?;
+        }
+        if let Some(path) = &self.markdown {
+            report.write_markdown(path)?;
         }
         Ok(report)
     }

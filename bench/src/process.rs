@@ -24,8 +24,9 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(field()? + field()?)
 }
 
-/// The CPU time of each living thread of a process, in nanoseconds: for what is shorter than a tick.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The CPU time of each living thread of some processes, in nanoseconds: for what is shorter than a
+/// tick.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Threads(BTreeMap<String, u64>);
 
 impl Threads {
@@ -41,6 +42,16 @@ impl Threads {
             all.insert(thread.file_name().to_string_lossy().into_owned(), nanos);
         }
         Ok(Self(all))
+    }
+
+    /// Those of several processes, as they are now.
+    pub(crate) fn of_all(pids: &[u32]) -> Result<Self> {
+        let mut all = Self::default();
+        for pid in pids {
+            // A thread's number is unlike that of any other thread of the machine.
+            all.0.extend(Self::of(*pid)?.0);
+        }
+        Ok(all)
     }
 
     /// What they have used since. A thread that ended in between is not counted: of the gateway's
@@ -67,6 +78,17 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| kibibytes(&status, name).ok_or_else(|| format!("no {name}: {status}"));
     Ok(Memory { resident: field("VmRSS:")? * 1024, peak: field("VmHWM:")? * 1024 })
+}
+
+/// What of some processes is resident, in bytes: of a page that several of them share, each has its
+/// part (PSS), so that what nginx's workers share with their master is counted once.
+pub(crate) fn resident(pids: &[u32]) -> Result<u64> {
+    let of = |pid: &u32| -> Result<u64> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let kib = kibibytes(&rollup, "Pss:").ok_or_else(|| format!("no Pss: {rollup}"))?;
+        Ok(kib * 1024)
+    };
+    pids.iter().map(of).sum()
 }
 
 /// The number of the last journal entry that a gateway has applied, as its admin listener shows
@@ -128,6 +150,7 @@ mod tests {
         let own = memory(std::process::id()).unwrap();
         assert!(own.resident > 0 && own.peak >= own.resident);
         cpu_time(std::process::id()).unwrap();
-        assert!(!Threads::of(std::process::id()).unwrap().0.is_empty());
+        assert!(!Threads::of_all(&[std::process::id()]).unwrap().0.is_empty());
+        assert!(resident(&[std::process::id()]).unwrap() > 0);
     }
 }

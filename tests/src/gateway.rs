@@ -19,10 +19,9 @@ use crate::watchdog::Watchdog;
 mod binary;
 mod builder;
 
-pub use binary::binary;
+pub use binary::{binary, free_port};
 pub use builder::{Builder, UpstreamConfig};
 
-pub(crate) use binary::free_port;
 use binary::walk;
 
 /// A gateway: running, or stopped with its folder still there. Dropping it kills the process

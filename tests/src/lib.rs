@@ -5,7 +5,7 @@
 //! gateways over one store: a real S3 ([`rgw`], [`s3`]) and one in memory that can be slow or
 //! false ([`memory_s3`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
 //! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
-//! ([`replicas`]).
+//! ([`replicas`]). What a test starts ends with it ([`watchdog`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ pub mod rgw;
 pub mod s3;
 pub mod tarball;
 pub mod upstream;
-mod watchdog;
+pub mod watchdog;
 
 /// Names the points of the protocol's conformance checklist that a test proves: the first
 /// statement of the test. It expands to nothing; `checklist.rs` reads the sources for it.

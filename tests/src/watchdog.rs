@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// it comes when this is dropped, and when this process ends, by a signal too. Then the
 /// shell has its group of processes killed, itself included, and its folder deleted.
 #[derive(Debug)]
-pub(crate) struct Watchdog(Child);
+pub struct Watchdog(Child);
 
 const WATCH: &str = r#"
 cat > /dev/null
@@ -25,13 +25,13 @@ impl Watchdog {
     }
 
     /// The one for children that need nothing but an end.
-    pub(crate) fn shared() -> &'static Self {
+    pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Watchdog> = OnceLock::new();
         SHARED.get_or_init(|| Self::of_folder(Path::new("")))
     }
 
     /// The process group that ends: for [`CommandExt::process_group`].
-    pub(crate) fn group(&self) -> i32 {
+    pub fn group(&self) -> i32 {
         i32::try_from(self.0.id()).unwrap()
     }
 

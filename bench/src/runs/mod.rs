@@ -1,5 +1,6 @@
 //! The runs, one a file: what it does, its options, its table, and its bounds.
 
+pub(crate) mod compare;
 pub(crate) mod lookups;
 pub(crate) mod policies;
 pub(crate) mod publishes;

@@ -140,6 +140,35 @@ pub(super) async fn file_of(
     }
 }
 
+/// The same, if it was judged already.
+pub(super) fn at_hand(
+    gateway: &Gateway,
+    known: &Known,
+    file: &Arc<IndexFile>,
+) -> Option<Arc<IndexFile>> {
+    let shown = shown_already(gateway, known, file)?;
+    Some(Arc::clone(shown.as_ref().map_or(file, |shown| &shown.file)))
+}
+
+/// What the policy in force made of a file: `None` when nobody asked yet, `Some(None)` when it has
+/// nothing to say at all.
+pub(super) fn shown_already(
+    gateway: &Gateway,
+    known: &Known,
+    file: &Arc<IndexFile>,
+) -> Option<Option<Arc<Shown>>> {
+    let book = &gateway.rulebook;
+    // A version that changed is spoken of without any policy too.
+    if book.is_silent() && known.judging.facts.changed.is_empty() {
+        return Some(None);
+    }
+    let shown = known.judging.shown(book.stamp())?;
+    if !shown.unread.is_empty() {
+        licenses::look_again(gateway, &known.judging, file);
+    }
+    Some(Some(shown))
+}
+
 /// What the policy in force makes of a file; `None`: it has nothing to say at all.
 ///
 /// # Errors
@@ -150,18 +179,11 @@ pub(super) async fn shown(
     known: &Known,
     file: &Arc<IndexFile>,
 ) -> Result<Option<Arc<Shown>>> {
-    let book = &gateway.rulebook;
-    // A version that changed is spoken of without any policy too.
-    if book.is_silent() && known.judging.facts.changed.is_empty() {
-        return Ok(None);
-    }
-    if let Some(shown) = known.judging.shown(book.stamp()) {
-        if !shown.unread.is_empty() {
-            licenses::look_again(gateway, &known.judging, file);
-        }
-        return Ok(Some(shown));
+    if let Some(shown) = shown_already(gateway, known, file) {
+        return Ok(shown);
     }
     let _turn = known.judging.turn.lock().await;
+    let book = &gateway.rulebook;
     let in_force = book.in_force();
     if let Some(shown) = known.judging.shown(in_force.stamp) {
         return Ok(Some(shown));

@@ -39,6 +39,19 @@ pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<A
     }
 }
 
+/// The same, if memory alone can tell: `None` where something would have to be asked, made or
+/// waited for. Most lookups end here.
+pub fn at_hand(gateway: &Gateway, name: &CrateName) -> Option<Option<Arc<IndexFile>>> {
+    let known = gateway.index.answer(&name.key(), name, gateway.upstreams.len())?;
+    let file = match &known.answer {
+        Ok(Some(file)) => Some(judging::at_hand(gateway, &known, file)?),
+        Ok(None) => None,
+        Err(_) => return None,
+    };
+    gateway.metrics.index_lookups.with_label_values(&[known.outcome.label()]).inc();
+    Some(file)
+}
+
 /// What is known of a crate, before the policy.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How much may wait on one connection, in bytes. What is more leaves on the spot.
-const WAITING_BYTES: usize = 256 << 10;
+const WAITING_BYTES: usize = 64 << 10;
 
 /// A TLS connection whose flushes do nothing: whoever drives it calls [`Gathered::release`] each
 /// time after the connection was polled. Clones are the same connection.

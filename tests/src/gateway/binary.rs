@@ -92,7 +92,7 @@ fn cargo_build(what: &[&str], target: &Path) {
 /// A port that nobody uses. It lies below the range from which the system takes ports for
 /// outgoing connections, so that it is still free after a restart; a test process begins at a
 /// place of its own.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);
