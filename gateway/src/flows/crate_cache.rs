@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use moka::future::Cache;
+use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -80,8 +80,13 @@ impl CrateCache {
     }
 
     /// Drops a crate file from memory, whatever its origin.
-    pub async fn forget(&self, cksum: &Checksum) {
-        self.memory.files.invalidate(cksum).await;
+    pub fn forget(&self, cksum: &Checksum) {
+        self.memory.files.invalidate(cksum);
+    }
+
+    /// The bytes of a crate file that is kept in memory.
+    pub(super) fn at_hand(&self, cksum: &Checksum) -> Option<Bytes> {
+        self.memory.files.get(cksum)
     }
 
     /// The memory that crate files take now, in bytes.
@@ -98,8 +103,8 @@ impl CrateCache {
     }
 
     /// The same, if others need only be given up for it.
-    pub(super) async fn room_now(&self, bytes: u64) -> Option<Room> {
-        self.memory.room_now(bytes).await
+    pub(super) fn room_now(&self, bytes: u64) -> Option<Room> {
+        self.memory.room_now(bytes)
     }
 
     /// Whether a file of so many bytes is brought into memory as a whole.
@@ -126,7 +131,7 @@ impl CrateCache {
         W: Future<Output = Result<Got>> + Send + 'static,
     {
         let cksum = key.1;
-        if let Some(got) = self.memory.get(&cksum).await {
+        if let Some(got) = self.memory.get(&cksum) {
             return Ok(got);
         }
         let memory = self.memory.clone();
@@ -135,11 +140,11 @@ impl CrateCache {
             async move {
                 // Another flight may have landed since we looked, and what was given up may
                 // still be on its way to a client.
-                if let Some(got) = memory.find(&cksum).await {
+                if let Some(got) = memory.find(&cksum) {
                     return Ok(got);
                 }
                 let got = timeout(bound, loading).await.unwrap_or_else(|_| Err(too_slow(bound)))?;
-                memory.keep(&got).await;
+                memory.keep(&got);
                 Ok(got)
             }
         };
@@ -184,23 +189,23 @@ impl Memory {
         Self { files, largest: capacity / LARGEST_SHARE, budget, shares, wait, metrics }
     }
 
-    async fn get(&self, cksum: &Checksum) -> Option<Got> {
-        self.files.get(cksum).await.map(|bytes| in_memory(*cksum, bytes))
+    fn get(&self, cksum: &Checksum) -> Option<Got> {
+        self.files.get(cksum).map(|bytes| in_memory(*cksum, bytes))
     }
 
-    async fn find(&self, cksum: &Checksum) -> Option<Got> {
-        if let Some(got) = self.get(cksum).await {
+    fn find(&self, cksum: &Checksum) -> Option<Got> {
+        if let Some(got) = self.get(cksum) {
             return Some(got);
         }
         let got = in_memory(*cksum, self.shares.find(cksum)?);
-        self.keep(&got).await;
+        self.keep(&got);
         Some(got)
     }
 
-    async fn keep(&self, got: &Got) {
+    fn keep(&self, got: &Got) {
         match &got.content {
             Content::Whole(bytes) if bytes.len() as u64 <= self.largest => {
-                self.files.insert(got.cksum, bytes.clone()).await;
+                self.files.insert(got.cksum, bytes.clone());
             }
             _ => {}
         }
@@ -217,7 +222,7 @@ impl Memory {
                 if let Some(room) = reserving.as_mut().now_or_never() {
                     return room;
                 }
-                self.give_up(bytes).await;
+                self.give_up(bytes);
                 if let Ok(room) = timeout(GIVE_UP_EVERY, reserving.as_mut()).await {
                     return room;
                 }
@@ -226,18 +231,18 @@ impl Memory {
         timeout(self.wait, waiting).await.map_err(|_| self.no_room(bytes))
     }
 
-    async fn room_now(&self, bytes: u64) -> Option<Room> {
+    fn room_now(&self, bytes: u64) -> Option<Room> {
         if let Some(room) = self.budget.try_reserve(bytes) {
             return Some(room);
         }
-        self.give_up(bytes).await;
+        self.give_up(bytes);
         self.budget.try_reserve(bytes)
     }
 
     /// Gives up files that take about as much as is missing, in no order: the cache's own knows
     /// only its own bound. One that is being sent frees its room later, and is found again among
     /// the shares until then.
-    async fn give_up(&self, bytes: u64) {
+    fn give_up(&self, bytes: u64) {
         let mut missing = bytes.saturating_sub(self.budget.free());
         let mut victims = Vec::new();
         for (cksum, file) in &self.files {
@@ -248,10 +253,10 @@ impl Memory {
             victims.push(cksum);
         }
         for cksum in victims {
-            self.files.invalidate(&*cksum).await;
+            self.files.invalidate(&*cksum);
         }
         // Until then the cache itself holds what it no longer has.
-        self.files.run_pending_tasks().await;
+        self.files.run_pending_tasks();
     }
 
     fn no_room(&self, bytes: u64) -> Error {

@@ -85,6 +85,26 @@ pub async fn download(
     answer.map(|(download, _)| download)
 }
 
+/// The same, if memory alone can tell that it may be had and has it: most downloads end here.
+pub fn at_hand(gateway: &Gateway, name: &CrateName, version: &CrateVersion) -> Option<Download> {
+    let lowered = mirroring::lowered(name);
+    let (at, known) = gateway.index.found(&name.key(), &lowered, gateway.upstreams.len())?;
+    let Ok(Some(file)) = &known.answer else { return None };
+    let listed = file.version(version).filter(|listed| listed.name == *name)?;
+    let shown = judging::shown_already(gateway, &known, file)?;
+    if shown.is_some_and(|shown| !shown.lets_pass(version)) {
+        return None;
+    }
+    let (cksum, bytes) = (listed.cksum, gateway.crates.at_hand(&listed.cksum)?);
+    if let Some(at) = at {
+        let wanted = Wanted { at, listed: listed.clone() };
+        gateway.crates.pins.known(&wanted).filter(|pinned| *pinned == cksum)?;
+        gateway.uses.note(&cksum);
+    }
+    gateway.metrics.crate_lookups.with_label_values(&[outcome(Ok(Source::Memory))]).inc();
+    Some(Download { file: File::Whole(bytes), cksum })
+}
+
 /// The file for one client: what is streamed is no one else's.
 async fn opened(gateway: &Arc<Gateway>, origin: Origin, got: Got, part: Part) -> Result<Download> {
     let cksum = got.cksum;

@@ -160,7 +160,7 @@ async fn store(gateway: &Gateway, wanted: &Wanted, bytes: Bytes) -> bool {
     let cksum = &wanted.listed.cksum;
     match timeout(STORE_WAIT, gateway.blobs.put(Origin::Mirrored, cksum, bytes)).await {
         Ok(Ok(())) => {
-            gateway.crates.damaged.invalidate(cksum).await;
+            gateway.crates.damaged.invalidate(cksum);
             return true;
         }
         Ok(Err(error)) => tracing::warn!(%wanted, %error, "a mirrored crate file was not stored"),

@@ -299,6 +299,22 @@ impl IndexCache {
         matches!(known.answer, Ok(Some(_))).then(|| (at, known.clone()))
     }
 
+    /// What is known of a crate, with its file, and the upstream in the chain that it is from
+    /// (`None`: it is hosted), if a lookup would be answered with it from memory.
+    pub(super) fn found(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        chain: usize,
+    ) -> Option<(Option<usize>, Known)> {
+        let (shelf, now) = (self.checked(key)?, Instant::now());
+        let (at, known) = match shelf.generation {
+            Some(_) => (None, shelf.current(name, Place::Hosted, now)?),
+            None => shelf.first_upstream(name, chain, now)?.map(|(at, it)| (Some(at), it))?,
+        };
+        matches!(known.answer, Ok(Some(_))).then(|| (at, known.clone()))
+    }
+
     fn checked(&self, key: &NameKey) -> Option<Arc<Shelf>> {
         self.shelves.get(key).filter(|shelf| shelf.checked.load(Ordering::Acquire))
     }

@@ -118,6 +118,11 @@ impl Shown {
         Some(Error::forbidden(refusal(name, version, judgement, newest, contact)))
     }
 
+    /// Whether a version may be downloaded, and nothing is to be read for it.
+    pub(super) fn lets_pass(&self, version: &CrateVersion) -> bool {
+        !self.denied.contains_key(version) && self.read_license(version) == ReadLicense::No
+    }
+
     /// Whether the licence of a version is to be read.
     pub(super) fn read_license(&self, version: &CrateVersion) -> ReadLicense {
         self.unread.get(version).copied().unwrap_or_default()

@@ -172,7 +172,7 @@ pub async fn purge(
     }
     for sum in &sums {
         gateway.blobs.delete(Origin::Mirrored, sum).await.map_err(Error::store)?;
-        gateway.crates.forget(sum).await;
+        gateway.crates.forget(sum);
     }
     // Last, because they tell the checksums: a purge that fails half-way can be repeated.
     for upstream in &gateway.upstreams {
@@ -283,7 +283,10 @@ pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<CrateName>> {
 }
 
 /// A name as index paths spell it.
-fn lowered(name: &CrateName) -> CrateName {
+pub(super) fn lowered(name: &CrateName) -> CrateName {
+    if !name.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
+        return name.clone();
+    }
     name.lower().parse().unwrap_or_else(|_| name.clone())
 }
 

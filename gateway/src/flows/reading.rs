@@ -95,7 +95,7 @@ impl Reading<'_> {
             return Found::TooLarge { bytes: size };
         }
         if !self.gateway.crates.takes_whole(size) {
-            self.gateway.crates.large.insert(*self.cksum, ()).await;
+            self.gateway.crates.large.insert(*self.cksum, ());
         }
         Found::File(Content::InStore { size, at_hand: None })
     }
@@ -103,7 +103,7 @@ impl Reading<'_> {
     /// Room for the whole. `None`: a stream needs less, and there is no more now.
     async fn room(&self, bytes: u64) -> Result<Option<Room>, Unread> {
         let crates = &self.gateway.crates;
-        match crates.room_now(bytes).await {
+        match crates.room_now(bytes) {
             None if bytes <= ROOM_BYTES => {
                 crates.room(bytes).await.map(Some).map_err(Unread::NoRoom)
             }
@@ -134,7 +134,7 @@ pub(super) async fn whole(gateway: &Arc<Gateway>, file: &Stored) -> Result<Bytes
         match timeout(owned.config.limits.fill, getting).await {
             Ok(Ok(Blob::Whole(bytes))) => Ok(bytes_holding(bytes, room)),
             Ok(Ok(_)) => {
-                owned.crates.damaged.insert(cksum, ()).await;
+                owned.crates.damaged.insert(cksum, ());
                 Err(Error::unavailable("the store's copy of the crate file is damaged; try again"))
             }
             Ok(Err(error)) => Err(Error::store(error)),

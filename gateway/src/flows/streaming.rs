@@ -128,7 +128,7 @@ impl UnderWay {
                 Origin::Mirrored => "damaged_blob",
             };
             metrics.alarms.with_label_values(&[alarm]).inc();
-            crates.damaged.insert(cksum, ()).await;
+            crates.damaged.insert(cksum, ());
         }
         error
     }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::flows;
-use crate::flows::download::{Part, download};
+use crate::flows::download::{Download, Part, download};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
 use crate::gateway::Gateway;
@@ -62,13 +62,23 @@ impl Door {
 
     /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
     /// Nothing is noted or logged where it is not.
-    pub fn at_hand(&self, route: &Route, headers: &HeaderMap) -> Option<Result<Answer>> {
+    pub fn at_hand(
+        &self,
+        route: &Route,
+        headers: &HeaderMap,
+        asker: Asker,
+    ) -> Option<Result<Answer>> {
         let gateway = &self.gateway;
         match route {
             Route::IndexFile(name) => {
                 auth::reader_at_hand(gateway, headers)?;
                 let found = flows::lookup::at_hand(gateway, name)?;
                 Some(self.index_file(name, found, headers))
+            }
+            Route::Download(name, version) => {
+                let who = auth::reader_at_hand(gateway, headers)?;
+                let got = flows::download::at_hand(gateway, name, version)?;
+                Some(Ok(self.crate_file(got, name, version, who.as_deref(), asker)))
             }
             _ => None,
         }
@@ -102,11 +112,7 @@ impl Door {
                 let who = auth::reader(gateway, headers).await?;
                 let part = if asker.takes_body { Part::Bytes } else { Part::Head };
                 let got = download(gateway, &name, &version, part).await?;
-                if asker.takes_body {
-                    let (who, address) = (who.as_deref(), asker.address);
-                    gateway.pulls.record(&name, &version, got.cksum, who, address);
-                }
-                Ok(respond::crate_file(got.file.into(), gateway.config.auth_required))
+                Ok(self.crate_file(got, &name, &version, who.as_deref(), asker))
             }
             Route::Search { query, limit } => {
                 auth::reader(gateway, headers).await?;
@@ -158,6 +164,20 @@ impl Door {
             }
             None => Err(Error::absent(format_args!("there is no crate `{name}`"))),
         }
+    }
+
+    fn crate_file(
+        &self,
+        got: Download,
+        name: &CrateName,
+        version: &CrateVersion,
+        who: Option<&Principal>,
+        asker: Asker,
+    ) -> Answer {
+        if asker.takes_body {
+            self.gateway.pulls.record(name, version, got.cksum, who, asker.address);
+        }
+        respond::crate_file(got.file.into(), self.gateway.config.auth_required)
     }
 
     async fn publish(&self, who: &Principal, upload: &mut Upload<Incoming>) -> Result<Answer> {

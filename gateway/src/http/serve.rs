@@ -83,8 +83,9 @@ fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Ans
     let asked = Asked { id: RequestId::random(), peer, at: Instant::now() };
     let (head, body) = request.into_parts();
     let route = route::route(&head.method, head.uri.path(), head.uri.query());
+    let asker = asked.asker(&head);
     let at_hand = route.as_ref().ok().and_then(|route| {
-        let outcome = door.at_hand(route, &head.headers)?;
+        let outcome = door.at_hand(route, &head.headers, asker)?;
         Some(Line::of(&door.gateway, &asked, &head, route.label()).end(outcome, None))
     });
     match at_hand {
@@ -109,9 +110,7 @@ async fn find(
     let mut upload = Upload::new(body, &head.headers);
     let (outcome, allow) = match route {
         Ok(route) => {
-            let takes_body = head.method != Method::HEAD;
-            let asker = Asker { address: asked.peer.ip().to_canonical(), takes_body };
-            let work = door.dispatch(route, &head.headers, asker, &mut upload);
+            let work = door.dispatch(route, &head.headers, asked.asker(&head), &mut upload);
             (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {
@@ -146,6 +145,13 @@ struct Asked {
     id: RequestId,
     peer: SocketAddr,
     at: Instant,
+}
+
+impl Asked {
+    fn asker(&self, head: &Parts) -> Asker {
+        let takes_body = head.method != Method::HEAD;
+        Asker { address: self.peer.ip().to_canonical(), takes_body }
+    }
 }
 
 /// What is told of a request: never its query and its headers, which may hold secrets.

@@ -105,7 +105,7 @@ async fn bring(cache: &CrateCache, fill: u8, kib: u64) -> Result<Bytes> {
 async fn until_taken(cache: &CrateCache, kib: u64) {
     let settled = async {
         while cache.taken() != kib * KIB {
-            cache.memory.files.run_pending_tasks().await;
+            cache.memory.files.run_pending_tasks();
             tokio::task::yield_now().await;
         }
     };
