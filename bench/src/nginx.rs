@@ -117,8 +117,8 @@ fn missing(error: std::io::Error) -> String {
 /// What index files are below, in the URLs of a registry and in the folder that nginx serves.
 pub(crate) const INDEX: &str = "index";
 
-/// As fast as was found, and nothing that an administrator would not write. TLS records and chunks
-/// of 16 kB save a fifth of the CPU time over those of 4 kB; larger chunks, larger or more buffers,
+/// As fast as was found, and nothing that an administrator would not write. TLS records of
+/// 16 kB save a fifth of the CPU time over those of 4 kB; larger chunks, larger or more buffers,
 /// `multi_accept`, `reuseport`, pinned workers and doing without `sendfile` gained nothing. Relative
 /// paths start at the folder that `-p` names.
 fn config(addr: SocketAddr, site: &Path, as_root: bool) -> String {

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub index_lookups: IntCounterVec,
     /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.
     pub crate_lookups: IntCounterVec,
+    /// Memory that the bodies of index files take, kept or on their way to a client, in bytes.
+    pub index_memory: IntGauge,
     /// Memory that crate files take, kept or on their way to a client, in bytes.
     pub crate_memory: IntGauge,
     /// Times that there was no room in memory for a crate file in time.
@@ -140,6 +142,11 @@ impl Metrics {
                 "crate_lookups_total",
                 "Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.",
                 &["outcome"],
+            )?,
+            index_memory: gauge(
+                &r,
+                "index_memory_bytes",
+                "Memory that the bodies of index files take, kept or on their way to a client, in bytes.",
             )?,
             crate_memory: gauge(
                 &r,

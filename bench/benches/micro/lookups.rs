@@ -1,7 +1,7 @@
 //! What a gateway does about a request whose answer is in memory.
 
 use cratehouse::flows::authenticate::authenticate;
-use cratehouse::flows::download::download;
+use cratehouse::flows::download::{Part, download};
 use cratehouse::flows::lookup::lookup;
 use cratehouse::http::auth;
 use divan::{Bencher, black_box};
@@ -37,9 +37,11 @@ fn crate_file(bencher: Bencher, what: &str) {
     };
     let (name, version) = (input::name(), input::version(input::USUAL / 3).parse().unwrap());
     house.wait(lookup(&house.gateway, &name)).unwrap();
-    house.wait(download(&house.gateway, &name, &version)).unwrap();
+    house.wait(download(&house.gateway, &name, &version, Part::Head)).unwrap();
     let _inside = house.inside();
-    bencher.bench(|| at_once(download(&house.gateway, black_box(&name), black_box(&version))));
+    bencher.bench(|| {
+        at_once(download(&house.gateway, black_box(&name), black_box(&version), Part::Bytes))
+    });
 }
 
 /// From the header to whom its token stands for.

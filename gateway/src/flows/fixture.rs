@@ -169,7 +169,7 @@ impl House {
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
             catalog.clone(),
-            IndexCache::new(0),
+            IndexCache::new(0, 1 << 20),
             metrics.clone(),
             settings,
         );
@@ -177,7 +177,8 @@ impl House {
         let stop = CancellationToken::new();
         tokio::spawn(scribe.run(stop.clone()));
         let rulebook = Rulebook::open(&config, metrics.clone()).unwrap().with_clock(clock);
-        let mut gateway = gateway(config, &objects, catalog, IndexCache::new(0), metrics, journal);
+        let mut gateway =
+            gateway(config, &objects, catalog, IndexCache::new(0, 1 << 20), metrics, journal);
         gateway.rulebook = Arc::new(rulebook);
         Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
-use crate::flows::index_cache::Known;
+use crate::flows::index_cache::{IndexCache, Known};
 use crate::flows::licenses::{self, Learned};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
@@ -198,9 +198,9 @@ pub(super) async fn shown(
     }
     let edition = known.judging.learned.edition(); // before the facts, which may know more by then
     let (facts, file, now) = (known.judging.facts(), Arc::clone(file), book.now());
-    let (metrics, owned) = (gateway.metrics.clone(), name.clone());
+    let (metrics, owned, index) = (gateway.metrics.clone(), name.clone(), gateway.index.clone());
     let work = move || {
-        let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics);
+        let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics, &index);
         Shown { edition, ..shown }
     };
     let shown = Arc::new(spawn_blocking(work).await.map_err(Error::internal)?);
@@ -261,6 +261,7 @@ fn judge_file(
     now: Timestamp,
     name: &CrateName,
     metrics: &Metrics,
+    index: &IndexCache,
 ) -> Shown {
     let judged = judge_all(in_force, facts, file, now);
     count(&judged, name, metrics);
@@ -288,7 +289,7 @@ fn judge_file(
     }
     let file = match hidden.is_empty() {
         true => Arc::clone(file),
-        false => Arc::new(IndexFile::new(hide(&file.identity.bytes, &hidden), listed)),
+        false => index.counted(IndexFile::new(hide(&file.identity.bytes, &hidden), listed)),
     };
     Shown { file, stamp: in_force.stamp, edition: 0, until, denied, newest, unread }
 }

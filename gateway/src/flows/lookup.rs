@@ -136,6 +136,7 @@ pub(super) async fn is_hidden(
 
 /// Renders a hosted crate's file and puts it into memory, unless the crate has changed meanwhile.
 async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Result<Known> {
+    gateway.index.admit(gateway.config.limits.fill_wait).await?;
     let key = name.key();
     let mut known = Known::absent(None);
     if row.name.lower() == name.as_str() {
@@ -146,7 +147,7 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
         };
         if let Some((file, facts)) = spawn_blocking(read).await.map_err(Error::internal)?? {
             known = Known {
-                answer: Ok(Some(Arc::new(file))),
+                answer: Ok(Some(gateway.index.counted(file))),
                 outcome: Outcome::Miss,
                 judging: Arc::new(Judging::new(facts)),
                 ..known

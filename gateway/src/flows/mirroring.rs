@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 
@@ -85,8 +85,15 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
     let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
     let (key, place) = (name.key(), Place::Upstream(at));
     let former = gateway.index.remember(&key, name, place);
+    if let Err(error) = gateway.index.admit(gateway.config.limits.fill_wait).await {
+        return match former.filter(|former| matches!(former.answer, Ok(Some(_)))) {
+            Some(former) => Known { outcome: Outcome::Stale, ..former },
+            None => Known::trouble(error, Duration::ZERO),
+        };
+    }
     let reader = ReadThrough {
         at,
+        index: &gateway.index,
         upstream,
         store: &gateway.mirror,
         pins: &gateway.crates.pins,

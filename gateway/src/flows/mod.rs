@@ -41,6 +41,7 @@ pub mod show;
 mod simulation;
 pub mod store_copy;
 mod streaming;
+mod tally;
 pub mod tokens;
 pub mod users;
 pub mod verify;

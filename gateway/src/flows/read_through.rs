@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::flows::index_cache::{Known, Outcome};
+use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::pinning::{Pins, Wanted};
 use crate::metrics::Metrics;
@@ -38,6 +38,8 @@ pub(super) struct ReadThrough<'a> {
     /// The upstream's place in the chain.
     pub(super) at: usize,
     pub(super) upstream: &'a Upstream,
+    /// Where new files count.
+    pub(super) index: &'a IndexCache,
     pub(super) store: &'a MirrorStore,
     pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
@@ -302,12 +304,13 @@ impl ReadThrough<'_> {
     ) -> Result<Result<Rendered, Unreadable>> {
         let (own, name, known) = (Arc::clone(&self.own), name.clone(), known.cloned());
         let facts = self.facts(BTreeMap::new(), BTreeMap::new());
+        let index = self.index.clone();
         let work = move || {
             let sum = sum.unwrap_or_else(|| Checksum::of(&body));
             if let Some(known) = known.filter(|known| known.body == sum) {
                 return Ok(known);
             }
-            let file = Arc::new(mirrored::read(&body, &name, &own)?.render(&body, &sum));
+            let file = index.counted(mirrored::read(&body, &name, &own)?.render(&body, &sum));
             let judging = Arc::new(Judging::new(facts));
             Ok(Rendered { file, body: sum, judging })
         };

@@ -114,6 +114,7 @@ fn metrics(gateway: &Gateway) -> Result<Answer> {
     let lag = gateway.journal.lag().map_or(-1.0, |lag| lag.as_secs_f64());
     gateway.metrics.journal_lag_seconds.set(lag);
     gateway.metrics.crate_memory.set(i64::try_from(gateway.crates.taken()).unwrap_or(i64::MAX));
+    gateway.metrics.index_memory.set(i64::try_from(gateway.index.taken()).unwrap_or(i64::MAX));
     let enabled = gateway.catalog.head()?.level;
     for (what, level) in [("enabled", enabled), ("known", Level::KNOWN)] {
         gateway.metrics.format_level.with_label_values(&[what]).set(level.number().into());
