@@ -41,7 +41,7 @@ async fn askers_at_the_same_time_share_one_fill_and_later_ones_hit() {
     assert_eq!(ask().await.unwrap().source, Source::Memory);
     assert_eq!(fills.load(Ordering::SeqCst), 1);
 
-    cache.forget(&key.1).await;
+    cache.forget(&key.1);
     assert_eq!(ask().await.unwrap().source, Source::Upstream);
 }
 
@@ -118,7 +118,7 @@ async fn bytes_are_counted_until_neither_the_cache_nor_an_answer_has_them() {
     let bytes = bring(&cache, 1, 3).await.unwrap();
     let part = bytes.slice(..10);
     drop(bytes);
-    cache.forget(&Checksum::of(&vec![1; 3 << 10])).await;
+    cache.forget(&Checksum::of(&vec![1; 3 << 10]));
     until_taken(&cache, 3).await;
     assert_eq!(part, vec![1; 10]);
     drop(part);
@@ -135,7 +135,7 @@ async fn what_is_only_kept_makes_room_and_what_is_being_sent_does_not() {
     assert!(cache.taken() > 56 * KIB, "{}", cache.taken());
     let room = async {
         loop {
-            match cache.room_now(56 * KIB).await {
+            match cache.room_now(56 * KIB) {
                 Some(room) => return room,
                 None => tokio::task::yield_now().await, // the cache lets go a little later
             }
@@ -168,14 +168,14 @@ async fn a_file_that_was_given_up_while_it_is_sent_is_found_again_instead_of_rea
     let cache = small(48);
     let sent = bring(&cache, 1, 3).await.unwrap();
     let key = (Origin::Hosted, Checksum::of(&sent));
-    cache.forget(&key.1).await;
-    assert!(cache.memory.get(&key.1).await.is_none());
+    cache.forget(&key.1);
+    assert!(cache.memory.get(&key.1).is_none());
     let again = cache.obtain(key, LONG, never).await.unwrap();
     assert_eq!(again.content.at_hand().unwrap().as_ptr(), sent.as_ptr());
     assert_eq!(cache.taken(), 3 * KIB);
     drop(again);
-    assert!(cache.memory.get(&key.1).await.is_some(), "it is kept again");
-    cache.forget(&key.1).await;
+    assert!(cache.memory.get(&key.1).is_some(), "it is kept again");
+    cache.forget(&key.1);
     drop(sent);
     until_taken(&cache, 0).await;
     assert!(cache.memory.shares.all().is_empty());
