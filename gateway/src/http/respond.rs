@@ -25,6 +25,9 @@ const HTML: &str = "text/html; charset=utf-8";
 const CRATE: &str = "application/gzip"; // as crates.io's downloads
 const INDEX: &str = "text/plain"; // as crates.io's index
 
+/// Room for the headers of an answer, with those that hyper adds: made once.
+const HEADERS: usize = 12;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a request is called in the log and in its answer: 16 hexadecimal digits.
@@ -227,8 +230,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
 
 fn sending(status: StatusCode, content_type: &'static str, body: Body) -> Answer {
     let length = HeaderValue::from(body.size_hint().lower());
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
+    let mut answer = with_status(status, body);
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CONTENT_LENGTH, length);
@@ -236,8 +238,13 @@ fn sending(status: StatusCode, content_type: &'static str, body: Body) -> Answer
 }
 
 fn not_modified() -> Answer {
-    let mut answer = Response::new(Body::default());
-    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    with_status(StatusCode::NOT_MODIFIED, Body::default())
+}
+
+fn with_status(status: StatusCode, body: Body) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = HeaderMap::with_capacity(HEADERS);
     answer
 }
 
