@@ -202,7 +202,7 @@ impl<'a> Line<'a> {
         self.span.get_or_init(|| {
             let Asked { id, peer, .. } = self.asked;
             let id = id.as_str();
-            tracing::error_span!("request", id, %peer, method = %self.method, route = self.label)
+            tracing::error_span!("request", %id, %peer, method = %self.method, route = self.label)
         })
     }
 
