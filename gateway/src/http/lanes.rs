@@ -100,7 +100,9 @@ mod tests {
     fn a_connection_goes_to_the_lane_that_has_the_fewest() {
         let lanes = Lanes::start().unwrap();
         let count = lanes.lanes.len();
-        let open = || lanes.lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).collect();
+        let open = || -> Vec<_> {
+            lanes.lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).collect()
+        };
         let mut places: Vec<_> = (0..2 * count).map(|_| lanes.place()).collect();
         assert_eq!(open(), vec![2; count]);
         places.pop();
