@@ -6,6 +6,7 @@ mod crowd;
 mod h2load;
 mod journal;
 mod nginx;
+mod origin;
 mod process;
 mod report;
 mod runs;
@@ -49,6 +50,8 @@ enum Run {
     Lookups(runs::lookups::Options),
     /// What policies cost: the first verdicts on an index file, and a lookup afterwards
     Policies(runs::policies::Options),
+    /// Index files that the gateway does not have, and hits while such misses wait
+    Misses(runs::misses::Options),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,7 @@ impl Cli {
             Run::Start(options) => runs::start::measure(options)?,
             Run::Lookups(options) => runs::lookups::measure(options)?,
             Run::Policies(options) => runs::policies::measure(options)?,
+            Run::Misses(options) => runs::misses::measure(options)?,
         };
         print!("{report}");
         if let Some(path) = &self.json {
