@@ -8,6 +8,7 @@ use cratehouse::config::{Config, Tls};
 use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::open::{Keep, Running};
 use cratehouse::http::admin::{Stage, serve_admin};
+use cratehouse::http::lanes::Lanes;
 use cratehouse::http::serve::serve as http;
 use cratehouse::http::tls;
 use cratehouse::model::client::cargo_configuration;
@@ -57,7 +58,8 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     say(voice, &format!("listening on {scheme}://{}/ as {url}/", address(&listener)?));
     greet(&config, &url, ca);
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone()));
+    let lanes = Lanes::start().map_err(Error::internal)?;
+    let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone(), lanes));
     stage.send_replace(Stage::Serving(Arc::clone(&gateway)));
 
     signals.next().await;

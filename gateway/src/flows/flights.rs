@@ -7,12 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 /// Work under way, by what it is for. It runs in its own task and outlives those who asked, so
 /// it must bound its own time.
+///
+/// That task belongs to the runtime that this was made on, whichever thread asks: those that
+/// serve connections are not held up by it.
 pub struct Flights<K, V: Clone> {
     running: Arc<Mutex<HashMap<K, Running<V>>>>,
+    runtime: Option<Handle>,
 }
 
 type Running<V> = Shared<BoxFuture<'static, Option<V>>>;
@@ -44,13 +49,15 @@ where
         let landing = Landing { key: key.clone(), running: Arc::clone(&self.running) };
         let work = start();
         // Its log lines carry the id of the request that began it.
-        let task = tokio::spawn(
-            async move {
-                let _landing = landing;
-                work.await
-            }
-            .in_current_span(),
-        );
+        let work = async move {
+            let _landing = landing;
+            work.await
+        }
+        .in_current_span();
+        let task = match &self.runtime {
+            Some(runtime) => runtime.spawn(work),
+            None => tokio::spawn(work),
+        };
         let flight = task.map(Result::ok).boxed().shared();
         running.insert(key, flight.clone());
         flight
@@ -72,7 +79,7 @@ impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
 
 impl<K, V: Clone> Default for Flights<K, V> {
     fn default() -> Self {
-        Self { running: Arc::default() }
+        Self { running: Arc::default(), runtime: Handle::try_current().ok() }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
+use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer};
 use crate::http::route::{Form, Refused};
@@ -47,7 +48,7 @@ pub async fn serve_admin(
     stage: watch::Receiver<Stage>,
     shutdown: CancellationToken,
 ) {
-    Listening { tls: None, bounds: BOUNDS, metrics: None, shutdown }
+    Listening { tls: None, bounds: BOUNDS, metrics: None, shutdown, lanes: Lanes::here() }
         .run(listener, move |request, _: SocketAddr| {
             let stage = stage.borrow().clone();
             answer(stage, request)

@@ -2,6 +2,7 @@
 //! request means is the handler's business.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +25,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::http::eager::Eager;
+use crate::http::gathered::Gathered;
+use crate::http::lanes::Lanes;
 use crate::http::respond::Answer;
 use crate::metrics::Metrics;
 
@@ -77,6 +81,8 @@ pub struct Listening {
     pub metrics: Option<Metrics>,
     /// The word to stop.
     pub shutdown: CancellationToken,
+    /// Where connections are served.
+    pub lanes: Lanes,
 }
 
 impl Listening {
@@ -94,11 +100,16 @@ impl Listening {
         while let Some(Some((stream, peer, slot))) =
             shutdown.run_until_cancelled(next(&listener, &slots)).await
         {
-            let (this, handler) = (Arc::clone(&this), handler.clone());
-            open.spawn(async move {
-                this.connection(stream, peer, handler).await;
-                drop(slot);
-            });
+            let (lane, owned, handler) = (this.lanes.place(), Arc::clone(&this), handler.clone());
+            let runtime = lane.runtime().clone();
+            let serving = async move {
+                match moved_here(stream) {
+                    Ok(stream) => owned.connection(stream, peer, handler).await,
+                    Err(error) => tracing::warn!(%peer, %error, "a connection was lost"),
+                }
+                drop((slot, lane));
+            };
+            open.spawn_on(serving, &runtime);
         }
         drop(listener);
         open.close();
@@ -115,12 +126,19 @@ impl Listening {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
         let Some(tls) = &self.tls else {
-            return self.converse(stream, peer, handler).await;
+            return self.converse(stream, |_| Ok(()), peer, handler).await;
         };
-        let handshake = timeout(self.bounds.head, tls.accept(stream));
+        let handshake = timeout(self.bounds.head, Gathered::accept(tls, stream));
         match self.shutdown.run_until_cancelled(handshake).await {
             None => {}
-            Some(Ok(Ok(stream))) => self.converse(stream, peer, handler).await,
+            Some(Ok(Ok(stream))) => {
+                let gathered = stream.clone();
+                let release = |context: &mut Context<'_>| match gathered.release(context) {
+                    Poll::Ready(released) => released,
+                    Poll::Pending => Ok(()),
+                };
+                self.converse(stream, release, peer, handler).await;
+            }
             Some(failed) => {
                 let error = match failed {
                     Ok(Err(error)) => error,
@@ -136,9 +154,11 @@ impl Listening {
 
     /// HTTP/1.1 or HTTP/2, as the client speaks; its wish to upgrade (`Upgrade: h2c`) is ignored,
     /// as RFC 9110 §7.8 allows.
-    async fn converse<S, H, F>(&self, stream: S, peer: SocketAddr, handler: H)
+    /// After each step `release` sends what was written.
+    async fn converse<S, R, H, F>(&self, stream: S, release: R, peer: SocketAddr, handler: H)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        R: Fn(&mut Context<'_>) -> io::Result<()>,
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
@@ -156,11 +176,11 @@ impl Listening {
         let server = self.server();
         let mut connection = pin!(server.serve_connection(stream, service));
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = released(connection.as_mut(), &release) => ended,
             () = self.time_to_end(&traffic) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
-                    ended = connection => ended,
+                    ended = released(connection, &release) => ended,
                     () = self.stalled(&traffic) => Err("its client reads no more".into()),
                 }
             }
@@ -170,8 +190,8 @@ impl Listening {
         }
     }
 
-    fn server(&self) -> Builder<TokioExecutor> {
-        let mut server = Builder::new(TokioExecutor::new());
+    fn server(&self) -> Builder<Eager> {
+        let mut server = Builder::new(Eager);
         server
             .http1()
             .timer(TokioTimer::new())
@@ -226,6 +246,30 @@ impl Listening {
         };
         let _ = timeout(LAST_ANSWERS, stalled).await;
     }
+}
+
+/// A connection to its end; what it writes leaves whenever it has done all that it can do.
+async fn released<C, E>(
+    mut connection: Pin<&mut C>,
+    release: impl Fn(&mut Context<'_>) -> io::Result<()>,
+) -> Result<(), E>
+where
+    C: Future<Output = Result<(), E>>,
+    E: From<io::Error>,
+{
+    poll_fn(|context| {
+        let ended = connection.as_mut().poll(context);
+        match release(context) {
+            Err(error) if ended.is_pending() => Poll::Ready(Err(error.into())),
+            _ => ended,
+        }
+    })
+    .await
+}
+
+/// A socket that was accepted elsewhere is woken by the runtime that it is used on.
+fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 /// What happens on one connection.

@@ -2,9 +2,13 @@
 //! to a flow, and `respond` alone knows status codes.
 
 pub mod admin;
+pub mod answer;
 pub mod auth;
 pub mod body;
 pub mod dispatch;
+mod eager;
+mod gathered;
+pub mod lanes;
 pub mod listen;
 pub mod manage;
 pub mod negotiate;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -11,12 +10,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Error, Kind, Result};
+use crate::http::answer::Body;
 use crate::http::negotiate;
 use crate::http::route::{Form, Refused};
 use crate::model::index::IndexFile;
 
-/// Every answer: its body is in memory and shared.
-pub type Answer = Response<Full<Bytes>>;
+/// Every answer.
+pub type Answer = Response<Body>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -145,7 +145,7 @@ pub fn refused(refused: Refused) -> (Error, Option<String>) {
 
 /// Puts the last touches on every answer; the body of a `HEAD` stays behind, its length does not.
 pub fn finish(answer: Answer, is_head: bool, allow: Option<&str>, request_id: &str) -> Answer {
-    let mut answer = if is_head { answer.map(|_| Full::default()) } else { answer };
+    let mut answer = if is_head { answer.map(|_| Body::default()) } else { answer };
     insert(answer.headers_mut(), REQUEST_ID, request_id);
     if let Some(methods) = allow {
         insert(answer.headers_mut(), header::ALLOW, methods);
@@ -204,7 +204,7 @@ fn index_caching(private: bool) -> &'static str {
 
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     let length = HeaderValue::from(body.len());
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -213,7 +213,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
 }
 
 fn not_modified() -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Body::default());
     *answer.status_mut() = StatusCode::NOT_MODIFIED;
     answer
 }

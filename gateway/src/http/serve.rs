@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::dispatch::{Asker, Door};
+use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer};
 use crate::http::route::{self, Form, Route};
@@ -37,6 +38,7 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     gateway: Arc<Gateway>,
     shutdown: CancellationToken,
+    lanes: Lanes,
 ) {
     let limits = &gateway.config.limits;
     let bounds = Bounds {
@@ -48,7 +50,7 @@ pub async fn serve(
     };
     let metrics = Some(gateway.metrics.clone());
     let door = Arc::new(Door::new(gateway));
-    Listening { tls: tls.map(TlsAcceptor::from), bounds, metrics, shutdown }
+    Listening { tls: tls.map(TlsAcceptor::from), bounds, metrics, shutdown, lanes }
         .run(listener, move |request, peer| answer(Arc::clone(&door), request, peer))
         .await;
 }

@@ -29,7 +29,8 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let listening = Listening { tls, bounds, metrics, shutdown: shutdown.clone() };
+    let lanes = Lanes::here();
+    let listening = Listening { tls, bounds, metrics, shutdown: shutdown.clone(), lanes };
     let ended = tokio::spawn(listening.run(listener, |request, _| async move {
         let is_head = request.method() == hyper::Method::HEAD;
         let (head, body) = request.into_parts();

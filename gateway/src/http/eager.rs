@@ -1,0 +1,20 @@
+//! Requests of an HTTP/2 connection, begun on the spot: what is answered from memory is done then,
+//! and costs no task. What has to wait for something becomes a task.
+
+use std::task::{Context, Waker};
+
+use hyper::rt::Executor;
+
+/// How hyper runs the requests of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Eager;
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Eager {
+    fn execute(&self, request: F) {
+        let mut request = Box::pin(request);
+        // Nobody is to be woken yet: the task asks again.
+        if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(request);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Lanes: threads that each run the connections which they were given, and nothing else. A
+//! connection stays on its lane, so that answering from memory wakes no other thread and takes no
+//! lock that another one wants; whatever waits for a disk or an upstream is work of the runtime
+//! that the process began with.
+
+use std::io;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{self, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Where connections are served. The threads end when this is dropped, with whatever they still
+/// had to do.
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    _end: DropGuard,
+}
+
+#[derive(Debug)]
+struct Lane {
+    runtime: Handle,
+    /// Connections at the moment.
+    open: Arc<AtomicUsize>,
+}
+
+/// A place on a lane, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    runtime: Handle,
+    open: Arc<AtomicUsize>,
+}
+
+impl Lanes {
+    /// A lane for each CPU that the process may use.
+    ///
+    /// # Errors
+    /// When the system gives no more threads or files.
+    pub fn start() -> io::Result<Self> {
+        let end = CancellationToken::new();
+        let count = thread::available_parallelism().map_or(1, NonZero::get);
+        let lanes = (0..count).map(|at| Lane::start(at, end.clone())).collect::<io::Result<_>>()?;
+        Ok(Self { lanes, _end: end.drop_guard() })
+    }
+
+    /// No threads of their own: everything runs where this is called.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn here() -> Self {
+        let lane = Lane { runtime: Handle::current(), open: Arc::default() };
+        Self { lanes: vec![lane], _end: CancellationToken::new().drop_guard() }
+    }
+
+    /// A place on the lane with the fewest connections.
+    pub fn place(&self) -> Place {
+        let open = |lane: &&Lane| lane.open.load(Ordering::Relaxed);
+        let lane = self.lanes.iter().min_by_key(open);
+        let (runtime, open) = match lane {
+            Some(lane) => (lane.runtime.clone(), Arc::clone(&lane.open)),
+            None => (Handle::current(), Arc::default()), // never: there is one at the least
+        };
+        open.fetch_add(1, Ordering::Relaxed);
+        Place { runtime, open }
+    }
+}
+
+impl Lane {
+    fn start(at: usize, end: CancellationToken) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        thread::Builder::new()
+            .name(format!("lane-{at}"))
+            .spawn(move || runtime.block_on(end.cancelled()))?;
+        Ok(Self { runtime: handle, open: Arc::default() })
+    }
+}
+
+impl Place {
+    /// The runtime of the lane.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
