@@ -2,6 +2,7 @@
 //! an S3 server in this process whose latency can be chosen. Each run prints a table, says which
 //! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
 
+mod corpus;
 mod crowd;
 mod h2load;
 mod journal;
@@ -10,6 +11,7 @@ mod origin;
 mod process;
 mod report;
 mod runs;
+mod site;
 mod stats;
 mod visitor;
 
