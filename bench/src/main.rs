@@ -54,6 +54,10 @@ enum Run {
     Policies(runs::policies::Options),
     /// Index files that the gateway does not have, and hits while such misses wait
     Misses(runs::misses::Options),
+    /// What a warm lookup costs as files, versions and connections grow; a small cache
+    Growth(runs::growth::Options),
+    /// The real cargo, many processes at once, warm and cold
+    Cargo(runs::cargo::Options),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +83,8 @@ impl Cli {
             Run::Lookups(options) => runs::lookups::measure(options)?,
             Run::Policies(options) => runs::policies::measure(options)?,
             Run::Misses(options) => runs::misses::measure(options)?,
+            Run::Growth(options) => runs::growth::measure(options)?,
+            Run::Cargo(options) => runs::cargo::measure(options)?,
         };
         print!("{report}");
         if let Some(path) = &self.json {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 use moka::ops::compute::Op;
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::flows::flights::Flights;
@@ -16,6 +18,8 @@ use crate::model::name::{CrateName, NameKey};
 
 /// The most that is remembered of one name: its spellings times the places of the chain.
 const MAX_SLOTS: usize = 32;
+/// A small file need not wait for a large one.
+const FEWEST_MAKERS: usize = 2;
 /// What a slot takes beside its file, in bytes.
 const SLOT_BYTES: usize = 300;
 
@@ -26,6 +30,9 @@ pub struct IndexCache {
     shelves: Cache<NameKey, Arc<Shelf>>,
     /// Index files that are being made.
     pub(super) flights: Arc<Flights<Flight, Known>>,
+    /// Those that are unpacked, read and compressed at one time: as many as there are cores. More
+    /// would only take turns, each with the memory that it needs for that.
+    pub(super) makers: Arc<Semaphore>,
 }
 
 /// What a flight is for.
@@ -66,8 +73,10 @@ pub(super) struct Known {
 /// How a lookup was answered: the metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// From memory or from a fresh copy in the store.
+    /// From memory.
     Hit,
+    /// From a fresh copy in the store.
+    Store,
     /// Made anew: from the catalog, or from what an upstream sent.
     Miss,
     /// From a copy whose upstream did not answer.
@@ -84,6 +93,7 @@ impl Outcome {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Store => "store",
             Self::Miss => "miss",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
@@ -119,7 +129,7 @@ impl Known {
     /// The same from memory.
     fn recalled(&self) -> Self {
         let outcome = match self.outcome {
-            Outcome::Miss | Outcome::Revalidated => Outcome::Hit,
+            Outcome::Store | Outcome::Miss | Outcome::Revalidated => Outcome::Hit,
             other => other,
         };
         Self { outcome, ..self.clone() }
@@ -207,7 +217,9 @@ impl IndexCache {
     pub fn new(capacity: u64) -> Self {
         let weigh = |_: &NameKey, shelf: &Arc<Shelf>| shelf.weight();
         let shelves = Cache::builder().max_capacity(capacity).weigher(weigh).build();
-        Self { shelves, flights: Arc::default() }
+        let makers = available_parallelism().map_or(FEWEST_MAKERS, usize::from);
+        let makers = Arc::new(Semaphore::new(makers.max(FEWEST_MAKERS)));
+        Self { shelves, flights: Arc::default(), makers }
     }
 
     /// Drops whatever is cached for any spelling of a name: called after a journal entry that

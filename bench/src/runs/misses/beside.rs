@@ -155,7 +155,7 @@ impl<'a> Bench<'a> {
 }
 
 /// What the gateway asks of an upstream at one time (`limits.upstream_requests`).
-const MOST_AT_ONE_TIME: usize = 64;
+const MOST_AT_ONE_TIME: usize = 128;
 
 /// Asks in closed loops for so long. Gives how long each answer took.
 async fn hit(
