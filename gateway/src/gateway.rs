@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::flows::append::Appender;
+use crate::flows::authenticate::Holders;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
@@ -28,6 +29,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// The journal, applied.
     pub catalog: Catalog,
+    /// Who holds the tokens that are in use.
+    pub holders: Holders,
     /// The way into the journal.
     pub journal: Appender,
     /// Crate files in the store.

@@ -1,6 +1,10 @@
 //! Who holds a token.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
@@ -12,6 +16,20 @@ use crate::model::principal::Principal;
 const HONOURED: Duration = Duration::from_secs(300);
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 1024;
+/// Tokens whose holders are remembered, at most; some 500 bytes each.
+const MAX_HOLDERS: usize = 4096;
+
+/// Who holds the tokens that were shown since the catalog last changed, by their hashes. The catalog
+/// would say the same: reading it takes ten times as long.
+#[derive(Debug, Default)]
+pub struct Holders(RwLock<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// See [`crate::stores::catalog::Catalog::changes`].
+    changes: u64,
+    holders: HashMap<Checksum, Arc<Principal>>,
+}
 
 /// Who holds this token: the bare text, without any scheme. A token that another replica, or
 /// the command line, has just made is found too: unknown is said only after another look at
@@ -20,17 +38,51 @@ const MAX_TOKEN_BYTES: usize = 1024;
 /// # Errors
 /// [`Kind::Unauthenticated`] when it is nobody's, or no longer counts; [`Kind::Unavailable`]
 /// when it is unknown here, or the journal was not read for long, and it cannot be read now.
-pub async fn authenticate(gateway: &Gateway, token: &str) -> Result<Principal> {
+pub async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<Principal>> {
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
         return Err(unknown());
     }
     let hash = Checksum::of(token.as_bytes());
     let current = gateway.journal.read_age().is_some_and(|age| age < HONOURED);
-    if let Some(who) = gateway.catalog.principal(&hash)?.filter(|_| current) {
+    if let Some(who) = holder(gateway, &hash)?.filter(|_| current) {
         return Ok(who);
     }
     gateway.journal.catch_up().await?;
-    gateway.catalog.principal(&hash)?.ok_or_else(unknown)
+    holder(gateway, &hash)?.ok_or_else(unknown)
+}
+
+/// Who holds the token of this hash, as far as this replica knows.
+fn holder(gateway: &Gateway, hash: &Checksum) -> Result<Option<Arc<Principal>>> {
+    let changes = gateway.catalog.changes(); // before the catalog, which may know more by then
+    if let Some(who) = gateway.holders.recall(hash, changes) {
+        let ended = who.grant.expires.is_some_and(|end| end <= Timestamp::now());
+        return Ok((!ended).then_some(who));
+    }
+    let who = gateway.catalog.principal(hash)?.map(Arc::new);
+    if let Some(who) = &who {
+        gateway.holders.remember(*hash, changes, Arc::clone(who));
+    }
+    Ok(who)
+}
+
+impl Holders {
+    fn recall(&self, hash: &Checksum, changes: u64) -> Option<Arc<Principal>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let holders = (known.changes == changes).then_some(&known.holders)?;
+        holders.get(hash).map(Arc::clone)
+    }
+
+    fn remember(&self, hash: Checksum, changes: u64, who: Arc<Principal>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if changes < known.changes {
+            return;
+        }
+        if changes > known.changes || known.holders.len() >= MAX_HOLDERS {
+            known.holders.clear();
+        }
+        known.changes = changes;
+        known.holders.insert(hash, who);
+    }
 }
 
 fn unknown() -> Error {
@@ -52,6 +104,76 @@ mod tests {
     use crate::flows::fixture::{House, memory};
     use crate::model::principal::{Grant, TokenSecret};
     use crate::stores::faulty::{Fault, FaultyStore};
+
+    struct Alice {
+        house: House,
+        secret: TokenSecret,
+    }
+
+    impl Alice {
+        async fn with(grant: Grant) -> Self {
+            let house = House::open(&memory(), &[], Limits::default()).await;
+            let (login, secret) = ("alice".to_owned(), TokenSecret::random());
+            house.order(Command::CreateUser { login: login.clone() }).await;
+            let (name, hash) = (String::new(), secret.hash());
+            house.order(Command::CreateToken { login, name, hash, grant }).await;
+            Self { house, secret }
+        }
+
+        async fn shows_it(&self) -> Result<Arc<Principal>, Kind> {
+            let shown = authenticate(&self.house.gateway, self.secret.reveal()).await;
+            shown.map_err(|error| error.kind)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_holder_is_read_once_and_again_after_every_change() {
+        let alice = Alice::with(Grant::usual()).await;
+        let first = alice.shows_it().await.unwrap();
+        assert!(Arc::ptr_eq(&first, &alice.shows_it().await.unwrap()));
+        alice.house.order(Command::CreateUser { login: "bob".to_owned() }).await;
+        let second = alice.shows_it().await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert_eq!(first, second);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_shown_counts_no_more_once_it_is_revoked_or_its_user_disabled() {
+        let alice = Alice::with(Grant::usual()).await;
+        let token = alice.shows_it().await.unwrap().token;
+        alice.house.order(Command::RevokeToken { token }).await;
+        assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
+        let alice = Alice::with(Grant::usual()).await;
+        alice.shows_it().await.unwrap();
+        alice.house.order(Command::DisableUser { login: "alice".to_owned() }).await;
+        assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_remembered_ends_all_the_same() {
+        let alice = Alice::with(Grant::usual()).await;
+        let who = alice.shows_it().await.unwrap();
+        let (gateway, hash) = (&alice.house.gateway, alice.secret.hash());
+        let mut ended = Principal::clone(&who);
+        ended.grant.expires = Some(Timestamp::UNIX_EPOCH);
+        gateway.holders.remember(hash, gateway.catalog.changes(), Arc::new(ended));
+        assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let alice = Alice::with(Grant::usual()).await;
+        let (holders, who) = (Holders::default(), alice.shows_it().await.unwrap());
+        let hash = |nth: usize| Checksum::of(&nth.to_le_bytes());
+        holders.remember(hash(0), 7, Arc::clone(&who));
+        holders.remember(hash(1), 6, Arc::clone(&who));
+        assert_eq!(holders.recall(&hash(0), 7), Some(Arc::clone(&who)));
+        assert_eq!([holders.recall(&hash(1), 7), holders.recall(&hash(0), 8)], [None, None]);
+        for nth in 0..=MAX_HOLDERS {
+            holders.remember(hash(nth), 8, Arc::clone(&who));
+        }
+        assert_eq!(holders.0.read().unwrap().holders.len(), 1);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_replica_that_is_cut_off_honours_tokens_for_a_while_only() {

@@ -68,7 +68,7 @@ async fn find_in_current_state(
 
 async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) -> Result<Got> {
     let key = name.key();
-    if let Some((at, known)) = mirroring::in_memory(gateway, name).await {
+    if let Some((at, known)) = mirroring::in_memory(gateway, name) {
         return mirrored(gateway, at, &known, name, version).await;
     }
     if let Some(krate) = gateway.catalog.krate(&key)? {

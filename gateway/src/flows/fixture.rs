@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::config::{self, Config, Limits};
 use crate::error::Result;
 use crate::flows::append::{Appender, Scribe, Settings};
+use crate::flows::authenticate::Holders;
 use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{CrateCache, download};
 use crate::flows::evict::Uses;
@@ -240,6 +241,7 @@ pub(super) fn gateway(
         config: Arc::new(config),
         metrics,
         catalog,
+        holders: Holders::default(),
         journal,
         upstreams,
     }

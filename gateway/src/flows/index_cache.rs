@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use moka::future::Cache;
+use moka::sync::Cache;
 use moka::ops::compute::Op;
 use tokio::sync::Semaphore;
 
@@ -224,64 +224,64 @@ impl IndexCache {
 
     /// Drops whatever is cached for any spelling of a name: called after a journal entry that
     /// touches it was applied to the catalog, and by administrators. See [`IndexCache::put`].
-    pub async fn forget(&self, key: &NameKey) {
-        self.shelves.invalidate(key).await;
+    pub fn forget(&self, key: &NameKey) {
+        self.shelves.invalidate(key);
     }
 
     /// The answer to a lookup through a chain of upstreams of this length, if it is in memory.
-    pub(super) async fn answer(
+    pub(super) fn answer(
         &self,
         key: &NameKey,
         name: &CrateName,
         chain: usize,
     ) -> Option<Known> {
-        self.checked(key).await?.answer(name, chain, Instant::now())
+        self.checked(key)?.answer(name, chain, Instant::now())
     }
 
     /// What is known of a mirrored crate, with its file, and the upstream in the chain that it is
     /// from, if a lookup would be answered with it from memory.
-    pub(super) async fn mirrored(
+    pub(super) fn mirrored(
         &self,
         key: &NameKey,
         name: &CrateName,
         chain: usize,
     ) -> Option<(usize, Known)> {
-        let shelf = self.checked(key).await.filter(|shelf| shelf.generation.is_none())?;
+        let shelf = self.checked(key).filter(|shelf| shelf.generation.is_none())?;
         let (at, known) = shelf.first_upstream(name, chain, Instant::now())??;
         matches!(known.answer, Ok(Some(_))).then(|| (at, known.clone()))
     }
 
-    async fn checked(&self, key: &NameKey) -> Option<Arc<Shelf>> {
-        self.shelves.get(key).await.filter(|shelf| shelf.checked.load(Ordering::Acquire))
+    fn checked(&self, key: &NameKey) -> Option<Arc<Shelf>> {
+        self.shelves.get(key).filter(|shelf| shelf.checked.load(Ordering::Acquire))
     }
 
     /// What stands on a shelf has become lighter or heavier.
-    pub(super) async fn weigh_again(&self, key: &NameKey) {
+    pub(super) fn weigh_again(&self, key: &NameKey) {
         let same = |shelf: Option<moka::Entry<NameKey, Arc<Shelf>>>| {
-            std::future::ready(shelf.map_or(Op::Nop, |shelf| Op::Put(shelf.into_value())))
+            shelf.map_or(Op::Nop, |shelf| Op::Put(shelf.into_value()))
         };
-        self.shelves.entry_by_ref(key).and_compute_with(same).await;
+        self.shelves.entry_by_ref(key).and_compute_with(same);
     }
 
     /// What is known of one spelling at one place, if it is in memory and current.
-    pub(super) async fn recall(
+    pub(super) fn recall(
         &self,
         key: &NameKey,
         name: &CrateName,
         place: Place,
     ) -> Option<Known> {
-        let shelf = self.shelves.get(key).await?;
+        let shelf = self.shelves.get(key)?;
         shelf.current(name, place, Instant::now()).map(Known::recalled)
     }
 
     /// The same, however old it is.
-    pub(super) async fn remember(
+    pub(super) fn remember(
         &self,
         key: &NameKey,
         name: &CrateName,
         place: Place,
     ) -> Option<Known> {
-        self.shelves.get(key).await?.at(name, place).cloned()
+        self.shelves.get(key)?.at(name, place).cloned()
     }
 
     /// Takes note of what is known of a name in the state `generation`; `generation_now` reads the
@@ -290,7 +290,7 @@ impl IndexCache {
     /// A change is applied to the catalog and then forgotten here, while this stands in memory
     /// first and reads the catalog then, and lookups see it only after that. So nothing outdated
     /// is ever seen, whichever comes first.
-    pub(super) async fn put(
+    pub(super) fn put(
         &self,
         key: &NameKey,
         generation: Option<u64>,
@@ -302,12 +302,12 @@ impl IndexCache {
         let entry = self.shelves.entry_by_ref(key);
         let added = entry.and_upsert_with(|former| {
             let former = former.map(|entry| entry.into_value());
-            std::future::ready(Arc::new(Shelf::with(former.as_deref(), generation, slot)))
+            Arc::new(Shelf::with(former.as_deref(), generation, slot))
         });
-        let shelf = added.await.into_value();
+        let shelf = added.into_value();
         match generation_now() {
             Ok(now) if now == generation => shelf.checked.store(true, Ordering::Release),
-            _ => self.forget(key).await,
+            _ => self.forget(key),
         }
     }
 }
@@ -335,71 +335,71 @@ mod tests {
         Known::absent(Some(Instant::now() + Duration::from_secs(seconds)))
     }
 
-    async fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known: Known) {
+    fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known: Known) {
         let name = name(text);
-        cache.put(&name.key(), generation, (&name, at), known, || Ok(generation)).await;
+        cache.put(&name.key(), generation, (&name, at), known, || Ok(generation));
     }
 
-    async fn outcome(cache: &IndexCache, text: &str, chain: usize) -> Option<Outcome> {
+    fn outcome(cache: &IndexCache, text: &str, chain: usize) -> Option<Outcome> {
         let name = name(text);
-        cache.answer(&name.key(), &name, chain).await.map(|known| known.outcome)
+        cache.answer(&name.key(), &name, chain).map(|known| known.outcome)
     }
 
-    #[tokio::test]
-    async fn an_answer_is_known_only_when_the_whole_chain_before_it_is() {
+    #[test]
+    fn an_answer_is_known_only_when_the_whole_chain_before_it_is() {
         let cache = IndexCache::new(1 << 20);
-        assert_eq!(outcome(&cache, "foo", 2).await, None);
-        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60)).await;
-        assert_eq!(outcome(&cache, "foo", 2).await, None);
-        put(&cache, None, "foo", Place::Upstream(0), absent(60)).await;
-        assert_eq!(outcome(&cache, "foo", 2).await, Some(Outcome::Hit));
-        assert_eq!(outcome(&cache, "foo", 1).await, Some(Outcome::Negative));
-        put(&cache, None, "foo", Place::Upstream(0), absent(0)).await;
-        assert_eq!(outcome(&cache, "foo", 2).await, None);
+        assert_eq!(outcome(&cache, "foo", 2), None);
+        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60));
+        assert_eq!(outcome(&cache, "foo", 2), None);
+        put(&cache, None, "foo", Place::Upstream(0), absent(60));
+        assert_eq!(outcome(&cache, "foo", 2), Some(Outcome::Hit));
+        assert_eq!(outcome(&cache, "foo", 1), Some(Outcome::Negative));
+        put(&cache, None, "foo", Place::Upstream(0), absent(0));
+        assert_eq!(outcome(&cache, "foo", 2), None);
     }
 
-    #[tokio::test]
-    async fn trouble_with_the_first_upstream_hides_the_second() {
+    #[test]
+    fn trouble_with_the_first_upstream_hides_the_second() {
         let cache = IndexCache::new(1 << 20);
-        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60)).await;
+        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60));
         let trouble = Known::trouble(Error::unavailable("down"), Duration::from_secs(60));
-        put(&cache, None, "foo", Place::Upstream(0), trouble).await;
-        assert_eq!(outcome(&cache, "foo", 2).await, Some(Outcome::Error));
-        put(&cache, None, "foo", Place::Upstream(0), file(Outcome::Stale, 60)).await;
-        assert_eq!(outcome(&cache, "foo", 2).await, Some(Outcome::Stale));
+        put(&cache, None, "foo", Place::Upstream(0), trouble);
+        assert_eq!(outcome(&cache, "foo", 2), Some(Outcome::Error));
+        put(&cache, None, "foo", Place::Upstream(0), file(Outcome::Stale, 60));
+        assert_eq!(outcome(&cache, "foo", 2), Some(Outcome::Stale));
     }
 
-    #[tokio::test]
-    async fn forgetting_a_name_forgets_all_its_spellings() {
+    #[test]
+    fn forgetting_a_name_forgets_all_its_spellings() {
         let cache = IndexCache::new(1 << 20);
         for spelling in ["foo-bar", "foo_bar"] {
-            put(&cache, None, spelling, Place::Upstream(0), absent(60)).await;
-            assert_eq!(outcome(&cache, spelling, 1).await, Some(Outcome::Negative));
+            put(&cache, None, spelling, Place::Upstream(0), absent(60));
+            assert_eq!(outcome(&cache, spelling, 1), Some(Outcome::Negative));
         }
-        cache.forget(&name("Foo_Bar").key()).await;
+        cache.forget(&name("Foo_Bar").key());
         for spelling in ["foo-bar", "foo_bar"] {
-            assert_eq!(outcome(&cache, spelling, 1).await, None);
+            assert_eq!(outcome(&cache, spelling, 1), None);
         }
     }
 
-    #[tokio::test]
-    async fn nothing_of_another_generation_stays() {
+    #[test]
+    fn nothing_of_another_generation_stays() {
         let cache = IndexCache::new(1 << 20);
-        put(&cache, None, "foo-bar", Place::Upstream(0), absent(60)).await;
-        put(&cache, Some(7), "foo_bar", Place::Hosted, file(Outcome::Miss, 60)).await;
-        assert_eq!(outcome(&cache, "foo-bar", 1).await, None);
-        assert_eq!(outcome(&cache, "foo_bar", 1).await, Some(Outcome::Hit));
-        put(&cache, Some(8), "foo-bar", Place::Hosted, Known::absent(None)).await;
-        assert_eq!(outcome(&cache, "foo_bar", 1).await, None);
-        assert_eq!(outcome(&cache, "foo-bar", 1).await, Some(Outcome::Negative));
+        put(&cache, None, "foo-bar", Place::Upstream(0), absent(60));
+        put(&cache, Some(7), "foo_bar", Place::Hosted, file(Outcome::Miss, 60));
+        assert_eq!(outcome(&cache, "foo-bar", 1), None);
+        assert_eq!(outcome(&cache, "foo_bar", 1), Some(Outcome::Hit));
+        put(&cache, Some(8), "foo-bar", Place::Hosted, Known::absent(None));
+        assert_eq!(outcome(&cache, "foo_bar", 1), None);
+        assert_eq!(outcome(&cache, "foo-bar", 1), Some(Outcome::Negative));
     }
 
-    #[tokio::test]
-    async fn what_is_overtaken_is_never_seen() {
+    #[test]
+    fn what_is_overtaken_is_never_seen() {
         let cache = IndexCache::new(1 << 20);
         let (foo, place) = (name("foo"), Place::Hosted);
-        put(&cache, Some(7), "foo", place, file(Outcome::Miss, 60)).await;
-        let look = || futures_util::FutureExt::now_or_never(outcome(&cache, "foo", 1)).unwrap();
+        put(&cache, Some(7), "foo", place, file(Outcome::Miss, 60));
+        let look = || outcome(&cache, "foo", 1);
         assert_eq!(look(), Some(Outcome::Hit));
         for now in [Ok(Some(8)), Ok(None), Err(Error::unavailable("the catalog"))] {
             let read = || {
@@ -407,9 +407,9 @@ mod tests {
                 assert_eq!(look(), None);
                 now
             };
-            cache.put(&foo.key(), Some(7), (&foo, place), file(Outcome::Miss, 60), read).await;
+            cache.put(&foo.key(), Some(7), (&foo, place), file(Outcome::Miss, 60), read);
             assert_eq!(look(), None);
-            assert!(cache.remember(&foo.key(), &foo, place).await.is_none());
+            assert!(cache.remember(&foo.key(), &foo, place).is_none());
         }
     }
 

@@ -182,7 +182,7 @@ pub(super) async fn shown(
         place.replace(Arc::clone(&shown))
     };
     drop(former); // not under the lock
-    gateway.index.weigh_again(&name.key()).await;
+    gateway.index.weigh_again(&name.key());
     Ok(Some(shown))
 }
 
@@ -193,11 +193,17 @@ pub(super) fn judge_all(
     file: &IndexFile,
     now: Timestamp,
 ) -> Vec<(Listed, Judgement)> {
-    let judge = |listed: &Listed| (listed.clone(), judge(in_force, facts, listed, now));
+    let Some(first) = file.versions().next() else { return Vec::new() };
+    let rules = in_force.policy.about(&first.name); // all its lines spell one name
+    let advisories = in_force.advisories.as_deref();
+    let judge = |listed: &Listed| {
+        let judgement = rules.judge(&subject(facts, listed), advisories, now);
+        (listed.clone(), judgement)
+    };
     file.versions().map(judge).collect()
 }
 
-fn judge(in_force: &InForce, facts: &Facts, listed: &Listed, now: Timestamp) -> Judgement {
+fn subject<'a>(facts: &'a Facts, listed: &'a Listed) -> Subject<'a> {
     let source = match &facts.upstream {
         Some(upstream) => Source::Mirrored { upstream },
         None => Source::Hosted,
@@ -207,7 +213,7 @@ fn judge(in_force: &InForce, facts: &Facts, listed: &Listed, now: Timestamp) -> 
         (None, Some(seen)) => AgeFact::FirstSeen(*seen),
         (None, None) => AgeFact::Old,
     };
-    let subject = Subject {
+    Subject {
         name: &listed.name,
         version: &listed.version,
         source,
@@ -218,8 +224,7 @@ fn judge(in_force: &InForce, facts: &Facts, listed: &Listed, now: Timestamp) -> 
             true => IntegrityFact::ChecksumChanged,
             false => IntegrityFact::Sound,
         },
-    };
-    in_force.policy.judge(&subject, in_force.advisories.as_deref(), now)
+    }
 }
 
 fn judge_file(

@@ -45,7 +45,7 @@ pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<A
 /// As [`lookup`].
 pub(super) async fn look(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Known> {
     let key = name.key();
-    match gateway.index.answer(&key, name, gateway.upstreams.len()).await {
+    match gateway.index.answer(&key, name, gateway.upstreams.len()) {
         Some(known) => Ok(known),
         None => find_in_time(gateway, &key, name).await,
     }
@@ -99,7 +99,7 @@ async fn hosted(gateway: &Arc<Gateway>, name: &CrateName, row: CrateRow) -> Know
 /// What is known of a hosted crate's file, by its name as it was published.
 pub(super) async fn hosted_file_of(gateway: &Arc<Gateway>, row: CrateRow) -> Result<Known> {
     let name: CrateName = row.name.lower().parse().map_err(Error::internal)?;
-    match gateway.index.recall(&name.key(), &name, Place::Hosted).await {
+    match gateway.index.recall(&name.key(), &name, Place::Hosted) {
         Some(known) => Ok(known),
         None => Ok(hosted(gateway, &name, row).await),
     }
@@ -142,7 +142,7 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
     }
     let (generation, what) = (Some(row.changed), (name, Place::Hosted));
     let now = || generation_now(gateway, &key);
-    gateway.index.put(&key, generation, what, known.clone(), now).await;
+    gateway.index.put(&key, generation, what, known.clone(), now);
     Ok(known)
 }
 

@@ -50,8 +50,8 @@ pub(super) async fn known_at(gateway: &Arc<Gateway>, name: &CrateName, at: usize
 
 /// What is known of a mirrored crate, and the upstream in the chain that it is from, if memory
 /// knows both: a hit needs neither the catalog nor the store.
-pub(super) async fn in_memory(gateway: &Gateway, name: &CrateName) -> Option<(usize, Known)> {
-    gateway.index.mirrored(&name.key(), &lowered(name), gateway.upstreams.len()).await
+pub(super) fn in_memory(gateway: &Gateway, name: &CrateName) -> Option<(usize, Known)> {
+    gateway.index.mirrored(&name.key(), &lowered(name), gateway.upstreams.len())
 }
 
 /// Asks the chain for a crate. Only a definite not-found passes it on to the next upstream.
@@ -71,7 +71,7 @@ async fn walk(gateway: &Arc<Gateway>, name: &CrateName, force: bool) -> (Known, 
 
 async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force: bool) -> Known {
     let place = Place::Upstream(at);
-    let recalled = gateway.index.recall(&name.key(), name, place).await;
+    let recalled = gateway.index.recall(&name.key(), name, place);
     if let Some(known) = recalled.filter(|_| !force) {
         return known;
     }
@@ -85,7 +85,7 @@ async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force:
 async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Known {
     let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
     let (key, place) = (name.key(), Place::Upstream(at));
-    let former = gateway.index.remember(&key, name, place).await;
+    let former = gateway.index.remember(&key, name, place);
     let reader = ReadThrough {
         at,
         upstream,
@@ -103,7 +103,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
     let unanswered = matches!(known.outcome, Outcome::Stale | Outcome::Error);
     if !(unanswered && former.is_some_and(|former| former.is_current(Instant::now()))) {
         let now = || generation_now(gateway, &key);
-        gateway.index.put(&key, None, (name, place), known.clone(), now).await;
+        gateway.index.put(&key, None, (name, place), known.clone(), now);
     }
     known
 }
@@ -173,7 +173,7 @@ pub async fn purge(
     for upstream in &gateway.upstreams {
         gateway.mirror.delete_index(upstream.name(), &name).await?;
     }
-    gateway.index.forget(&name.key()).await;
+    gateway.index.forget(&name.key());
     Ok(format!("forgot the index files of `{name}` and {} crate files at the most", sums.len()))
 }
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
+use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known};
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
@@ -118,6 +119,7 @@ impl Running {
         let gateway = Arc::new(Gateway {
             url,
             catalog,
+            holders: Holders::default(),
             journal,
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),

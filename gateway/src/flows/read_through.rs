@@ -151,7 +151,7 @@ impl ReadThrough<'_> {
         };
         let (bytes, rendered) = match unchanged {
             Some(rendered) => (body.unpack().map_err(Error::internal)?, rendered),
-            None => self.render(body, name, last).await?.map_err(|unfit| match unfit {
+            None => self.render(body, None, name, last).await?.map_err(|unfit| match unfit {
                 Unfit::Packed(e) => self.upstream.misfit(&e),
                 Unfit::Unreadable(e) => self.nonsense(e.to_string()),
             })?,
@@ -237,11 +237,12 @@ impl ReadThrough<'_> {
                 return None;
             }
         };
-        // The store compared the checksum just now.
+        // The store compared the checksum just now: it is not worked out again.
         if let Some(rendered) = remembered.filter(|known| known.body == kept.head.sha256) {
             return Some(Copy { kept, rendered: rendered.clone() });
         }
-        match self.render(kept.body.clone().into(), name, None).await {
+        let sum = Some(kept.head.sha256);
+        match self.render(kept.body.clone().into(), sum, name, None).await {
             Ok(Ok((_, rendered))) => {
                 self.alarm(&rendered.file, &kept.head.changed).await;
                 let facts = self.facts(kept.head.seen.clone(), kept.head.changed.clone());
@@ -306,10 +307,12 @@ impl ReadThrough<'_> {
         }
     }
 
-    /// Unpacks a body and renders it, unless it is that of a file that is rendered already.
+    /// Unpacks a body, whose checksum may be known, and renders it, unless it is that of a file that
+    /// is rendered already.
     async fn render(
         &self,
         body: Body,
+        sum: Option<Checksum>,
         name: &CrateName,
         known: Option<&Rendered>,
     ) -> Result<Result<(Bytes, Rendered), Unfit>> {
@@ -317,12 +320,11 @@ impl ReadThrough<'_> {
         let facts = self.facts(BTreeMap::new(), BTreeMap::new());
         let work = move || {
             let body = body.unpack()?;
-            let sum = Checksum::of(&body);
+            let sum = sum.unwrap_or_else(|| Checksum::of(&body));
             if let Some(known) = known.filter(|known| known.body == sum) {
                 return Ok((body, known));
             }
-            let read = mirrored::read(&body, &name, &own)?;
-            let file = Arc::new(IndexFile::new(read.lines, read.versions));
+            let file = Arc::new(mirrored::read(&body, &name, &own)?.render(&body, &sum));
             let judging = Arc::new(Judging::new(facts));
             Ok((body, Rendered { file, body: sum, judging }))
         };

@@ -172,7 +172,7 @@ async fn hit(gateway: &Arc<Gateway>, found: Found) -> Option<Hit> {
 async fn newest_mirrored(gateway: &Gateway, name: &CrateName) -> Option<(CrateName, String)> {
     let key = name.key();
     for (at, upstream) in gateway.upstreams.iter().enumerate() {
-        let known = gateway.index.remember(&key, name, Place::Upstream(at)).await;
+        let known = gateway.index.remember(&key, name, Place::Upstream(at));
         let file: Option<Arc<IndexFile>> = known.and_then(|known| known.answer.ok().flatten());
         if let Some(file) = file {
             return newest(file.versions());

@@ -1,6 +1,8 @@
 //! Who asks: the `Authorization` header in its three forms, and who needs one.
 //! Source: Cargo book, "Web API" (the token stands there bare) and "Registry authentication".
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
@@ -21,7 +23,7 @@ pub const MAX_HEADER_BYTES: usize = 4096;
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`] or [`Kind::Forbidden`], where `auth.required` is set.
-pub async fn reader(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<Principal>> {
+pub async fn reader(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<Arc<Principal>>> {
     if !gateway.config.auth_required {
         return Ok(None);
     }
@@ -34,7 +36,7 @@ pub async fn reader(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<Pri
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`] without a token that counts.
-pub async fn caller(gateway: &Gateway, headers: &HeaderMap) -> Result<Principal> {
+pub async fn caller(gateway: &Gateway, headers: &HeaderMap) -> Result<Arc<Principal>> {
     match presented(headers)? {
         Some(token) => flows::authenticate::authenticate(gateway, token.reveal()).await,
         None => Err(unauthenticated(format!(
@@ -52,7 +54,7 @@ pub async fn caller(gateway: &Gateway, headers: &HeaderMap) -> Result<Principal>
 pub async fn administrator(gateway: &Gateway, headers: &HeaderMap) -> Result<By> {
     let who = caller(gateway, headers).await?;
     who.check(Scope::Admin, None).map_err(Error::forbidden)?;
-    Ok(By::Principal(who))
+    Ok(By::Principal(Arc::unwrap_or_clone(who)))
 }
 
 /// The token that a request shows, if any.

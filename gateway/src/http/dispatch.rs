@@ -85,7 +85,7 @@ impl Door {
                 let who = auth::reader(gateway, headers).await?;
                 let got = flows::download::download(gateway, &name, &version).await?;
                 if asker.takes_body {
-                    let (who, address) = (who.as_ref(), asker.address);
+                    let (who, address) = (who.as_deref(), asker.address);
                     gateway.pulls.record(&name, &version, got.cksum, who, address);
                 }
                 Ok(respond::crate_file(got.bytes, gateway.config.auth_required))

@@ -6,9 +6,17 @@ use hyper::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
 
 /// Weights are kept as thousandths, as finely as they can be written.
 const FULL_WEIGHT: u16 = 1000;
+/// What cargo sends, through curl, and what others do: read at a glance.
+const USUAL: [&[u8]; 2] = [b"deflate, gzip", b"gzip"];
 
 /// Whether a gzip body is acceptable and not liked less than a plain one.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(ACCEPT_ENCODING).iter();
+    match (all.next(), all.next()) {
+        (None, _) => return false,
+        (Some(only), None) if USUAL.contains(&only.as_bytes()) => return true,
+        _ => {}
+    }
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for (coding, weight) in values(headers, ACCEPT_ENCODING).filter_map(weighted) {
         let slot = match coding {
@@ -25,12 +33,13 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
 
 /// Whether the client has the representation with this ETag already. Weak comparison, as the
 /// header demands: a proxy may have marked our strong ETag as weak.
-pub fn has_already(headers: &HeaderMap, etag: &str) -> bool {
-    headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|list| list.trim() == "*" || tags(list).any(|tag| tag == etag))
+pub fn has_already(headers: &HeaderMap, etag: impl AsRef<[u8]>) -> bool {
+    let etag = etag.as_ref();
+    let stands_in = |list: &str| list.trim() == "*" || tags(list).any(|t| t.as_bytes() == etag);
+    headers.get_all(IF_NONE_MATCH).iter().any(|value| {
+        // Cargo sends what it was sent; all else is a list.
+        value.as_bytes() == etag || value.to_str().is_ok_and(stands_in)
+    })
 }
 
 /// One member of `Accept-Encoding`; `None` when its weight is nonsense.
@@ -49,7 +58,8 @@ fn thousandths(text: &str) -> Option<u16> {
     if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let fraction: u16 = format!("{fraction:0<3}").parse().ok()?;
+    let fraction = fraction.bytes().chain(*b"000").take(3);
+    let fraction = fraction.fold(0, |sum, digit| 10 * sum + u16::from(digit - b'0'));
     match whole {
         "0" => Some(fraction),
         "1" if fraction == 0 => Some(FULL_WEIGHT),

@@ -71,7 +71,9 @@ pub fn index_file(file: &IndexFile, asked: &HeaderMap, private: bool) -> Answer 
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    insert(headers, header::ETAG, &chosen.etag);
+    if let Ok(etag) = HeaderValue::from_maybe_shared(chosen.etag.bytes()) {
+        headers.insert(header::ETAG, etag);
+    }
     with_caching(answer, index_caching(private))
 }
 

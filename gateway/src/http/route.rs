@@ -200,6 +200,9 @@ fn split<'p, 'r>(path: &'p str, room: &'r mut [&'p str; MAX_SEGMENTS]) -> Option
 
 /// One segment without its percent-encoding; `+` stays `+`, as in a crate version.
 fn decode(segment: &str) -> Result<Cow<'_, str>, Refused> {
+    if !segment.contains('%') {
+        return Ok(Cow::Borrowed(segment));
+    }
     let mut escapes = segment.split('%').skip(1);
     if !escapes.all(|e| e.len() >= 2 && e.bytes().take(2).all(|b| b.is_ascii_hexdigit())) {
         return Err(malformed("the URL has a `%` without two hexadecimal digits after it"));

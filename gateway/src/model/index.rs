@@ -2,7 +2,9 @@
 //! Source: Cargo book, "Index format"; cargo `cargo-util-schemas/src/index.rs`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write;
+use std::ops::Deref;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -18,8 +20,10 @@ use crate::model::version::CrateVersion;
 pub const CRATES_IO_IDENTITY: &str = "https://github.com/rust-lang/crates.io-index";
 
 /// What an index file in memory takes for each version beside its lines, in bytes: its row in the
-/// table, its number as text, and what of a pre-release does not fit.
-const VERSION_BYTES: usize = 200;
+/// table, and what of a pre-release does not fit. The name is shared.
+const VERSION_BYTES: usize = 150;
+/// The hexadecimal digits of a hash that an ETag has: 128 bits.
+const ETAG_DIGITS: usize = 32;
 
 /// One version of a hosted crate, in the field order of crates.io. Mirrored lines are never
 /// read into this and written again: they pass through as they came. A field that this release
@@ -101,8 +105,8 @@ pub struct IndexFile {
     pub identity: Encoded,
     /// Compressed, where that makes it smaller.
     pub gzip: Option<Encoded>,
-    /// What a download needs to know of each version, sorted by version text.
-    versions: Vec<(Box<str>, Listed)>,
+    /// What a download needs to know of each version, sorted by version.
+    versions: Vec<Listed>,
 }
 
 /// One encoding of an index file.
@@ -110,9 +114,13 @@ pub struct IndexFile {
 pub struct Encoded {
     /// The body.
     pub bytes: Bytes,
-    /// Its strong ETag, quotes included: a hash of these very bytes.
-    pub etag: String,
+    /// A hash of these very bytes.
+    pub etag: ETag,
 }
+
+/// A strong ETag, quotes included. Made once, and shared by every answer that carries it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ETag(Bytes);
 
 /// What an index line says of a version's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,27 +140,31 @@ pub struct Listed {
 impl IndexFile {
     /// Renders a file from its lines. Compresses and hashes: run it off the async threads.
     pub fn new(lines: Bytes, versions: Vec<Listed>) -> Self {
-        let gzip = compress(&lines).filter(|packed| packed.len() < lines.len());
-        let mut versions: Vec<_> =
-            versions.into_iter().map(|v| (v.version.to_string().into_boxed_str(), v)).collect();
-        versions.sort_by(|a, b| a.0.cmp(&b.0));
+        let sum = Checksum::of(&lines);
+        Self::summed(lines, &sum, versions)
+    }
+
+    /// The same for who knows the SHA-256 of the lines already.
+    pub fn summed(lines: Bytes, sum: &Checksum, mut versions: Vec<Listed>) -> Self {
+        let gzip = compress(&lines).filter(|packed| packed.len() < lines.len()).map(Bytes::from);
+        versions.sort_by(|a, b| a.version.cmp(&b.version));
+        versions.shrink_to_fit();
         Self {
-            identity: Encoded::new(lines),
-            gzip: gzip.map(Bytes::from).map(Encoded::new),
+            identity: Encoded { bytes: lines, etag: ETag::of(sum) },
+            gzip: gzip.map(|bytes| Encoded { etag: ETag::of(&Checksum::of(&bytes)), bytes }),
             versions,
         }
     }
 
     /// The version of exactly this number, build metadata included.
     pub fn version(&self, version: &CrateVersion) -> Option<&Listed> {
-        let text = version.to_string();
-        let at = self.versions.binary_search_by(|(v, _)| v.as_ref().cmp(&text)).ok()?;
-        self.versions.get(at).map(|(_, listed)| listed)
+        let at = self.versions.binary_search_by(|listed| listed.version.cmp(version)).ok()?;
+        self.versions.get(at)
     }
 
     /// All versions, in no useful order.
     pub fn versions(&self) -> impl Iterator<Item = &Listed> {
-        self.versions.iter().map(|(_, listed)| listed)
+        self.versions.iter()
     }
 
     /// The memory that the bodies and the table hold, in bytes.
@@ -162,11 +174,39 @@ impl IndexFile {
     }
 }
 
-impl Encoded {
-    fn new(bytes: Bytes) -> Self {
-        let hash = Checksum::of(&bytes).to_string();
-        let etag = format!("\"{}\"", hash.get(..32).unwrap_or(&hash));
-        Self { bytes, etag }
+impl ETag {
+    fn of(sum: &Checksum) -> Self {
+        let digits = sum.to_string();
+        Self(format!("\"{}\"", digits.get(..ETAG_DIGITS).unwrap_or(&digits)).into())
+    }
+
+    /// As it stands in the header.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The same, to be shared with an answer.
+    pub fn bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+}
+
+impl Deref for ETag {
+    type Target = str;
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<[u8]> for ETag {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
     }
 }
 
@@ -182,10 +222,42 @@ fn compress(lines: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn listed(version: &str) -> Listed {
+        let (name, version) = ("foo".parse().unwrap(), version.parse().unwrap());
+        let cksum = Checksum::of(b"abc");
+        Listed { name, version, cksum, yanked: false, pubtime: None }
+    }
+
+    #[test]
+    fn a_version_is_found_by_its_whole_number() {
+        let numbers =
+            ["1.10.0", "1.9.0", "1.0.0+b", "1.0.0+a", "1.0.0", "1.0.0-rc.1", "1.0.0+01", "1.0.0+1"];
+        let file = IndexFile::new(Bytes::new(), numbers.map(listed).to_vec());
+        for number in numbers {
+            let version = number.parse().unwrap();
+            assert_eq!(file.version(&version).map(|listed| &listed.version), Some(&version));
+        }
+        for absent in ["1.0.1", "1.0.0-rc.2", "1.0.0+c", "0.0.0", "2.0.0"] {
+            assert_eq!(file.version(&absent.parse().unwrap()), None, "{absent}");
+        }
+    }
+
+    #[test]
+    fn an_etag_is_a_quoted_hash_of_the_bytes_that_are_sent() {
+        let lines = Bytes::from("{\"name\":\"a\"}\n".repeat(50));
+        let file = IndexFile::new(lines.clone(), Vec::new());
+        let tag = |bytes: &[u8]| format!("\"{:.32}\"", Checksum::of(bytes).to_string());
+        assert_eq!(file.identity.etag.as_str(), tag(&lines));
+        let gzip = file.gzip.unwrap();
+        assert_eq!(gzip.etag.bytes(), tag(&gzip.bytes));
+        let summed = IndexFile::summed(lines.clone(), &Checksum::of(&lines), Vec::new());
+        assert_eq!(summed.identity.etag, file.identity.etag);
+    }
+
     #[test]
     fn the_row_of_a_version_is_within_its_weight() {
         let text = "1.22.333-alpha.1".len();
-        let row = size_of::<(Box<str>, Listed)>() + 2 * text;
+        let row = size_of::<Listed>() + text;
         assert!(row <= VERSION_BYTES, "{row} bytes");
     }
 }

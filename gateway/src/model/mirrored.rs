@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::model::checksum::Checksum;
 use crate::model::edits::Edits;
-use crate::model::index::Listed;
+use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 
 /// An upstream's index file as it is served here.
@@ -21,6 +21,19 @@ pub struct Mirrored {
     /// What the lines say of each version's bytes. A line whose `vers` is no SemVer passes on
     /// (cargo skips it) and is not listed here.
     pub versions: Vec<Listed>,
+}
+
+impl Mirrored {
+    /// The file that is served; `body` is what was read, and `sum` its SHA-256. Compresses: run it
+    /// off the async threads.
+    pub fn render(self, body: &Bytes, sum: &Checksum) -> IndexFile {
+        // Nothing had to change: then it is the checksum of the lines too.
+        let same = self.lines.as_ptr() == body.as_ptr() && self.lines.len() == body.len();
+        match same {
+            true => IndexFile::summed(self.lines, sum, self.versions),
+            false => IndexFile::new(self.lines, self.versions),
+        }
+    }
 }
 
 /// Why an upstream's answer is not an index file: trouble, and nothing of it is served.
@@ -77,6 +90,7 @@ fn plain_url(text: &str) -> String {
 pub fn read(body: &Bytes, name: &CrateName, own: &OwnRegistries) -> Result<Mirrored, Unreadable> {
     let text = std::str::from_utf8(body).map_err(|_| Unreadable::NotText)?;
     let mut versions = Vec::new();
+    let mut spelled = name.clone();
     let mut edits = Edits::new(text);
     let mut lines = 0;
     for (at, line) in text.split_inclusive('\n').enumerate() {
@@ -86,7 +100,7 @@ pub fn read(body: &Bytes, name: &CrateName, own: &OwnRegistries) -> Result<Mirro
         }
         lines += 1;
         let parsed = Line::parse(line, at + 1)?;
-        versions.extend(parsed.check(name, at + 1)?);
+        versions.extend(parsed.check(&mut spelled, at + 1)?);
         if let Some(deps) = parsed.deps.filter(|_| !own.0.is_empty()) {
             for registry in registries(deps, own) {
                 edits.replace(registry, "null");
@@ -133,11 +147,16 @@ impl<'a> Line<'a> {
         serde_json::from_str(line).map_err(|e| Unreadable::NotALine(at, e.to_string()))
     }
 
-    fn check(&self, wanted: &CrateName, at: usize) -> Result<Option<Listed>, Unreadable> {
-        let name = CrateName::parse(&self.name).map_err(|_| Unreadable::OtherName(at))?;
-        if !name.as_str().eq_ignore_ascii_case(wanted.as_str()) {
-            return Err(Unreadable::OtherName(at));
+    /// `spelled` is the name as the line before had it: most share one text.
+    fn check(&self, spelled: &mut CrateName, at: usize) -> Result<Option<Listed>, Unreadable> {
+        if self.name != spelled.as_str() {
+            let name = CrateName::parse(&self.name).map_err(|_| Unreadable::OtherName(at))?;
+            if !name.as_str().eq_ignore_ascii_case(spelled.as_str()) {
+                return Err(Unreadable::OtherName(at));
+            }
+            *spelled = name;
         }
+        let name = spelled.clone();
         let cksum: Checksum = self.cksum.parse().map_err(|_| Unreadable::NoChecksum(at))?;
         let yanked = self.yanked.is_some_and(|yanked| yanked.get() == "true");
         let version = self.vers.parse().ok();
@@ -194,6 +213,19 @@ mod tests {
         let listed: Vec<_> =
             read.versions.iter().map(|v| format!("{} {}", v.name, v.version)).collect();
         assert_eq!(listed, ["Foo 1.0.0", "foo 1.1.0+b"]);
+    }
+
+    #[test]
+    fn an_etag_is_of_the_lines_whether_or_not_they_are_the_body() {
+        let line = line("foo", "1.0.0");
+        for end in ["\n", ""] {
+            let body = Bytes::from(format!("{line}{end}"));
+            let own = OwnRegistries::default();
+            let read = read(&body, &"foo".parse().unwrap(), &own).unwrap();
+            let file = read.render(&body, &Checksum::of(&body));
+            let expected = IndexFile::new(Bytes::from(format!("{line}\n")), Vec::new());
+            assert_eq!(file.identity.etag, expected.identity.etag);
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub struct CrateName(Arc<str>);
 
 /// What two spellings of one name have in common: lower case, with `_` for `-`. No two crates
-/// of a registry may share it (crates.io: `canon_crate_name`).
+/// of a registry may share it (crates.io: `canon_crate_name`). Shares the text of a name that is
+/// spelled so already.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NameKey(Arc<str>);
 
@@ -59,10 +60,11 @@ impl CrateName {
         if !first.is_ascii_alphabetic() {
             return Err(NameError::Start(shown()));
         }
-        match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))) {
-            Some(c) => Err(NameError::Character(shown(), c)),
-            None => Ok(Self(text.into())),
+        if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+            return Ok(Self(text.into()));
         }
+        let other = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+        Err(NameError::Character(shown(), other.unwrap_or_default()))
     }
 
     /// The name as its author spells it.
@@ -72,7 +74,15 @@ impl CrateName {
 
     /// What all spellings of this name have in common.
     pub fn key(&self) -> NameKey {
-        NameKey(self.0.to_ascii_lowercase().replace('-', "_").into())
+        if self.0.bytes().all(|b| canonical(b) == b) {
+            return NameKey(Arc::clone(&self.0));
+        }
+        let mut room = [0; MAX_NAME_BYTES];
+        for (to, from) in room.iter_mut().zip(self.0.bytes()) {
+            *to = canonical(from);
+        }
+        let text = room.get(..self.0.len()).and_then(|text| std::str::from_utf8(text).ok());
+        NameKey(text.unwrap_or_default().into())
     }
 
     /// The name in lower case, as index paths spell it.
@@ -194,6 +204,11 @@ const RESERVED: &[&str] = &[
     "nul",
     "prn",
 ];
+
+/// A byte of a name as its key has it.
+fn canonical(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
+}
 
 fn prefix_of(name: &str) -> String {
     let part = |from: usize, to: usize| name.get(from..to).unwrap_or_default();
@@ -333,6 +348,18 @@ mod tests {
         for reserved in ["nul", "NUL", "std", "proc-macro", "com0"] {
             assert!(name(reserved).check_unreserved().is_err(), "{reserved}");
         }
+    }
+
+    #[test]
+    fn a_key_has_no_case_and_no_dash_and_costs_nothing_where_a_name_is_spelled_so() {
+        let longest = "A-".repeat(MAX_NAME_BYTES / 2);
+        for text in ["a", "serde_json2", "Serde-JSON2", "a-b_c-", &longest] {
+            let expected = text.to_ascii_lowercase().replace('-', "_");
+            assert_eq!(name(text).key().as_str(), expected);
+            assert_eq!(name(&expected).key(), name(text).key());
+        }
+        let plain = name("serde_json");
+        assert!(Arc::ptr_eq(&plain.key().0, &plain.0));
     }
 
     #[test]

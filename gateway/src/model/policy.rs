@@ -37,7 +37,8 @@ use jiff::Timestamp;
 pub use self::advisories::{Advisories, Advisory, Kind, Severity};
 pub use self::explain::{Explained, Explanation};
 pub use self::judge::{
-    AgeFact, Finding, IntegrityFact, Judgement, ReadLicense, Rule, Source, Subject, WaiverInForce,
+    AgeFact, Finding, IntegrityFact, Judgement, ReadLicense, Rule, RulesAbout, Source, Subject,
+    WaiverInForce,
 };
 pub use self::licenses::LicenseFact;
 pub use self::lookalike::resembles;
@@ -93,6 +94,11 @@ impl Policy {
             && rules.licenses.is_none()
     }
 
+    /// What it says of one crate: for who judges many versions of it.
+    pub fn about(&self, name: &CrateName) -> RulesAbout<'_> {
+        RulesAbout::of(&self.rules, name)
+    }
+
     /// The verdict on a version, with every rule that spoke. Without a database the advisories
     /// are silent, but for `yanked`.
     pub fn judge(
@@ -101,7 +107,7 @@ impl Policy {
         advisories: Option<&Advisories>,
         now: Timestamp,
     ) -> Judgement {
-        judge::judge(&self.rules, subject, advisories, now)
+        self.about(subject.name).judge(subject, advisories, now)
     }
 
     /// Whether `[integrity]`, or a waiver, lets a version be downloaded whatever happened to it

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{
+    Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::licenses::Licenses;
@@ -113,8 +115,8 @@ impl MirrorStore {
         name: &CrateName,
         kept: &KeptIndex,
     ) -> Result<()> {
-        let bytes = kept.encode().map_err(Error::internal)?;
-        let put = self.cache.put(&index_path(upstream, name), bytes.into()).await;
+        let payload = kept.encode().map_err(Error::internal)?;
+        let put = self.cache.put(&index_path(upstream, name), payload).await;
         put.map(drop).map_err(Error::store)
     }
 
@@ -220,13 +222,11 @@ impl MirrorStore {
 }
 
 impl KeptIndex {
-    fn encode(&self) -> serde_json::Result<Bytes> {
-        let head = serde_json::to_vec(&self.head)?;
-        let mut bytes = BytesMut::with_capacity(head.len() + 1 + self.body.len());
-        bytes.put_slice(&head);
-        bytes.put_u8(b'\n');
-        bytes.put_slice(&self.body);
-        Ok(bytes.freeze())
+    /// In two parts: the body is that which is served too, and not copied.
+    fn encode(&self) -> serde_json::Result<PutPayload> {
+        let mut head = serde_json::to_vec(&self.head)?;
+        head.push(b'\n');
+        Ok([Bytes::from(head), self.body.clone()].into_iter().collect())
     }
 
     /// `None` when the bytes are damaged.
@@ -299,7 +299,7 @@ mod tests {
     async fn a_damaged_index_file_counts_as_absent() {
         let store = Arc::new(InMemory::new());
         let mirror = MirrorStore::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
-        let whole = kept("{}\n{}\n").encode().unwrap();
+        let whole: Bytes = kept("{}\n{}\n").encode().unwrap().into();
         let changed = Bytes::from(String::from_utf8_lossy(&whole).replace("{}\n{}", "{}\n[]"));
         for damaged in [whole.slice(..whole.len() - 1), changed, Bytes::new(), "\n".into()] {
             store.put(&Path::from("mirror/up/index/3/f/foo"), damaged.into()).await.unwrap();

@@ -154,7 +154,7 @@ impl Scribe {
             }
         };
         for key in &touched {
-            self.index.forget(key).await;
+            self.index.forget(key);
         }
         self.unflushed_since.get_or_insert_with(Instant::now);
         lock(&self.status).trouble = None;

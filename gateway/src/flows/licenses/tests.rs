@@ -21,7 +21,7 @@ fn under(license: &str) -> Vec<u8> {
 async fn shown(house: &House) -> (bool, String) {
     let file = lookup(&house.gateway, &name("foo")).await.unwrap().unwrap();
     let yanked = file.version(&version("1.0.0")).unwrap().yanked;
-    (yanked, file.identity.etag.clone())
+    (yanked, file.identity.etag.to_string())
 }
 
 /// Waits until something is so: what is done beside an answer has no moment of its own.

@@ -214,7 +214,7 @@ impl Severity {
 impl Advising {
     pub(super) fn hear(&self, advisories: &Advisories, hearing: &mut Hearing<'_>) {
         let version = hearing.subject.version;
-        for advisory in advisories.about(&hearing.key, version) {
+        for advisory in advisories.about(hearing.key, version) {
             if !self.ignore.iter().any(|ignored| advisory.is(&ignored.id)) {
                 let since = advisory.date.parse::<Day>().ok().map(Day::begin);
                 let (action, reason) = (self.action(advisory), advisory.reason());

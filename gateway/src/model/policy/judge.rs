@@ -9,7 +9,7 @@ use super::advisories::Advisories;
 use super::licenses::LicenseFact;
 use super::parse::Rules;
 use super::requirement::Requirement;
-use super::schema::{Age, AllowList, Ban, Waiver};
+use super::schema::{Age, Allow, AllowList, Ban, Waiver};
 use super::words::{Crates, Day, Mode, Verdict};
 use crate::model::name::{CrateName, NameKey, NamePattern};
 use crate::model::version::CrateVersion;
@@ -204,10 +204,21 @@ impl fmt::Display for Rule {
     }
 }
 
+/// What a policy says of one crate: its entries about others, of which there may be hundreds, are
+/// passed over once and not for every version.
+#[derive(Debug)]
+pub struct RulesAbout<'a> {
+    rules: &'a Rules,
+    key: NameKey,
+    bans: Vec<&'a Ban>,
+    allows: Vec<&'a Allow>,
+    waivers: Vec<&'a Waiver>,
+}
+
 /// A judgement in the making.
 pub(super) struct Hearing<'a> {
     pub(super) subject: &'a Subject<'a>,
-    pub(super) key: NameKey,
+    pub(super) key: &'a NameKey,
     now: Timestamp,
     /// The mode of the whole policy.
     mode: Mode,
@@ -215,42 +226,48 @@ pub(super) struct Hearing<'a> {
     changes_at: Option<Timestamp>,
 }
 
-/// See [`super::Policy::judge`].
-pub(super) fn judge(
-    rules: &Rules,
-    subject: &Subject<'_>,
-    advisories: Option<&Advisories>,
-    now: Timestamp,
-) -> Judgement {
-    let mut hearing = Hearing {
-        subject,
-        key: subject.name.key(),
-        now,
-        mode: rules.mode,
-        findings: Vec::new(),
-        changes_at: None,
-    };
-    let allowed_by = hearing.bans_and_allows(rules);
-    if let Some(age) = &rules.age {
-        hearing.age(age);
+impl<'a> RulesAbout<'a> {
+    pub(super) fn of(rules: &'a Rules, name: &CrateName) -> Self {
+        let key = name.key();
+        let bans = rules.bans.iter().filter(|ban| ban.name.covers(&key)).collect();
+        let allows = rules.allows.iter().filter(|allow| allow.name.covers(&key)).collect();
+        let waivers = rules.waivers.iter().filter(|waiver| waiver.name.covers(&key)).collect();
+        Self { rules, key, bans, allows, waivers }
     }
-    if let Some(rule) = rules.advisories.as_ref().filter(|rule| hearing.mirrored(&rule.upstreams)) {
-        if let Some(advisories) = advisories {
-            rule.hear(advisories, &mut hearing);
+
+    /// The verdict on a version of the crate; see [`super::Policy::judge`].
+    pub fn judge(
+        &self,
+        subject: &Subject<'_>,
+        advisories: Option<&Advisories>,
+        now: Timestamp,
+    ) -> Judgement {
+        let Self { rules, key, .. } = self;
+        let (mode, findings, changes_at) = (rules.mode, Vec::new(), None);
+        let mut hearing = Hearing { subject, key, now, mode, findings, changes_at };
+        let allowed_by = hearing.bans_and_allows(self);
+        if let Some(age) = &rules.age {
+            hearing.age(age);
         }
-        if subject.yanked {
-            let reason = "its authors yanked it".to_owned();
-            hearing.find(Rule::Yanked, rule.yanked, rule.mode, reason);
+        let advising = rules.advisories.as_ref();
+        if let Some(rule) = advising.filter(|rule| hearing.mirrored(&rule.upstreams)) {
+            if let Some(advisories) = advisories {
+                rule.hear(advisories, &mut hearing);
+            }
+            if subject.yanked {
+                let reason = "its authors yanked it".to_owned();
+                hearing.find(Rule::Yanked, rule.yanked, rule.mode, reason);
+            }
         }
+        if let Some((rule, fact)) = rules.licenses.as_ref().zip(subject.license)
+            && hearing.among(rule.hosted, &rule.upstreams)
+        {
+            rule.hear(fact, &mut hearing);
+        }
+        hearing.integrity(rules);
+        let waiver = hearing.waivers(&self.waivers);
+        hearing.close(rules, allowed_by, waiver)
     }
-    if let Some((rule, fact)) = rules.licenses.as_ref().zip(subject.license)
-        && hearing.among(rule.hosted, &rule.upstreams)
-    {
-        rule.hear(fact, &mut hearing);
-    }
-    hearing.integrity(rules);
-    let waiver = hearing.waivers(&rules.waivers);
-    hearing.close(rules, allowed_by, waiver)
 }
 
 impl Hearing<'_> {
@@ -273,7 +290,7 @@ impl Hearing<'_> {
 
     /// Whether a pattern and a requirement mean this version.
     pub(super) fn covers(&self, name: &NamePattern, version: &Requirement) -> bool {
-        name.covers(&self.key) && version.matches(self.subject.version)
+        name.covers(self.key) && version.matches(self.subject.version)
     }
 
     /// Whether it comes from one of these upstreams; from any, without.
@@ -303,21 +320,23 @@ impl Hearing<'_> {
     }
 
     /// Bans count only where nothing allows; the allow list is satisfied by what does.
-    fn bans_and_allows(&mut self, rules: &Rules) -> Option<String> {
-        let means = |name, version, upstream: &Option<String>| {
-            self.covers(name, version) && self.comes_from(upstream.as_ref())
-        };
-        let mut allows = rules.allows.iter();
-        if let Some(allow) = allows.find(|a| means(&a.name, &a.version, &a.upstream)) {
+    fn bans_and_allows(&mut self, about: &RulesAbout<'_>) -> Option<String> {
+        let mut allows = about.allows.iter();
+        if let Some(allow) = allows.find(|a| self.is_meant(&a.version, &a.upstream)) {
             return Some(described(&allow.name, &allow.version, allow.reason.as_deref()));
         }
-        let bans = rules.bans.iter().filter(|b| means(&b.name, &b.version, &b.upstream));
-        let bans: Vec<&Ban> = bans.collect();
-        for ban in bans {
-            self.find(Rule::Ban, ban.action, ban.mode, ban.said());
+        for ban in &about.bans {
+            if self.is_meant(&ban.version, &ban.upstream) {
+                self.find(Rule::Ban, ban.action, ban.mode, ban.said());
+            }
         }
-        self.allow_list(rules.allow_list.as_ref());
+        self.allow_list(about.rules.allow_list.as_ref());
         None
+    }
+
+    /// Whether an entry about this crate means this version.
+    fn is_meant(&self, version: &Requirement, upstream: &Option<String>) -> bool {
+        version.matches(self.subject.version) && self.comes_from(upstream.as_ref())
     }
 
     fn allow_list(&mut self, rule: Option<&AllowList>) {
@@ -370,11 +389,9 @@ impl Hearing<'_> {
         }
     }
 
-    fn waivers(&mut self, waivers: &[Waiver]) -> Option<WaiverInForce> {
-        let mine: Vec<_> =
-            waivers.iter().filter(|waiver| self.covers(&waiver.name, &waiver.version)).collect();
+    fn waivers(&mut self, waivers: &[&Waiver]) -> Option<WaiverInForce> {
         let mut in_force: Option<&Waiver> = None;
-        for waiver in mine {
+        for waiver in waivers.iter().filter(|w| w.version.matches(self.subject.version)) {
             match waiver.from.map(Day::begin).filter(|begin| *begin > self.now) {
                 Some(begin) => self.changes_at(begin),
                 None if waiver.until.end() > self.now => {

@@ -14,6 +14,7 @@ mod view;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase};
@@ -39,6 +40,8 @@ const MEMORY_CACHE_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Catalog {
     db: Arc<Database>,
+    /// See [`Catalog::changes`].
+    changes: Arc<AtomicU64>,
     /// Nothing that a catalog in memory does waits for a disk.
     in_memory: bool,
 }
@@ -89,7 +92,7 @@ impl Catalog {
         let mut builder = Database::builder();
         builder.set_cache_size(MEMORY_CACHE_BYTES); // the default is 1 GiB, beside the memory itself
         let db = builder.create_with_backend(backend).map_err(Error::internal)?;
-        let catalog = Self { db: Arc::new(db), in_memory: true };
+        let catalog = Self { db: Arc::new(db), changes: Arc::default(), in_memory: true };
         catalog.begin(registry)?;
         Ok(catalog)
     }
@@ -99,7 +102,8 @@ impl Catalog {
         // Without the check a file that somebody or some disk has altered is believed, or makes
         // redb panic. It reads the file once: far quicker than the journal.
         builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
-        Ok(Self { db: Arc::new(builder.create(path)?), in_memory: false })
+        let db = Arc::new(builder.create(path)?);
+        Ok(Self { db, changes: Arc::default(), in_memory: false })
     }
 
     fn replace(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
@@ -150,7 +154,7 @@ impl Catalog {
         for (entry, hash) in entries {
             touched.extend(apply::entry(&txn, entry, hash)?);
         }
-        txn.commit().map_err(Error::internal)?;
+        self.commit(txn)?;
         touched.sort();
         touched.dedup();
         Ok(touched)
@@ -174,8 +178,21 @@ impl Catalog {
     pub fn restore(&self, checkpoint: &mut Reader, heard: impl FnMut(u64, u64)) -> Result<Head> {
         let txn = self.db.begin_write().map_err(Error::internal)?;
         let head = dump::restore(&txn, checkpoint, heard)?; // or else dropped, uncommitted
-        txn.commit().map_err(Error::internal)?;
+        self.commit(txn)?;
         Ok(head)
+    }
+
+    fn commit(&self, txn: redb::WriteTransaction) -> Result<()> {
+        let committed = txn.commit().map_err(Error::internal);
+        self.changes.fetch_add(1, Ordering::Release); // whatever came of it
+        committed
+    }
+
+    /// How often the state may have changed since it was opened. What was read after one look at
+    /// this number still holds while another finds the same, up to a change that nobody has been
+    /// told of yet: the number rises before [`Catalog::apply`] returns.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Puts all that was applied on disk. Blocks.

@@ -1,0 +1,124 @@
+//! A whole gateway in memory, and an upstream before it on the loopback interface.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use cratehouse::config::{Config, Flags};
+use cratehouse::flows::command::{By, Command, Order};
+use cratehouse::flows::open::{Keep, Running};
+use cratehouse::flows::{tokens, users};
+use cratehouse::gateway::Gateway;
+use cratehouse::model::checksum::Checksum;
+use cratehouse::model::entry::{Metadata, Published};
+use cratehouse::model::principal::Grant;
+use cratehouse::stores::blobs::Origin;
+use cratehouse_tests::http::{Action, Response, Server};
+use tokio::runtime::Runtime;
+
+use crate::input::{self, File, INDEX_PATH};
+
+/// The size of the crate file of the hosted crate, in bytes.
+const CRATE_BYTES: usize = 30_000;
+const LOGIN: &str = "bench";
+
+/// What stands in memory is measured without a wait: a hit never has one.
+pub(crate) struct House {
+    pub(crate) gateway: Arc<Gateway>,
+    /// A token of its one user.
+    pub(crate) token: String,
+    runtime: Runtime,
+    _running: Running,
+    _upstream: Server,
+}
+
+impl House {
+    /// One that hosts the crate.
+    pub(crate) fn hosting() -> Self {
+        let house = Self::open(&[], None);
+        house.runtime.block_on(publish(&house.gateway));
+        house
+    }
+
+    /// One whose upstream has the crate; perhaps with a policy.
+    pub(crate) fn mirroring(file: File, policy: Option<&Path>) -> Self {
+        Self::open(&file.body(), policy)
+    }
+
+    fn open(file: &[u8], policy: Option<&Path>) -> Self {
+        let upstream = serving(file.to_vec());
+        let mut settings = vec![
+            ("STORE__URL", "memory://".to_owned()),
+            ("AUTH__REQUIRED", "true".to_owned()),
+            ("UPSTREAM__0__NAME", "up".to_owned()),
+            ("UPSTREAM__0__INDEX", upstream.origin() + "/index/"),
+            ("UPSTREAM__0__IDENTITY", "crates-io".to_owned()),
+            ("UPSTREAM__0__FRESH_SECONDS", "86400".to_owned()),
+        ];
+        settings.extend(policy.map(|dir| ("POLICY__DIR", dir.to_str().unwrap().to_owned())));
+        let variable = |(key, value): (&str, String)| {
+            (OsString::from(format!("CRATEHOUSE_{key}")), OsString::from(value))
+        };
+        let config = Config::load(&Flags::default(), settings.into_iter().map(variable)).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let url = "https://crates.example".to_owned();
+        let opening = Running::open(Arc::new(config), url, Keep::Memory);
+        let running = runtime.block_on(opening).unwrap();
+        let gateway = Arc::clone(&running.gateway);
+        let token = runtime.block_on(async {
+            users::create(&gateway, By::Operator, LOGIN).await.unwrap();
+            let grant = Grant::usual();
+            tokens::create(&gateway, By::Operator, LOGIN, "", grant).await.unwrap().1
+        });
+        let token = token.reveal().to_owned();
+        Self { gateway, token, runtime, _running: running, _upstream: upstream }
+    }
+
+    /// What comes of something that may have to wait.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Where timers are made: they need a runtime even if nobody waits for them.
+    pub(crate) fn inside(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime.enter()
+    }
+}
+
+/// What comes of something that does not wait.
+pub(crate) fn at_once<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+    .unwrap()
+}
+
+fn serving(file: Vec<u8>) -> Server {
+    Server::start(move |request, _| {
+        let config = br#"{"dl":"http://127.0.0.1:1/"}"#.to_vec();
+        Action::Answer(match request.path.as_str() {
+            INDEX_PATH if !file.is_empty() => Response::ok(file.clone()),
+            "/index/config.json" => Response::ok(config),
+            _ => Response::status(404),
+        })
+    })
+}
+
+async fn publish(gateway: &Gateway) {
+    let bytes = Bytes::from(vec![7; CRATE_BYTES]);
+    let cksum = Checksum::of(&bytes);
+    gateway.blobs.put(Origin::Hosted, &cksum, bytes).await.unwrap();
+    for nth in 0..input::USUAL {
+        let mut line = input::index_line(nth);
+        line.cksum = cksum;
+        let size = CRATE_BYTES as u64;
+        let published = Box::new(Published { line, size, metadata: Metadata::default() });
+        let put_at = gateway.catalog.head().unwrap().seq;
+        let command = Command::Publish { published, put_at };
+        gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
+    }
+}

@@ -1,0 +1,55 @@
+//! What a gateway does about a request whose answer is in memory.
+
+use cratehouse::flows::authenticate::authenticate;
+use cratehouse::flows::download::download;
+use cratehouse::flows::lookup::lookup;
+use cratehouse::http::auth;
+use divan::{Bencher, black_box};
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+
+use crate::house::{House, at_once};
+use crate::input::{self, File, NAME};
+use crate::policies::STARTER;
+
+/// The index file; with a policy, what that has made of it before.
+#[divan::bench(args = ["hosted", "mirrored", "mirrored, with a policy", "absent"])]
+fn index_file(bencher: Bencher, what: &str) {
+    let policy = tempfile::tempdir().unwrap();
+    std::fs::write(policy.path().join("policy.toml"), STARTER).unwrap();
+    let (house, name) = match what {
+        "hosted" => (House::hosting(), input::name()),
+        "mirrored" => (House::mirroring(File::Usual, None), input::name()),
+        "absent" => (House::mirroring(File::Usual, None), "absent-crate".parse().unwrap()),
+        _ => (House::mirroring(File::Usual, Some(policy.path())), input::name()),
+    };
+    let found = house.wait(lookup(&house.gateway, &name)).unwrap();
+    assert_eq!(found.is_some(), what != "absent");
+    bencher.bench(|| at_once(lookup(black_box(&house.gateway), black_box(&name))));
+}
+
+/// The bytes of one of 300 versions.
+#[divan::bench]
+fn crate_file(bencher: Bencher) {
+    let (house, name) = (House::hosting(), NAME.parse().unwrap());
+    let version = input::version(input::USUAL / 3).parse().unwrap();
+    house.wait(download(&house.gateway, &name, &version)).unwrap();
+    let _inside = house.inside();
+    bencher.bench(|| at_once(download(&house.gateway, black_box(&name), black_box(&version))));
+}
+
+/// From the header to whom its token stands for.
+#[divan::bench]
+fn token_in_header(bencher: Bencher) {
+    let house = House::hosting();
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, house.token.parse().unwrap());
+    bencher.bench(|| at_once(auth::reader(&house.gateway, black_box(&headers))).unwrap());
+}
+
+/// Without the header.
+#[divan::bench]
+fn token(bencher: Bencher) {
+    let house = House::hosting();
+    bencher.bench(|| at_once(authenticate(&house.gateway, black_box(&house.token))).unwrap());
+}
