@@ -2,9 +2,11 @@
 //! an S3 server in this process whose latency can be chosen. Each run prints a table, says which
 //! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
 
+mod chart;
 mod corpus;
 mod crowd;
 mod h2load;
+mod handshakes;
 mod journal;
 mod nginx;
 mod origin;
@@ -13,6 +15,7 @@ mod report;
 mod runs;
 mod site;
 mod stats;
+mod tools;
 mod visitor;
 
 use std::path::PathBuf;
@@ -23,7 +26,8 @@ use clap::{Parser, Subcommand};
 use crate::report::Report;
 
 /// What may go wrong in a measurement: it is told, and nothing is measured.
-type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A bound does not hold.
 const BOUND_BROKEN: u8 = 1;
@@ -40,6 +44,9 @@ struct Cli {
     /// Also write the results to this file
     #[arg(long, global = true, value_name = "PATH")]
     json: Option<PathBuf>,
+    /// Also write the tables to this file, in Markdown
+    #[arg(long, global = true, value_name = "PATH")]
+    markdown: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +65,8 @@ enum Run {
     Growth(runs::growth::Options),
     /// The real cargo, many processes at once, warm and cold
     Cargo(runs::cargo::Options),
+    /// Beside nginx with the same files: requests a second, waits, CPU time, memory
+    Compare(runs::compare::Options),
 }
 
 fn main() -> ExitCode {
@@ -85,10 +94,14 @@ impl Cli {
             Run::Misses(options) => runs::misses::measure(options)?,
             Run::Growth(options) => runs::growth::measure(options)?,
             Run::Cargo(options) => runs::cargo::measure(options)?,
+            Run::Compare(options) => runs::compare::measure(options)?,
         };
         print!("{report}");
         if let Some(path) = &self.json {
             report.write(path)?;
+        }
+        if let Some(path) = &self.markdown {
+            report.write_markdown(path)?;
         }
         Ok(report)
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -50,6 +51,8 @@ pub(crate) enum MustBe {
     Below(f64),
     /// This or less.
     AtMost(f64),
+    /// This or more.
+    AtLeast(f64),
 }
 
 /// What the numbers were measured on.
@@ -62,6 +65,8 @@ struct Machine {
     /// The load average of the last minute before the run: what others did.
     load_before: String,
     build: &'static str,
+    /// What took part beside the gateway, with its version.
+    tools: Vec<String>,
 }
 
 impl Report {
@@ -74,6 +79,12 @@ impl Report {
         let (rows, bounds, notes) = (Vec::new(), Vec::new(), Vec::new());
         let options = serde_json::to_value(options)?;
         Ok(Self { run, machine: Machine::this(), options, columns, rows, bounds, notes })
+    }
+
+    /// With more that took part, beside the compiler, each with its version.
+    pub(crate) fn using(mut self, tools: Vec<String>) -> Self {
+        self.machine.tools.extend(tools);
+        self
     }
 
     /// Adds a measured case, and says so at once, because the next may take a while.
@@ -111,8 +122,36 @@ impl Report {
             "bounds": bounds.collect::<Vec<_>>(),
             "notes": self.notes,
         });
-        fs::write(path, format!("{all:#}\n")).map_err(|e| format!("{}: {e}", path.display()).into())
+        save(path, &format!("{all:#}\n"))
     }
+
+    /// Writes it as a section of a Markdown page.
+    pub(crate) fn write_markdown(&self, path: &Path) -> Result<()> {
+        save(path, &self.markdown())
+    }
+
+    fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let titles = self.columns.iter().map(ToString::to_string).collect();
+        let machine = self.machine.to_string().replace('\n', ".\n");
+        let mut text = format!("## `{}`\n\n{machine}.\n\n{}", self.run, line(titles));
+        text += &line(vec!["---".to_owned(); self.columns.len()]).replace(' ', "");
+        text.extend(self.rows.iter().map(|row| line(row.cells.clone())));
+        text.extend(self.notes.iter().map(|note| format!("\n{note}\n")));
+        if !self.bounds.is_empty() {
+            text += "\n| bound | measured | must be | |\n|---|---:|---:|---|\n";
+        }
+        text.extend(self.bounds.iter().map(|bound| {
+            let verdict = if bound.holds() { "holds" } else { "**broken**" };
+            let Bound { what, measured, .. } = bound;
+            line(vec![what.clone(), format!("{measured:.1}"), bound.wanted(), verdict.to_owned()])
+        }));
+        text
+    }
+}
+
+fn save(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 impl Bound {
@@ -121,7 +160,21 @@ impl Bound {
             MustBe::Above(limit) => self.measured > limit,
             MustBe::Below(limit) => self.measured < limit,
             MustBe::AtMost(limit) => self.measured <= limit,
+            MustBe::AtLeast(limit) => self.measured >= limit,
         }
+    }
+}
+
+impl Bound {
+    /// `less than 5`.
+    fn wanted(&self) -> String {
+        let (words, limit) = match self.must_be {
+            MustBe::Above(limit) => ("more than", limit),
+            MustBe::Below(limit) => ("less than", limit),
+            MustBe::AtMost(limit) => ("at most", limit),
+            MustBe::AtLeast(limit) => ("at least", limit),
+        };
+        format!("{words} {limit}")
     }
 }
 
@@ -142,15 +195,29 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_before: load.split_whitespace().next().unwrap_or_default().to_owned(),
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            tools: rustc().into_iter().collect(),
         }
+    }
+}
+
+/// What the compiler at hand calls itself: the one that built what is measured.
+fn rustc() -> Option<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let output = Command::new(rustc).arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cores, memory_mib, kernel, load_before, build, tools } = self;
+        writeln!(f, "{build} build, {cores} cores of {cpu}, {memory_mib} MiB, Linux {kernel}")?;
+        write!(f, "{}; load before: {load_before}", tools.join(", "))
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cpu, cores, memory_mib, kernel, load_before, build } = &self.machine;
-        writeln!(f, "\n{}: {build} build, {cores} cores of {cpu}", self.run)?;
-        writeln!(f, "{memory_mib} MiB, Linux {kernel}, load before: {load_before}\n")?;
+        writeln!(f, "\n{}: {}\n", self.run, self.machine)?;
         let titles: Vec<String> = self.columns.iter().map(ToString::to_string).collect();
         let lines: Vec<&Vec<String>> =
             std::iter::once(&titles).chain(self.rows.iter().map(|row| &row.cells)).collect();
@@ -170,13 +237,8 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (words, limit) = match self.must_be {
-            MustBe::Above(limit) => ("more than", limit),
-            MustBe::Below(limit) => ("less than", limit),
-            MustBe::AtMost(limit) => ("at most", limit),
-        };
         let verdict = if self.holds() { "HOLDS " } else { "BROKEN" };
-        write!(f, "{verdict}  {}: {:.1}, must be {words} {limit}", self.what, self.measured)
+        write!(f, "{verdict}  {}: {:.1}, must be {}", self.what, self.measured, self.wanted())
     }
 }
 
@@ -196,6 +258,7 @@ mod tests {
         assert!(bound(101.0, MustBe::Above(100.0)) && !bound(100.0, MustBe::Above(100.0)));
         assert!(bound(4.9, MustBe::Below(5.0)) && !bound(5.0, MustBe::Below(5.0)));
         assert!(bound(20.0, MustBe::AtMost(20.0)) && !bound(20.1, MustBe::AtMost(20.0)));
+        assert!(bound(20.0, MustBe::AtLeast(20.0)) && !bound(19.9, MustBe::AtLeast(20.0)));
         assert!(!bound(f64::NAN, MustBe::AtMost(20.0)), "what was not measured does not hold");
     }
 
@@ -210,6 +273,19 @@ mod tests {
         let text = report.to_string();
         assert!(text.contains("HOLDS   start in seconds: 4.0, must be less than 5\n"), "{text}");
         assert!(text.contains("BROKEN  resident MB: 151.0, must be less than 150\n"), "{text}");
+    }
+
+    #[test]
+    fn a_page_has_the_table_and_the_bounds() {
+        let mut report = report().using(vec!["nginx/1".to_owned()]);
+        report.note("A note.");
+        report.bound("start in seconds", 4.0, MustBe::Below(5.0));
+        report.bound("% of the rate", 99.0, MustBe::AtLeast(100.0));
+        let text = report.markdown();
+        assert!(text.starts_with("## `test`\n\n") && text.contains("nginx/1"), "{text}");
+        assert!(text.contains("\n| case | rate |\n|---|---|\n| a | 1000 |\n\nA note.\n"), "{text}");
+        assert!(text.contains("| start in seconds | 4.0 | less than 5 | holds |\n"), "{text}");
+        assert!(text.contains("| % of the rate | 99.0 | at least 100 | **broken** |\n"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod cargo;
 pub(crate) mod growth;
+pub(crate) mod compare;
 pub(crate) mod lookups;
 pub(crate) mod misses;
 pub(crate) mod policies;
