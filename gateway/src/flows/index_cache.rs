@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use moka::sync::Cache;
 use moka::ops::compute::Op;
+use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
@@ -229,12 +229,7 @@ impl IndexCache {
     }
 
     /// The answer to a lookup through a chain of upstreams of this length, if it is in memory.
-    pub(super) fn answer(
-        &self,
-        key: &NameKey,
-        name: &CrateName,
-        chain: usize,
-    ) -> Option<Known> {
+    pub(super) fn answer(&self, key: &NameKey, name: &CrateName, chain: usize) -> Option<Known> {
         self.checked(key)?.answer(name, chain, Instant::now())
     }
 
@@ -264,23 +259,13 @@ impl IndexCache {
     }
 
     /// What is known of one spelling at one place, if it is in memory and current.
-    pub(super) fn recall(
-        &self,
-        key: &NameKey,
-        name: &CrateName,
-        place: Place,
-    ) -> Option<Known> {
+    pub(super) fn recall(&self, key: &NameKey, name: &CrateName, place: Place) -> Option<Known> {
         let shelf = self.shelves.get(key)?;
         shelf.current(name, place, Instant::now()).map(Known::recalled)
     }
 
     /// The same, however old it is.
-    pub(super) fn remember(
-        &self,
-        key: &NameKey,
-        name: &CrateName,
-        place: Place,
-    ) -> Option<Known> {
+    pub(super) fn remember(&self, key: &NameKey, name: &CrateName, place: Place) -> Option<Known> {
         self.shelves.get(key)?.at(name, place).cloned()
     }
 
