@@ -2,7 +2,7 @@
 //! gateway and from who else could serve them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
