@@ -74,6 +74,7 @@ struct Outcome {
 const COLUMNS: &[&str] = &[
     "case",
     "clients",
+    "first ms",
     "took ms",
     "of the sum %",
     "ideal ms",
@@ -94,8 +95,8 @@ pub(crate) fn measure(options: &Options) -> Result<Report> {
     let mut report = Report::begin("misses", options, COLUMNS)?;
     let runtime = Runtime::new()?;
     for store in ["folder", "S3"] {
-        let bench = Bench::new(options, store)?;
         for clients in [1, options.clients] {
+            let bench = Bench::new(options, store)?;
             let outcomes = (0..options.rounds).map(|_| bench.round(&runtime, clients));
             let outcomes = outcomes.collect::<Result<Vec<_>>>()?;
             bench.tell(&mut report, &outcomes)?;
@@ -175,6 +176,7 @@ impl<'a> Bench<'a> {
         let cells = vec![
             case.clone(),
             first.clients.to_string(),
+            format!("{:.0}", first.took_ms),
             format!("{:.0}", middle(|one| one.took_ms)),
             format!("{:.1}", middle(|one| one.took_ms) * 100.0 / sum),
             self.ideal_ms().to_string(),

@@ -194,7 +194,7 @@ fn tell(report: &mut Report, case: Case, outcomes: &[Outcome]) -> Result<()> {
         Case::Beside => "hits, misses wait on another connection",
         Case::Among => "hits, misses wait on the same connections",
     };
-    let cells = [label, "-", "-", "-", "-", "-", "-", "-", "-"].map(str::to_owned).into_iter();
+    let cells = [label, "-", "-", "-", "-", "-", "-", "-", "-", "-"].map(str::to_owned).into_iter();
     let cells = cells.chain([
         format!("{:.0}", middle(|one| one.hits_per_second)),
         format!("{:.0}", middle(|one| one.p50_us)),

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Certificate, Client, Response, Version};
+use tokio::time::timeout;
 use url::{Origin, Url};
 
 use super::wire::{Speak, client};
@@ -15,6 +17,10 @@ use crate::error::Result;
 
 /// Servers of which it is remembered what they speak: those of an upstream are two or three.
 const SERVERS: usize = 64;
+
+/// How long the others wait for what the first request tells of a server. Then each is on its own,
+/// so that one slow answer holds nobody up.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// Clients of one upstream, for one sort of addresses.
 pub(super) struct Door {
@@ -80,11 +86,12 @@ impl Door {
             return self.any.get(url.clone()).headers(headers).send().await;
         }
         let server = self.server(url.origin());
-        let first = match server.speaks() {
-            UNKNOWN => Some(server.first.lock().await),
+        let turn = match server.speaks() {
+            UNKNOWN => timeout(FIRST, server.first.lock()).await.ok(),
             _ => None,
         };
         let speaks = server.speaks();
+        let first = turn.filter(|_| speaks == UNKNOWN);
         let client = match speaks {
             HTTP2 => self.http2().unwrap_or(&self.any),
             _ => &self.any,
@@ -145,7 +152,7 @@ mod tests {
     /// A server over TLS that counts its connections.
     struct Scene {
         url: Url,
-        connections: Arc<AtomicUsize>,
+        counts: Arc<Counts>,
         door: Door,
     }
 
@@ -160,11 +167,11 @@ mod tests {
             tls.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("https://{}/", listener.local_addr().unwrap());
-            let connections = Arc::<AtomicUsize>::default();
-            tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), connections.clone()));
+            let counts = Arc::<Counts>::default();
+            tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&counts)));
             let root = Certificate::from_der(own.cert.der()).unwrap();
             let door = Door::new(&fixture::config(&url), [root].into(), false).unwrap();
-            Self { url: url.parse().unwrap(), connections, door }
+            Self { url: url.parse().unwrap(), counts, door }
         }
 
         async fn ask_at_once(&self, times: usize) -> Vec<Version> {
@@ -173,28 +180,46 @@ mod tests {
         }
     }
 
-    async fn serve(listener: TcpListener, tls: TlsAcceptor, connections: Arc<AtomicUsize>) {
+    #[derive(Default)]
+    struct Counts {
+        connections: AtomicUsize,
+        asked: AtomicUsize,
+        /// Later requests are answered once so many are under way.
+        gathering: AtomicUsize,
+    }
+
+    async fn serve(listener: TcpListener, tls: TlsAcceptor, counts: Arc<Counts>) {
         while let Ok((stream, _)) = listener.accept().await {
-            connections.fetch_add(1, Ordering::SeqCst);
-            let tls = tls.clone();
+            counts.connections.fetch_add(1, Ordering::SeqCst);
+            let (tls, counts) = (tls.clone(), Arc::clone(&counts));
             tokio::spawn(async move {
                 let stream = tls.accept(stream).await.unwrap();
-                let answer = service_fn(async |_| {
-                    Ok::<_, Infallible>(hyper::Response::new(Full::<Bytes>::default()))
-                });
+                let answer = service_fn(move |_| answer(Arc::clone(&counts)));
                 let http = Builder::new(TokioExecutor::new());
                 let _ = http.serve_connection(TokioIo::new(stream), answer).await;
             });
         }
     }
 
+    async fn answer(
+        counts: Arc<Counts>,
+    ) -> std::result::Result<hyper::Response<Full<Bytes>>, Infallible> {
+        counts.asked.fetch_add(1, Ordering::SeqCst);
+        let gathering = counts.gathering.load(Ordering::SeqCst);
+        while (2..gathering).contains(&counts.asked.load(Ordering::SeqCst)) {
+            tokio::task::yield_now().await;
+        }
+        Ok(hyper::Response::default())
+    }
+
     #[tokio::test]
     async fn many_at_the_first_moment_share_one_connection_beside_the_first() {
         let scene = Scene::new(&["h2", "http/1.1"]).await;
-        assert_eq!(scene.ask_at_once(50).await, [Version::HTTP_2; 50]);
-        assert_eq!(scene.connections.load(Ordering::SeqCst), 2);
+        scene.counts.gathering.store(50, Ordering::SeqCst);
+        let asked = timeout(Duration::from_secs(60), scene.ask_at_once(50)).await;
+        assert_eq!(asked.expect("they are under way together"), [Version::HTTP_2; 50]);
         scene.ask_at_once(50).await;
-        assert_eq!(scene.connections.load(Ordering::SeqCst), 2);
+        assert_eq!(scene.counts.connections.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]
