@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::flows::flights::Flights;
 use crate::flows::judging::Judging;
+use crate::flows::makers::Makers;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
 use crate::model::name::{CrateName, NameKey};
 
 /// The most that is remembered of one name: its spellings times the places of the chain.
 const MAX_SLOTS: usize = 32;
-/// A small file need not wait for a large one.
-const FEWEST_MAKERS: usize = 2;
 /// What a slot takes beside its file, in bytes.
 const SLOT_BYTES: usize = 300;
 
@@ -30,9 +27,8 @@ pub struct IndexCache {
     shelves: Cache<NameKey, Arc<Shelf>>,
     /// Index files that are being made.
     pub(super) flights: Arc<Flights<Flight, Known>>,
-    /// Those that are unpacked, read and compressed at one time: as many as there are cores. More
-    /// would only take turns, each with the memory that it needs for that.
-    pub(super) makers: Arc<Semaphore>,
+    /// Who unpacks, reads and compresses them.
+    pub(super) makers: Makers,
 }
 
 /// What a flight is for.
@@ -217,9 +213,7 @@ impl IndexCache {
     pub fn new(capacity: u64) -> Self {
         let weigh = |_: &NameKey, shelf: &Arc<Shelf>| shelf.weight();
         let shelves = Cache::builder().max_capacity(capacity).weigher(weigh).build();
-        let makers = available_parallelism().map_or(FEWEST_MAKERS, usize::from);
-        let makers = Arc::new(Semaphore::new(makers.max(FEWEST_MAKERS)));
-        Self { shelves, flights: Arc::default(), makers }
+        Self { shelves, flights: Arc::default(), makers: Makers::default() }
     }
 
     /// Drops whatever is cached for any spelling of a name: called after a journal entry that

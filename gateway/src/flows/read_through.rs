@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
+use crate::flows::makers::Makers;
 use crate::flows::pinning::{Pins, Wanted};
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -41,8 +40,7 @@ pub(super) struct ReadThrough<'a> {
     pub(super) at: usize,
     pub(super) upstream: &'a Upstream,
     pub(super) store: &'a MirrorStore,
-    /// How many files are rendered at one time.
-    pub(super) makers: &'a Semaphore,
+    pub(super) makers: &'a Makers,
     pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
     /// The registries that become null in its lines.
@@ -328,8 +326,7 @@ impl ReadThrough<'_> {
             let judging = Arc::new(Judging::new(facts));
             Ok((body, Rendered { file, body: sum, judging }))
         };
-        let _turn = self.makers.acquire().await.map_err(Error::internal)?;
-        spawn_blocking(work).await.map_err(Error::internal)
+        self.makers.make(work).await
     }
 
     /// Pins every version of a former file that the new one does not list with the same checksum

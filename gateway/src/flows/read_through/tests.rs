@@ -87,7 +87,7 @@ impl Scene {
             upstream: &self.upstream,
             store: &self.store,
             at: 0,
-            makers: &Semaphore::new(1),
+            makers: &Makers::default(),
             pins: &self.pins,
             metrics: &self.metrics,
             own: Arc::default(),
