@@ -19,6 +19,7 @@ mod download;
 mod durability;
 mod fills;
 mod index;
+mod large_files;
 mod mirror;
 mod operations;
 mod outgoing;

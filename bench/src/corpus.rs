@@ -26,7 +26,7 @@ const SHAPE: u32 = 1;
 
 /// Which corpus.
 #[derive(Debug, Clone, Args, Serialize)]
-pub(crate) struct Options {
+pub(crate) struct Source {
     /// Make the corpus of this number, rather than fetch a real one once; so it is, with 1, when
     /// crates.io cannot be asked
     #[arg(long, value_name = "N")]
@@ -64,8 +64,8 @@ pub(crate) struct CrateFile {
 
 impl Corpus {
     /// The corpus that was asked for: that of an earlier run where there is one.
-    pub(crate) fn open(options: &Options) -> Result<Self> {
-        if let Some(seed) = options.seed {
+    pub(crate) fn open(source: &Source) -> Result<Self> {
+        if let Some(seed) = source.seed {
             return Self::seeded(seed);
         }
         let lock = fs::read_to_string(LOCK)?;

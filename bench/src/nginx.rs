@@ -117,8 +117,10 @@ fn missing(error: std::io::Error) -> String {
 /// What index files are below, in the URLs of a registry and in the folder that nginx serves.
 pub(crate) const INDEX: &str = "index";
 
-/// As fast as was found, and nothing that an administrator would not write. Relative paths start
-/// at the folder that `-p` names.
+/// As fast as was found, and nothing that an administrator would not write. TLS records of
+/// 16 kB save a fifth of the CPU time over those of 4 kB; larger chunks, larger or more buffers,
+/// `multi_accept`, `reuseport`, pinned workers and doing without `sendfile` gained nothing. Relative
+/// paths start at the folder that `-p` names.
 fn config(addr: SocketAddr, site: &Path, as_root: bool) -> String {
     // The workers of a root's master would be somebody who may not read our folders.
     let user = if as_root { "user root;\n" } else { "" };
@@ -139,6 +141,7 @@ http {{
     sendfile on;
     tcp_nopush on;
     tcp_nodelay on;
+    output_buffers 2 64k;
     open_file_cache max=600000 inactive=1h;
     open_file_cache_valid 1h;
     open_file_cache_min_uses 1;

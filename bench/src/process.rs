@@ -80,15 +80,18 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { resident: field("VmRSS:")? * 1024, peak: field("VmHWM:")? * 1024 })
 }
 
-/// What of some processes is resident, in bytes: of a page that several of them share, each has its
-/// part (PSS), so that what nginx's workers share with their master is counted once.
+/// What of a server is resident, in bytes. Of several processes, what they share counts once (that
+/// is their PSS, of which other programs that share it take their part too: it flatters a little).
 pub(crate) fn resident(pids: &[u32]) -> Result<u64> {
-    let of = |pid: &u32| -> Result<u64> {
+    if let [only] = pids {
+        return Ok(memory(*only)?.resident);
+    }
+    let part = |pid: &u32| -> Result<u64> {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         let kib = kibibytes(&rollup, "Pss:").ok_or_else(|| format!("no Pss: {rollup}"))?;
         Ok(kib * 1024)
     };
-    pids.iter().map(of).sum()
+    pids.iter().map(part).sum()
 }
 
 /// The number of the last journal entry that a gateway has applied, as its admin listener shows
@@ -151,6 +154,7 @@ mod tests {
         assert!(own.resident > 0 && own.peak >= own.resident);
         cpu_time(std::process::id()).unwrap();
         assert!(!Threads::of_all(&[std::process::id()]).unwrap().0.is_empty());
-        assert!(resident(&[std::process::id()]).unwrap() > 0);
+        let twice = resident(&[std::process::id(); 2]).unwrap();
+        assert!(resident(&[std::process::id()]).unwrap() > 0 && twice > 0);
     }
 }

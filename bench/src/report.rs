@@ -135,7 +135,7 @@ impl Report {
         let titles = self.columns.iter().map(ToString::to_string).collect();
         let machine = self.machine.to_string().replace('\n', ".\n");
         let mut text = format!("## `{}`\n\n{machine}.\n\n{}", self.run, line(titles));
-        text += &line(vec!["---".to_owned(); self.columns.len()]).replace(' ', "");
+        text += &format!("|---|{}\n", "---:|".repeat(self.columns.len().saturating_sub(1)));
         text.extend(self.rows.iter().map(|row| line(row.cells.clone())));
         text.extend(self.notes.iter().map(|note| format!("\n{note}\n")));
         if !self.bounds.is_empty() {
@@ -283,7 +283,10 @@ mod tests {
         report.bound("% of the rate", 99.0, MustBe::AtLeast(100.0));
         let text = report.markdown();
         assert!(text.starts_with("## `test`\n\n") && text.contains("nginx/1"), "{text}");
-        assert!(text.contains("\n| case | rate |\n|---|---|\n| a | 1000 |\n\nA note.\n"), "{text}");
+        assert!(
+            text.contains("\n| case | rate |\n|---|---:|\n| a | 1000 |\n\nA note.\n"),
+            "{text}"
+        );
         assert!(text.contains("| start in seconds | 4.0 | less than 5 | holds |\n"), "{text}");
         assert!(text.contains("| % of the rate | 99.0 | at least 100 | **broken** |\n"), "{text}");
     }

@@ -254,7 +254,7 @@ pub struct Limits {
     pub index_file_bytes: usize,
     /// A crate file from an upstream, in bytes.
     pub mirrored_crate_bytes: usize,
-    /// Memory for fills under way, in bytes.
+    /// Memory for crate files beside those that are kept, in bytes: fills, and answers under way.
     pub fill_memory_bytes: usize,
     /// How long a fill may take.
     pub fill: Duration,

@@ -13,9 +13,6 @@ use cratehouse::flows::open;
 use cratehouse::http::tls::{self, TlsError};
 use cratehouse::logging;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Why a command does not succeed.
 enum Failure {
     /// What was configured or asked for is wrong, and stays so: [`EXIT_CONFIG`].

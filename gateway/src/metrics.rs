@@ -27,6 +27,14 @@ pub struct Metrics {
     pub index_lookups: IntCounterVec,
     /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.
     pub crate_lookups: IntCounterVec,
+    /// Memory that the bodies of index files take, kept or on their way to a client, in bytes.
+    pub index_memory: IntGauge,
+    /// Memory that crate files take, kept or on their way to a client, in bytes.
+    pub crate_memory: IntGauge,
+    /// Times that there was no room in memory for a crate file in time.
+    pub crate_memory_refusals: IntCounter,
+    /// Crate files that broke off while they were sent from the store: store (it failed), damaged.
+    pub streams_broken: IntCounterVec,
     /// Requests to upstreams by upstream, kind (config, index, crate) and outcome (status or error).
     pub upstream_requests: HistogramVec,
     /// Bytes received from upstreams.
@@ -134,6 +142,27 @@ impl Metrics {
                 "crate_lookups_total",
                 "Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.",
                 &["outcome"],
+            )?,
+            index_memory: gauge(
+                &r,
+                "index_memory_bytes",
+                "Memory that the bodies of index files take, kept or on their way to a client, in bytes.",
+            )?,
+            crate_memory: gauge(
+                &r,
+                "crate_memory_bytes",
+                "Memory that crate files take, kept or on their way to a client, in bytes.",
+            )?,
+            crate_memory_refusals: counter(
+                &r,
+                "crate_memory_refusals_total",
+                "Times that there was no room in memory for a crate file in time.",
+            )?,
+            streams_broken: counters(
+                &r,
+                "streams_broken_total",
+                "Crate files that broke off while they were sent from the store: store (it failed), damaged.",
+                &["reason"],
             )?,
             upstream_requests: histogram(
                 &r,

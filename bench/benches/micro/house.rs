@@ -14,6 +14,7 @@ use cratehouse::flows::{tokens, users};
 use cratehouse::gateway::Gateway;
 use cratehouse::model::checksum::Checksum;
 use cratehouse::model::entry::{Metadata, Published};
+use cratehouse::model::index::IndexLine;
 use cratehouse::model::principal::Grant;
 use cratehouse::stores::blobs::Origin;
 use cratehouse_tests::http::{Action, Response, Server};
@@ -43,6 +44,15 @@ impl House {
         house
     }
 
+    /// One whose upstream has the crate, and the crate files that it lists.
+    pub(crate) fn mirroring_crates() -> Self {
+        let lines = (0..input::USUAL).map(|nth| {
+            let line = IndexLine { cksum: Checksum::of(&crate_bytes()), ..input::index_line(nth) };
+            serde_json::to_string(&line).unwrap() + "\n"
+        });
+        Self::open(lines.collect::<String>().as_bytes(), None)
+    }
+
     /// One whose upstream has the crate; perhaps with a policy.
     pub(crate) fn mirroring(file: File, policy: Option<&Path>) -> Self {
         Self::open(&file.body(), policy)
@@ -55,6 +65,7 @@ impl House {
             ("AUTH__REQUIRED", "true".to_owned()),
             ("UPSTREAM__0__NAME", "up".to_owned()),
             ("UPSTREAM__0__INDEX", upstream.origin() + "/index/"),
+            ("UPSTREAM__0__DL", upstream.origin() + "/dl"),
             ("UPSTREAM__0__IDENTITY", "crates-io".to_owned()),
             ("UPSTREAM__0__FRESH_SECONDS", "86400".to_owned()),
         ];
@@ -97,19 +108,22 @@ pub(crate) fn at_once<T>(work: impl Future<Output = T>) -> T {
     .unwrap()
 }
 
+fn crate_bytes() -> Vec<u8> {
+    vec![7; CRATE_BYTES]
+}
+
 fn serving(file: Vec<u8>) -> Server {
     Server::start(move |request, _| {
-        let config = br#"{"dl":"http://127.0.0.1:1/"}"#.to_vec();
         Action::Answer(match request.path.as_str() {
             INDEX_PATH if !file.is_empty() => Response::ok(file.clone()),
-            "/index/config.json" => Response::ok(config),
+            path if path.starts_with("/dl/") => Response::ok(crate_bytes()),
             _ => Response::status(404),
         })
     })
 }
 
 async fn publish(gateway: &Gateway) {
-    let bytes = Bytes::from(vec![7; CRATE_BYTES]);
+    let bytes = Bytes::from(crate_bytes());
     let cksum = Checksum::of(&bytes);
     gateway.blobs.put(Origin::Hosted, &cksum, bytes).await.unwrap();
     for nth in 0..input::USUAL {

@@ -1,7 +1,7 @@
 //! What a gateway does about a request whose answer is in memory.
 
 use cratehouse::flows::authenticate::authenticate;
-use cratehouse::flows::download::download;
+use cratehouse::flows::download::{Part, download};
 use cratehouse::flows::lookup::lookup;
 use cratehouse::http::auth;
 use divan::{Bencher, black_box};
@@ -9,7 +9,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
 use crate::house::{House, at_once};
-use crate::input::{self, File, NAME};
+use crate::input::{self, File};
 use crate::policies::STARTER;
 
 /// The index file; with a policy, what that has made of it before.
@@ -29,13 +29,19 @@ fn index_file(bencher: Bencher, what: &str) {
 }
 
 /// The bytes of one of 300 versions.
-#[divan::bench]
-fn crate_file(bencher: Bencher) {
-    let (house, name) = (House::hosting(), NAME.parse().unwrap());
-    let version = input::version(input::USUAL / 3).parse().unwrap();
-    house.wait(download(&house.gateway, &name, &version)).unwrap();
+#[divan::bench(args = ["hosted", "mirrored"])]
+fn crate_file(bencher: Bencher, what: &str) {
+    let house = match what {
+        "hosted" => House::hosting(),
+        _ => House::mirroring_crates(),
+    };
+    let (name, version) = (input::name(), input::version(input::USUAL / 3).parse().unwrap());
+    house.wait(lookup(&house.gateway, &name)).unwrap();
+    house.wait(download(&house.gateway, &name, &version, Part::Head)).unwrap();
     let _inside = house.inside();
-    bencher.bench(|| at_once(download(&house.gateway, black_box(&name), black_box(&version))));
+    bencher.bench(|| {
+        at_once(download(&house.gateway, black_box(&name), black_box(&version), Part::Bytes))
+    });
 }
 
 /// From the header to whom its token stands for.

@@ -9,7 +9,7 @@ use cratehouse::model::policy::{
 };
 use divan::Bencher;
 
-use crate::input::{File, NAME};
+use crate::input::{self, File, NAME};
 
 /// The starter policy of this repository.
 pub(crate) const STARTER: &str = include_str!("../../../policies/starter/policy.toml");
@@ -23,8 +23,9 @@ fn judging(bencher: Bencher, entries: usize) {
     let (advisories, now) = (advisories(), NOW.parse().unwrap());
     let listed = File::Usual.read().versions;
     bencher.bench(|| {
+        let rules = policy.about(&input::name());
         let hides = |listed: &&Listed| {
-            policy.judge(&subject(listed), Some(&advisories), now).verdict.hides()
+            rules.judge(&subject(listed), Some(&advisories), now).verdict.hides()
         };
         listed.iter().filter(hides).count()
     });

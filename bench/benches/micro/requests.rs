@@ -71,5 +71,5 @@ fn index_answer(bencher: Bencher, what: &str) {
 #[divan::bench]
 fn crate_answer(bencher: Bencher) {
     let bytes = Bytes::from(vec![7; 30_000]);
-    bencher.bench(|| respond::crate_file(black_box(&bytes).clone(), false));
+    bencher.bench(|| respond::crate_file(black_box(&bytes).clone().into(), false));
 }

@@ -12,7 +12,7 @@ use self::houses::{Houses, KINDS, Kind};
 use self::outcome::{Outcome, compare};
 use crate::Result;
 use crate::chart::{Bar, Chart};
-use crate::corpus::{self, Corpus};
+use crate::corpus::{Corpus, Source};
 use crate::report::{MustBe, Report};
 use crate::tools;
 
@@ -24,7 +24,7 @@ mod outcome;
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct Options {
     #[command(flatten)]
-    corpus: corpus::Options,
+    corpus: Source,
     /// Rounds; in each, every server has a turn with every case
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -55,8 +55,8 @@ const COLUMNS: &[&str] = &[
 
 /// What a token and policies may cost.
 const MORE_WORK: f64 = 1.1;
-/// p99 is no worse, but for noise: while one thread that asks and two that answer share two cores,
-/// the median of five rounds of nginx against itself is off by as much.
+/// p99 is no worse, and a tenth is left to noise: one thread that asks and two that answer share two
+/// cores, and who waits longest depends on whom the kernel lets run.
 const P99_NOISE: f64 = 1.1;
 /// Resident when nobody has asked yet, in MB (10^6 bytes).
 const IDLE_MB: f64 = 64.0;

@@ -1,53 +1,126 @@
 //! Downloads: the bytes of one version, hosted or mirrored, from memory, from the store, or by a
 //! fill.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use moka::future::Cache;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::error::{Error, Kind, Result};
-use crate::flows::fill::{self, Budget, Got, Source};
-use crate::flows::flights::Flights;
+use crate::flows::fill::{self, Content, Got, Source};
 use crate::flows::index_cache::Known;
 use crate::flows::lookup::{self, is_reserved};
-use crate::flows::pinning::{self, Pins, Wanted};
-use crate::flows::{judging, licenses, mirroring};
+use crate::flows::pinning::{self, Wanted};
+use crate::flows::streaming::{self, Stored};
+use crate::flows::{judging, licenses, mirroring, reading};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
-use crate::model::index::IndexFile;
+use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::ReadLicense;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::catalog::VersionRow;
 
-/// A crate file is kept in memory when it takes at most this part of it.
-const LARGEST_SHARE: u64 = 8;
+pub use crate::flows::crate_cache::CrateCache;
 
-/// What each cached crate file takes beside its bytes.
-const ENTRY_BYTES: usize = 200;
+/// What is wanted of a crate file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Its bytes.
+    Bytes,
+    /// That it is there, and how long it is.
+    Head,
+}
 
-/// The bytes of one version, verified. `name` and `version` must be spelled as in the index line.
+/// A crate file for one client.
+#[derive(Debug)]
+pub struct Download {
+    /// What is sent.
+    pub file: File,
+    /// Its SHA-256.
+    pub cksum: Checksum,
+}
+
+/// The bytes of a crate file.
+pub enum File {
+    /// In memory, verified.
+    Whole(Bytes),
+    /// From the store, verified before the last piece is given.
+    Stream {
+        /// How many bytes they are.
+        length: u64,
+        /// An error comes in place of what is not right. Without any where only the head of the
+        /// file was wanted.
+        pieces: BoxStream<'static, Result<Bytes>>,
+    },
+}
+
+/// One version's crate file. `name` and `version` must be spelled as in the index line.
 ///
 /// # Errors
 /// Absent, with what is wrong with the name or the version; forbidden, when its checksum changed
-/// upstream; unavailable, when it takes longer than `limits.fill_wait` (the work goes on); else
-/// the trouble of the store or of an upstream.
+/// upstream; unavailable, when it takes longer than `limits.fill_wait` (the work goes on), or there
+/// is no room in memory; else the trouble of the store or of an upstream.
 pub async fn download(
     gateway: &Arc<Gateway>,
     name: &CrateName,
     version: &CrateVersion,
-) -> Result<Got> {
-    let finding = find_in_current_state(gateway, name, version);
+    part: Part,
+) -> Result<Download> {
+    let finding = async {
+        let (origin, got) = find_in_current_state(gateway, name, version).await?;
+        let source = got.source;
+        Ok((opened(gateway, origin, got, part).await?, source))
+    };
     let answer = match timeout(gateway.config.limits.fill_wait, finding).await {
         Ok(answer) => answer,
         Err(_) => Err(on_its_way(name, version)),
     };
-    gateway.metrics.crate_lookups.with_label_values(&[outcome(&answer)]).inc();
-    answer
+    let outcome = outcome(answer.as_ref().map(|(_, source)| *source));
+    gateway.metrics.crate_lookups.with_label_values(&[outcome]).inc();
+    answer.map(|(download, _)| download)
+}
+
+/// The same, if memory alone can tell that it may be had and has it: most downloads end here.
+pub fn at_hand(gateway: &Gateway, name: &CrateName, version: &CrateVersion) -> Option<Download> {
+    let lowered = mirroring::lowered(name);
+    let (at, known) = gateway.index.found(&name.key(), &lowered, gateway.upstreams.len())?;
+    let Ok(Some(file)) = &known.answer else { return None };
+    let listed = file.version(version).filter(|listed| listed.name == *name)?;
+    let shown = judging::shown_already(gateway, &known, file)?;
+    if shown.is_some_and(|shown| !shown.lets_pass(version)) {
+        return None;
+    }
+    let (cksum, bytes) = (listed.cksum, gateway.crates.at_hand(&listed.cksum)?);
+    if let Some(at) = at {
+        let wanted = Wanted { at, listed: listed.clone() };
+        gateway.crates.pins.known(&wanted).filter(|pinned| *pinned == cksum)?;
+        gateway.uses.note(&cksum);
+    }
+    gateway.metrics.crate_lookups.with_label_values(&[outcome(Ok(Source::Memory))]).inc();
+    Some(Download { file: File::Whole(bytes), cksum })
+}
+
+/// The file for one client: what is streamed is no one else's.
+async fn opened(gateway: &Arc<Gateway>, origin: Origin, got: Got, part: Part) -> Result<Download> {
+    let cksum = got.cksum;
+    let file = match (got.content, part) {
+        (Content::Whole(bytes), _) => File::Whole(bytes),
+        (Content::InStore { size: length, .. }, Part::Head) => {
+            File::Stream { length, pieces: stream::empty().boxed() }
+        }
+        (Content::InStore { size: length, at_hand }, Part::Bytes) => {
+            drop(at_hand); // or a stream could wait for the room that it has
+            let room = gateway.crates.room(length.min(streaming::ROOM_BYTES)).await?;
+            let stored = Stored { origin, cksum, size: length };
+            File::Stream { length, pieces: streaming::pieces(gateway, stored, room) }
+        }
+    };
+    Ok(Download { file, cksum })
 }
 
 /// A refusal that the journal's lag could explain is given only after the journal was read to its
@@ -56,7 +129,7 @@ async fn find_in_current_state(
     gateway: &Arc<Gateway>,
     name: &CrateName,
     version: &CrateVersion,
-) -> Result<Got> {
+) -> Result<(Origin, Got)> {
     match find(gateway, name, version).await {
         Err(error) if error.kind == Kind::Absent => {
             gateway.journal.catch_up().await?;
@@ -66,10 +139,15 @@ async fn find_in_current_state(
     }
 }
 
-async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) -> Result<Got> {
+async fn find(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<(Origin, Got)> {
     let key = name.key();
     if let Some((at, known)) = mirroring::in_memory(gateway, name) {
-        return mirrored(gateway, at, &known, name, version).await;
+        let got = mirrored(gateway, at, &known, name, version).await?;
+        return Ok((Origin::Mirrored, got));
     }
     if let Some(krate) = gateway.catalog.krate(&key)? {
         let row = gateway.catalog.version(&key, version)?;
@@ -78,7 +156,7 @@ async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) 
             let known = lookup::hosted_file_of(gateway, krate).await?;
             let _ = allowed(gateway, name, version, &known).await?; // its metadata tells its licence
         }
-        return hosted(gateway, row).await;
+        return Ok((Origin::Hosted, hosted(gateway, row).await?));
     }
     if is_reserved(&gateway.config, &key) {
         return Err(Error::absent(format_args!(
@@ -89,7 +167,8 @@ async fn find(gateway: &Arc<Gateway>, name: &CrateName, version: &CrateVersion) 
     for at in 0..gateway.upstreams.len() {
         let known = mirroring::known_at(gateway, name, at).await?;
         if known.answer.clone()?.is_some() {
-            return mirrored(gateway, at, &known, name, version).await;
+            let got = mirrored(gateway, at, &known, name, version).await?;
+            return Ok((Origin::Mirrored, got));
         }
     }
     Err(Error::absent(format_args!("there is no crate `{name}`")))
@@ -116,13 +195,44 @@ async fn mirrored(
     let got = verified(gateway, wanted).await?;
     match license {
         ReadLicense::No => {}
-        ReadLicense::WhenAtHand => licenses::read_aside(gateway, known, &listed, &got.bytes),
+        ReadLicense::WhenAtHand => read_license_aside(gateway, known, &listed, &got),
         ReadLicense::BeforeDownload => {
-            licenses::read(gateway, known, &listed, &got.bytes).await?;
+            let bytes = all_of(gateway, &got).await?;
+            licenses::read(gateway, known, &listed, &bytes).await?;
+            drop(bytes); // they may be many
             allowed(gateway, name, version, known).await?;
         }
     }
     Ok(got)
+}
+
+/// Reads what is in memory beside the answer, and what is not if nothing else does.
+fn read_license_aside(gateway: &Arc<Gateway>, known: &Known, listed: &Listed, got: &Got) {
+    if let Some(bytes) = got.content.at_hand() {
+        return licenses::read_aside(gateway, known, listed, bytes);
+    }
+    let Ok(turn) = Arc::clone(&gateway.crates.large_aside).try_acquire_owned() else { return };
+    let (gateway, known, listed, got) =
+        (Arc::clone(gateway), known.clone(), listed.clone(), got.clone());
+    let reading = async move {
+        match all_of(&gateway, &got).await {
+            Ok(bytes) => licenses::read_aside(&gateway, &known, &listed, &bytes),
+            Err(error) => tracing::warn!(error = %error.chain(), "a licence could not be read"),
+        }
+        drop(turn);
+    };
+    tokio::spawn(reading.in_current_span());
+}
+
+/// The bytes of a mirrored file, also of one that is streamed.
+async fn all_of(gateway: &Arc<Gateway>, got: &Got) -> Result<Bytes> {
+    match &got.content {
+        Content::Whole(bytes) | Content::InStore { at_hand: Some(bytes), .. } => Ok(bytes.clone()),
+        Content::InStore { size, at_hand: None } => {
+            let stored = Stored { origin: Origin::Mirrored, cksum: got.cksum, size: *size };
+            reading::whole(gateway, &stored).await
+        }
+    }
 }
 
 /// Whether the policy lets a version through, and whether its licence is still to be read.
@@ -209,108 +319,21 @@ fn on_its_way(name: &CrateName, version: &CrateVersion) -> Error {
     ))
 }
 
-fn outcome(answer: &Result<Got>) -> &'static str {
+fn outcome(answer: Result<Source, &Error>) -> &'static str {
     match answer {
-        Ok(got) => match got.source {
-            Source::Memory => "hit",
-            Source::Store => "store",
-            Source::Upstream => "miss",
-        },
+        Ok(Source::Memory) => "hit",
+        Ok(Source::Store) => "store",
+        Ok(Source::Upstream) => "miss",
         Err(error) if error.kind == Kind::Absent => "negative",
         Err(_) => "error",
     }
 }
 
-/// Crate files in memory, and those that are on their way there.
-#[derive(Debug)]
-pub struct CrateCache {
-    memory: Memory,
-    flights: Flights<(Origin, Checksum), Result<Got>>,
-    pub(in crate::flows) pins: Pins,
-    pub(in crate::flows) budget: Budget,
-}
-
-impl CrateCache {
-    /// `capacity` bytes for crate files that are kept, `fill_memory_bytes` for those on their way.
-    pub fn new(capacity: u64, fill_memory_bytes: usize) -> Self {
-        Self {
-            memory: Memory::new(capacity),
-            flights: Flights::default(),
-            pins: Pins::default(),
-            budget: Budget::new(fill_memory_bytes),
-        }
-    }
-
-    /// Drops a crate file from memory, whatever its origin.
-    pub async fn forget(&self, cksum: &Checksum) {
-        self.memory.files.invalidate(cksum).await;
-    }
-
-    /// A crate file from memory, else what `load` brings within `bound`: one `load` for all who
-    /// ask at the same time, which goes on when they leave.
-    async fn obtain<F, W>(&self, key: (Origin, Checksum), bound: Duration, load: F) -> Result<Got>
-    where
-        F: FnOnce() -> W,
-        W: Future<Output = Result<Got>> + Send + 'static,
-    {
-        let cksum = key.1;
-        if let Some(got) = self.memory.get(&cksum).await {
-            return Ok(got);
-        }
-        let memory = self.memory.clone();
-        let start = || {
-            let loading = load();
-            async move {
-                // Another flight may have landed since we looked.
-                if let Some(got) = memory.get(&cksum).await {
-                    return Ok(got);
-                }
-                let got = timeout(bound, loading).await.unwrap_or_else(|_| Err(too_slow(bound)))?;
-                memory.keep(cksum, &got.bytes).await;
-                Ok(got)
-            }
-        };
-        self.flights.join(key, start).await.unwrap_or_else(|| Err(broke_off()))
-    }
-}
-
-fn too_slow(bound: Duration) -> Error {
-    let seconds = bound.as_secs();
-    Error::new(
-        Kind::UpstreamTimeout,
-        format!("the crate file did not arrive within {seconds} s; try again"),
-    )
-    .retry_after(Duration::from_secs(5))
-}
-
-fn broke_off() -> Error {
-    Error::new(Kind::Internal, "fetching the crate file broke off; the registry's log knows more")
-}
-
-/// The cache itself, which flights share.
-#[derive(Debug, Clone)]
-struct Memory {
-    files: Cache<Checksum, Bytes>,
-    largest: u64,
-}
-
-impl Memory {
-    fn new(capacity: u64) -> Self {
-        let weigh = |_: &Checksum, bytes: &Bytes| {
-            u32::try_from(bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
-        };
-        let files = Cache::builder().max_capacity(capacity).weigher(weigh).build();
-        Self { files, largest: capacity / LARGEST_SHARE }
-    }
-
-    async fn get(&self, cksum: &Checksum) -> Option<Got> {
-        let bytes = self.files.get(cksum).await?;
-        Some(Got { bytes, cksum: *cksum, source: Source::Memory })
-    }
-
-    async fn keep(&self, cksum: Checksum, bytes: &Bytes) {
-        if bytes.len() as u64 <= self.largest {
-            self.files.insert(cksum, bytes.clone()).await;
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Stream { length, .. } => write!(f, "a stream of {length} bytes"),
         }
     }
 }

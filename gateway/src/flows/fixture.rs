@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::command::{By, Command, Order};
-use crate::flows::download::{CrateCache, download};
+use crate::flows::download::{CrateCache, File, Part, download};
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
@@ -168,7 +169,7 @@ impl House {
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
             catalog.clone(),
-            IndexCache::new(0),
+            IndexCache::new(0, 1 << 20),
             metrics.clone(),
             settings,
         );
@@ -176,7 +177,8 @@ impl House {
         let stop = CancellationToken::new();
         tokio::spawn(scribe.run(stop.clone()));
         let rulebook = Rulebook::open(&config, metrics.clone()).unwrap().with_clock(clock);
-        let mut gateway = gateway(config, &objects, catalog, IndexCache::new(0), metrics, journal);
+        let mut gateway =
+            gateway(config, &objects, catalog, IndexCache::new(0, 1 << 20), metrics, journal);
         gateway.rulebook = Arc::new(rulebook);
         Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
     }
@@ -191,11 +193,20 @@ impl House {
         let lookups = &self.gateway.metrics.crate_lookups;
         let counts = || OUTCOMES.map(|outcome| lookups.with_label_values(&[outcome]).get());
         let before = counts();
-        let answer = download(&self.gateway, &name(krate), &version(vers)).await;
+        let answer = download(&self.gateway, &name(krate), &version(vers), Part::Bytes).await;
         let moved: Vec<_> =
             (0..5).flat_map(|i| vec![OUTCOMES[i]; (counts()[i] - before[i]) as usize]).collect();
         assert_eq!(moved.len(), 1, "one download moved {moved:?}");
-        (answer.map(|got| got.bytes), moved[0])
+        let bytes = match answer {
+            Ok(download) => download.file.read().await,
+            Err(error) => Err(error),
+        };
+        (bytes, moved[0])
+    }
+
+    /// The memory that crate files take.
+    pub(super) fn taken(&self) -> u64 {
+        self.gateway.crates.taken()
     }
 
     pub(super) fn alarms(&self, alarm: &str) -> u64 {
@@ -217,6 +228,22 @@ impl House {
     }
 }
 
+impl File {
+    /// All of it, as a client reads it.
+    pub(super) async fn read(self) -> Result<Bytes> {
+        match self {
+            Self::Whole(bytes) => Ok(bytes),
+            Self::Stream { pieces, .. } => {
+                let append = |mut all: Vec<u8>, piece: Bytes| async move {
+                    all.extend_from_slice(&piece);
+                    Ok(all)
+                };
+                pieces.try_fold(Vec::new(), append).await.map(Bytes::from)
+            }
+        }
+    }
+}
+
 /// A gateway of the parts that differ; the others as small as they go.
 pub(super) fn gateway(
     config: Config,
@@ -232,7 +259,7 @@ pub(super) fn gateway(
         blobs: blobs_in(objects),
         mirror: mirror_in(objects),
         index,
-        crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+        crates: CrateCache::of(&config, metrics.clone()),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
         pulls: Pulls::new(pulls_in(objects), "test", true, metrics.clone()),
         mirrored_names: MirroredNames::default(),

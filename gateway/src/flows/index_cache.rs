@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::flows::flights::Flights;
 use crate::flows::judging::Judging;
 use crate::flows::makers::Makers;
+use crate::flows::tally::Tally;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
 use crate::model::name::{CrateName, NameKey};
@@ -19,6 +21,8 @@ use crate::model::name::{CrateName, NameKey};
 const MAX_SLOTS: usize = 32;
 /// What a slot takes beside its file, in bytes.
 const SLOT_BYTES: usize = 300;
+/// How often a wait for memory looks for something to give up.
+const GIVE_UP_EVERY: Duration = Duration::from_millis(50);
 
 /// Rendered index files in memory. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,6 +33,8 @@ pub struct IndexCache {
     pub(super) flights: Arc<Flights<Flight, Known>>,
     /// Who unpacks, reads and compresses them.
     pub(super) makers: Makers,
+    /// The bodies of index files that anybody has.
+    tally: Arc<Tally>,
 }
 
 /// What a flight is for.
@@ -209,11 +215,70 @@ impl Shelf {
 }
 
 impl IndexCache {
-    /// `capacity` in bytes.
-    pub fn new(capacity: u64) -> Self {
+    /// `capacity` bytes for index files that are kept, and `more` for answers under way with files
+    /// that are not.
+    pub fn new(capacity: u64, more: u64) -> Self {
         let weigh = |_: &NameKey, shelf: &Arc<Shelf>| shelf.weight();
         let shelves = Cache::builder().max_capacity(capacity).weigher(weigh).build();
-        Self { shelves, flights: Arc::default(), makers: Makers::default() }
+        let tally = Arc::new(Tally::new(capacity.saturating_add(more)));
+        Self { shelves, flights: Arc::default(), makers: Makers::default(), tally }
+    }
+
+    /// The memory that the bodies of index files take now, in bytes.
+    pub fn taken(&self) -> u64 {
+        self.tally.taken()
+    }
+
+    /// A file whose bodies count until nobody has them: a hit costs nothing for it.
+    pub(super) fn counted(&self, mut file: IndexFile) -> Arc<IndexFile> {
+        for body in std::iter::once(&mut file.identity).chain(&mut file.gzip) {
+            body.bytes = self.tally.count(std::mem::take(&mut body.bytes));
+        }
+        Arc::new(file)
+    }
+
+    /// Waits until one more file may be made, while others are given up for it.
+    ///
+    /// # Errors
+    /// Unavailable, when answers under way leave no memory for so long.
+    pub(super) async fn admit(&self, wait: Duration) -> Result<()> {
+        if self.tally.excess() == 0 {
+            return Ok(());
+        }
+        let easing = async {
+            while self.tally.excess() > 0 {
+                self.give_up(self.tally.excess());
+                if self.tally.excess() > 0 {
+                    sleep(GIVE_UP_EVERY).await;
+                }
+            }
+        };
+        timeout(wait, easing).await.map_err(|_| {
+            let (taken, waited) = (self.tally.taken(), wait.as_secs());
+            tracing::warn!(taken, waited, "no room in memory for an index file");
+            Error::unavailable(
+                "the registry is sending more index files than its memory is configured for; try \
+                 again in a few seconds",
+            )
+        })
+    }
+
+    /// Gives up shelves of about so many bytes, in no order. What is being sent frees its memory
+    /// later.
+    fn give_up(&self, mut missing: u64) {
+        let mut victims = Vec::new();
+        for (key, shelf) in &self.shelves {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(shelf.weight().into());
+            victims.push(key);
+        }
+        for key in victims {
+            self.shelves.invalidate(&*key);
+        }
+        // Until then the cache itself holds what it no longer has.
+        self.shelves.run_pending_tasks();
     }
 
     /// Drops whatever is cached for any spelling of a name: called after a journal entry that
@@ -237,6 +302,22 @@ impl IndexCache {
     ) -> Option<(usize, Known)> {
         let shelf = self.checked(key).filter(|shelf| shelf.generation.is_none())?;
         let (at, known) = shelf.first_upstream(name, chain, Instant::now())??;
+        matches!(known.answer, Ok(Some(_))).then(|| (at, known.clone()))
+    }
+
+    /// What is known of a crate, with its file, and the upstream in the chain that it is from
+    /// (`None`: it is hosted), if a lookup would be answered with it from memory.
+    pub(super) fn found(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        chain: usize,
+    ) -> Option<(Option<usize>, Known)> {
+        let (shelf, now) = (self.checked(key)?, Instant::now());
+        let (at, known) = match shelf.generation {
+            Some(_) => (None, shelf.current(name, Place::Hosted, now)?),
+            None => shelf.first_upstream(name, chain, now)?.map(|(at, it)| (Some(at), it))?,
+        };
         matches!(known.answer, Ok(Some(_))).then(|| (at, known.clone()))
     }
 
@@ -292,115 +373,4 @@ impl IndexCache {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn name(text: &str) -> CrateName {
-        text.parse().unwrap()
-    }
-
-    fn file(outcome: Outcome, seconds: u64) -> Known {
-        Known {
-            answer: Ok(Some(Arc::new(IndexFile::new(Bytes::from_static(b"{}\n"), Vec::new())))),
-            outcome,
-            until: Some(Instant::now() + Duration::from_secs(seconds)),
-            body: None,
-            judging: Arc::default(),
-        }
-    }
-
-    fn absent(seconds: u64) -> Known {
-        Known::absent(Some(Instant::now() + Duration::from_secs(seconds)))
-    }
-
-    fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known: Known) {
-        let name = name(text);
-        cache.put(&name.key(), generation, (&name, at), known, || Ok(generation));
-    }
-
-    fn outcome(cache: &IndexCache, text: &str, chain: usize) -> Option<Outcome> {
-        let name = name(text);
-        cache.answer(&name.key(), &name, chain).map(|known| known.outcome)
-    }
-
-    #[test]
-    fn an_answer_is_known_only_when_the_whole_chain_before_it_is() {
-        let cache = IndexCache::new(1 << 20);
-        assert_eq!(outcome(&cache, "foo", 2), None);
-        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60));
-        assert_eq!(outcome(&cache, "foo", 2), None);
-        put(&cache, None, "foo", Place::Upstream(0), absent(60));
-        assert_eq!(outcome(&cache, "foo", 2), Some(Outcome::Hit));
-        assert_eq!(outcome(&cache, "foo", 1), Some(Outcome::Negative));
-        put(&cache, None, "foo", Place::Upstream(0), absent(0));
-        assert_eq!(outcome(&cache, "foo", 2), None);
-    }
-
-    #[test]
-    fn trouble_with_the_first_upstream_hides_the_second() {
-        let cache = IndexCache::new(1 << 20);
-        put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60));
-        let trouble = Known::trouble(Error::unavailable("down"), Duration::from_secs(60));
-        put(&cache, None, "foo", Place::Upstream(0), trouble);
-        assert_eq!(outcome(&cache, "foo", 2), Some(Outcome::Error));
-        put(&cache, None, "foo", Place::Upstream(0), file(Outcome::Stale, 60));
-        assert_eq!(outcome(&cache, "foo", 2), Some(Outcome::Stale));
-    }
-
-    #[test]
-    fn forgetting_a_name_forgets_all_its_spellings() {
-        let cache = IndexCache::new(1 << 20);
-        for spelling in ["foo-bar", "foo_bar"] {
-            put(&cache, None, spelling, Place::Upstream(0), absent(60));
-            assert_eq!(outcome(&cache, spelling, 1), Some(Outcome::Negative));
-        }
-        cache.forget(&name("Foo_Bar").key());
-        for spelling in ["foo-bar", "foo_bar"] {
-            assert_eq!(outcome(&cache, spelling, 1), None);
-        }
-    }
-
-    #[test]
-    fn nothing_of_another_generation_stays() {
-        let cache = IndexCache::new(1 << 20);
-        put(&cache, None, "foo-bar", Place::Upstream(0), absent(60));
-        put(&cache, Some(7), "foo_bar", Place::Hosted, file(Outcome::Miss, 60));
-        assert_eq!(outcome(&cache, "foo-bar", 1), None);
-        assert_eq!(outcome(&cache, "foo_bar", 1), Some(Outcome::Hit));
-        put(&cache, Some(8), "foo-bar", Place::Hosted, Known::absent(None));
-        assert_eq!(outcome(&cache, "foo_bar", 1), None);
-        assert_eq!(outcome(&cache, "foo-bar", 1), Some(Outcome::Negative));
-    }
-
-    #[test]
-    fn what_is_overtaken_is_never_seen() {
-        let cache = IndexCache::new(1 << 20);
-        let (foo, place) = (name("foo"), Place::Hosted);
-        put(&cache, Some(7), "foo", place, file(Outcome::Miss, 60));
-        let look = || outcome(&cache, "foo", 1);
-        assert_eq!(look(), Some(Outcome::Hit));
-        for now in [Ok(Some(8)), Ok(None), Err(Error::unavailable("the catalog"))] {
-            let read = || {
-                // It stands in memory, and was not compared yet.
-                assert_eq!(look(), None);
-                now
-            };
-            cache.put(&foo.key(), Some(7), (&foo, place), file(Outcome::Miss, 60), read);
-            assert_eq!(look(), None);
-            assert!(cache.remember(&foo.key(), &foo, place).is_none());
-        }
-    }
-
-    #[test]
-    fn a_shelf_is_bounded_and_loses_the_oldest() {
-        let mut shelf = None;
-        for at in 0..2 * MAX_SLOTS {
-            let slot = Slot { name: name("foo"), place: Place::Upstream(at), known: absent(60) };
-            shelf = Some(Shelf::with(shelf.as_ref(), None, slot));
-        }
-        let places: Vec<_> = shelf.unwrap().slots.iter().map(|slot| slot.place).collect();
-        assert_eq!(places.len(), MAX_SLOTS);
-        assert_eq!(places.last(), Some(&Place::Upstream(2 * MAX_SLOTS - 1)));
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
-use crate::flows::index_cache::Known;
+use crate::flows::index_cache::{IndexCache, Known};
 use crate::flows::licenses::{self, Learned};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
@@ -118,6 +118,11 @@ impl Shown {
         Some(Error::forbidden(refusal(name, version, judgement, newest, contact)))
     }
 
+    /// Whether a version may be downloaded, and nothing is to be read for it.
+    pub(super) fn lets_pass(&self, version: &CrateVersion) -> bool {
+        !self.denied.contains_key(version) && self.read_license(version) == ReadLicense::No
+    }
+
     /// Whether the licence of a version is to be read.
     pub(super) fn read_license(&self, version: &CrateVersion) -> ReadLicense {
         self.unread.get(version).copied().unwrap_or_default()
@@ -140,6 +145,35 @@ pub(super) async fn file_of(
     }
 }
 
+/// The same, if it was judged already.
+pub(super) fn at_hand(
+    gateway: &Gateway,
+    known: &Known,
+    file: &Arc<IndexFile>,
+) -> Option<Arc<IndexFile>> {
+    let shown = shown_already(gateway, known, file)?;
+    Some(Arc::clone(shown.as_ref().map_or(file, |shown| &shown.file)))
+}
+
+/// What the policy in force made of a file: `None` when nobody asked yet, `Some(None)` when it has
+/// nothing to say at all.
+pub(super) fn shown_already(
+    gateway: &Gateway,
+    known: &Known,
+    file: &Arc<IndexFile>,
+) -> Option<Option<Arc<Shown>>> {
+    let book = &gateway.rulebook;
+    // A version that changed is spoken of without any policy too.
+    if book.is_silent() && known.judging.facts.changed.is_empty() {
+        return Some(None);
+    }
+    let shown = known.judging.shown(book.stamp())?;
+    if !shown.unread.is_empty() {
+        licenses::look_again(gateway, &known.judging, file);
+    }
+    Some(Some(shown))
+}
+
 /// What the policy in force makes of a file; `None`: it has nothing to say at all.
 ///
 /// # Errors
@@ -150,18 +184,11 @@ pub(super) async fn shown(
     known: &Known,
     file: &Arc<IndexFile>,
 ) -> Result<Option<Arc<Shown>>> {
-    let book = &gateway.rulebook;
-    // A version that changed is spoken of without any policy too.
-    if book.is_silent() && known.judging.facts.changed.is_empty() {
-        return Ok(None);
-    }
-    if let Some(shown) = known.judging.shown(book.stamp()) {
-        if !shown.unread.is_empty() {
-            licenses::look_again(gateway, &known.judging, file);
-        }
-        return Ok(Some(shown));
+    if let Some(shown) = shown_already(gateway, known, file) {
+        return Ok(shown);
     }
     let _turn = known.judging.turn.lock().await;
+    let book = &gateway.rulebook;
     let in_force = book.in_force();
     if let Some(shown) = known.judging.shown(in_force.stamp) {
         return Ok(Some(shown));
@@ -171,9 +198,9 @@ pub(super) async fn shown(
     }
     let edition = known.judging.learned.edition(); // before the facts, which may know more by then
     let (facts, file, now) = (known.judging.facts(), Arc::clone(file), book.now());
-    let (metrics, owned) = (gateway.metrics.clone(), name.clone());
+    let (metrics, owned, index) = (gateway.metrics.clone(), name.clone(), gateway.index.clone());
     let work = move || {
-        let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics);
+        let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics, &index);
         Shown { edition, ..shown }
     };
     let shown = Arc::new(spawn_blocking(work).await.map_err(Error::internal)?);
@@ -234,6 +261,7 @@ fn judge_file(
     now: Timestamp,
     name: &CrateName,
     metrics: &Metrics,
+    index: &IndexCache,
 ) -> Shown {
     let judged = judge_all(in_force, facts, file, now);
     count(&judged, name, metrics);
@@ -261,7 +289,7 @@ fn judge_file(
     }
     let file = match hidden.is_empty() {
         true => Arc::clone(file),
-        false => Arc::new(IndexFile::new(hide(&file.identity.bytes, &hidden), listed)),
+        false => index.counted(IndexFile::new(hide(&file.identity.bytes, &hidden), listed)),
     };
     Shown { file, stamp: in_force.stamp, edition: 0, until, denied, newest, unread }
 }

@@ -39,6 +39,19 @@ pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<A
     }
 }
 
+/// The same, if memory alone can tell: `None` where something would have to be asked, made or
+/// waited for. Most lookups end here.
+pub fn at_hand(gateway: &Gateway, name: &CrateName) -> Option<Option<Arc<IndexFile>>> {
+    let known = gateway.index.answer(&name.key(), name, gateway.upstreams.len())?;
+    let file = match &known.answer {
+        Ok(Some(file)) => Some(judging::at_hand(gateway, &known, file)?),
+        Ok(None) => None,
+        Err(_) => return None,
+    };
+    gateway.metrics.index_lookups.with_label_values(&[known.outcome.label()]).inc();
+    Some(file)
+}
+
 /// What is known of a crate, before the policy.
 ///
 /// # Errors
@@ -123,6 +136,7 @@ pub(super) async fn is_hidden(
 
 /// Renders a hosted crate's file and puts it into memory, unless the crate has changed meanwhile.
 async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Result<Known> {
+    gateway.index.admit(gateway.config.limits.fill_wait).await?;
     let key = name.key();
     let mut known = Known::absent(None);
     if row.name.lower() == name.as_str() {
@@ -133,7 +147,7 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
         };
         if let Some((file, facts)) = spawn_blocking(read).await.map_err(Error::internal)?? {
             known = Known {
-                answer: Ok(Some(Arc::new(file))),
+                answer: Ok(Some(gateway.index.counted(file))),
                 outcome: Outcome::Miss,
                 judging: Arc::new(Judging::new(facts)),
                 ..known

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use tokio::task::{JoinError, spawn_blocking};
@@ -86,8 +86,15 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
     let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
     let (key, place) = (name.key(), Place::Upstream(at));
     let former = gateway.index.remember(&key, name, place);
+    if let Err(error) = gateway.index.admit(gateway.config.limits.fill_wait).await {
+        return match former.filter(|former| matches!(former.answer, Ok(Some(_)))) {
+            Some(former) => Known { outcome: Outcome::Stale, ..former },
+            None => Known::trouble(error, Duration::ZERO),
+        };
+    }
     let reader = ReadThrough {
         at,
+        index: &gateway.index,
         upstream,
         store: &gateway.mirror,
         makers: &gateway.index.makers,
@@ -167,7 +174,7 @@ pub async fn purge(
     }
     for sum in &sums {
         gateway.blobs.delete(Origin::Mirrored, sum).await.map_err(Error::store)?;
-        gateway.crates.forget(sum).await;
+        gateway.crates.forget(sum);
     }
     // Last, because they tell the checksums: a purge that fails half-way can be repeated.
     for upstream in &gateway.upstreams {
@@ -287,7 +294,10 @@ pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<CrateName>> {
 }
 
 /// A name as index paths spell it.
-fn lowered(name: &CrateName) -> CrateName {
+pub(super) fn lowered(name: &CrateName) -> CrateName {
+    if !name.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
+        return name.clone();
+    }
     name.lower().parse().unwrap_or_else(|_| name.clone())
 }
 

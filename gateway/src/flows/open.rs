@@ -89,7 +89,7 @@ impl Running {
             Keep::Memory => checkpointer.load(None).await,
             Keep::Replayed => Known::default(),
         };
-        let index = IndexCache::new(config.cache.index_bytes);
+        let index = index_cache(&config);
         let settings = Settings {
             replica: config.server.replica.clone(),
             patience: config.limits.append,
@@ -116,6 +116,7 @@ impl Running {
             config.pulls.retention_days.is_some(),
             metrics.clone(),
         );
+        let crates = CrateCache::of(&config, metrics.clone());
         let gateway = Arc::new(Gateway {
             url,
             catalog,
@@ -127,7 +128,7 @@ impl Running {
             rulebook,
             licenses: Readers::default(),
             index,
-            crates: CrateCache::new(config.cache.crates_bytes, config.limits.fill_memory_bytes),
+            crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             pulls,
             mirrored_names: MirroredNames::default(),
@@ -207,6 +208,13 @@ pub fn pulls_in(objects: &Objects) -> PullsStore {
 /// What is mirrored in a store.
 pub fn mirror_in(objects: &Objects) -> MirrorStore {
     MirrorStore::new(Arc::clone(&objects.cache), Arc::clone(&objects.durable))
+}
+
+/// Memory for index files: beside those that are kept, as many bytes again for answers under way, or
+/// for two of the largest in both their encodings.
+fn index_cache(config: &Config) -> IndexCache {
+    let kept = config.cache.index_bytes;
+    IndexCache::new(kept, kept.max(4 * config.limits.index_file_bytes as u64))
 }
 
 /// Before anything is written: a store that misbehaves must not hold so much as a beginning.

@@ -6,8 +6,11 @@ use std::fmt;
 
 use jiff::Timestamp;
 use moka::future::Cache;
+use moka::sync;
+use tokio::time::timeout;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::flows::flights::Flights;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -32,23 +35,42 @@ pub struct Wanted {
 /// against them, so that each change raises one alarm however often it is asked for.
 #[derive(Debug)]
 pub struct Pins {
-    known: Cache<Key, Checksum>,
+    known: sync::Cache<Key, Checksum>,
+    reading: Flights<Key, Result<Checksum>>,
     alarmed: Cache<(Key, Checksum), ()>,
 }
 
 type Key = (usize, CrateName, CrateVersion);
 
 impl Pins {
-    async fn known(&self, wanted: &Wanted) -> Option<Checksum> {
-        self.known.get(&wanted.key()).await
+    /// What is pinned, if that was read already.
+    pub(super) fn known(&self, wanted: &Wanted) -> Option<Checksum> {
+        self.known.get(&wanted.key())
     }
 
-    /// What is pinned; `read` is awaited by one of all who ask at the same time.
-    async fn known_or<F>(&self, wanted: &Wanted, read: F) -> Result<Checksum>
+    /// What is pinned; all who ask at the same time share one `read`, which must bound its time.
+    async fn known_or<F>(&self, wanted: &Wanted, read: impl FnOnce() -> F) -> Result<Checksum>
     where
-        F: Future<Output = Result<Checksum>>,
+        F: Future<Output = Result<Checksum>> + Send + 'static,
     {
-        self.known.try_get_with(wanted.key(), read).await.map_err(|e| Error::clone(&e))
+        let key = wanted.key();
+        if let Some(pinned) = self.known.get(&key) {
+            return Ok(pinned);
+        }
+        let (known, place) = (self.known.clone(), key.clone());
+        let start = || {
+            let reading = read();
+            async move {
+                // Another flight may have landed since we looked.
+                if let Some(pinned) = known.get(&place) {
+                    return Ok(pinned);
+                }
+                let pinned = reading.await?;
+                known.insert(place, pinned);
+                Ok(pinned)
+            }
+        };
+        self.reading.join(key, start).await.unwrap_or_else(|| Err(broke_off()))
     }
 
     /// Raises the alarm that an upstream lists a version with another checksum than its pin, if
@@ -80,7 +102,11 @@ impl Pins {
 
 impl Default for Pins {
     fn default() -> Self {
-        Self { known: Cache::new(REMEMBERED_PINS), alarmed: Cache::new(REMEMBERED_PINS) }
+        Self {
+            known: sync::Cache::new(REMEMBERED_PINS),
+            reading: Flights::default(),
+            alarmed: Cache::new(REMEMBERED_PINS),
+        }
     }
 }
 
@@ -90,7 +116,7 @@ impl Default for Pins {
 /// # Errors
 /// Forbidden, with an alarm; that the store does not answer.
 pub async fn refuse_if_pinned_otherwise(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
-    if let Some(pinned) = gateway.crates.pins.known(wanted).await {
+    if let Some(pinned) = gateway.crates.pins.known(wanted) {
         return compare(gateway, wanted, pinned).await;
     }
     let Listed { name, version, .. } = &wanted.listed;
@@ -107,14 +133,29 @@ pub async fn refuse_if_pinned_otherwise(gateway: &Gateway, wanted: &Wanted) -> R
 /// # Errors
 /// Forbidden, with an alarm; that the store does not answer.
 pub async fn pin(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
-    let create = async {
-        let Listed { name, version, cksum, .. } = &wanted.listed;
-        let upstream = wanted.upstream(gateway);
-        let pin = gateway.mirror.pin(upstream, name, version, cksum, Timestamp::now()).await;
-        pin.map(|pin| pin.cksum)
+    let create = || {
+        let (mirror, upstream) = (gateway.mirror.clone(), wanted.upstream(gateway).to_owned());
+        let (listed, bound) = (wanted.listed.clone(), gateway.config.limits.fill);
+        async move {
+            let Listed { name, version, cksum, .. } = &listed;
+            let pinning = mirror.pin(&upstream, name, version, cksum, Timestamp::now());
+            let pinned = timeout(bound, pinning).await.unwrap_or_else(|_| Err(too_slow(&listed)));
+            pinned.map(|pin| pin.cksum)
+        }
     };
     let pinned = gateway.crates.pins.known_or(wanted, create).await?;
     compare(gateway, wanted, pinned).await
+}
+
+fn too_slow(listed: &Listed) -> Error {
+    Error::unavailable(format_args!(
+        "the store did not say in time which checksum `{}` {} has had; try again",
+        listed.name, listed.version
+    ))
+}
+
+fn broke_off() -> Error {
+    Error::new(Kind::Internal, "reading a pin broke off; the registry's log knows more")
 }
 
 /// Raises the alarm in any case, and refuses where the policy does not put up with the change.
@@ -172,14 +213,14 @@ mod tests {
     async fn a_pin_is_read_once_and_belongs_to_one_upstream() {
         let (pins, sum) = (Pins::default(), Checksum::of(b"first"));
         let first = wanted(0, sum);
-        assert_eq!(pins.known(&first).await, None);
-        assert_eq!(pins.known_or(&first, async { Ok(sum) }).await.unwrap(), sum);
+        assert_eq!(pins.known(&first), None);
+        assert_eq!(pins.known_or(&first, || async move { Ok(sum) }).await.unwrap(), sum);
 
         let changed = wanted(0, Checksum::of(b"second"));
-        assert_eq!(pins.known(&changed).await, Some(sum));
-        let again = pins.known_or(&changed, async { panic!("read twice") }).await;
+        assert_eq!(pins.known(&changed), Some(sum));
+        let again = pins.known_or(&changed, || async { panic!("read twice") }).await;
         assert_eq!(again.unwrap(), sum);
-        assert_eq!(pins.known(&wanted(1, sum)).await, None);
+        assert_eq!(pins.known(&wanted(1, sum)), None);
     }
 
     #[tokio::test]
@@ -200,8 +241,9 @@ mod tests {
     #[tokio::test]
     async fn a_pin_that_could_not_be_read_is_not_remembered() {
         let (pins, sum) = (Pins::default(), Checksum::of(b"x"));
-        let failed = pins.known_or(&wanted(0, sum), async { Err(Error::unavailable("no")) }).await;
+        let no = || async { Err(Error::unavailable("no")) };
+        let failed = pins.known_or(&wanted(0, sum), no).await;
         assert_eq!(failed.unwrap_err().message, "no");
-        assert_eq!(pins.known(&wanted(0, sum)).await, None);
+        assert_eq!(pins.known(&wanted(0, sum)), None);
     }
 }

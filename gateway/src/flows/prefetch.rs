@@ -72,7 +72,7 @@ async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<()> {
         return Err(Error::invalid(mismatch));
     }
     // Where the index lists nothing, the download says best what is wrong.
-    download::download(gateway, &name, &version).await.map(drop)
+    download::download(gateway, &name, &version, download::Part::Head).await.map(drop)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::flows::index_cache::{Known, Outcome};
+use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::makers::Makers;
 use crate::flows::pinning::{Pins, Wanted};
@@ -39,6 +39,8 @@ pub(super) struct ReadThrough<'a> {
     /// The upstream's place in the chain.
     pub(super) at: usize,
     pub(super) upstream: &'a Upstream,
+    /// Where new files count.
+    pub(super) index: &'a IndexCache,
     pub(super) store: &'a MirrorStore,
     pub(super) makers: &'a Makers,
     pub(super) pins: &'a Pins,
@@ -316,13 +318,14 @@ impl ReadThrough<'_> {
     ) -> Result<Result<(Bytes, Rendered), Unfit>> {
         let (own, name, known) = (Arc::clone(&self.own), name.clone(), known.cloned());
         let facts = self.facts(BTreeMap::new(), BTreeMap::new());
+        let index = self.index.clone();
         let work = move || {
             let body = body.unpack()?;
             let sum = sum.unwrap_or_else(|| Checksum::of(&body));
             if let Some(known) = known.filter(|known| known.body == sum) {
                 return Ok((body, known));
             }
-            let file = Arc::new(mirrored::read(&body, &name, &own)?.render(&body, &sum));
+            let file = index.counted(mirrored::read(&body, &name, &own)?.render(&body, &sum));
             let judging = Arc::new(Judging::new(facts));
             Ok((body, Rendered { file, body: sum, judging }))
         };

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
-use crate::http::respond::{self, Answer};
+use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{Form, Refused};
 use crate::model::level::Level;
 
@@ -64,12 +64,12 @@ async fn answer(stage: Stage, request: Request<Incoming>) -> Answer {
         let (error, allow) = respond::refused(Refused::Method("GET, HEAD".to_owned()));
         (Err(error), allow)
     };
-    let id = respond::request_id();
+    let id = RequestId::random();
     let answer = outcome.unwrap_or_else(|error| {
-        tracing::debug!(id, error = error.chain(), "the admin listener refused");
-        respond::error(&error, Form::Text, "", &id)
+        tracing::debug!(id = id.as_str(), error = error.chain(), "the admin listener refused");
+        respond::error(&error, Form::Text, "", id)
     });
-    respond::finish(answer, is_head, allow.as_deref(), &id)
+    respond::finish(answer, is_head, allow.as_deref(), id)
 }
 
 fn look(stage: &Stage, path: &str) -> Result<Answer> {
@@ -113,6 +113,8 @@ fn metrics(gateway: &Gateway) -> Result<Answer> {
     gateway.metrics.journal_read_age.set(age);
     let lag = gateway.journal.lag().map_or(-1.0, |lag| lag.as_secs_f64());
     gateway.metrics.journal_lag_seconds.set(lag);
+    gateway.metrics.crate_memory.set(i64::try_from(gateway.crates.taken()).unwrap_or(i64::MAX));
+    gateway.metrics.index_memory.set(i64::try_from(gateway.index.taken()).unwrap_or(i64::MAX));
     let enabled = gateway.catalog.head()?.level;
     for (what, level) in [("enabled", enabled), ("known", Level::KNOWN)] {
         gateway.metrics.format_level.with_label_values(&[what]).set(level.number().into());

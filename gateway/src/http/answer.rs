@@ -10,6 +10,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::{Error, Kind};
+use crate::flows::download::File;
 
 /// What an answer sends.
 #[derive(Debug)]
@@ -44,6 +45,15 @@ impl Default for Body {
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self::Whole(bytes)
+    }
+}
+
+impl From<File> for Body {
+    fn from(file: File) -> Self {
+        match file {
+            File::Whole(bytes) => Self::Whole(bytes),
+            File::Stream { length, pieces } => Self::stream(length, pieces),
+        }
     }
 }
 

@@ -18,3 +18,26 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Eager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn what_is_ready_is_done_on_the_spot_and_the_rest_becomes_a_task() {
+        let (done, mut told) = oneshot::channel();
+        Eager.execute(async move {
+            let _ = done.send(());
+        });
+        assert_eq!(told.try_recv(), Ok(()));
+
+        let ((go, wait), (done, told)) = (oneshot::channel::<()>(), oneshot::channel());
+        Eager.execute(async move {
+            let _ = wait.await;
+            let _ = done.send(());
+        });
+        go.send(()).unwrap();
+        assert_eq!(told.await, Ok(()));
+    }
+}

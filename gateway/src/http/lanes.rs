@@ -91,3 +91,41 @@ impl Drop for Place {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_goes_to_the_lane_that_has_the_fewest() {
+        let lanes = Lanes::start().unwrap();
+        let count = lanes.lanes.len();
+        let open = || lanes.lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).collect();
+        let mut places: Vec<_> = (0..2 * count).map(|_| lanes.place()).collect();
+        assert_eq!(open(), vec![2; count]);
+        places.pop();
+        places.push(lanes.place());
+        assert_eq!(open(), vec![2; count]);
+        drop(places);
+        assert_eq!(open(), vec![0; count]);
+    }
+
+    #[test]
+    fn what_runs_on_a_lane_runs_on_its_own_thread_until_the_lanes_are_dropped() {
+        let lanes = Lanes::start().unwrap();
+        let place = lanes.place();
+        let (tell, told) = std::sync::mpsc::channel();
+        let ended = tell.clone();
+        place.runtime().spawn(async move {
+            let _ = tell.send(thread::current().name().map(str::to_owned));
+        });
+        let name = told.recv().unwrap().unwrap();
+        assert!(name.starts_with("lane-"), "{name}");
+        place.runtime().spawn(async move {
+            let _held = ended;
+            std::future::pending::<()>().await;
+        });
+        drop(lanes);
+        assert!(told.recv().is_err(), "the task was dropped with its lane");
+    }
+}

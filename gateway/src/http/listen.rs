@@ -125,8 +125,10 @@ impl Listening {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
+        let traffic = Arc::new(Traffic::default());
+        let stream = Counted { stream, traffic: Arc::clone(&traffic) };
         let Some(tls) = &self.tls else {
-            return self.converse(stream, |_| Ok(()), peer, handler).await;
+            return self.converse(stream, |_| Ok(()), (peer, traffic), handler).await;
         };
         let handshake = timeout(self.bounds.head, Gathered::accept(tls, stream));
         match self.shutdown.run_until_cancelled(handshake).await {
@@ -137,7 +139,7 @@ impl Listening {
                     Poll::Ready(released) => released,
                     Poll::Pending => Ok(()),
                 };
-                self.converse(stream, release, peer, handler).await;
+                self.converse(stream, release, (peer, traffic), handler).await;
             }
             Some(failed) => {
                 let error = match failed {
@@ -153,16 +155,19 @@ impl Listening {
     }
 
     /// HTTP/1.1 or HTTP/2, as the client speaks; its wish to upgrade (`Upgrade: h2c`) is ignored,
-    /// as RFC 9110 §7.8 allows.
-    /// After each step `release` sends what was written.
-    async fn converse<S, R, H, F>(&self, stream: S, release: R, peer: SocketAddr, handler: H)
-    where
+    /// as RFC 9110 §7.8 allows. After each step `release` sends what was written.
+    async fn converse<S, R, H, F>(
+        &self,
+        stream: S,
+        release: R,
+        (peer, traffic): (SocketAddr, Arc<Traffic>),
+        handler: H,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         R: Fn(&mut Context<'_>) -> io::Result<()>,
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let traffic = Arc::new(Traffic::default());
         let service = service_fn(|request| {
             let at_work = AtWork::begin(&traffic);
             let answer = handler(request, peer);
@@ -172,9 +177,8 @@ impl Listening {
                 Ok::<_, Infallible>(answer)
             }
         });
-        let stream = TokioIo::new(Counted { stream, traffic: Arc::clone(&traffic) });
         let server = self.server();
-        let mut connection = pin!(server.serve_connection(stream, service));
+        let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = released(connection.as_mut(), &release) => ended,
             () = self.time_to_end(&traffic) => {
@@ -279,7 +283,7 @@ struct Traffic {
     asked: AtomicU64,
     /// Requests that have no answer yet.
     at_work: AtomicU64,
-    /// Bytes that the client's side has taken so far.
+    /// Bytes that the socket has taken so far.
     written: AtomicU64,
 }
 
@@ -300,7 +304,7 @@ impl Drop for AtWork {
     }
 }
 
-/// A stream that counts what is written.
+/// A socket that counts what it has taken.
 struct Counted<S> {
     stream: S,
     traffic: Arc<Traffic>,

@@ -25,7 +25,14 @@ const HTML: &str = "text/html; charset=utf-8";
 const CRATE: &str = "application/gzip"; // as crates.io's downloads
 const INDEX: &str = "text/plain"; // as crates.io's index
 
+/// Room for the headers of an answer, with those that hyper adds: made once.
+const HEADERS: usize = 12;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a request is called in the log and in its answer: 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 16]);
 
 /// A JSON answer of the web API.
 ///
@@ -78,12 +85,12 @@ pub fn index_file(file: &IndexFile, asked: &HeaderMap, private: bool) -> Answer 
 }
 
 /// A crate file: always 200 and whole (cargo takes no other 2xx), never encoded.
-pub fn crate_file(bytes: Bytes, private: bool) -> Answer {
+pub fn crate_file(body: Body, private: bool) -> Answer {
     let caching = match private {
         true => "private, max-age=31536000, immutable",
         false => "public, max-age=31536000, immutable",
     };
-    with_caching(answer(StatusCode::OK, CRATE, bytes), caching)
+    with_caching(sending(StatusCode::OK, CRATE, body), caching)
 }
 
 /// A page for people, under a content security policy.
@@ -108,10 +115,10 @@ pub fn metrics(body: String) -> Answer {
 
 /// A refusal. `login` is the page that a 401 points to; the request id helps who asks about a
 /// fault of ours.
-pub fn error(error: &Error, form: Form, login: &str, request_id: &str) -> Answer {
+pub fn error(error: &Error, form: Form, login: &str, id: RequestId) -> Answer {
     let status = status(error.kind);
     let detail = match error.kind {
-        Kind::Internal => format!("{}: {request_id}", error.message),
+        Kind::Internal => format!("{}: {}", error.message, id.as_str()),
         _ => error.message.clone(),
     };
     let mut answer = match form {
@@ -146,18 +153,31 @@ pub fn refused(refused: Refused) -> (Error, Option<String>) {
 }
 
 /// Puts the last touches on every answer; the body of a `HEAD` stays behind, its length does not.
-pub fn finish(answer: Answer, is_head: bool, allow: Option<&str>, request_id: &str) -> Answer {
+pub fn finish(answer: Answer, is_head: bool, allow: Option<&str>, id: RequestId) -> Answer {
     let mut answer = if is_head { answer.map(|_| Body::default()) } else { answer };
-    insert(answer.headers_mut(), REQUEST_ID, request_id);
+    if let Ok(mut id) = HeaderValue::from_bytes(&id.0) {
+        // It would only push what comes again out of the client's table (RFC 7541, section 7.1.3).
+        id.set_sensitive(true);
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
     if let Some(methods) = allow {
         insert(answer.headers_mut(), header::ALLOW, methods);
     }
     answer
 }
 
-/// A new id for a request.
-pub fn request_id() -> String {
-    format!("{:016x}", rand::random::<u64>())
+impl RequestId {
+    /// A new one.
+    pub fn random() -> Self {
+        let mut digits = [b'0'; 16];
+        let _ = hex::encode_to_slice(rand::random::<[u8; 8]>(), &mut digits); // they fit
+        Self(digits)
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// How many bytes of body an answer sends.
@@ -205,9 +225,12 @@ fn index_caching(private: bool) -> &'static str {
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let length = HeaderValue::from(body.len());
-    let mut answer = Response::new(Body::from(body));
-    *answer.status_mut() = status;
+    sending(status, content_type, body.into())
+}
+
+fn sending(status: StatusCode, content_type: &'static str, body: Body) -> Answer {
+    let length = HeaderValue::from(body.size_hint().lower());
+    let mut answer = with_status(status, body);
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CONTENT_LENGTH, length);
@@ -215,8 +238,13 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
 }
 
 fn not_modified() -> Answer {
-    let mut answer = Response::new(Body::default());
-    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    with_status(StatusCode::NOT_MODIFIED, Body::default())
+}
+
+fn with_status(status: StatusCode, body: Body) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = HeaderMap::with_capacity(HEADERS);
     answer
 }
 
@@ -241,6 +269,8 @@ fn whole_seconds(wait: Duration) -> u64 {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
+
+    const ID: RequestId = RequestId(*b"0123456789abcdef");
 
     fn body(answer: Answer) -> Bytes {
         futures_util::FutureExt::now_or_never(answer.into_body().collect())
@@ -297,15 +327,15 @@ mod tests {
 
     #[test]
     fn a_head_keeps_the_length_and_loses_the_body() {
-        let answer = finish(crate_file(Bytes::from_static(b"abc"), false), true, None, "id");
+        let answer = finish(crate_file(Bytes::from_static(b"abc").into(), false), true, None, ID);
         assert_eq!(header(&answer, "content-length"), Some("3"));
-        assert_eq!(header(&answer, "x-request-id"), Some("id"));
+        assert_eq!(header(&answer, "x-request-id"), Some(ID.as_str()));
         assert_eq!(body_bytes(&answer), 0);
     }
 
     #[test]
     fn crate_files_are_for_ever_and_never_encoded() {
-        let answer = crate_file(Bytes::from_static(b"abc"), true);
+        let answer = crate_file(Bytes::from_static(b"abc").into(), true);
         assert_eq!(header(&answer, "cache-control"), Some("private, max-age=31536000, immutable"));
         assert_eq!(header(&answer, "content-encoding"), None);
         assert_eq!(header(&answer, "etag"), None);
@@ -340,7 +370,7 @@ mod tests {
             (Kind::Internal, 500),
         ];
         for (kind, status) in cases {
-            let answer = error(&Error::new(kind, "no"), Form::Json, "https://x/me", "id");
+            let answer = error(&Error::new(kind, "no"), Form::Json, "https://x/me", ID);
             assert_eq!(answer.status(), status, "{kind:?}");
         }
     }
@@ -348,10 +378,10 @@ mod tests {
     #[test]
     fn the_api_answers_in_json_and_the_rest_in_plain_text() {
         let refusal = Error::forbidden("not \"you\"");
-        let api = error(&refusal, Form::Json, "https://x/me", "id");
+        let api = error(&refusal, Form::Json, "https://x/me", ID);
         assert_eq!(header(&api, "content-type"), Some("application/json"));
         assert_eq!(body(api), r#"{"errors":[{"detail":"not \"you\""}]}"#);
-        let text = error(&refusal, Form::Text, "https://x/me", "id");
+        let text = error(&refusal, Form::Text, "https://x/me", ID);
         assert_eq!(header(&text, "content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(header(&text, "cache-control"), Some("no-store"));
         assert_eq!(body(text), "not \"you\"\n");
@@ -360,17 +390,17 @@ mod tests {
     #[test]
     fn a_401_points_to_the_login_page_and_a_503_says_when() {
         let nobody = Error::new(Kind::Unauthenticated, "who are you");
-        let answer = error(&nobody, Form::Text, "https://x/me", "id");
+        let answer = error(&nobody, Form::Text, "https://x/me", ID);
         assert_eq!(header(&answer, "www-authenticate"), Some("Cargo login_url=\"https://x/me\""));
         let later = Error::unavailable("later").retry_after(Duration::from_millis(1200));
-        assert_eq!(header(&error(&later, Form::Json, "", "id"), "retry-after"), Some("2"));
+        assert_eq!(header(&error(&later, Form::Json, "", ID), "retry-after"), Some("2"));
         assert_eq!(whole_seconds(Duration::ZERO), 1);
     }
 
     #[test]
     fn a_wrong_method_is_answered_with_allow() {
         let (why, allow) = refused(Refused::Method("PUT".to_owned()));
-        let answer = finish(error(&why, Form::Json, "", "id"), false, allow.as_deref(), "id");
+        let answer = finish(error(&why, Form::Json, "", ID), false, allow.as_deref(), ID);
         assert_eq!((answer.status().as_u16(), header(&answer, "allow")), (405, Some("PUT")));
     }
 }

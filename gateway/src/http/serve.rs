@@ -2,17 +2,22 @@
 //! in the log and its numbers.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Method, Request};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Level, Span};
 
 use crate::error::{Error, Result};
@@ -21,8 +26,8 @@ use crate::http::body::Upload;
 use crate::http::dispatch::{Asker, Door};
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
-use crate::http::respond::{self, Answer};
-use crate::http::route::{self, Form, Route};
+use crate::http::respond::{self, Answer, RequestId};
+use crate::http::route::{self, Form, Refused, Route};
 
 /// The label of requests that mean nothing here.
 const NO_ROUTE: &str = "none";
@@ -51,29 +56,61 @@ pub async fn serve(
     let metrics = Some(gateway.metrics.clone());
     let door = Arc::new(Door::new(gateway));
     Listening { tls: tls.map(TlsAcceptor::from), bounds, metrics, shutdown, lanes }
-        .run(listener, move |request, peer| answer(Arc::clone(&door), request, peer))
+        .run(listener, move |request, peer| answer(&door, request, peer))
         .await;
 }
 
-/// One request, from its head to its answer.
-async fn answer(door: Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    let id = respond::request_id();
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let route = route::route(&head.method, path, head.uri.query());
-    let label = route.as_ref().map_or(NO_ROUTE, Route::label);
-    // An error's level, so that no filter takes the id from the lines that it lets pass.
-    let span = tracing::error_span!("request", %id, %peer, method = %head.method, route = label);
-    let gateway = &door.gateway;
-    let line = Line { gateway, span, label, method: &head.method, path, started: Instant::now() };
-    let unanswered = Unanswered(Some(line));
+/// An answer that is there already, or on its way. What comes at once needs neither a task nor the
+/// memory that the longest of the long ways would take.
+enum Answering {
+    AtHand(Option<Box<Answer>>),
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
 
+impl Future for Answering {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::AtHand(answer) => answer.take().map_or(Poll::Pending, |it| Poll::Ready(*it)),
+            Self::Later(answer) => answer.as_mut().poll(context),
+        }
+    }
+}
+
+/// One request, from its head to its answer.
+fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Answering {
+    let asked = Asked { id: RequestId::random(), peer, at: Instant::now() };
+    let (head, body) = request.into_parts();
+    let route = route::route(&head.method, head.uri.path(), head.uri.query());
+    let asker = asked.asker(&head);
+    let at_hand = route.as_ref().ok().and_then(|route| {
+        let outcome = door.at_hand(route, &head.headers, asker)?;
+        Some(Line::of(&door.gateway, &asked, &head, route.label()).end(outcome, None))
+    });
+    match at_hand {
+        Some(answer) => {
+            Upload::new(body, &head.headers).let_go();
+            Answering::AtHand(Some(Box::new(answer)))
+        }
+        None => Answering::Later(Box::pin(find(Arc::clone(door), asked, head, body, route))),
+    }
+}
+
+/// The long way to an answer.
+async fn find(
+    door: Arc<Door>,
+    asked: Asked,
+    head: Parts,
+    body: Incoming,
+    route: std::result::Result<Route, Refused>,
+) -> Answer {
+    let label = route.as_ref().map_or(NO_ROUTE, Route::label);
+    let unanswered = Unanswered(Some(Line::of(&door.gateway, &asked, &head, label)));
     let mut upload = Upload::new(body, &head.headers);
     let (outcome, allow) = match route {
         Ok(route) => {
-            let takes_body = head.method != Method::HEAD;
-            let asker = Asker { address: peer.ip().to_canonical(), takes_body };
-            let work = door.dispatch(route, &head.headers, asker, &mut upload);
+            let work = door.dispatch(route, &head.headers, asked.asker(&head), &mut upload);
             (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {
@@ -82,17 +119,7 @@ async fn answer(door: Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -
         }
     };
     upload.let_go();
-
-    let (answer, trouble) = match outcome {
-        Ok(answer) => (answer, None),
-        Err(error) => {
-            let login = format!("{}/me", gateway.url);
-            (respond::error(&error, Form::of(path), &login, &id), Some(error))
-        }
-    };
-    let answer = respond::finish(answer, head.method == Method::HEAD, allow.as_deref(), &id);
-    unanswered.answered(&answer, trouble.as_ref());
-    answer
+    unanswered.end(outcome, allow.as_deref())
 }
 
 /// A panic is a fault of ours that costs one request, not its connection.
@@ -112,14 +139,30 @@ fn words(panic: &(dyn Any + Send)) -> String {
     fixed.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
+/// What is known of a request before it is read.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    id: RequestId,
+    peer: SocketAddr,
+    at: Instant,
+}
+
+impl Asked {
+    fn asker(&self, head: &Parts) -> Asker {
+        let takes_body = head.method != Method::HEAD;
+        Asker { address: self.peer.ip().to_canonical(), takes_body }
+    }
+}
+
 /// What is told of a request: never its query and its headers, which may hold secrets.
 struct Line<'a> {
     gateway: &'a Gateway,
-    span: Span,
+    asked: &'a Asked,
     label: &'static str,
     method: &'a Method,
     path: &'a str,
-    started: Instant,
+    /// Made when it is needed: most requests are answered without a line.
+    span: OnceCell<Span>,
 }
 
 /// A request until its answer is there: whoever leaves before is told of, too.
@@ -127,13 +170,13 @@ struct Unanswered<'a>(Option<Line<'a>>);
 
 impl Unanswered<'_> {
     fn span(&self) -> Span {
-        self.0.as_ref().map_or_else(Span::none, |line| line.span.clone())
+        self.0.as_ref().map_or_else(Span::none, |line| line.span().clone())
     }
 
-    fn answered(mut self, answer: &Answer, trouble: Option<&Error>) {
-        if let Some(line) = self.0.take() {
-            line.count(answer.status().as_str(), respond::body_bytes(answer), trouble);
-            line.log(answer.status().as_u16(), trouble);
+    fn end(mut self, outcome: Result<Answer>, allow: Option<&str>) -> Answer {
+        match self.0.take() {
+            Some(line) => line.end(outcome, allow),
+            None => Answer::default(), // never: it is taken once
         }
     }
 }
@@ -143,15 +186,46 @@ impl Drop for Unanswered<'_> {
         if let Some(line) = self.0.take() {
             line.count(LEFT, 0, None);
             let (path, ms) = (shortened(line.path), line.ms());
-            line.span.in_scope(|| tracing::info!(path, ms, "ended without an answer"));
+            line.span().in_scope(|| tracing::info!(path, ms, "ended without an answer"));
         }
     }
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    fn of(gateway: &'a Gateway, asked: &'a Asked, head: &'a Parts, label: &'static str) -> Self {
+        let (method, path) = (&head.method, head.uri.path());
+        Self { gateway, asked, label, method, path, span: OnceCell::new() }
+    }
+
+    /// An error's level, so that no filter takes the id from the lines that it lets pass.
+    fn span(&self) -> &Span {
+        self.span.get_or_init(|| {
+            let Asked { id, peer, .. } = self.asked;
+            let id = id.as_str();
+            tracing::error_span!("request", %id, %peer, method = %self.method, route = self.label)
+        })
+    }
+
+    /// The answer that an outcome is, counted and told.
+    fn end(&self, outcome: Result<Answer>, allow: Option<&str>) -> Answer {
+        let (answer, trouble) = match outcome {
+            Ok(answer) => (answer, None),
+            Err(error) => {
+                let login = format!("{}/me", self.gateway.url);
+                let form = Form::of(self.path);
+                (respond::error(&error, form, &login, self.asked.id), Some(error))
+            }
+        };
+        let is_head = *self.method == Method::HEAD;
+        let answer = respond::finish(answer, is_head, allow, self.asked.id);
+        self.count(answer.status().as_str(), respond::body_bytes(&answer), trouble.as_ref());
+        self.log(answer.status().as_u16(), trouble.as_ref());
+        answer
+    }
+
     fn count(&self, status: &str, bytes: u64, trouble: Option<&Error>) {
         let metrics = &self.gateway.metrics;
-        let took = self.started.elapsed().as_secs_f64();
+        let took = self.asked.at.elapsed().as_secs_f64();
         metrics.requests.with_label_values(&[self.label, status]).observe(took);
         metrics.bytes_sent.with_label_values(&[self.label]).inc_by(bytes);
         if let Some(error) = trouble {
@@ -160,10 +234,14 @@ impl Line<'_> {
     }
 
     fn log(&self, status: u16, trouble: Option<&Error>) {
+        let level = level(self.label, self.method, status);
+        if level > LevelFilter::current() {
+            return;
+        }
         let (path, ms) = (shortened(self.path), self.ms());
         let error = trouble.map(Error::chain);
         let error = error.as_deref();
-        self.span.in_scope(|| match level(self.label, self.method, status) {
+        self.span().in_scope(|| match level {
             Level::ERROR => tracing::error!(path, status, ms, error, "failed"),
             Level::WARN => tracing::warn!(path, status, ms, error, "failed"),
             Level::INFO => tracing::info!(path, status, ms, error, "answered"),
@@ -172,7 +250,7 @@ impl Line<'_> {
     }
 
     fn ms(&self) -> f64 {
-        milliseconds(self.started.elapsed())
+        milliseconds(self.asked.at.elapsed())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Crate files in the store, each under its SHA-256: `blobs/hosted/ab/abcd…`, `blobs/mirror/ab/abcd…`.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 
-use crate::model::checksum::Checksum;
+use crate::model::checksum::{Checksum, Checksumming};
 
 /// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
 /// are hashed off the async threads.
@@ -112,6 +113,34 @@ impl Blobs {
         }
     }
 
+    /// How many bytes there are; `None`: nothing. They are not read.
+    ///
+    /// # Errors
+    /// Those of the store, but not that there is nothing.
+    pub async fn size(
+        &self,
+        origin: Origin,
+        cksum: &Checksum,
+    ) -> Result<Option<u64>, object_store::Error> {
+        match self.store(origin).head(&path(origin, cksum)).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            found => found.map(|object| Some(object.size)),
+        }
+    }
+
+    /// A part of the bytes, or less of it when they end before. Nothing is compared.
+    ///
+    /// # Errors
+    /// Those of the store, also that there is nothing.
+    pub async fn piece(
+        &self,
+        origin: Origin,
+        cksum: &Checksum,
+        range: Range<u64>,
+    ) -> Result<Bytes, object_store::Error> {
+        self.store(origin).get_range(&path(origin, cksum), range).await
+    }
+
     /// Lists all crate files of an origin, in no order; what stands among them and is none is given
     /// by its path.
     ///
@@ -150,6 +179,24 @@ pub async fn has_checksum(bytes: &Bytes, cksum: &Checksum) -> bool {
     let hashing = tokio::task::spawn_blocking(move || Checksum::of(&shared));
     // The pool takes no work while the process stops; the answer is the same without it.
     hashing.await.unwrap_or_else(|_| Checksum::of(bytes)) == *cksum
+}
+
+/// A checksum that goes on with more bytes.
+pub async fn hashed_on(mut sum: Checksumming, bytes: &Bytes) -> Checksumming {
+    if bytes.len() <= HASHED_IN_PLACE_BYTES {
+        sum.update(bytes);
+        return sum;
+    }
+    let (before, shared) = (sum.clone(), bytes.clone());
+    let hashing = tokio::task::spawn_blocking(move || {
+        sum.update(&shared);
+        sum
+    });
+    hashing.await.unwrap_or_else(|_| {
+        let mut sum = before;
+        sum.update(bytes);
+        sum
+    })
 }
 
 fn stored(origin: Origin, object: &ObjectMeta) -> Option<Stored> {
@@ -219,6 +266,26 @@ mod tests {
         blobs.put(Origin::Mirrored, &cksum, bytes).await.unwrap();
         let found = blobs.get(Origin::Mirrored, &cksum, |_| 2).await.unwrap();
         assert_eq!(found, Blob::Larger { bytes: 3 });
+    }
+
+    #[tokio::test]
+    async fn a_piece_is_read_alone_and_the_size_without_any() {
+        let (blobs, bytes) = (blobs(), Bytes::from_static(b"abc"));
+        let cksum = Checksum::of(&bytes);
+        assert_eq!(blobs.size(Origin::Mirrored, &cksum).await.unwrap(), None);
+        assert!(blobs.piece(Origin::Mirrored, &cksum, 0..1).await.is_err());
+        blobs.put(Origin::Mirrored, &cksum, bytes).await.unwrap();
+        assert_eq!(blobs.size(Origin::Mirrored, &cksum).await.unwrap(), Some(3));
+        assert_eq!(blobs.piece(Origin::Mirrored, &cksum, 1..3).await.unwrap(), "bc");
+    }
+
+    #[tokio::test]
+    async fn pieces_small_and_large_are_hashed_as_the_whole_is() {
+        let mut sum = Checksumming::default();
+        for size in [3, HASHED_IN_PLACE_BYTES + 1] {
+            sum = hashed_on(sum, &Bytes::from(vec![7; size])).await;
+        }
+        assert_eq!(sum.finish(), Checksum::of(&vec![7; HASHED_IN_PLACE_BYTES + 4]));
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ async fn replica_with(objects: &Objects, catalog: Catalog) -> Replica {
     let (mut scribe, appender) = Scribe::new(
         journal_in(objects),
         catalog.clone(),
-        IndexCache::new(0),
+        IndexCache::new(0, 1 << 20),
         Metrics::new().unwrap(),
         settings(),
     );
@@ -241,7 +241,7 @@ async fn a_store_that_was_set_back_is_recognised() {
     let (mut scribe, appender) = Scribe::new(
         journal_in(&Objects::in_memory()),
         catalog,
-        IndexCache::new(0),
+        IndexCache::new(0, 1 << 20),
         Metrics::new().unwrap(),
         settings(),
     );
@@ -429,7 +429,7 @@ async fn what_holds_before_a_broken_entry_is_applied() {
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
     let metrics = Metrics::new().unwrap();
     let journal = journal_in(&objects);
-    let index = IndexCache::new(0);
+    let index = IndexCache::new(0, 1 << 20);
     let (mut scribe, _) = Scribe::new(journal, catalog.clone(), index, metrics, settings());
     let refusal = scribe.begin(|_, _| ()).await.unwrap_err();
     assert!(refusal.message.contains("journal entry 25"), "{refusal}");

@@ -69,7 +69,7 @@ impl Checkpointer {
     async fn follow(&self, objects: &Objects) -> Result<()> {
         let settings =
             Settings { replica: "test".to_owned(), patience: EVERY, queue: 1, follow: LOOK };
-        let (index, metrics) = (IndexCache::new(0), self.metrics.clone());
+        let (index, metrics) = (IndexCache::new(0, 1 << 20), self.metrics.clone());
         let catalog = self.catalog.clone();
         let (mut scribe, _) = Scribe::new(journal_in(objects), catalog, index, metrics, settings);
         scribe.begin(|_, _| ()).await
@@ -391,7 +391,7 @@ async fn the_scribe_tells_how_far_it_is() {
     let objects = store(&journal).await;
     let settings = Settings { replica: "test".to_owned(), patience: EVERY, queue: 1, follow: LOOK };
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
-    let (index, metrics) = (IndexCache::new(0), Metrics::new().unwrap());
+    let (index, metrics) = (IndexCache::new(0, 1 << 20), Metrics::new().unwrap());
     let (mut scribe, _) = Scribe::new(journal_in(&objects), catalog, index, metrics, settings);
     let heads = scribe.heads();
     scribe.begin(|_, _| ()).await.unwrap();

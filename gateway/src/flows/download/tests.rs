@@ -15,8 +15,6 @@ use crate::model::index::{IndexLine, Listed};
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::upstream::fixture;
 
-const LONG: Duration = Duration::from_secs(60);
-
 fn row(krate: &str, vers: &str, removed: bool) -> VersionRow {
     let line = IndexLine { yanked: true, ..line(krate, vers, b"x") };
     VersionRow { line, size: 1, metadata: Metadata::default(), removed }
@@ -72,85 +70,12 @@ fn a_mirrored_version_must_be_spelled_as_it_is_listed() {
 
 #[test]
 fn each_answer_has_one_outcome() {
-    let got = |source| Ok(Got { bytes: Bytes::new(), cksum: Checksum::of(b""), source });
-    assert_eq!(outcome(&got(Source::Memory)), "hit");
-    assert_eq!(outcome(&got(Source::Store)), "store");
-    assert_eq!(outcome(&got(Source::Upstream)), "miss");
-    assert_eq!(outcome(&Err(Error::absent("no"))), "negative");
-    assert_eq!(outcome(&Err(Error::forbidden("no"))), "error");
-    assert_eq!(outcome(&Err(on_its_way(&name("x"), &version("1.0.0")))), "error");
-}
-
-// The cache.
-
-fn cache(crates_bytes: u64) -> CrateCache {
-    CrateCache::new(crates_bytes, 1 << 20)
-}
-
-async fn filled(bytes: Bytes) -> Result<Got> {
-    tokio::task::yield_now().await;
-    Ok(Got { cksum: Checksum::of(&bytes), bytes, source: Source::Upstream })
-}
-
-async fn never() -> Result<Got> {
-    panic!("loaded again")
-}
-
-#[tokio::test]
-async fn askers_at_the_same_time_share_one_fill_and_later_ones_hit() {
-    let cache = cache(1 << 20);
-    let key = (Origin::Mirrored, Checksum::of(b"x"));
-    let fills = AtomicUsize::new(0);
-    let ask = || {
-        cache.obtain(key, LONG, || {
-            fills.fetch_add(1, Ordering::SeqCst);
-            filled(Bytes::from_static(b"x"))
-        })
-    };
-    let (a, b) = tokio::join!(ask(), ask());
-    assert_eq!((a.unwrap().source, b.unwrap().source), (Source::Upstream, Source::Upstream));
-    assert_eq!(ask().await.unwrap().source, Source::Memory);
-    assert_eq!(fills.load(Ordering::SeqCst), 1);
-
-    cache.forget(&key.1).await;
-    assert_eq!(ask().await.unwrap().source, Source::Upstream);
-}
-
-#[tokio::test]
-async fn a_fill_outlives_its_asker_and_lands_in_memory() {
-    let cache = cache(1 << 20);
-    let key = (Origin::Mirrored, Checksum::of(b"x"));
-    let (go, wait) = tokio::sync::oneshot::channel::<()>();
-    let slow = async move {
-        wait.await.unwrap();
-        filled(Bytes::from_static(b"x")).await
-    };
-    let asker = cache.obtain(key, LONG, || slow);
-    assert!(timeout(Duration::from_millis(1), asker).await.is_err());
-    go.send(()).unwrap();
-    assert_eq!(cache.obtain(key, LONG, never).await.unwrap().bytes, "x");
-    assert_eq!(cache.obtain(key, LONG, never).await.unwrap().source, Source::Memory);
-}
-
-#[tokio::test]
-async fn a_fill_has_its_own_deadline_and_a_broken_one_is_an_error() {
-    let cache = cache(1 << 20);
-    let key = (Origin::Mirrored, Checksum::of(b"x"));
-    let stuck = cache.obtain(key, Duration::from_millis(1), std::future::pending).await;
-    assert_eq!(refusal(stuck).0, Kind::UpstreamTimeout);
-    assert_eq!(refusal(cache.obtain(key, LONG, never).await).0, Kind::Internal);
-}
-
-#[tokio::test]
-async fn a_crate_file_that_would_crowd_out_the_others_is_not_kept() {
-    let cache = cache(8 << 10);
-    for (size, kept) in [(1 << 10, true), ((1 << 10) + 1, false)] {
-        let bytes = Bytes::from(vec![0; size]);
-        let key = (Origin::Hosted, Checksum::of(&bytes));
-        cache.obtain(key, LONG, || filled(bytes.clone())).await.unwrap();
-        let again = cache.obtain(key, LONG, || filled(bytes)).await.unwrap();
-        assert_eq!(again.source == Source::Memory, kept, "{size}");
-    }
+    assert_eq!(outcome(Ok(Source::Memory)), "hit");
+    assert_eq!(outcome(Ok(Source::Store)), "store");
+    assert_eq!(outcome(Ok(Source::Upstream)), "miss");
+    assert_eq!(outcome(Err(&Error::absent("no"))), "negative");
+    assert_eq!(outcome(Err(&Error::forbidden("no"))), "error");
+    assert_eq!(outcome(Err(&on_its_way(&name("x"), &version("1.0.0")))), "error");
 }
 
 // The whole.
@@ -208,8 +133,10 @@ async fn many_askers_cost_one_fill_and_other_replicas_none() {
     let (store, public) = (memory(), Public::start(b"x").await);
     let house = House::open(&store, &[&public], fixture::limits()).await;
     let (krate, vers) = (name("Foo"), version("1.0.0"));
-    let asks = (0..20).map(|_| download(&house.gateway, &krate, &vers));
-    assert!(join_all(asks).await.into_iter().all(|answer| answer.unwrap().bytes == "x"));
+    let asks = (0..20).map(|_| download(&house.gateway, &krate, &vers, Part::Bytes));
+    for answer in join_all(asks).await {
+        assert_eq!(answer.unwrap().file.read().await.unwrap(), "x");
+    }
     assert_eq!((house.foo().await.1, public.fills()), ("hit", 1));
 
     public.set(|state| state.sent = None);
@@ -308,8 +235,8 @@ async fn a_large_crate_file_is_asked_for_once_where_its_length_is_announced() {
 }
 
 #[tokio::test]
-async fn a_large_crate_file_is_read_from_the_store_once() {
-    let public = Public::start(&vec![7; 3 << 20]).await;
+async fn a_crate_file_that_fits_into_memory_is_read_from_the_store_once() {
+    let public = Public::start(&vec![7; 2 << 20]).await;
     let reads = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&reads);
     let plan = move |call, path: &Path| {

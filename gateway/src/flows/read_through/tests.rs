@@ -83,8 +83,10 @@ impl Scene {
     }
 
     async fn look(&self, remembered: Option<Rendered>, force: bool) -> Known {
+        let index = IndexCache::new(0, 1 << 20);
         let reader = ReadThrough {
             upstream: &self.upstream,
+            index: &index,
             store: &self.store,
             at: 0,
             makers: &Makers::default(),

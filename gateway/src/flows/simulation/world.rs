@@ -236,7 +236,7 @@ impl World {
             queue: 100,
             follow: FOLLOW,
         };
-        let index = IndexCache::new(0);
+        let index = IndexCache::new(0, 1 << 20);
         let mut tries = 0..MOST_STARTS;
         let (journal, scribe) = loop {
             if tries.next().is_none() {

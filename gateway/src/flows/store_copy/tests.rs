@@ -9,7 +9,7 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::config::{self, StoreUrl};
 use crate::flows::command::{By, Command, Order};
-use crate::flows::download::download;
+use crate::flows::download::{Part, download};
 use crate::flows::fixture::{config, line, name, version};
 use crate::flows::open::{Keep, Running};
 use crate::model::entry::{Metadata, Published};
@@ -81,8 +81,8 @@ async fn a_copy_has_every_object_and_serves() {
     assert_eq!(content(&source).await, content(&target).await);
 
     let house = running(folder.path()).await;
-    let got = download(&house.gateway, &name("foo"), &version("2.0.0")).await.unwrap();
-    assert_eq!(got.bytes, "two");
+    let got = download(&house.gateway, &name("foo"), &version("2.0.0"), Part::Bytes).await;
+    assert_eq!(got.unwrap().file.read().await.unwrap(), "two");
     house.close().await;
 }
 

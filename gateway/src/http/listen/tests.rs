@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::http::body::Upload;
-use crate::http::respond;
+use crate::http::respond::{self, RequestId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
@@ -43,11 +43,13 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
             }
             ("/never", _) => std::future::pending().await,
             (_, Ok(_)) => respond::text("ok"),
-            (_, Err(error)) => respond::error(&error, crate::http::route::Form::Json, "", ""),
+            (_, Err(error)) => {
+                respond::error(&error, crate::http::route::Form::Json, "", RequestId::random())
+            }
         };
         upload.let_go();
         sleep(Duration::from_millis(100)).await;
-        respond::finish(answer, is_head, None, "id")
+        respond::finish(answer, is_head, None, RequestId::random())
     }));
     Running { at, shutdown, ended }
 }

@@ -1,0 +1,325 @@
+//! Crate files in memory: those that are kept, those on their way there, and those that are still
+//! being sent after they were given up. All of them hold their share of one budget for as long as
+//! anybody has their bytes, so that memory stays bounded whatever the number of clients.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use moka::sync::Cache;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::flows::fill::{Content, Got, Source};
+use crate::flows::flights::Flights;
+use crate::flows::pinning::Pins;
+use crate::flows::room::{Budget, Room, bytes_holding};
+use crate::flows::streaming;
+use crate::metrics::Metrics;
+use crate::model::checksum::Checksum;
+use crate::stores::blobs::Origin;
+
+/// A crate file is kept in memory when it takes at most this part of it.
+const LARGEST_SHARE: u64 = 8;
+/// What each cached crate file takes beside its bytes.
+const ENTRY_BYTES: u64 = 200;
+/// How often a wait for room looks for something to give up.
+const GIVE_UP_EVERY: Duration = Duration::from_millis(50);
+/// Checksums that are remembered for a mark that they got; a forgotten one costs a request.
+const REMEMBERED: u64 = 10_000;
+
+/// Large files that are read again for their licence, after their download was answered, at one
+/// time; one more is read at its next download.
+const LARGE_ASIDE: usize = 1;
+
+/// See the module.
+#[derive(Debug)]
+pub struct CrateCache {
+    memory: Memory,
+    flights: Flights<(Origin, Checksum), Result<Got>>,
+    /// Whole copies of what is otherwise only streamed, for whoever must read them.
+    pub(super) wholes: Flights<Checksum, Result<Bytes>>,
+    pub(super) large_aside: Arc<Semaphore>,
+    pub(super) pins: Pins,
+    /// Mirrored files that turned out to be damaged while they were sent: filled again.
+    pub(super) damaged: Cache<Checksum, ()>,
+    /// Mirrored files that are known to be too large for memory.
+    pub(super) large: Cache<Checksum, ()>,
+    /// Where the store is asked and bytes are hashed: see [`Flights`].
+    pub(super) runtime: Handle,
+}
+
+impl CrateCache {
+    /// Nothing in memory yet. `cache.crates_mib` and `limits.fill_memory_mib` are one budget, of
+    /// which the first part may be kept; who finds no room waits for `limits.fill_wait_seconds`.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn of(config: &Config, metrics: Metrics) -> Self {
+        let more = config.limits.fill_memory_bytes as u64;
+        Self::new(Memory::new(config.cache.crates_bytes, more, config.limits.fill_wait, metrics))
+    }
+
+    fn new(memory: Memory) -> Self {
+        Self {
+            memory,
+            flights: Flights::default(),
+            wholes: Flights::default(),
+            large_aside: Arc::new(Semaphore::new(LARGE_ASIDE)),
+            pins: Pins::default(),
+            damaged: Cache::new(REMEMBERED),
+            large: Cache::new(REMEMBERED),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Drops a crate file from memory, whatever its origin.
+    pub fn forget(&self, cksum: &Checksum) {
+        self.memory.files.invalidate(cksum);
+    }
+
+    /// The bytes of a crate file that is kept in memory.
+    pub(super) fn at_hand(&self, cksum: &Checksum) -> Option<Bytes> {
+        self.memory.files.get(cksum)
+    }
+
+    /// The memory that crate files take now, in bytes.
+    pub fn taken(&self) -> u64 {
+        self.memory.budget.taken()
+    }
+
+    /// Room for `bytes`, for which others are given up, or waited for.
+    ///
+    /// # Errors
+    /// Unavailable, when there is none in time.
+    pub(super) async fn room(&self, bytes: u64) -> Result<Room> {
+        self.memory.room(bytes).await
+    }
+
+    /// The same, if others need only be given up for it.
+    pub(super) fn room_now(&self, bytes: u64) -> Option<Room> {
+        self.memory.room_now(bytes)
+    }
+
+    /// Whether a file of so many bytes is brought into memory as a whole.
+    pub(super) fn takes_whole(&self, bytes: u64) -> bool {
+        bytes <= self.memory.largest.max(streaming::ROOM_BYTES)
+    }
+
+    /// Verified bytes that hold their room, found again for as long as anybody has them.
+    pub(super) fn share(&self, cksum: Checksum, bytes: Bytes, mut room: Room) -> Bytes {
+        room.fit(bytes.len() as u64);
+        self.memory.shares.add(cksum, bytes, room)
+    }
+
+    /// A crate file from memory, else what `load` brings within `bound`: one `load` for all who
+    /// ask at the same time, which goes on when they leave.
+    pub(super) async fn obtain<F, W>(
+        &self,
+        key: (Origin, Checksum),
+        bound: Duration,
+        load: F,
+    ) -> Result<Got>
+    where
+        F: FnOnce() -> W,
+        W: Future<Output = Result<Got>> + Send + 'static,
+    {
+        let cksum = key.1;
+        if let Some(got) = self.memory.get(&cksum) {
+            return Ok(got);
+        }
+        let memory = self.memory.clone();
+        let start = || {
+            let loading = load();
+            async move {
+                // Another flight may have landed since we looked, and what was given up may
+                // still be on its way to a client.
+                if let Some(got) = memory.find(&cksum) {
+                    return Ok(got);
+                }
+                let got = timeout(bound, loading).await.unwrap_or_else(|_| Err(too_slow(bound)))?;
+                memory.keep(&got);
+                Ok(got)
+            }
+        };
+        self.flights.join(key, start).await.unwrap_or_else(|| Err(broke_off()))
+    }
+}
+
+fn too_slow(bound: Duration) -> Error {
+    let seconds = bound.as_secs();
+    Error::new(
+        Kind::UpstreamTimeout,
+        format!("the crate file did not arrive within {seconds} s; try again"),
+    )
+    .retry_after(Duration::from_secs(5))
+}
+
+/// A flight that crashed.
+pub(super) fn broke_off() -> Error {
+    Error::new(Kind::Internal, "fetching the crate file broke off; the registry's log knows more")
+}
+
+/// The cache itself, which flights share.
+#[derive(Debug, Clone)]
+struct Memory {
+    files: Cache<Checksum, Bytes>,
+    largest: u64,
+    budget: Budget,
+    shares: Arc<Shares>,
+    wait: Duration,
+    metrics: Metrics,
+}
+
+impl Memory {
+    fn new(capacity: u64, more: u64, wait: Duration, metrics: Metrics) -> Self {
+        let weigh = |_: &Checksum, bytes: &Bytes| {
+            let weight = Budget::weight(bytes.len() as u64) + ENTRY_BYTES;
+            u32::try_from(weight).unwrap_or(u32::MAX)
+        };
+        let files = Cache::builder().max_capacity(capacity).weigher(weigh).build();
+        let budget = Budget::new(capacity.saturating_add(more));
+        let shares = Arc::default();
+        Self { files, largest: capacity / LARGEST_SHARE, budget, shares, wait, metrics }
+    }
+
+    fn get(&self, cksum: &Checksum) -> Option<Got> {
+        self.files.get(cksum).map(|bytes| in_memory(*cksum, bytes))
+    }
+
+    fn find(&self, cksum: &Checksum) -> Option<Got> {
+        if let Some(got) = self.get(cksum) {
+            return Some(got);
+        }
+        let got = in_memory(*cksum, self.shares.find(cksum)?);
+        self.keep(&got);
+        Some(got)
+    }
+
+    fn keep(&self, got: &Got) {
+        match &got.content {
+            Content::Whole(bytes) if bytes.len() as u64 <= self.largest => {
+                self.files.insert(got.cksum, bytes.clone());
+            }
+            _ => {}
+        }
+    }
+
+    async fn room(&self, bytes: u64) -> Result<Room> {
+        if let Some(room) = self.budget.try_reserve(bytes) {
+            return Ok(room);
+        }
+        let waiting = async {
+            let mut reserving = pin!(self.budget.reserve(bytes));
+            loop {
+                // In the queue first, so that what is given up comes to whoever is first.
+                if let Some(room) = reserving.as_mut().now_or_never() {
+                    return room;
+                }
+                self.give_up(bytes);
+                if let Ok(room) = timeout(GIVE_UP_EVERY, reserving.as_mut()).await {
+                    return room;
+                }
+            }
+        };
+        timeout(self.wait, waiting).await.map_err(|_| self.no_room(bytes))
+    }
+
+    fn room_now(&self, bytes: u64) -> Option<Room> {
+        if let Some(room) = self.budget.try_reserve(bytes) {
+            return Some(room);
+        }
+        self.give_up(bytes);
+        self.budget.try_reserve(bytes)
+    }
+
+    /// Gives up files that take about as much as is missing, in no order: the cache's own knows
+    /// only its own bound. One that is being sent frees its room later, and is found again among
+    /// the shares until then.
+    fn give_up(&self, bytes: u64) {
+        let mut missing = bytes.saturating_sub(self.budget.free());
+        let mut victims = Vec::new();
+        for (cksum, file) in &self.files {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(Budget::weight(file.len() as u64));
+            victims.push(cksum);
+        }
+        for cksum in victims {
+            self.files.invalidate(&*cksum);
+        }
+        // Until then the cache itself holds what it no longer has.
+        self.files.run_pending_tasks();
+    }
+
+    fn no_room(&self, bytes: u64) -> Error {
+        self.metrics.crate_memory_refusals.inc();
+        let (taken, waited) = (self.budget.taken(), self.wait.as_secs());
+        tracing::warn!(bytes, taken, waited, "no room in memory for a crate file");
+        Error::unavailable(
+            "the registry is sending more crate files than its memory is configured for; try \
+             again in a few seconds",
+        )
+    }
+}
+
+fn in_memory(cksum: Checksum, bytes: Bytes) -> Got {
+    Got { content: Content::Whole(bytes), cksum, source: Source::Memory }
+}
+
+/// Every whole file that anybody has: no file is brought into memory a second time while its first
+/// copy is still being sent.
+#[derive(Debug, Default)]
+struct Shares(Mutex<HashMap<Checksum, Weak<Share>>>);
+
+/// The bytes of one file, and the room that they take.
+#[derive(Debug)]
+struct Share {
+    bytes: Bytes,
+    cksum: Checksum,
+    among: Arc<Shares>,
+    _room: Room,
+}
+
+impl Shares {
+    fn all(&self) -> MutexGuard<'_, HashMap<Checksum, Weak<Share>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(self: &Arc<Self>, cksum: Checksum, bytes: Bytes, room: Room) -> Bytes {
+        let share = Arc::new(Share { bytes, cksum, among: Arc::clone(self), _room: room });
+        self.all().insert(cksum, Arc::downgrade(&share));
+        share.into_bytes()
+    }
+
+    fn find(&self, cksum: &Checksum) -> Option<Bytes> {
+        let share = self.all().get(cksum)?.upgrade();
+        share.map(Share::into_bytes)
+    }
+}
+
+impl Share {
+    fn into_bytes(self: Arc<Self>) -> Bytes {
+        bytes_holding(self.bytes.clone(), self)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = self.among.all();
+        // A later copy may stand there already.
+        if all.get(&self.cksum).is_some_and(|share| share.strong_count() == 0) {
+            all.remove(&self.cksum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! Bytes that are counted for as long as anybody has a part of them. Unlike a budget it refuses
+//! nothing by itself: whoever is about to make more asks whether it is full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::flows::room::bytes_holding;
+
+/// What is counted, and how much should be.
+#[derive(Debug)]
+pub(super) struct Tally {
+    taken: AtomicU64,
+    total: u64,
+}
+
+/// What some bytes count, until it is dropped.
+struct Counted {
+    tally: Arc<Tally>,
+    bytes: u64,
+}
+
+impl Tally {
+    /// Nothing counted yet, of `total` bytes.
+    pub(super) fn new(total: u64) -> Self {
+        Self { taken: AtomicU64::new(0), total }
+    }
+
+    /// The same bytes, counted.
+    pub(super) fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        let counted = Counted { tally: Arc::clone(self), bytes: bytes.len() as u64 };
+        self.taken.fetch_add(counted.bytes, Ordering::Relaxed);
+        bytes_holding(bytes, counted)
+    }
+
+    /// How many bytes are counted.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// By how many bytes it is too full for more; 0: it is not.
+    pub(super) fn excess(&self) -> u64 {
+        (self.taken() + 1).saturating_sub(self.total)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.tally.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_count_until_the_last_part_of_them_is_gone() {
+        let tally = Arc::new(Tally::new(4));
+        let bytes = tally.count(Bytes::from_static(b"abc"));
+        assert_eq!((&bytes[..], tally.taken(), tally.excess()), (&b"abc"[..], 3, 0));
+        let more = tally.count(Bytes::from_static(b"de"));
+        assert_eq!((tally.taken(), tally.excess()), (5, 2));
+        let part = bytes.slice(2..);
+        drop((bytes, more));
+        assert_eq!((&part[..], tally.taken()), (&b"c"[..], 3));
+        drop(part);
+        assert_eq!(tally.taken(), 0);
+    }
+}
