@@ -437,7 +437,7 @@ fn a_new_replica_asks_nothing_about_fresh_files() {
     ask_all(&gateway);
     assert_eq!(upstream.requests(), []);
     let count = |metric: &str, outcome: &str| gateway.metric(metric, &[("outcome", outcome)]);
-    assert_eq!((count(LOOKUPS, "hit"), gateway.metric(LOOKUPS, &[])), (50.0, 50.0));
+    assert_eq!((count(LOOKUPS, "store"), gateway.metric(LOOKUPS, &[])), (50.0, 50.0));
     let crates_total = "cratehouse_crate_lookups_total";
     assert_eq!((count(crates_total, "store"), gateway.metric(crates_total, &[])), (50.0, 50.0));
 }

@@ -58,3 +58,27 @@ impl Asker {
         Ok(done)
     }
 }
+
+/// Every path is asked for once, with so many requests under way on the connection of every
+/// visitor.
+pub(crate) async fn fetch_all(
+    visitors: &[Visitor],
+    streams: usize,
+    paths: &Arc<Vec<String>>,
+) -> Result<()> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut askers = JoinSet::new();
+    for visitor in visitors.iter().flat_map(|one| vec![one.clone(); streams]) {
+        let (paths, next) = (Arc::clone(paths), Arc::clone(&next));
+        askers.spawn(async move {
+            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                visitor.index(path).await?;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        });
+    }
+    while let Some(done) = askers.join_next().await {
+        done??;
+    }
+    Ok(())
+}

@@ -9,6 +9,7 @@ mod h2load;
 mod handshakes;
 mod journal;
 mod nginx;
+mod origin;
 mod process;
 mod report;
 mod runs;
@@ -58,6 +59,12 @@ enum Run {
     Lookups(runs::lookups::Options),
     /// What policies cost: the first verdicts on an index file, and a lookup afterwards
     Policies(runs::policies::Options),
+    /// Index files that the gateway does not have, and hits while such misses wait
+    Misses(runs::misses::Options),
+    /// What a warm lookup costs as files, versions and connections grow; a small cache
+    Growth(runs::growth::Options),
+    /// The real cargo, many processes at once, warm and cold
+    Cargo(runs::cargo::Options),
     /// Beside nginx with the same files: requests a second, waits, CPU time, memory
     Compare(runs::compare::Options),
 }
@@ -84,6 +91,9 @@ impl Cli {
             Run::Start(options) => runs::start::measure(options)?,
             Run::Lookups(options) => runs::lookups::measure(options)?,
             Run::Policies(options) => runs::policies::measure(options)?,
+            Run::Misses(options) => runs::misses::measure(options)?,
+            Run::Growth(options) => runs::growth::measure(options)?,
+            Run::Cargo(options) => runs::cargo::measure(options)?,
             Run::Compare(options) => runs::compare::measure(options)?,
         };
         print!("{report}");

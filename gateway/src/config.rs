@@ -393,7 +393,7 @@ impl Default for Limits {
             fill_memory_bytes: 512 * MIB,
             fill: Duration::from_secs(120),
             fill_wait: Duration::from_secs(25),
-            upstream_requests: 64,
+            upstream_requests: 128,
             redirects: 5,
             connections: 10_000,
             streams: 256,

@@ -23,7 +23,7 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that ended in a failed TLS handshake.
     pub handshake_failures: IntCounter,
-    /// Index lookups by outcome: hit, miss, stale, revalidated, negative, error.
+    /// Index lookups by outcome: hit (memory), store (a fresh copy in the store), miss, stale, revalidated, negative, error.
     pub index_lookups: IntCounterVec,
     /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.
     pub crate_lookups: IntCounterVec,
@@ -134,7 +134,7 @@ impl Metrics {
             index_lookups: counters(
                 &r,
                 "index_lookups_total",
-                "Index lookups by outcome: hit, miss, stale, revalidated, negative, error.",
+                "Index lookups by outcome: hit (memory), store (a fresh copy in the store), miss, stale, revalidated, negative, error.",
                 &["outcome"],
             )?,
             crate_lookups: counters(

@@ -52,11 +52,17 @@ pub struct Folder {
 impl Cargo {
     /// A cargo with an empty home for this gateway, and no token.
     pub fn new(gateway: &Gateway) -> Self {
+        Self::at(&gateway.index_url(), &gateway.ca_path())
+    }
+
+    /// A cargo with an empty home for the registry of this index URL, whose certificate is from this
+    /// CA, and no token.
+    pub fn at(index_url: &str, ca: &Path) -> Self {
         let cargo = Self { home: tempfile::tempdir().unwrap(), env: BTreeMap::new() };
-        let ca = serde_json::json!(gateway.ca_path());
+        let ca = serde_json::json!(ca);
         cargo.configure(&format!(
             r#"[registries.{REGISTRY}]
-index = "{index}"
+index = "{index_url}"
 credential-provider = ["cargo:token"]
 
 [source.crates-io]
@@ -64,8 +70,7 @@ replace-with = "{REGISTRY}"
 
 [http]
 cainfo = {ca}
-"#,
-            index = gateway.index_url(),
+"#
         ));
         cargo
     }

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::{Error, Result};
 use crate::flows::flights::Flights;
 use crate::flows::judging::Judging;
+use crate::flows::makers::Makers;
 use crate::flows::tally::Tally;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
@@ -30,6 +31,8 @@ pub struct IndexCache {
     shelves: Cache<NameKey, Arc<Shelf>>,
     /// Index files that are being made.
     pub(super) flights: Arc<Flights<Flight, Known>>,
+    /// Who unpacks, reads and compresses them.
+    pub(super) makers: Makers,
     /// The bodies of index files that anybody has.
     tally: Arc<Tally>,
 }
@@ -72,8 +75,10 @@ pub(super) struct Known {
 /// How a lookup was answered: the metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// From memory or from a fresh copy in the store.
+    /// From memory.
     Hit,
+    /// From a fresh copy in the store.
+    Store,
     /// Made anew: from the catalog, or from what an upstream sent.
     Miss,
     /// From a copy whose upstream did not answer.
@@ -90,6 +95,7 @@ impl Outcome {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Store => "store",
             Self::Miss => "miss",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
@@ -125,7 +131,7 @@ impl Known {
     /// The same from memory.
     fn recalled(&self) -> Self {
         let outcome = match self.outcome {
-            Outcome::Miss | Outcome::Revalidated => Outcome::Hit,
+            Outcome::Store | Outcome::Miss | Outcome::Revalidated => Outcome::Hit,
             other => other,
         };
         Self { outcome, ..self.clone() }
@@ -215,7 +221,7 @@ impl IndexCache {
         let weigh = |_: &NameKey, shelf: &Arc<Shelf>| shelf.weight();
         let shelves = Cache::builder().max_capacity(capacity).weigher(weigh).build();
         let tally = Arc::new(Tally::new(capacity.saturating_add(more)));
-        Self { shelves, flights: Arc::default(), tally }
+        Self { shelves, flights: Arc::default(), makers: Makers::default(), tally }
     }
 
     /// The memory that the bodies of index files take now, in bytes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::config::Identity;
 use crate::error::{Error, Result};
@@ -96,6 +97,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         index: &gateway.index,
         upstream,
         store: &gateway.mirror,
+        makers: &gateway.index.makers,
         pins: &gateway.crates.pins,
         metrics: &gateway.metrics,
         own: Arc::new(own_registries(gateway, upstream)),
@@ -261,13 +263,22 @@ async fn has(
     upstream: &Arc<Upstream>,
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>, Trouble> {
-    let Answer::Found { bytes, .. } = upstream.index_file(name, None).await? else {
+    let Answer::Found { body, .. } = upstream.index_file(name, None).await? else {
         return Ok(None);
     };
-    let read = mirrored::read(&bytes, name, &OwnRegistries::default())
-        .map_err(|e| Trouble::new(upstream.name(), TroubleKind::Nonsense, e.to_string()))?;
-    let spelled = read.versions.first().map_or_else(|| name.clone(), |v| v.name.clone());
-    Ok(Some((upstream.name().to_owned(), spelled)))
+    let (asked, wanted) = (Arc::clone(upstream), name.clone());
+    let read = move || {
+        let nonsense = |why| Trouble::new(asked.name(), TroubleKind::Nonsense, why);
+        let bytes = body.unpack().map_err(|e| asked.misfit(&e))?;
+        let read = mirrored::read(&bytes, &wanted, &OwnRegistries::default());
+        let first = read.map_err(|e| nonsense(e.to_string()))?.versions.into_iter().next();
+        let spelled = first.map_or(wanted, |version| version.name);
+        Ok(Some((asked.name().to_owned(), spelled)))
+    };
+    let crashed = |e: JoinError| {
+        Err(Trouble::new(upstream.name(), TroubleKind::Nonsense, format!("its answer: {e}")))
+    };
+    spawn_blocking(read).await.unwrap_or_else(crashed)
 }
 
 /// Every mirrored crate name in the store that was ever asked for and found, in lower case.

@@ -20,6 +20,7 @@ mod index_cache;
 mod judging;
 pub mod licenses;
 pub mod lookup;
+mod makers;
 pub mod mirroring;
 mod objecting;
 pub mod open;

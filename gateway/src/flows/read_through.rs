@@ -4,18 +4,19 @@
 mod noticed;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
+use crate::flows::makers::Makers;
 use crate::flows::pinning::{Pins, Wanted};
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -25,7 +26,7 @@ use crate::model::mirrored::{self, OwnRegistries, Unreadable};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
-use crate::stores::upstream::{Answer, REST, Trouble, TroubleKind, Upstream, Validators};
+use crate::stores::upstream::{Answer, Body, REST, Trouble, TroubleKind, Upstream, Validators};
 
 /// How long a lookup waits for the store's copy. It is a cache: without it the upstream is asked.
 const STORE_WAIT: Duration = Duration::from_secs(5);
@@ -41,6 +42,7 @@ pub(super) struct ReadThrough<'a> {
     /// Where new files count.
     pub(super) index: &'a IndexCache,
     pub(super) store: &'a MirrorStore,
+    pub(super) makers: &'a Makers,
     pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
     /// The registries that become null in its lines.
@@ -61,6 +63,17 @@ pub(super) struct Rendered {
 struct Copy {
     kept: KeptIndex,
     rendered: Rendered,
+}
+
+/// Why a body is no index file.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    /// It cannot be unpacked.
+    #[error(transparent)]
+    Packed(#[from] io::Error),
+    /// It is something else.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 impl Rendered {
@@ -96,7 +109,7 @@ impl ReadThrough<'_> {
         let copy = self.copy(name, remembered.as_ref()).await;
         let fresh_for = copy.as_ref().filter(|_| !force).and_then(|c| self.fresh_for(c, now));
         if let (Some(copy), Some(left)) = (&copy, fresh_for) {
-            return copy.rendered.clone().known(Outcome::Hit, left);
+            return copy.rendered.clone().known(Outcome::Store, left);
         }
         let last = copy.as_ref().map(|copy| copy.rendered.clone()).or(remembered);
         if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
@@ -122,26 +135,26 @@ impl ReadThrough<'_> {
         now: Timestamp,
     ) -> Result<Known> {
         let fresh = self.upstream.config().fresh;
-        let (bytes, validators, unchanged) = match (answer, copy) {
+        let (body, validators, unchanged) = match (answer, copy) {
             (Answer::NotFound, copy) => {
                 self.pin_lost(name, last, None, now).await?;
                 return Ok(self.gone(name, copy.is_some()).await);
             }
-            (Answer::Found { bytes, validators }, _) => (bytes, validators, None),
+            (Answer::Found { body, validators }, _) => (body, validators, None),
             (Answer::NotModified, Some(copy)) => {
                 let validators = validators_of(&copy.kept.head);
-                (copy.kept.body, validators, Some(copy.rendered))
+                (copy.kept.body.into(), validators, Some(copy.rendered))
             }
             (Answer::NotModified, None) => {
                 return Err(self.nonsense("it answered 304 to a plain request").into());
             }
         };
-        let rendered = match unchanged {
-            Some(rendered) => rendered,
-            None => self
-                .render(bytes.clone(), None, name, last)
-                .await?
-                .map_err(|unreadable| self.nonsense(unreadable.to_string()))?,
+        let (bytes, rendered) = match unchanged {
+            Some(rendered) => (body.unpack().map_err(Error::internal)?, rendered),
+            None => self.render(body, None, name, last).await?.map_err(|unfit| match unfit {
+                Unfit::Packed(e) => self.upstream.misfit(&e),
+                Unfit::Unreadable(e) => self.nonsense(e.to_string()),
+            })?,
         };
         let known_before = last.filter(|last| last.body == rendered.body).is_some();
         let rendered = match last.filter(|_| !known_before) {
@@ -228,8 +241,9 @@ impl ReadThrough<'_> {
         if let Some(rendered) = remembered.filter(|known| known.body == kept.head.sha256) {
             return Some(Copy { kept, rendered: rendered.clone() });
         }
-        match self.render(kept.body.clone(), Some(kept.head.sha256), name, None).await {
-            Ok(Ok(rendered)) => {
+        let sum = Some(kept.head.sha256);
+        match self.render(kept.body.clone().into(), sum, name, None).await {
+            Ok(Ok((_, rendered))) => {
                 self.alarm(&rendered.file, &kept.head.changed).await;
                 let facts = self.facts(kept.head.seen.clone(), kept.head.changed.clone());
                 Some(Copy { rendered: rendered.noticing(facts), kept })
@@ -293,28 +307,29 @@ impl ReadThrough<'_> {
         }
     }
 
-    /// Renders a body, whose checksum may be known, unless it is that of a file that is rendered
-    /// already.
+    /// Unpacks a body, whose checksum may be known, and renders it, unless it is that of a file that
+    /// is rendered already.
     async fn render(
         &self,
-        body: Bytes,
+        body: Body,
         sum: Option<Checksum>,
         name: &CrateName,
         known: Option<&Rendered>,
-    ) -> Result<Result<Rendered, Unreadable>> {
+    ) -> Result<Result<(Bytes, Rendered), Unfit>> {
         let (own, name, known) = (Arc::clone(&self.own), name.clone(), known.cloned());
         let facts = self.facts(BTreeMap::new(), BTreeMap::new());
         let index = self.index.clone();
         let work = move || {
+            let body = body.unpack()?;
             let sum = sum.unwrap_or_else(|| Checksum::of(&body));
             if let Some(known) = known.filter(|known| known.body == sum) {
-                return Ok(known);
+                return Ok((body, known));
             }
             let file = index.counted(mirrored::read(&body, &name, &own)?.render(&body, &sum));
             let judging = Arc::new(Judging::new(facts));
-            Ok(Rendered { file, body: sum, judging })
+            Ok((body, Rendered { file, body: sum, judging }))
         };
-        spawn_blocking(work).await.map_err(Error::internal)
+        self.makers.make(work).await
     }
 
     /// Pins every version of a former file that the new one does not list with the same checksum

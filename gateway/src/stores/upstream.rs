@@ -8,8 +8,8 @@ use std::{fmt, io};
 use bytes::Bytes;
 use jiff::Timestamp;
 use moka::future::Cache;
+use reqwest::Response;
 use reqwest::header::{self, HeaderValue};
-use reqwest::{Client, Response};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -23,14 +23,17 @@ use crate::model::index::Listed;
 use crate::model::name::CrateName;
 
 use body::Collector;
+use door::Door;
 use trouble::{Meaning, explain, meaning, retry_after};
-use wire::{client, headers, read_certificates, shown, token_header, validators};
+use wire::{headers, read_certificates, shown, token_header, validators};
 
 mod body;
+mod door;
 mod guard;
 mod trouble;
 mod wire;
 
+pub use body::Body;
 pub use trouble::{Trouble, TroubleKind};
 
 /// How long a `config.json` is believed.
@@ -51,9 +54,9 @@ pub struct Upstream {
     fill: Duration,
     redirects: usize,
     /// Reaches any address: for the origins that the configuration names.
-    home: Client,
+    home: Door,
     /// Reaches public addresses alone: for every other origin.
-    foreign: Client,
+    foreign: Door,
     /// The origins that the configuration names. They alone are shown the token.
     trusted: Vec<Origin>,
     token: Option<HeaderValue>,
@@ -81,8 +84,8 @@ pub struct Validators {
 pub enum Answer {
     /// Here it is, whole as far as HTTP can tell, and otherwise unchecked.
     Found {
-        /// The body, inflated.
-        bytes: Bytes,
+        /// The body, as it came.
+        body: Body,
         /// What it can be recognised by; perhaps nothing.
         validators: Validators,
     },
@@ -145,13 +148,14 @@ impl Upstream {
         for file in extra_ca.into_iter().chain(config.ca_file.as_deref()) {
             roots.extend(read_certificates(file)?);
         }
+        let roots: Arc<[_]> = roots.into();
         let dl = config.dl.as_deref().and_then(|dl| Url::parse(dl).ok());
         Ok(Self {
             index_bytes: limits.index_file_bytes,
             fill: limits.fill,
             redirects: limits.redirects,
-            home: client(config, &roots, false)?,
-            foreign: client(config, &roots, true)?,
+            home: Door::new(config, Arc::clone(&roots), false)?,
+            foreign: Door::new(config, roots, true)?,
             trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
             token: config.token.as_ref().map(|t| token_header(config, t)).transpose()?,
             index_requests: Semaphore::new(limits.upstream_requests),
@@ -249,7 +253,9 @@ impl Upstream {
             within: self.fill,
         };
         match self.run(&self.crate_requests, errand).await? {
-            Answer::Found { bytes, .. } => Ok(CrateAnswer::Found(bytes)),
+            Answer::Found { body, .. } => {
+                Ok(CrateAnswer::Found(body.unpack().map_err(|e| self.misfit(&e))?))
+            }
             Answer::NotModified | Answer::NotFound => Ok(CrateAnswer::NotFound),
         }
     }
@@ -275,9 +281,10 @@ impl Upstream {
     async fn learn(&self) -> Result<Arc<Learned>, Trouble> {
         let url = self.index_url("config.json")?;
         let answer = self.run_for_index("config", url, None, CONFIG_BYTES).await?;
-        let Answer::Found { bytes, .. } = answer else {
+        let Answer::Found { body, .. } = answer else {
             return Err(self.nonsense("it has no config.json"));
         };
+        let bytes = body.unpack().map_err(|e| self.misfit(&e))?;
         let json: ConfigJson = serde_json::from_slice(&bytes)
             .map_err(|e| self.nonsense(format!("its config.json: {e}")))?;
         Ok(Arc::new(Learned { template: DlTemplate::new(&json.dl), at: Instant::now() }))
@@ -357,21 +364,14 @@ impl Upstream {
         )))
     }
 
-    /// Sends one request, and once more when the connection broke before an answer: a kept one
-    /// may have been closed by the other side in that moment.
     async fn send(&self, errand: &Errand<'_>, url: &Url) -> Result<Response, Trouble> {
-        let (client, token) = self.door(url)?;
+        let (door, token) = self.door(url)?;
         let headers = headers(errand.validators, errand.inflate, token);
-        let once = || client.get(url.clone()).headers(headers.clone()).send();
-        let sent = match once().await {
-            Err(e) if !e.is_timeout() && (e.is_connect() || e.is_request()) => once().await,
-            sent => sent,
-        };
-        sent.map_err(|e| self.broken(url, e))
+        door.get(url, headers).await.map_err(|e| self.broken(url, e))
     }
 
     /// Which client may ask for a URL, and whether with the token.
-    fn door(&self, url: &Url) -> Result<(&Client, Option<&HeaderValue>), Trouble> {
+    fn door(&self, url: &Url) -> Result<(&Door, Option<&HeaderValue>), Trouble> {
         if self.trusted.contains(&url.origin()) {
             return Ok((&self.home, self.token.as_ref()));
         }
@@ -422,8 +422,12 @@ impl Upstream {
             received.inc_by(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             body.push(&piece).map_err(unusable)?;
         }
-        let bytes = body.finish().map_err(unusable)?;
-        Ok(Answer::Found { bytes, validators })
+        Ok(Answer::Found { body: body.finish(), validators })
+    }
+
+    /// What it means that a body of its could not be unpacked.
+    pub fn misfit(&self, error: &io::Error) -> Trouble {
+        self.unusable("a compressed answer", None, error)
     }
 
     fn unusable(&self, url: &str, announced: Option<u64>, error: &io::Error) -> Trouble {
@@ -461,12 +465,14 @@ impl Upstream {
     }
 }
 
-/// Reads a body of at most `max_bytes`, inflated where it was allowed to be compressed.
+/// Reads a body of at most `max_bytes`, which may be compressed where that was allowed.
 fn collector(inflate: bool, max_bytes: usize, response: &Response) -> io::Result<Collector> {
     let encoding = response.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
     match encoding.filter(|_| inflate) {
-        None | Some(b"" | b"identity") => Collector::plain(max_bytes, response.content_length()),
-        Some(b"gzip" | b"x-gzip") => Ok(Collector::gzip(max_bytes)),
+        None | Some(b"" | b"identity") => {
+            Collector::new(max_bytes, response.content_length(), false)
+        }
+        Some(b"gzip" | b"x-gzip") => Collector::new(max_bytes, response.content_length(), true),
         Some(_) => Err(io::Error::other("an encoding nobody asked for")),
     }
 }

@@ -1,58 +1,87 @@
-//! Reads a response's body under a bound that counts what it inflates to.
+//! Reads a response's body under a bound that counts what it inflates to, too.
 
 use std::io::{self, ErrorKind, Write};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
+/// A body that was received whole, as it came.
+#[derive(Debug, Clone)]
+pub struct Body {
+    bytes: Bytes,
+    /// `Content-Encoding: gzip`: it inflates to so many bytes at the most.
+    inflated_max: Option<usize>,
+}
+
+impl Body {
+    /// What was sent. It may take a while to inflate: run it off the async threads.
+    ///
+    /// # Errors
+    /// `FileTooLarge` when it inflates to more than its bound; others when it is no gzip, or was
+    /// cut short.
+    pub fn unpack(self) -> io::Result<Bytes> {
+        let Some(max) = self.inflated_max else { return Ok(self.bytes) };
+        let mut decoder = MultiGzDecoder::new(Bounded::new(max));
+        decoder.write_all(&self.bytes)?;
+        Ok(decoder.finish()?.finish())
+    }
+}
+
+impl From<Bytes> for Body {
+    /// One that is not compressed.
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, inflated_max: None }
+    }
+}
+
 /// Collects a body piece by piece.
-pub(super) enum Collector {
-    /// As it comes.
-    Plain(Bounded),
-    /// `Content-Encoding: gzip`.
-    Gzip(Box<MultiGzDecoder<Bounded>>),
+pub(super) struct Collector {
+    bounded: Bounded,
+    gzip: bool,
 }
 
 impl Collector {
-    /// For a body of at most `max` bytes, of which `announced` are announced.
-    pub(super) fn plain(max: usize, announced: Option<u64>) -> io::Result<Self> {
+    /// For a body of at most `max` bytes, before and after it is inflated, of which `announced`
+    /// are announced.
+    pub(super) fn new(max: usize, announced: Option<u64>, gzip: bool) -> io::Result<Self> {
         let announced = announced.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if announced > max {
             return Err(too_large(max));
         }
+        let mut bounded = Bounded::new(max);
         // The announced length is believed a little: memory is taken as bytes arrive.
-        Ok(Self::Plain(Bounded { bytes: Vec::with_capacity(announced.min(1 << 20)), max }))
-    }
-
-    /// For a gzip body that inflates to at most `max` bytes.
-    pub(super) fn gzip(max: usize) -> Self {
-        Self::Gzip(Box::new(MultiGzDecoder::new(Bounded { bytes: Vec::new(), max })))
+        bounded.bytes.reserve_exact(announced.min(1 << 20));
+        Ok(Self { bounded, gzip })
     }
 
     /// Takes the next piece.
     pub(super) fn push(&mut self, piece: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Plain(bounded) => bounded.write_all(piece),
-            Self::Gzip(decoder) => decoder.write_all(piece),
-        }
+        self.bounded.write_all(piece)
     }
 
-    /// The whole; an error when a gzip body was cut short.
-    pub(super) fn finish(self) -> io::Result<Bytes> {
-        let mut bounded = match self {
-            Self::Plain(bounded) => bounded,
-            Self::Gzip(decoder) => decoder.finish()?,
-        };
-        // It may be kept for long, and a buffer that grew is up to twice as large.
-        bounded.bytes.shrink_to_fit();
-        Ok(Bytes::from(bounded.bytes))
+    /// The whole.
+    pub(super) fn finish(self) -> Body {
+        let inflated_max = self.gzip.then_some(self.bounded.max);
+        Body { bytes: self.bounded.finish(), inflated_max }
     }
 }
 
 /// A buffer that refuses to grow beyond its bound.
-pub(super) struct Bounded {
+struct Bounded {
     bytes: Vec<u8>,
     max: usize,
+}
+
+impl Bounded {
+    fn new(max: usize) -> Self {
+        Self { bytes: Vec::new(), max }
+    }
+
+    fn finish(mut self) -> Bytes {
+        // It may be kept for long, and a buffer that grew is up to twice as large.
+        self.bytes.shrink_to_fit();
+        Bytes::from(self.bytes)
+    }
 }
 
 impl Write for Bounded {
@@ -86,9 +115,10 @@ mod tests {
     }
 
     fn inflate(packed: &[u8], max: usize) -> io::Result<Bytes> {
-        let mut collector = Collector::gzip(max);
+        let mut collector = Collector::new(max.max(packed.len()), None, true)?;
         packed.chunks(7).try_for_each(|piece| collector.push(piece))?;
-        collector.finish()
+        let body = collector.finish();
+        Body { inflated_max: Some(max), ..body }.unpack()
     }
 
     #[test]
@@ -108,8 +138,8 @@ mod tests {
 
     #[test]
     fn plain_bodies_are_bounded_by_announcement_and_by_arrival() {
-        assert!(Collector::plain(10, Some(11)).is_err());
-        let mut collector = Collector::plain(10, None).unwrap();
+        assert!(Collector::new(10, Some(11), false).is_err());
+        let mut collector = Collector::new(10, None, false).unwrap();
         collector.push(b"0123456789").unwrap();
         assert!(collector.push(b"0").is_err());
     }

@@ -25,7 +25,7 @@ fn listed() -> Listed {
 
 fn found(answer: Result<Answer, Trouble>) -> (Bytes, Validators) {
     match answer {
-        Ok(Answer::Found { bytes, validators }) => (bytes, validators),
+        Ok(Answer::Found { body, validators }) => (body.unpack().unwrap(), validators),
         other => panic!("{other:?}"),
     }
 }
@@ -110,9 +110,14 @@ async fn bodies_are_inflated_within_the_bound() {
     .await;
     let up = upstream(&config(&server.url));
     assert_eq!(found(up.index_file(&"a".parse().unwrap(), None).await).0.len(), 1000);
+    let unpacked = async |name: &str| {
+        let answer = up.index_file(&name.parse().unwrap(), None).await;
+        let Ok(Answer::Found { body, .. }) = answer else { panic!("{answer:?}") };
+        up.misfit(&body.unpack().unwrap_err()).kind
+    };
+    assert!(matches!(unpacked("b").await, TroubleKind::TooLarge { .. }));
+    assert_eq!(unpacked("c").await, TroubleKind::Nonsense);
     let ask = async |name: &str| kind(up.index_file(&name.parse().unwrap(), None).await);
-    assert!(matches!(ask("b").await, TroubleKind::TooLarge { .. }));
-    assert_eq!(ask("c").await, TroubleKind::Nonsense);
     assert_eq!(ask("d").await, TroubleKind::TooLarge { announced: Some(1001) });
 }
 

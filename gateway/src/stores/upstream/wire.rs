@@ -1,6 +1,7 @@
 //! How we present ourselves to an upstream: clients, certificates, headers.
 
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, redirect};
@@ -46,11 +47,29 @@ pub(super) fn validators(headers: &HeaderMap) -> Validators {
     Validators { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED) }
 }
 
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speak {
+    /// What the server does.
+    Any,
+    /// HTTP/2 alone.
+    Http2,
+}
+
+/// What an upstream may send on one connection and in one answer before we have read it, in bytes:
+/// enough that a line of 1 Gbit/s and 100 ms is never idle. Whatever arrives is read at once.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const STREAM_WINDOW: u32 = 4 << 20;
+/// A connection with requests under way on which nothing arrives is asked for a sign of life this
+/// often, and has so long to give it: all requests wait on that one connection.
+const PING: Duration = Duration::from_secs(10);
+
 /// A client that follows no redirect and decodes nothing by itself.
 pub(super) fn client(
     config: &config::Upstream,
     roots: &[Certificate],
     public_only: bool,
+    speak: Speak,
 ) -> Result<Client> {
     let mut builder = Client::builder()
         .user_agent(concat!("cratehouse/", env!("CARGO_PKG_VERSION")))
@@ -58,7 +77,14 @@ pub(super) fn client(
         .no_gzip()
         .referer(false)
         .connect_timeout(CONNECT.min(config.timeout))
-        .read_timeout(config.timeout);
+        .read_timeout(config.timeout)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PING);
+    if speak == Speak::Http2 {
+        builder = builder.http2_prior_knowledge();
+    }
     for root in roots {
         builder = builder.add_root_certificate(root.clone());
     }
