@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long)]
     crates_io: bool,
     #[command(flatten)]
-    corpus: corpus::Options,
+    corpus: corpus::Source,
 }
 
 /// Who serves, seen by a cargo.
