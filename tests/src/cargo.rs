@@ -52,13 +52,13 @@ pub struct Folder {
 impl Cargo {
     /// A cargo with an empty home for this gateway, and no token.
     pub fn new(gateway: &Gateway) -> Self {
-        Self::at(&gateway.index_url(), &gateway.ca_path())
+        Self::at(&gateway.index_url(), &gateway.ca_path(), &std::env::temp_dir())
     }
 
-    /// A cargo with an empty home for the registry of this index URL, whose certificate is from this
-    /// CA, and no token.
-    pub fn at(index_url: &str, ca: &Path) -> Self {
-        let cargo = Self { home: tempfile::tempdir().unwrap(), env: BTreeMap::new() };
+    /// The same for the registry of this index URL, whose certificate is from this CA, with its home
+    /// in this folder.
+    pub fn at(index_url: &str, ca: &Path, homes: &Path) -> Self {
+        let cargo = Self { home: tempfile::tempdir_in(homes).unwrap(), env: BTreeMap::new() };
         let ca = serde_json::json!(ca);
         cargo.configure(&format!(
             r#"[registries.{REGISTRY}]

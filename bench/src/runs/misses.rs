@@ -45,13 +45,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 100)]
     waiting: usize,
     /// How long their upstream takes, in milliseconds
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 1500)]
     waiting_ms: u64,
     /// How long hits are measured in a round, in milliseconds; shorter than that
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 500)]
     millis: u64,
     /// Rounds of hits; each has every case once
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 30)]
     hit_rounds: usize,
 }
 

@@ -97,7 +97,6 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         index: &gateway.index,
         upstream,
         store: &gateway.mirror,
-        makers: &gateway.index.makers,
         pins: &gateway.crates.pins,
         metrics: &gateway.metrics,
         own: Arc::new(own_registries(gateway, upstream)),

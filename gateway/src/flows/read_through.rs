@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
-use crate::flows::makers::Makers;
 use crate::flows::pinning::{Pins, Wanted};
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -42,7 +41,6 @@ pub(super) struct ReadThrough<'a> {
     /// Where new files count.
     pub(super) index: &'a IndexCache,
     pub(super) store: &'a MirrorStore,
-    pub(super) makers: &'a Makers,
     pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
     /// The registries that become null in its lines.
@@ -329,7 +327,7 @@ impl ReadThrough<'_> {
             let judging = Arc::new(Judging::new(facts));
             Ok((body, Rendered { file, body: sum, judging }))
         };
-        self.makers.make(work).await
+        self.index.makers.make(work).await
     }
 
     /// Pins every version of a former file that the new one does not list with the same checksum

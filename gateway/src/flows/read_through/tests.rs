@@ -89,7 +89,6 @@ impl Scene {
             index: &index,
             store: &self.store,
             at: 0,
-            makers: &Makers::default(),
             pins: &self.pins,
             metrics: &self.metrics,
             own: Arc::default(),
