@@ -56,8 +56,11 @@ pub(crate) struct Found {
     pub(crate) slow: Duration,
 }
 
+/// What there is at a path.
+type Find = Box<dyn Fn(&str) -> Option<Found> + Send + Sync>;
+
 struct Shared {
-    find: Box<dyn Fn(&str) -> Option<Found> + Send + Sync>,
+    find: Find,
     latency_micros: AtomicU64,
     connections: AtomicUsize,
     under_way: AtomicUsize,
