@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::cell::OnceCell;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -85,7 +85,9 @@ fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Ans
     let route = route::route(&head.method, head.uri.path(), head.uri.query());
     let asker = asked.asker(&head);
     let at_hand = route.as_ref().ok().and_then(|route| {
-        let outcome = door.at_hand(route, &head.headers, asker)?;
+        let answer = AssertUnwindSafe(|| door.at_hand(route, &head.headers, asker));
+        let outcome =
+            catch_unwind(answer).unwrap_or_else(|panic| Some(panicked(panic.as_ref())))?;
         Some(Line::of(&door.gateway, &asked, &head, route.label()).end(outcome, None))
     });
     match at_hand {
@@ -124,10 +126,11 @@ async fn find(
 
 /// A panic is a fault of ours that costs one request, not its connection.
 async fn survive(work: impl Future<Output = Result<Answer>>) -> Result<Answer> {
-    AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|panic| Err(Error::internal(Panicked(words(panic.as_ref())))))
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| panicked(panic.as_ref()))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Result<Answer> {
+    Err(Error::internal(Panicked(words(panic))))
 }
 
 #[derive(Debug, thiserror::Error)]
