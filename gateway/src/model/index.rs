@@ -3,16 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::checksum::Checksum;
+use crate::model::gzip;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 
@@ -146,7 +144,7 @@ impl IndexFile {
 
     /// The same for who knows the SHA-256 of the lines already.
     pub fn summed(lines: Bytes, sum: &Checksum, mut versions: Vec<Listed>) -> Self {
-        let gzip = compress(&lines).filter(|packed| packed.len() < lines.len()).map(Bytes::from);
+        let gzip = gzip::pack(&lines).filter(|packed| packed.len() < lines.len()).map(Bytes::from);
         versions.sort_by(|a, b| a.version.cmp(&b.version));
         versions.shrink_to_fit();
         Self {
@@ -208,14 +206,6 @@ impl fmt::Debug for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self)
     }
-}
-
-fn compress(lines: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 6), Compression::default());
-    encoder.write_all(lines).ok()?;
-    let mut packed = encoder.finish().ok()?;
-    packed.shrink_to_fit(); // or its weight would be a lie
-    Some(packed)
 }
 
 #[cfg(test)]

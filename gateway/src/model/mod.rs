@@ -11,6 +11,7 @@ pub mod expiry;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod freshness;
+mod gzip;
 pub mod index;
 pub mod level;
 pub mod lock;
