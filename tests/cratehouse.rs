@@ -13,6 +13,7 @@ mod auth;
 mod cargo_client;
 mod checklist;
 mod checkpoints;
+mod compatibility;
 mod crates_io;
 mod dependencies;
 mod download;

@@ -39,7 +39,8 @@ pub struct Name {
 #[error("a checkpoint is called <20 digits>-<64 hexadecimal digits>")]
 pub struct NameError;
 
-/// The first line of a checkpoint.
+/// The first line of a checkpoint. Later releases may add fields to it and take none away, so that
+/// whatever they write says by itself why it is passed over here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// The registry whose journal it is.
@@ -74,10 +75,14 @@ pub enum Unsound {
     #[error("it is of another registry, {0}")]
     Foreign(String),
     /// It was written by code that reads the journal differently.
-    #[error("a release with the catalog schema {0} wrote it, and this one has {1}")]
+    #[error(
+        "another release wrote it, with the catalog schema {0}, and this one has {1}: what it says is read from the journal instead"
+    )]
     Schema(u32, u32),
     /// Behind it stands what this release does not know.
-    #[error("format level {0} is enabled in it, and this release knows levels up to {1}")]
+    #[error(
+        "format level {0} is enabled in it, and this release knows levels up to {1}: upgrade this replica"
+    )]
     Level(Level, Level),
 }
 

@@ -49,6 +49,13 @@ struct Format {
     registry: RegistryId,
 }
 
+/// What is read first, and what every release must be able to read: of a newer layout nothing else
+/// is known.
+#[derive(Deserialize)]
+struct Layout {
+    format: u32,
+}
+
 impl RegistryId {
     /// A new one.
     pub fn random() -> Self {
@@ -181,12 +188,16 @@ impl Objects {
             Err(e) => return Err(Error::store(e)),
         };
         let bytes = found.bytes().await.map_err(Error::store)?;
-        let format: Format = serde_json::from_slice(&bytes)
-            .map_err(|e| foreign(path, "cannot be read").because(e))?;
-        if format.format > FORMAT {
-            return Err(foreign(path, "was written by a newer release: run that one"));
+        let unreadable = |e| foreign(path, "cannot be read").because(e);
+        let Layout { format } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        if format > FORMAT {
+            let what = format!(
+                "names layout {format}, and this release knows layouts up to {FORMAT}: a newer release wrote it. Run that release, or a later one"
+            );
+            return Err(foreign(path, &what));
         }
-        Ok(Some(format.registry))
+        let Format { registry, .. } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        Ok(Some(registry))
     }
 }
 
@@ -208,9 +219,24 @@ mod tests {
     #[tokio::test]
     async fn the_layout_of_a_newer_release_is_refused() {
         let objects = Objects::in_memory();
-        let newer = serde_json::json!({"format": 2, "registry": RegistryId::random()}).to_string();
-        objects.durable.put(&Path::from(FORMAT_PATH), newer.into()).await.unwrap();
-        let error = objects.registry().await.unwrap_err();
-        assert!(error.message.contains("newer release"), "{error}");
+        let like_ours = serde_json::json!({"format": 2, "registry": RegistryId::random()});
+        let unlike_ours = serde_json::json!({"format": 2, "registries": ["a", "b"]});
+        for newer in [like_ours, unlike_ours] {
+            let put = objects.durable.put(&Path::from(FORMAT_PATH), newer.to_string().into());
+            put.await.unwrap();
+            let error = objects.registry().await.unwrap_err();
+            let told = "names layout 2, and this release knows layouts up to 1: a newer release";
+            assert!(error.message.contains(told), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_layout_at_all_is_not_called_newer() {
+        let objects = Objects::in_memory();
+        for damaged in ["{", r#"{"format": 1}"#, r#"{"registry": 1}"#] {
+            objects.durable.put(&Path::from(FORMAT_PATH), damaged.into()).await.unwrap();
+            let error = objects.registry().await.unwrap_err();
+            assert!(error.message.contains("format.json in the object store cannot be read"));
+        }
     }
 }
