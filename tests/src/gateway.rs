@@ -89,6 +89,11 @@ impl Gateway {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// Where its admin listener is.
+    pub fn admin_addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.admin_port))
+    }
+
     /// Its CA's certificate.
     pub fn ca_path(&self) -> PathBuf {
         match self.authority {

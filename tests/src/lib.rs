@@ -4,8 +4,8 @@
 //! ([`proxy`]), the real cargo ([`cargo`]), a bucket of Google's ([`google`]). For several
 //! gateways over one store: a real S3 ([`rgw`], [`s3`]) and one in memory that can be slow or
 //! false ([`memory_s3`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
-//! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
-//! ([`replicas`]). What a test starts ends with it ([`watchdog`]).
+//! of them ([`balancer`], [`haproxy`]), a certificate that they share ([`authority`]), and all of it
+//! together ([`replicas`], [`fleet`]). What a test starts ends with it ([`watchdog`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -20,8 +20,10 @@ pub mod balancer;
 pub mod cargo;
 pub mod client;
 pub mod fault_proxy;
+pub mod fleet;
 pub mod gateway;
 pub mod google;
+pub mod haproxy;
 pub mod house;
 pub mod http;
 pub mod krate;

@@ -30,6 +30,18 @@ pub(super) fn release_binary() -> &'static Path {
     })
 }
 
+/// The release binary where it is newer than its sources, else the binary under test; says which.
+pub(super) fn newest_binary() -> &'static Path {
+    static BINARY: OnceLock<&'static Path> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let release = profile().parent().unwrap().join("release").join(name());
+        let fresh = modified(&release).is_some_and(|built| built >= newest(&sources()));
+        let binary = if fresh { release_binary() } else { binary() };
+        println!("the binary under test is {}", if fresh { "release" } else { "debug" });
+        binary
+    })
+}
+
 fn name() -> String {
     format!("cratehouse{}", std::env::consts::EXE_SUFFIX)
 }
@@ -42,11 +54,14 @@ fn profile() -> PathBuf {
 }
 
 fn built(binary: PathBuf, build: impl FnOnce()) -> PathBuf {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway");
-    if modified(&binary).is_none_or(|built| built < newest(&sources)) {
+    if modified(&binary).is_none_or(|built| built < newest(&sources())) {
         build();
     }
     binary
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway")
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::binary::{binary, free_port, release_binary};
+use super::binary::{binary, free_port, newest_binary, release_binary};
 use super::{CA, CERT, CONFIG, Gateway, KEY, SECRET};
 use crate::authority::Authority;
 use crate::panamax::Panamax;
@@ -148,6 +148,15 @@ impl Builder {
         self.set("tls", &format!("cert = \"{CERT}\"")).set("tls", &format!("key = \"{KEY}\""))
     }
 
+    /// With a certificate whose files stand in a folder outside, as `tls.crt` and `tls.key`, where
+    /// several replicas read them.
+    #[must_use]
+    pub fn certificate_in(mut self, authority: &Authority, folder: &Path) -> Self {
+        self.authority = Some(authority.clone());
+        let file = |key: &str, name: &str| format!("{key} = {:?}", folder.join(name));
+        self.set("tls", &file("cert", "tls.crt")).set("tls", &file("key", "tls.key"))
+    }
+
     /// With its store in an S3 bucket.
     #[must_use]
     pub fn s3(mut self, s3: &S3) -> Self {
@@ -204,6 +213,13 @@ impl Builder {
         self
     }
 
+    /// The release binary where there is one that is newer than its sources, else the debug one.
+    #[must_use]
+    pub fn newest_build(mut self) -> Self {
+        self.binary = newest_binary;
+        self
+    }
+
     /// Writes the configuration and starts the process; returns when it is ready.
     pub fn start(self) -> Gateway {
         let mut gateway = self.prepare();
@@ -223,7 +239,7 @@ impl Builder {
         } else {
             self = self.env("CRATEHOUSE_SERVER__ADMIN_LISTEN", &format!("127.0.0.1:{admin_port}"));
         }
-        if let Some(Authority { ca, cert, key }) = &self.authority {
+        if let Some(Authority { ca, cert, key, .. }) = &self.authority {
             write(CA, ca);
             write(CERT, cert);
             write(KEY, key);
