@@ -37,6 +37,20 @@ pub struct Counted {
     pub aborted: u64,
 }
 
+impl Counted {
+    /// What was counted after an earlier look.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            sessions: self.sessions - earlier.sessions,
+            retries: self.retries - earlier.retries,
+            redispatches: self.redispatches - earlier.redispatches,
+            refused: self.refused - earlier.refused,
+            aborted: self.aborted - earlier.aborted,
+        }
+    }
+}
+
 const CONFIG: &str = "haproxy.cfg";
 const LOG: &str = "haproxy.log";
 
@@ -191,8 +205,7 @@ mod tests {
                    replicas,replica-0,7,1,2,3,UP,4\nreplicas,BACKEND,9,,,,UP,\n";
         let rows = rows(csv);
         assert_eq!((rows[0].server.as_str(), rows[0].status.as_str()), ("replica-0", "UP"));
-        let counted =
-            Counted { sessions: 7, retries: 2, redispatches: 3, refused: 1, aborted: 4 };
+        let counted = Counted { sessions: 7, retries: 2, redispatches: 3, refused: 1, aborted: 4 };
         assert_eq!(rows[0].counted, counted);
         assert_eq!(rows[1].counted, Counted { sessions: 9, ..Counted::default() });
     }
