@@ -33,6 +33,7 @@ mod pulls;
 mod replicas;
 mod rolling;
 mod s3;
+mod soak;
 mod start;
 mod stopping;
 mod store;
