@@ -69,6 +69,15 @@ impl Rgw {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// Another user of the server, who may do nothing in anybody's bucket: the same place with that
+    /// user's keys. Each has a name of its own.
+    pub fn stranger(&self, name: &str, place: &S3) -> S3 {
+        let (uid, shown) = (format!("--uid={name}"), format!("--display-name={name}"));
+        let keys = ["--access-key", name, "--secret-key", SECRET_KEY];
+        self.run("radosgw-admin", &[&["user", "create", &uid, &shown][..], &keys].concat());
+        S3 { access_key: name.to_owned(), ..place.clone() }
+    }
+
     /// A new bucket of its own, with a prefix in it.
     pub fn bucket(&self) -> S3 {
         let nth = self.buckets.fetch_add(1, Ordering::SeqCst);
