@@ -35,6 +35,7 @@ mod pulls;
 mod replicas;
 mod restoring;
 mod rolling;
+mod rotation;
 mod s3;
 mod soak;
 mod start;

@@ -111,6 +111,7 @@ impl Scene {
                 .upstream(UpstreamConfig::from(&upstream).fresh_seconds(5))
                 .reserved(&["house-*", "worker-*"])
                 .set("server", "unready_seconds = 2")
+                .set("tls", "reload_seconds = 1")
         });
         let token = fleet.replicas[0].token("alice");
         let client = fleet.client();
@@ -327,7 +328,7 @@ fn replace_all_and_kill_one(effort: &Effort) {
                 world.replace(nth);
             }
             if round == 0 {
-                //ROT world.rotate_certificate();
+                world.rotate_certificate();
             }
         }
         world.let_them_work(effort.between);

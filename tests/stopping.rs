@@ -208,6 +208,15 @@ fn two_behind_a_balancer() -> ([Gateway; 2], Balancer, Client) {
     (gateways, balancer, client)
 }
 
+/// Says that it is over when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_client_that_asks_all_the_time_sees_no_failure_when_its_replica_stops() {
     let (mut gateways, _balancer, client) = two_behind_a_balancer();
@@ -220,6 +229,7 @@ fn a_client_that_asks_all_the_time_sees_no_failure_when_its_replica_stops() {
         }
     };
     std::thread::scope(|scope| {
+        let end = Over(&over); // whatever fails here
         let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
         for round in 0..4 {
             let enough = asked.load(Ordering::SeqCst) + 50;
@@ -231,7 +241,7 @@ fn a_client_that_asks_all_the_time_sees_no_failure_when_its_replica_stops() {
             assert_eq!(serving.stop().code(), Some(0));
             serving.start_again();
         }
-        over.store(true, Ordering::SeqCst);
+        drop(end);
         askers.into_iter().for_each(|asker| asker.join().unwrap());
     });
 }

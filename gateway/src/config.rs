@@ -133,6 +133,8 @@ pub enum Tls {
         cert: PathBuf,
         /// Its private key.
         key: PathBuf,
+        /// How often they are looked at.
+        reload: Duration,
     },
 }
 

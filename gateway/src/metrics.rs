@@ -23,6 +23,12 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that ended in a failed TLS handshake.
     pub handshake_failures: IntCounter,
+    /// When the certificate in force ends, in seconds since 1970; 0 without TLS.
+    pub certificate_ends: IntGauge,
+    /// 1 while the certificate on disk cannot be used (or has ended), and the one before stays in force.
+    pub certificate_broken: IntGauge,
+    /// Times that another certificate was taken up while running.
+    pub certificate_reloads: IntCounter,
     /// Index lookups by outcome: hit (memory), store (a fresh copy in the store), miss, stale, revalidated, negative, error.
     pub index_lookups: IntCounterVec,
     /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.
@@ -130,6 +136,21 @@ impl Metrics {
                 &r,
                 "tls_handshake_failures_total",
                 "Connections that ended in a failed TLS handshake.",
+            )?,
+            certificate_ends: gauge(
+                &r,
+                "tls_certificate_not_after_timestamp_seconds",
+                "When the certificate in force ends, in seconds since 1970; 0 without TLS.",
+            )?,
+            certificate_broken: gauge(
+                &r,
+                "tls_certificate_broken",
+                "1 while the certificate on disk cannot be used (or has ended), and the one before stays in force.",
+            )?,
+            certificate_reloads: counter(
+                &r,
+                "tls_reloads_total",
+                "Times that another certificate was taken up while running.",
             )?,
             index_lookups: counters(
                 &r,

@@ -11,7 +11,7 @@ use cratehouse::flows::open::{Keep, Running};
 use cratehouse::http::admin::{Stage, serve_admin};
 use cratehouse::http::lanes::Lanes;
 use cratehouse::http::serve::serve as http;
-use cratehouse::http::tls;
+use cratehouse::http::tls::{self, rotation::Rotation};
 use cratehouse::model::client::cargo_configuration;
 use cratehouse::startup::say;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -59,6 +59,10 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     say(voice, &format!("listening on {scheme}://{}/ as {url}/", address(&listener)?));
     greet(&config, &url, ca);
     let stop = CancellationToken::new();
+    if let Some(prepared) = &prepared {
+        let rotation = Rotation::of(prepared, &config.tls, gateway.metrics.clone());
+        tokio::spawn(rotation.watch(stop.clone()));
+    }
     let lanes = Lanes::start().map_err(Error::internal)?;
     let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone(), lanes));
     stage.send_replace(Stage::Serving(Arc::clone(&gateway)));

@@ -206,8 +206,11 @@ fn tls(r: &Reader<'_>) -> Tls {
     let mode =
         r.choice("tls.mode", &[("local-ca", "local-ca"), ("files", "files"), ("off", "off")]);
     let (cert, key) = (r.path("tls.cert"), r.path("tls.key"));
+    let reload = seconds(r.integer("tls.reload_seconds", 1..=3600, 10));
     match (mode, cert, key) {
-        (None | Some("files"), Some(cert), Some(key)) => return Tls::Files { cert, key },
+        (None | Some("files"), Some(cert), Some(key)) => {
+            return Tls::Files { cert, key, reload };
+        }
         (None | Some("local-ca"), None, None) => {}
         (Some("off"), None, None) => return Tls::Off,
         (None | Some("files"), _, _) => {
