@@ -48,21 +48,6 @@ fn a_store_that_was_restored_is_refused_until_the_operator_accepts_it() {
     gateway.cli_ok(&["journal", "verify"]);
 }
 
-/// A replica that runs does not take up a journal that is not its own.
-#[test]
-fn a_store_that_is_restored_under_a_running_replica_stops_it() {
-    let gateway = Gateway::start();
-    let token = gateway.token("alice");
-    let copy = gateway.folder().join("copy");
-    gateway.cli_ok(&["store", "copy", &store(&gateway), &format!("file://{}", copy.display())]);
-    gateway.client().publish(&foo("1.0.0"), &token).assert_status(200);
-    set_back(&gateway, &copy);
-    // Looked at each minute, and before the next change.
-    let refused = gateway.client().publish(&foo("1.1.0"), &token);
-    assert!(refused.status >= 500, "{refused}");
-    assert!(gateway.client().index("foo").lines().len() == 1);
-}
-
 /// As a backup tool that knows nothing of Cratehouse copies it, in the guide's order, while the
 /// registry is in use.
 #[test]
