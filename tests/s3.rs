@@ -131,6 +131,7 @@ fn while_the_store_is_away_reads_go_on_and_publishes_are_503_and_then_all_is_wel
     refused.assert_trouble();
     assert_eq!(client.index("foo").assert_status(200).body, file);
     assert_eq!(client.download("foo", "1.0.0").assert_status(200).body, bytes, "from memory");
+    gateway.admin().get("/readyz").assert_status(200); // no other replica would do better
 
     rgw.restart();
     let again = || {

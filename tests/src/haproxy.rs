@@ -82,6 +82,12 @@ impl Haproxy {
             .stderr(log)
             .spawn();
         self.child = Some(child.unwrap_or_else(|e| panic!("haproxy (tests/run installs it): {e}")));
+        until("the balancer answers", || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            let log = || fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+            assert!(ended.is_none(), "haproxy ended:\n{}", log());
+            !self.rows().is_empty()
+        });
         for nth in 0..replicas.len() {
             until("the balancer uses a replica", || self.uses(nth));
         }
@@ -109,14 +115,8 @@ impl Haproxy {
 
     fn rows(&self) -> Vec<Row> {
         let client = Client::new(&format!("http://127.0.0.1:{}", self.stats_port), None);
-        match client.try_send(reqwest::Method::GET, "/;csv", &[], None) {
-            Ok(reply) if reply.status == 200 => rows(&reply.text()),
-            other => {
-                let log = fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
-                println!("haproxy says nothing ({:?}):\n{log}", other.map(|reply| reply.status));
-                Vec::new()
-            }
-        }
+        let reply = client.try_send(reqwest::Method::GET, "/;csv", &[], None);
+        reply.map_or_else(|_| Vec::new(), |reply| rows(&reply.assert_status(200).text()))
     }
 
     /// One failed look is enough to give a replica no new connection, and one good one to give it
