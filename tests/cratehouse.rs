@@ -10,6 +10,7 @@
 
 mod administration;
 mod auth;
+mod balancers;
 mod cargo_client;
 mod checklist;
 mod checkpoints;

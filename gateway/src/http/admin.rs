@@ -48,7 +48,8 @@ pub async fn serve_admin(
     stage: watch::Receiver<Stage>,
     shutdown: CancellationToken,
 ) {
-    Listening { tls: None, bounds: BOUNDS, metrics: None, shutdown, lanes: Lanes::here() }
+    let (bounds, lanes) = (BOUNDS, Lanes::here());
+    Listening { introduced_by: None, tls: None, bounds, metrics: None, shutdown, lanes }
         .run(listener, move |request, _: SocketAddr| {
             let stage = stage.borrow().clone();
             answer(stage, request)
