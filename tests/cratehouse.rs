@@ -19,6 +19,7 @@ mod dependencies;
 mod download;
 mod durability;
 mod fills;
+mod health;
 mod index;
 mod large_files;
 mod mirror;

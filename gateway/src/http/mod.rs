@@ -16,6 +16,7 @@ pub mod negotiate;
 pub mod pages;
 pub mod policy;
 mod proxy_header;
+pub mod pulse;
 pub mod respond;
 pub mod route;
 pub mod serve;
