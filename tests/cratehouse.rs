@@ -10,6 +10,7 @@
 
 mod administration;
 mod auth;
+mod balancers;
 mod cargo_client;
 mod checklist;
 mod checkpoints;
@@ -20,6 +21,7 @@ mod download;
 mod durability;
 mod fills;
 mod guide;
+mod health;
 mod index;
 mod large_files;
 mod mirror;

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that ended in a failed TLS handshake.
     pub handshake_failures: IntCounter,
+    /// Connections from trusted proxies that were closed because their PROXY header was missing, malformed or late.
+    pub proxy_headers_refused: IntCounter,
     /// When the certificate in force ends, in seconds since 1970; 0 without TLS.
     pub certificate_ends: IntGauge,
     /// 1 while the certificate on disk cannot be used (or has ended), and the one before stays in force.
@@ -136,6 +138,11 @@ impl Metrics {
                 &r,
                 "tls_handshake_failures_total",
                 "Connections that ended in a failed TLS handshake.",
+            )?,
+            proxy_headers_refused: counter(
+                &r,
+                "proxy_headers_refused_total",
+                "Connections from trusted proxies that were closed because their PROXY header was missing, malformed or late.",
             )?,
             certificate_ends: gauge(
                 &r,
