@@ -23,12 +23,18 @@ metrics! {
     /// Connections that are open.
     connections: IntGauge = "cratehouse_http_connections";
 
+    /// How many connections there may be at one time (limits.connections).
+    connections_limit: IntGauge = "cratehouse_http_connections_limit";
+
     /// Connections that ended in a failed TLS handshake.
     handshake_failures: IntCounter = "cratehouse_tls_handshake_failures_total";
 
     /// Always 1: the release that runs, and the hash of the configuration, which all replicas of
     /// one release should share.
     build: IntGaugeVec = "cratehouse_build_info" [version, config];
+
+    /// 1 when this replica may get requests, as /readyz says; else 0.
+    ready: IntGauge = "cratehouse_ready";
 
     // Lookups and memory.
 
@@ -45,8 +51,14 @@ metrics! {
     /// Memory that the bodies of index files take, kept or on their way to a client, in bytes.
     index_memory: IntGauge = "cratehouse_index_memory_bytes";
 
+    /// What they may take, in bytes, before no more are made.
+    index_memory_limit: IntGauge = "cratehouse_index_memory_limit_bytes";
+
     /// Memory that crate files take, kept or on their way to a client, in bytes.
     crate_memory: IntGauge = "cratehouse_crate_memory_bytes";
+
+    /// What they may take at the most, in bytes.
+    crate_memory_limit: IntGauge = "cratehouse_crate_memory_limit_bytes";
 
     /// Times that there was no room in memory for a crate file in time.
     crate_memory_refusals: IntCounter = "cratehouse_crate_memory_refusals_total";
@@ -62,6 +74,13 @@ metrics! {
     upstream_requests: HistogramVec = "cratehouse_upstream_request_seconds" [upstream, kind,
         outcome];
 
+    /// Requests under way to upstreams, by upstream and kind (index, crate).
+    upstream_under_way: IntGaugeVec = "cratehouse_upstream_requests_under_way" [upstream, kind];
+
+    /// How many requests of a kind there may be to one upstream at one time
+    /// (limits.upstream_requests); others wait.
+    upstream_limit: IntGauge = "cratehouse_upstream_requests_limit";
+
     /// Bytes received from upstreams.
     upstream_bytes: IntCounterVec = "cratehouse_upstream_received_bytes_total" [upstream];
 
@@ -73,6 +92,15 @@ metrics! {
 
     /// Mirrored crate files that were given up, because the mirror was too large or they too old.
     mirror_evictions: IntCounter = "cratehouse_mirror_evictions_total";
+
+    // The object store.
+
+    /// Requests to the object store by operation (create is a put that must not overwrite) and
+    /// outcome (absent and exists are answers, error is none), with the time to the answer, the
+    /// client's own retries included: to the head of what is read, and to the first item of a list.
+    store_requests: HistogramVec = "cratehouse_store_request_seconds" [
+        operation = "get" | "head" | "put" | "create" | "list" | "delete" | "copy",
+        outcome = "ok" | "absent" | "exists" | "error"];
 
     // What must not happen.
 
@@ -89,6 +117,9 @@ metrics! {
     /// Publish requests by outcome: published, refused, error.
     publishes: IntCounterVec = "cratehouse_publishes_total" [outcome = "published" | "refused"
         | "error"];
+
+    /// Downloads whose record waits to be written to the store.
+    pulls_waiting: IntGauge = "cratehouse_pulls_waiting";
 
     /// Downloads whose record was written to the store.
     pulls_recorded: IntCounter = "cratehouse_pulls_recorded_total";
@@ -167,6 +198,15 @@ metrics! {
     /// Journal entries appended by this replica.
     appends: IntCounter = "cratehouse_journal_appends_total";
 
+    /// Seconds from the first put of an entry until it is known what stands at its number.
+    append_seconds: Histogram = "cratehouse_journal_append_seconds";
+
+    /// Changes, and questions that need a fresh read of the journal, that wait for their turn.
+    append_waiting: IntGauge = "cratehouse_journal_waiting";
+
+    /// How many of them may wait (limits.append_queue); more are answered with 503.
+    append_queue: IntGauge = "cratehouse_journal_waiting_limit";
+
     /// Puts of a journal entry that ended in anything but "created".
     append_retries: IntCounter = "cratehouse_journal_append_retries_total";
 
@@ -177,6 +217,29 @@ metrics! {
     /// The number of the last journal entry in the newest checkpoint that this replica has written,
     /// loaded or seen.
     checkpoint_seq: IntGauge = "cratehouse_checkpoint_seq";
+
+    // The process, by the names that Prometheus' own clients use. All 0 where there is no /proc.
+
+    /// CPU time of the program, and of the system on its behalf, in seconds.
+    process_cpu: Counter = "process_cpu_seconds_total";
+
+    /// Memory that is in RAM, in bytes.
+    process_resident: IntGauge = "process_resident_memory_bytes";
+
+    /// Address space, in bytes.
+    process_virtual: IntGauge = "process_virtual_memory_bytes";
+
+    /// Threads.
+    process_threads: IntGauge = "process_threads";
+
+    /// Files and sockets that are open.
+    process_open_files: IntGauge = "process_open_fds";
+
+    /// How many files and sockets may be open; 0: as many as it likes.
+    process_max_files: IntGauge = "process_max_fds";
+
+    /// When the process started, in seconds since 1970.
+    process_start: IntGauge = "process_start_time_seconds";
 }
 
 /// The routes that builds need, and how their requests end badly: series that alerts watch before they
@@ -185,6 +248,16 @@ const WATCHED_ROUTES: &[&str] = &["index_config", "index_file", "download", "sea
 const WATCHED_STATUSES: &[&str] = &["200", "500", "502", "503", "504"];
 
 impl Metrics {
+    /// Makes the series of one upstream exist that alerts watch.
+    pub fn expect_upstream(&self, upstream: &str) {
+        let _ = self.upstream_bytes.with_label_values(&[upstream]);
+        for kind in ["config", "index", "crate"] {
+            for outcome in ["200", "error", "timeout"] {
+                let _ = self.upstream_requests.with_label_values(&[upstream, kind, outcome]);
+            }
+        }
+    }
+
     fn expect_what_alerts_watch(&self) {
         for route in WATCHED_ROUTES {
             let _ = self.bytes_sent.with_label_values(&[*route]);

@@ -3,8 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, Result,
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result,
 };
 
 /// Seconds: from a memory hit (50 µs) to cargo's own time-out (30 s).
@@ -67,22 +67,18 @@ fn combinations(labels: &[Label]) -> Vec<Vec<&'static str>> {
 }
 
 impl Described {
-    fn opts(&self) -> Opts {
-        Opts::new(self.name, self.help)
-    }
-
     fn label_names(&self) -> Vec<&'static str> {
         self.labels.iter().map(|label| label.name).collect()
     }
 }
 
 macro_rules! plain_kinds {
-    ($($kind:ty: $word:literal),+) => {$(
+    ($($kind:ty: $word:literal, $options:ident),+) => {$(
         impl Kind for $kind {
             const WORD: &'static str = $word;
 
             fn made(described: &Described) -> Result<Self> {
-                <$kind>::with_opts(described.opts())
+                <$kind>::with_opts($options(described))
             }
 
             fn show(&self, _: &[&str]) {}
@@ -90,7 +86,13 @@ macro_rules! plain_kinds {
     )+};
 }
 
-plain_kinds!(Counter: "counter", IntCounter: "counter", Gauge: "gauge", IntGauge: "gauge");
+plain_kinds!(
+    Counter: "counter", options,
+    IntCounter: "counter", options,
+    Gauge: "gauge", options,
+    IntGauge: "gauge", options,
+    Histogram: "histogram", latencies
+);
 
 macro_rules! labelled_kinds {
     ($($kind:ty: $word:literal, $options:ident),+) => {$(
@@ -115,11 +117,11 @@ labelled_kinds!(
 );
 
 fn options(described: &Described) -> Opts {
-    described.opts()
+    Opts::new(described.name, described.help)
 }
 
 fn latencies(described: &Described) -> HistogramOpts {
-    HistogramOpts::from(described.opts()).buckets(LATENCY_BUCKETS.to_vec())
+    HistogramOpts::from(options(described)).buckets(LATENCY_BUCKETS.to_vec())
 }
 
 /// The struct of all metrics, what makes it, and [`DESCRIBED`](super::DESCRIBED): from one list. A label
