@@ -29,6 +29,13 @@ metrics! {
     /// Connections that ended in a failed TLS handshake.
     handshake_failures: IntCounter = "cratehouse_tls_handshake_failures_total";
 
+    /// When the certificate in use ends, in seconds since 1970; 0 without TLS.
+    certificate_ends: IntGauge = "cratehouse_tls_certificate_not_after_timestamp_seconds";
+
+    /// 1 when the certificate files that are there now cannot be used, and the pair that was read
+    /// before stays in use.
+    certificate_broken: IntGauge = "cratehouse_tls_certificate_broken";
+
     /// Always 1: the release that runs, and the hash of the configuration, which all replicas of
     /// one release should share.
     build: IntGaugeVec = "cratehouse_build_info" [version, config];
