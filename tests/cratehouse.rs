@@ -21,6 +21,7 @@ mod fills;
 mod index;
 mod large_files;
 mod mirror;
+mod monitoring;
 mod operations;
 mod outgoing;
 mod panamax;

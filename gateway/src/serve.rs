@@ -52,6 +52,8 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
         }
     };
     let gateway = Arc::clone(&running.gateway);
+    let ends = prepared.as_ref().map_or(0, |p| p.ends.as_second());
+    gateway.metrics.certificate_ends.set(ends);
     let ca = prepared.as_ref().and_then(|p| p.ca.as_deref());
     let tls = prepared.as_ref().map(|p| Arc::clone(&p.config));
     let scheme = if tls.is_some() { "https" } else { "http" };

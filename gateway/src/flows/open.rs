@@ -71,7 +71,9 @@ impl Running {
         let metrics = Metrics::new().map_err(Error::internal)?;
         let labels = [env!("CARGO_PKG_VERSION"), &config.fingerprint()];
         metrics.build.with_label_values(&labels).set(1);
+        metrics.process_start.set(jiff::Timestamp::now().as_second());
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+        let objects = objects.measured(&metrics);
         if keep == Keep::File {
             try_store(&config, &objects).await?;
         }

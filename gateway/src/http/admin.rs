@@ -16,9 +16,9 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
+use crate::http::measure::measure;
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{Form, Refused};
-use crate::model::level::Level;
 
 const BOUNDS: Bounds = Bounds {
     connections: 64,
@@ -80,7 +80,7 @@ fn look(stage: &Stage, path: &str) -> Result<Answer> {
             Ok(()) => Ok(respond::text("ready\n")),
             Err(why) => Err(not_ready(&why)),
         },
-        "/metrics" => metrics(stage.gateway()?),
+        "/metrics" => metrics(stage),
         _ => Err(Error::absent("there is nothing here but /, /livez, /readyz and /metrics")),
     }
 }
@@ -107,18 +107,9 @@ fn not_ready(why: &str) -> Error {
     Error::new(Kind::Unavailable, format!("not ready: {why}")).retry_after(NOT_READY)
 }
 
-/// What is not counted as it happens is measured here.
-fn metrics(gateway: &Gateway) -> Result<Answer> {
-    let age = gateway.journal.read_age().map_or(-1.0, |age| age.as_secs_f64());
-    gateway.metrics.journal_read_age.set(age);
-    let lag = gateway.journal.lag().map_or(-1.0, |lag| lag.as_secs_f64());
-    gateway.metrics.journal_lag_seconds.set(lag);
-    gateway.metrics.crate_memory.set(i64::try_from(gateway.crates.taken()).unwrap_or(i64::MAX));
-    gateway.metrics.index_memory.set(i64::try_from(gateway.index.taken()).unwrap_or(i64::MAX));
-    let enabled = gateway.catalog.head()?.level;
-    for (what, level) in [("enabled", enabled), ("known", Level::KNOWN)] {
-        gateway.metrics.format_level.with_label_values(&[what]).set(level.number().into());
-    }
+fn metrics(stage: &Stage) -> Result<Answer> {
+    let gateway = stage.gateway()?;
+    measure(gateway, stage.ready().is_ok())?;
     let families = gateway.metrics.registry.gather();
     let text = TextEncoder::new().encode_to_string(&families).map_err(Error::internal)?;
     Ok(respond::metrics(text))
