@@ -193,6 +193,11 @@ impl Gateway {
         self.signal("TERM");
     }
 
+    /// Sends SIGINT, as Ctrl-C does, and waits for nothing.
+    pub fn interrupt(&self) {
+        self.signal("INT");
+    }
+
     /// SIGTERM, and its exit status.
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();

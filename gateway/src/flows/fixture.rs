@@ -288,6 +288,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             url: None,
             aliases: Vec::new(),
             drain: LONG,
+            unready: Duration::ZERO,
             replica: "test".to_owned(),
         },
         tls: config::Tls::Off,
