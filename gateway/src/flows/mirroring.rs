@@ -264,7 +264,7 @@ async fn has(
     upstream: &Arc<Upstream>,
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>, Trouble> {
-    let Answer::Found { body, .. } = upstream.index_file(name, None).await? else {
+    let Answer::Found { body, .. } = upstream.index_file(name, None, &mut |_| true).await? else {
         return Ok(None);
     };
     let (asked, wanted) = (Arc::clone(upstream), name.clone());

@@ -117,7 +117,9 @@ impl ReadThrough<'_> {
             return last.clone().known(Outcome::Stale, REST);
         }
         let validators = copy.as_ref().and_then(|copy| self.validators(&copy.kept.head));
-        let settled = match self.upstream.index_file(name, validators.as_ref()).await {
+        let mut arriving = self.index.arriving();
+        let mut more = |bytes| arriving.takes(bytes);
+        let settled = match self.upstream.index_file(name, validators.as_ref(), &mut more).await {
             Ok(answer) => self.settle(name, answer, copy, last.as_ref(), now).await,
             Err(trouble) => Err(trouble.into()),
         };
