@@ -13,17 +13,19 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::{Method, Request};
+use hyper::{HeaderMap, Method, Request};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Level, Span};
 
+use crate::config::ProxyHeader;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::dispatch::{Asker, Door};
+use crate::http::forwarded;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
@@ -54,8 +56,13 @@ pub async fn serve(
         stall: STALL,
     };
     let metrics = Some(gateway.metrics.clone());
+    let proxies = gateway.config.server.proxies.as_ref();
+    let introduced_by = proxies
+        .filter(|proxies| proxies.header == ProxyHeader::ProxyV2)
+        .map(|proxies| proxies.trusted.clone());
+    let tls = tls.map(TlsAcceptor::from);
     let door = Arc::new(Door::new(gateway));
-    Listening { tls: tls.map(TlsAcceptor::from), bounds, metrics, shutdown, lanes }
+    Listening { introduced_by, tls, bounds, metrics, shutdown, lanes }
         .run(listener, move |request, peer| answer(&door, request, peer))
         .await;
 }
@@ -153,7 +160,7 @@ struct Asked {
 impl Asked {
     fn asker(&self, head: &Parts) -> Asker {
         let takes_body = head.method != Method::HEAD;
-        Asker { address: self.peer.ip().to_canonical(), takes_body }
+        Asker { peer: self.peer, takes_body }
     }
 }
 
@@ -164,6 +171,7 @@ struct Line<'a> {
     label: &'static str,
     method: &'a Method,
     path: &'a str,
+    headers: &'a HeaderMap,
     /// Made when it is needed: most requests are answered without a line.
     span: OnceCell<Span>,
 }
@@ -196,8 +204,8 @@ impl Drop for Unanswered<'_> {
 
 impl<'a> Line<'a> {
     fn of(gateway: &'a Gateway, asked: &'a Asked, head: &'a Parts, label: &'static str) -> Self {
-        let (method, path) = (&head.method, head.uri.path());
-        Self { gateway, asked, label, method, path, span: OnceCell::new() }
+        let (method, path, headers) = (&head.method, head.uri.path(), &head.headers);
+        Self { gateway, asked, label, method, path, headers, span: OnceCell::new() }
     }
 
     /// An error's level, so that no filter takes the id from the lines that it lets pass.
@@ -205,6 +213,8 @@ impl<'a> Line<'a> {
         self.span.get_or_init(|| {
             let Asked { id, peer, .. } = self.asked;
             let id = id.as_str();
+            let proxies = self.gateway.config.server.proxies.as_ref();
+            let peer = forwarded::client(proxies, *peer, self.headers);
             tracing::error_span!("request", %id, %peer, method = %self.method, route = self.label)
         })
     }
