@@ -14,6 +14,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use reqwest::{Certificate, Client};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -31,7 +32,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long one batch may take, with its repetitions.
 const EXPORT: Duration = Duration::from_secs(10);
 /// What a stop may spend on what still waits.
-const LAST_EXPORT: Duration = Duration::from_secs(5);
+pub(super) const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// How much of a collector's answer is read, in bytes.
 const ANSWER_BYTES: usize = 64 << 10;
 /// Where a collector takes spans, below its address (OTLP specification, "OTLP/HTTP Request").
@@ -84,11 +85,19 @@ impl Traces {
 impl Exporting {
     /// Sends what comes until told to stop, and then what still waits.
     pub async fn run(mut self, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        let sending = async {
+            while stop.run_until_cancelled(sleep(EVERY)).await.is_some() {
+                self.send_waiting().await;
+            }
             self.send_waiting().await;
-        }
-        if tokio::time::timeout(LAST_EXPORT, self.send_waiting()).await.is_err() {
-            warn!("the collector did not take the last spans in time");
+        };
+        let given_up = async {
+            stop.cancelled().await;
+            sleep(LAST_EXPORT).await;
+        };
+        tokio::select! {
+            () = sending => (),
+            () = given_up => warn!("the collector did not take the last spans in time"),
         }
     }
 
