@@ -31,6 +31,7 @@ mod policy_facts;
 mod publish;
 mod pulls;
 mod replicas;
+mod rotation;
 mod s3;
 mod start;
 mod stopping;

@@ -2,10 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use cratehouse_tests::authority::Authority;
+use cratehouse_tests::balancer::Balancer;
+use cratehouse_tests::client::Client;
+use cratehouse_tests::fault_proxy::{Fault, FaultProxy};
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::http::{Action, Server};
 use cratehouse_tests::krate::Krate;
+use cratehouse_tests::memory_s3::MemoryS3;
 use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::{Answer, Upstream};
 use reqwest::Method;
@@ -147,4 +154,117 @@ fn a_stop_is_bounded() {
     until("the upstream is asked", || upstream.download_count() == 1);
     assert_eq!(gateway.stop().code(), Some(0));
     asker.join().unwrap();
+}
+
+/// One that goes on serving for longer than any test waits.
+fn leaving() -> Gateway {
+    Gateway::builder()
+        .set("server", "drain_seconds = 3600")
+        .set("server", "unready_seconds = 3000")
+        .start()
+}
+
+#[test]
+fn balancers_hear_that_it_stops_before_new_connections_are_refused() {
+    let mut gateway = leaving();
+    gateway.terminate();
+    until("it is no longer ready", || gateway.admin().get("/readyz").status == 503);
+    until("it says for how long", || gateway.log_contains("the first 3000 of them"));
+    for _ in 0..3 {
+        gateway.client().get("/index/config.json").assert_status(200);
+    }
+    gateway.terminate();
+    gateway.wait();
+    assert!(gateway.log_contains("by a second signal"), "{}", gateway.log());
+}
+
+#[test]
+fn after_unready_seconds_it_stops() {
+    let mut gateway = Gateway::builder().set("server", "unready_seconds = 1").start();
+    assert_eq!(gateway.stop().code(), Some(0));
+    assert!(gateway.log_contains("stopped"), "{}", gateway.log());
+}
+
+#[test]
+fn whoever_presses_ctrl_c_does_not_wait_for_balancers() {
+    let mut gateway = leaving();
+    gateway.interrupt();
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+/// Two gateways that look the same from outside, behind one balancer.
+fn two_behind_a_balancer() -> ([Gateway; 2], Balancer, Client) {
+    let authority = Authority::new();
+    let gateways = [(); 2].map(|()| {
+        let gateway = Gateway::builder().certificate(&authority).start();
+        let token = gateway.token("alice");
+        gateway.client().publish(&foo(), &token).assert_status(200);
+        gateway
+    });
+    let balancer = Balancer::start();
+    gateways.iter().for_each(|gateway| balancer.add(gateway.addr()));
+    let url = format!("https://localhost:{}", balancer.addr().port());
+    let client = Client::new(&url, Some(authority.ca.as_bytes()));
+    (gateways, balancer, client)
+}
+
+/// Says that it is over when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_client_that_asks_all_the_time_sees_no_failure_when_its_replica_stops() {
+    let (mut gateways, _balancer, client) = two_behind_a_balancer();
+    let (asked, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let ask = || {
+        while !over.load(Ordering::SeqCst) {
+            client.index("foo").assert_status(200);
+            client.download("foo", "1.0.0").assert_status(200);
+            asked.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    std::thread::scope(|scope| {
+        let end = Over(&over); // whatever fails here
+        let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for round in 0..4 {
+            let enough = asked.load(Ordering::SeqCst) + 50;
+            until("requests were answered", || asked.load(Ordering::SeqCst) >= enough);
+            // One connection, as cargo has it, and it moves to the other one each time.
+            let serving = &mut gateways[round % 2];
+            let route = [("route", "download")];
+            assert!(serving.metric("cratehouse_http_request_seconds_count", &route) > 0.0);
+            assert_eq!(serving.stop().code(), Some(0));
+            serving.start_again();
+        }
+        drop(end);
+        askers.into_iter().for_each(|asker| asker.join().unwrap());
+    });
+}
+
+#[test]
+fn a_publish_that_waits_for_a_slow_store_is_answered_before_the_stop() {
+    let (server, slow) = (MemoryS3::start(), Duration::from_secs(2));
+    let bucket = server.bucket();
+    let proxy = FaultProxy::before(bucket.endpoint.split_once("//").unwrap().1.parse().unwrap());
+    let s3 = bucket.through(&proxy.origin());
+    let mut gateway = Gateway::builder().certificate(&Authority::new()).s3(&s3).start();
+    let (token, client) = (gateway.token("alice"), gateway.client());
+    let entries = gateway.stored("journal").len();
+    proxy.plan(move |request| {
+        let slow_put = request.method == "PUT" && request.path.contains("/journal/");
+        slow_put.then_some(Fault::Delay(slow))
+    });
+    let publish = std::thread::spawn(move || client.publish(&foo(), &token).status);
+    until("the entry is being put", || proxy.faults() > 0);
+    gateway.terminate();
+    until("nothing new is accepted", || TcpStream::connect(gateway.addr()).is_err());
+    assert_eq!(gateway.stored("journal").len(), entries, "it was not there yet");
+    assert_eq!(publish.join().unwrap(), 200);
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.stored("journal").len(), entries + 1);
 }

@@ -22,6 +22,7 @@
 mod load;
 mod reader;
 mod store_url;
+mod values;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -114,6 +115,9 @@ pub struct Server {
     pub aliases: Vec<Url>,
     /// How long a stop may take in all.
     pub drain: Duration,
+    /// For how long of that new connections are still served, while balancers notice that this
+    /// replica is not ready any more.
+    pub unready: Duration,
     /// The name under which this replica writes journal entries.
     pub replica: String,
 }
@@ -131,6 +135,8 @@ pub enum Tls {
         cert: PathBuf,
         /// Its private key.
         key: PathBuf,
+        /// How often they are looked at.
+        reload: Duration,
     },
 }
 

@@ -36,6 +36,9 @@ metrics! {
     /// before stays in use.
     certificate_broken: IntGauge = "cratehouse_tls_certificate_broken";
 
+    /// Times that another certificate was taken up while running.
+    certificate_reloads: IntCounter = "cratehouse_tls_reloads_total";
+
     /// Always 1: the release that runs, and the hash of the configuration, which all replicas of
     /// one release should share.
     build: IntGaugeVec = "cratehouse_build_info" [version, config];

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cratehouse::config::{Config, Tls};
 use cratehouse::error::{Error, Kind, Result};
@@ -10,7 +11,7 @@ use cratehouse::flows::open::{Keep, Running};
 use cratehouse::http::admin::{Stage, serve_admin};
 use cratehouse::http::lanes::Lanes;
 use cratehouse::http::serve::serve as http;
-use cratehouse::http::tls;
+use cratehouse::http::tls::{self, rotation::Rotation};
 use cratehouse::model::client::cargo_configuration;
 use cratehouse::startup::say;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -46,42 +47,63 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
         running = Running::open(Arc::clone(&config), url.clone(), Keep::File) => {
             running.map_err(Failure::opening)?
         }
-        () = signals.next() => {
+        _ = signals.next() => {
             say(voice, "stopped by a signal, before the start was over");
             return Ok(ExitCode::SUCCESS);
         }
     };
     let gateway = Arc::clone(&running.gateway);
-    let ends = prepared.as_ref().map_or(0, |p| p.ends.as_second());
-    gateway.metrics.certificate_ends.set(ends);
     let ca = prepared.as_ref().and_then(|p| p.ca.as_deref());
     let tls = prepared.as_ref().map(|p| Arc::clone(&p.config));
     let scheme = if tls.is_some() { "https" } else { "http" };
     say(voice, &format!("listening on {scheme}://{}/ as {url}/", address(&listener)?));
     greet(&config, &url, ca);
     let stop = CancellationToken::new();
+    if let Some(prepared) = &prepared {
+        let rotation = Rotation::of(prepared, &config.tls, gateway.metrics.clone());
+        tokio::spawn(rotation.watch(stop.clone()));
+    }
     let lanes = Lanes::start().map_err(Error::internal)?;
     let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone(), lanes));
     stage.send_replace(Stage::Serving(Arc::clone(&gateway)));
 
-    signals.next().await;
-    say(voice, &format!("stopping: {} s for what is under way", config.server.drain.as_secs()));
+    let wish = signals.next().await;
     stage.send_replace(Stage::Stopping(gateway)); // probes hear of it first
-    stop.cancel();
-    let drain = async {
+    let (drain, unready) = (config.server.drain, unready_for(wish, &config));
+    say(voice, &stopping_line(drain, unready));
+    let drained = async {
+        tokio::time::sleep(unready).await;
+        stop.cancel();
         let _ = serving.await; // its connections have answered, or failed on their own
         running.close().await;
         admin_stop.cancel();
         let _ = admin.await;
     };
     tokio::select! {
-        outcome = tokio::time::timeout(config.server.drain, drain) => match outcome {
+        outcome = tokio::time::timeout(drain, drained) => match outcome {
             Ok(()) => say(voice, "stopped"),
             Err(_) => say(voice, "stopped: the time is over, and some requests were cut off"),
         },
-        () = signals.next() => say(voice, "stopped at once, by a second signal"),
+        _ = signals.next() => say(voice, "stopped at once, by a second signal"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// For how long a stop goes on accepting connections, until the balancers have noticed. Whoever
+/// sits at a terminal has none.
+fn unready_for(wish: Wish, config: &Config) -> Duration {
+    match wish {
+        Wish::Terminate => config.server.unready,
+        Wish::Interrupt => Duration::ZERO,
+    }
+}
+
+fn stopping_line(drain: Duration, unready: Duration) -> String {
+    let line = format!("stopping: {} s for what is under way", drain.as_secs());
+    match unready.as_secs() {
+        0 => line,
+        seconds => format!("{line}, the first {seconds} of them also for new connections"),
+    }
 }
 
 /// Files that are open beside the connections: the store's, the catalog's, upstreams'.
@@ -149,6 +171,15 @@ fn greet(config: &Config, url: &str, ca: Option<&Path>) {
     eprintln!("    cratehouse token create --user alice\n");
 }
 
+/// Which signal came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// SIGTERM: a supervisor replaces us, or takes us away.
+    Terminate,
+    /// SIGINT: Ctrl-C.
+    Interrupt,
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -162,10 +193,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Wish {
         tokio::select! {
-            _ = self.terminate.recv() => (),
-            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => Wish::Terminate,
+            _ = self.interrupt.recv() => Wish::Interrupt,
         }
     }
 }

@@ -193,6 +193,11 @@ impl Gateway {
         self.signal("TERM");
     }
 
+    /// Sends SIGINT, as Ctrl-C does, and waits for nothing.
+    pub fn interrupt(&self) {
+        self.signal("INT");
+    }
+
     /// SIGTERM, and its exit status.
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
@@ -323,6 +328,12 @@ impl Gateway {
         walk(&store.join(below), &store, &mut found);
         found.sort();
         found
+    }
+
+    /// The same, once there are so many: copies follow the answer that they are of.
+    pub fn stored_soon(&self, below: &str, count: usize) -> Vec<String> {
+        let what = format!("{count} objects below {below}");
+        eventually(&what, || Some(self.stored(below)).filter(|found| found.len() == count))
     }
 
     /// An object of the store.

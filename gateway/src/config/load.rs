@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rand::RngExt;
 use url::Url;
 
 use super::reader::{PREFIX, Reader, Sources};
+use super::values::{
+    alias_url, dl_template, http_url, index_url, log_filter, own_url, registry_url, replica,
+    socket, this_host, upstream_name,
+};
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
     Mirror, Policy, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream, crates_io_index,
@@ -198,6 +201,7 @@ fn server(r: &Reader<'_>, host_name: Option<&str>) -> Server {
         url: r.parsed("server.url", own_url),
         aliases: r.list("server.aliases", alias_url),
         drain: seconds(r.integer("server.drain_seconds", 1..=3600, 25)),
+        unready: seconds(r.integer("server.unready_seconds", 0..=3599, 0)),
         replica: r.parsed("server.replica", replica).unwrap_or_else(|| this_host(host_name)),
     }
 }
@@ -206,8 +210,11 @@ fn tls(r: &Reader<'_>) -> Tls {
     let mode =
         r.choice("tls.mode", &[("local-ca", "local-ca"), ("files", "files"), ("off", "off")]);
     let (cert, key) = (r.path("tls.cert"), r.path("tls.key"));
+    let reload = seconds(r.integer("tls.reload_seconds", 1..=3600, 10));
     match (mode, cert, key) {
-        (None | Some("files"), Some(cert), Some(key)) => return Tls::Files { cert, key },
+        (None | Some("files"), Some(cert), Some(key)) => {
+            return Tls::Files { cert, key, reload };
+        }
         (None | Some("local-ca"), None, None) => {}
         (Some("off"), None, None) => return Tls::Off,
         (None | Some("files"), _, _) => {
@@ -359,6 +366,13 @@ fn contradictions(config: &Config) -> Vec<String> {
             server.listen
         ));
     }
+    if server.unready >= server.drain {
+        problems.push(
+            "`server.unready_seconds` must be less than `server.drain_seconds`, of which it is a \
+             part"
+                .to_owned(),
+        );
+    }
     if config.limits.mirrored_crate_bytes > config.limits.fill_memory_bytes {
         problems.push(
             "`limits.fill_memory_mib` must be at least `limits.mirrored_crate_mib`, or the \
@@ -395,89 +409,6 @@ fn s3_keys_elsewhere(store: &Store) -> Option<String> {
             cloud.scheme()
         )
     })
-}
-
-fn socket(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8443")
-}
-
-fn http_url(text: &str) -> Result<Url, &'static str> {
-    const ALLOWED: &str = "write a URL that begins with https:// or http://, without user name, \
-                           password, query and fragment";
-    let url: Url = text.parse().map_err(|_| ALLOWED)?;
-    let plain = matches!(url.scheme(), "http" | "https")
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if plain { Ok(url) } else { Err(ALLOWED) }
-}
-
-fn own_url(text: &str) -> Result<Url, &'static str> {
-    let url = http_url(text)?;
-    match url.path() {
-        "" | "/" => Ok(url),
-        _ => Err("write scheme and host alone: the registry cannot live below a path"),
-    }
-}
-
-fn alias_url(text: &str) -> Result<Url, &'static str> {
-    http_url(text.trim_end_matches('/'))
-}
-
-fn index_url(text: &str) -> Result<Url, &'static str> {
-    let text = text.strip_prefix("sparse+").unwrap_or(text);
-    http_url(&format!("{}/", text.trim_end_matches('/')))
-}
-
-/// The text of a registry as it stands in manifests: cargo compares it letter by letter.
-fn registry_url(text: &str) -> Result<String, &'static str> {
-    const ALLOWED: &str = "write the registry's index URL as manifests have it, such as \
-                           sparse+https://crates.acme.example/index/";
-    let bare = ["sparse+", "registry+"].iter().find_map(|kind| text.strip_prefix(kind));
-    let url: Url = bare.unwrap_or(text).parse().map_err(|_| ALLOWED)?;
-    if url.has_host() { Ok(text.to_owned()) } else { Err(ALLOWED) }
-}
-
-fn dl_template(text: &str) -> Result<String, &'static str> {
-    const ALLOWED: &str = "write a URL as in a registry's config.json; it may have the markers \
-                           {crate}, {version}, {prefix}, {lowerprefix} and {sha256-checksum}";
-    let bare = text.replace(['{', '}'], "");
-    http_url(&bare).map(|_| text.to_owned()).map_err(|_| ALLOWED)
-}
-
-fn upstream_name(text: &str) -> Result<String, &'static str> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-    let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    match starts && text.len() <= 64 && text.chars().all(allowed) {
-        true => Ok(text.to_owned()),
-        false => Err("write 1 to 64 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or \
-                      digit"),
-    }
-}
-
-fn replica(text: &str) -> Result<String, &'static str> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    match text.len() <= 64 && text.chars().all(allowed) {
-        true => Ok(text.to_owned()),
-        false => Err("write 1 to 64 of a-z, A-Z, 0-9, `.`, `_` and `-`"),
-    }
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {
-        format!("write a level (error, warn, info, debug, trace) or target=level, …: {error}")
-    })
-}
-
-/// This machine's name, as far as it can be had without asking the network.
-fn this_host(variable: Option<&str>) -> String {
-    let file = fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let names = [variable.unwrap_or_default(), file.trim()];
-    names
-        .iter()
-        .find_map(|name| replica(name).ok().filter(|n| !n.is_empty()))
-        .unwrap_or_else(|| format!("replica-{:08x}", rand::rng().random::<u32>()))
 }
 
 fn seconds(n: u64) -> Duration {

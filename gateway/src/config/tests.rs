@@ -242,6 +242,13 @@ fn what_is_set_for_s3_is_not_passed_over_by_another_cloud() {
 }
 
 #[test]
+fn new_connections_are_served_for_a_part_of_the_stop_at_most() {
+    let file = |unready| format!("[server]\ndrain_seconds = 10\nunready_seconds = {unready}");
+    assert_eq!(read(&file(9), &[]).server.unready, Duration::from_secs(9));
+    refused(&file(10), &[], &["server.unready_seconds", "less than"]);
+}
+
+#[test]
 fn tls_keys_that_contradict_each_other_are_refused() {
     refused("[tls]\ncert = 'c'", &[], &["belong together"]);
     refused("[tls]\nmode = 'files'", &[], &["belong together"]);
@@ -341,7 +348,8 @@ fn the_example_tells_the_true_defaults() {
     assert_eq!(example.upstreams[0].negative, default.upstreams[0].negative);
     assert_eq!(example.upstreams[0].timeout, default.upstreams[0].timeout);
     // What has no default, or one that depends on other keys.
-    example.server = Server { drain: example.server.drain, ..default.server.clone() };
+    let Server { drain, unready, .. } = example.server;
+    example.server = Server { drain, unready, ..default.server.clone() };
     example.tls = default.tls.clone();
     example.store = Store {
         url: example.store.url,

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known};
+use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::licenses::Readers;
@@ -132,6 +133,7 @@ impl Running {
             journal,
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
+            copies: Copies::default(),
             upstreams,
             rulebook,
             licenses: Readers::default(),
@@ -165,10 +167,11 @@ impl Running {
         Ok(Self { gateway, checkpointer, tasks, stop })
     }
 
-    /// Lets the scribe finish what it is at, and puts the catalog on disk. The caller bounds
-    /// the time.
+    /// Lets the scribe finish what it is at, waits for copies that are under way to the store, and
+    /// puts the catalog on disk. The caller bounds the time.
     pub async fn close(self) {
         self.stop.cancel();
+        self.gateway.copies.settled().await;
         for (what, task) in self.tasks {
             if let Err(e) = task.await {
                 tracing::error!(error = %e, "the {what} did not end well");

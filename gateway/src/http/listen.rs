@@ -1,13 +1,15 @@
 //! Listening: connections are accepted, bounded, spoken to, and brought to an end. What a
 //! request means is the handler's business.
 
+mod traffic;
+
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -30,6 +32,7 @@ use crate::http::gathered::Gathered;
 use crate::http::lanes::Lanes;
 use crate::http::respond::Answer;
 use crate::metrics::Metrics;
+use traffic::{AtWork, Counted, Traffic};
 
 /// The first wait after the system refused a connection (usually: no more file descriptors).
 /// It doubles up to [`LONGEST_PAUSE`].
@@ -45,6 +48,15 @@ const LAST_ANSWERS: Duration = Duration::from_secs(15 * 60);
 const SLOWEST: u64 = 10;
 /// For how long it may read less, at a stop of ours.
 const STALL_AT_STOP: Duration = Duration::from_secs(5);
+/// A client that is just connecting at a stop has so long to shake hands, and then to ask.
+const FIRST_REQUEST_AT_STOP: Duration = Duration::from_secs(2);
+/// Connections that the system may have accepted for us, and that are served at a stop: tokio's
+/// listeners let so many wait.
+const QUEUED: usize = 1024;
+/// What a client says after our last word is read away until it has closed, said nothing for so
+/// long, or done it for [`LINGER`].
+const LINGER_QUIET: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(60);
 /// An HTTP/2 client is asked for a sign of life this often, and has so long to give it.
 const PING: Duration = Duration::from_secs(20);
 /// The head of a request: the request line and all headers, in bytes.
@@ -97,9 +109,7 @@ impl Listening {
         let slots = Arc::new(Semaphore::new(self.bounds.connections.min(Semaphore::MAX_PERMITS)));
         let this = Arc::new(self);
         let open = TaskTracker::new();
-        while let Some(Some((stream, peer, slot))) =
-            shutdown.run_until_cancelled(next(&listener, &slots)).await
-        {
+        let serve = |(stream, peer, slot): Arrived| {
             let (lane, owned, handler) = (this.lanes.place(), Arc::clone(&this), handler.clone());
             let runtime = lane.runtime().clone();
             let serving = async move {
@@ -110,8 +120,12 @@ impl Listening {
                 drop((slot, lane));
             };
             open.spawn_on(serving, &runtime);
+        };
+        while let Some(Some(arrived)) = shutdown.run_until_cancelled(next(&listener, &slots)).await
+        {
+            serve(arrived);
         }
-        drop(listener);
+        serve_queued(listener, &slots, serve).await;
         open.close();
         open.wait().await;
     }
@@ -126,31 +140,54 @@ impl Listening {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
         let traffic = Arc::new(Traffic::default());
-        let stream = Counted { stream, traffic: Arc::clone(&traffic) };
-        let Some(tls) = &self.tls else {
-            return self.converse(stream, |_| Ok(()), (peer, traffic), handler).await;
-        };
-        let handshake = timeout(self.bounds.head, Gathered::accept(tls, stream));
-        match self.shutdown.run_until_cancelled(handshake).await {
-            None => {}
-            Some(Ok(Ok(stream))) => {
+        let stream = Counted::new(stream, &traffic);
+        let ended = match &self.tls {
+            None => self.converse(stream, |_| Ok(()), (peer, &traffic), handler).await,
+            Some(tls) => {
+                let Some(stream) = self.handshake(tls, stream, peer).await else { return };
                 let gathered = stream.clone();
-                let release = |context: &mut Context<'_>| match gathered.release(context) {
+                let release = move |context: &mut Context<'_>| match gathered.release(context) {
                     Poll::Ready(released) => released,
                     Poll::Pending => Ok(()),
                 };
-                self.converse(stream, release, (peer, traffic), handler).await;
+                self.converse(stream, release, (peer, &traffic), handler).await
             }
-            Some(failed) => {
-                let error = match failed {
-                    Ok(Err(error)) => error,
-                    _ => io::Error::from(io::ErrorKind::TimedOut),
-                };
-                tracing::debug!(%peer, %error, "a TLS handshake failed");
-                if let Some(metrics) = &self.metrics {
-                    metrics.handshake_failures.inc();
-                }
-            }
+        };
+        if let (Ended::ByUs, Some(stream)) = (ended, traffic.take_left()) {
+            linger(stream).await;
+        }
+    }
+
+    /// TLS with a client that speaks it in time; `None` otherwise, and when we stop meanwhile.
+    async fn handshake(
+        &self,
+        tls: &TlsAcceptor,
+        stream: Counted,
+        peer: SocketAddr,
+    ) -> Option<Gathered<Counted>> {
+        let handshake = timeout(self.bounds.head, Gathered::accept(tls, stream));
+        let error = match self.hurried(handshake).await? {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::from(io::ErrorKind::TimedOut),
+        };
+        tracing::debug!(%peer, %error, "a TLS handshake failed");
+        if let Some(metrics) = &self.metrics {
+            metrics.handshake_failures.inc();
+        }
+        None
+    }
+
+    /// Work that a stop leaves [`FIRST_REQUEST_AT_STOP`].
+    async fn hurried<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            self.shutdown.cancelled().await;
+            sleep(FIRST_REQUEST_AT_STOP).await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = over => None,
         }
     }
 
@@ -160,16 +197,17 @@ impl Listening {
         &self,
         stream: S,
         release: R,
-        (peer, traffic): (SocketAddr, Arc<Traffic>),
+        (peer, traffic): (SocketAddr, &Arc<Traffic>),
         handler: H,
-    ) where
+    ) -> Ended
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         R: Fn(&mut Context<'_>) -> io::Result<()>,
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let service = service_fn(|request| {
-            let at_work = AtWork::begin(&traffic);
+            let at_work = AtWork::begin(traffic);
             let answer = handler(request, peer);
             async move {
                 let answer = answer.await;
@@ -179,18 +217,23 @@ impl Listening {
         });
         let server = self.server();
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = released(connection.as_mut(), &release) => ended,
-            () = self.time_to_end(&traffic) => {
+        let (ended, by) = tokio::select! {
+            ended = released(connection.as_mut(), &release) => (ended, Ended::ByThem),
+            () = self.time_to_end(traffic) => {
                 connection.as_mut().graceful_shutdown();
-                tokio::select! {
+                let ended = tokio::select! {
                     ended = released(connection, &release) => ended,
-                    () = self.stalled(&traffic) => Err("its client reads no more".into()),
-                }
+                    () = self.stalled(traffic) => Err("its client reads no more".into()),
+                };
+                (ended, Ended::ByUs)
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection broke");
+        match ended {
+            Ok(()) => by,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a connection broke");
+                Ended::ByThem
+            }
         }
     }
 
@@ -212,7 +255,8 @@ impl Listening {
     }
 
     /// Comes to an end on the word to stop, or when a connection asks nothing for too long or
-    /// is too old: it holds one of a limited number of places.
+    /// is too old: it holds one of a limited number of places. A client that has just connected
+    /// is about to ask, and is told with its first answer.
     async fn time_to_end(&self, traffic: &Traffic) {
         let quiet = async {
             sleep(self.bounds.head).await;
@@ -225,7 +269,10 @@ impl Listening {
                 sleep(self.bounds.idle).await;
             }
         };
-        self.shutdown.run_until_cancelled(quiet).await;
+        let stopping = self.shutdown.run_until_cancelled(quiet).await.is_none();
+        if stopping && traffic.asked.load(Ordering::Relaxed) == 0 {
+            let _ = timeout(FIRST_REQUEST_AT_STOP, traffic.first.notified()).await;
+        }
     }
 
     /// Comes to an end when nothing is at work for a connection and its client does not read
@@ -252,6 +299,26 @@ impl Listening {
     }
 }
 
+/// Whose wish it was that a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Ours, and the last answer is with the system.
+    ByUs,
+    /// The client's, or it broke.
+    ByThem,
+}
+
+/// Reads away what a client still says after our last word. A socket that is closed with unread
+/// bytes, or to which more come, is reset, and what was on its way to the client is lost with it
+/// (RFC 9112 §9.6; an HTTP/2 client says something with all that it reads).
+async fn linger(mut stream: TcpStream) {
+    let reading = async {
+        let mut scrap = [0; 512];
+        while let Ok(Ok(1..)) = timeout(LINGER_QUIET, stream.read(&mut scrap)).await {}
+    };
+    let _ = timeout(LINGER, reading).await;
+}
+
 /// A connection to its end; what it writes leaves whenever it has done all that it can do.
 async fn released<C, E>(
     mut connection: Pin<&mut C>,
@@ -276,98 +343,11 @@ fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
 }
 
-/// What happens on one connection.
-#[derive(Debug, Default)]
-struct Traffic {
-    /// Requests so far.
-    asked: AtomicU64,
-    /// Requests that have no answer yet.
-    at_work: AtomicU64,
-    /// Bytes that the socket has taken so far.
-    written: AtomicU64,
-}
-
-/// A request without an answer, until it is dropped.
-struct AtWork(Arc<Traffic>);
-
-impl AtWork {
-    fn begin(traffic: &Arc<Traffic>) -> Self {
-        traffic.asked.fetch_add(1, Ordering::Relaxed);
-        traffic.at_work.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(traffic))
-    }
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A socket that counts what it has taken.
-struct Counted<S> {
-    stream: S,
-    traffic: Arc<Traffic>,
-}
-
-impl<S> Counted<S> {
-    fn note(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes)) = written {
-            let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
-            self.traffic.written.fetch_add(bytes, Ordering::Relaxed);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note(&written);
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.note(&written);
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
+/// A connection that was accepted, from whom, and its place.
+type Arrived = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 /// The next connection, once there is a place for it; `None` never, in practice.
-async fn next(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Arrived> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     let mut pause = FIRST_PAUSE;
     loop {
@@ -381,6 +361,26 @@ async fn next(
             }
         }
     }
+}
+
+/// Closes a listener after whoever the system has accepted for us has been served: those clients
+/// believe to be connected, and would see a reset.
+async fn serve_queued(listener: TcpListener, slots: &Arc<Semaphore>, serve: impl Fn(Arrived)) {
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..QUEUED {
+        let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
+        match accepted(&listener) {
+            Ok((stream, peer)) => serve((stream, peer, slot)),
+            Err(error) if is_of_one_client(&error) => {}
+            Err(_) => return, // nobody waits any more, in nearly all cases
+        }
+    }
+}
+
+fn accepted(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(stream)?, peer))
 }
 
 /// Whether the trouble is over with the client that brought it.

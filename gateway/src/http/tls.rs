@@ -1,7 +1,9 @@
 //! TLS 1.2 and 1.3 with a certificate from files, or from a local CA under `<data>/tls/`.
-//! Reads and writes files, so it runs at start-up, before anything is served.
+//! Reads and writes files, so it runs at start-up, before anything is served, and then
+//! ([`rotation`]) beside that.
 
 mod local_ca;
+pub mod rotation;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,6 +21,8 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 
 use crate::config::Tls;
+use crate::http::tls::rotation::{InForce, Source};
+use crate::model::checksum::Checksum;
 
 /// What a TLS listener needs, and what the start-up lines tell.
 #[derive(Debug, Clone)]
@@ -31,6 +35,10 @@ pub struct Prepared {
     pub ends: Timestamp,
     /// Where the server certificate is from.
     pub made: Made,
+    /// What the acceptor shows.
+    in_force: Arc<InForce>,
+    /// Where another one would come from.
+    source: Source,
 }
 
 /// Where a server certificate is from.
@@ -78,6 +86,22 @@ pub enum TlsError {
         /// The key.
         key: PathBuf,
     },
+    /// A certificate of the past.
+    #[error("the certificate in {} has ended at {ends}", cert.display())]
+    Ended {
+        /// Which.
+        cert: PathBuf,
+        /// When.
+        ends: Timestamp,
+    },
+    /// A certificate of the future.
+    #[error("the certificate in {} is not good before {begins}", cert.display())]
+    NotYet {
+        /// Which.
+        cert: PathBuf,
+        /// When.
+        begins: Timestamp,
+    },
     /// Half a local CA.
     #[error(
         "{} is there, but its key {} cannot be used ({reason}): restore the key, or delete both to \
@@ -111,7 +135,7 @@ pub fn server_config(
 ) -> Result<Option<Prepared>, TlsError> {
     match tls {
         Tls::Off => Ok(None),
-        Tls::Files { cert, key } => provided(cert, key).map(Some),
+        Tls::Files { cert, key, .. } => provided(cert, key).map(Some),
         Tls::LocalCa => local_ca::prepare(&data.join("tls"), names, Timestamp::now()).map(Some),
     }
 }
@@ -123,18 +147,35 @@ pub fn server_config(
 pub fn check(tls: &Tls) -> Result<(), TlsError> {
     match tls {
         Tls::Off | Tls::LocalCa => Ok(()),
-        Tls::Files { cert, key } => provided(cert, key).map(drop),
+        Tls::Files { cert, key, .. } => provided(cert, key).map(drop),
     }
 }
 
 fn provided(cert: &Path, key: &Path) -> Result<Prepared, TlsError> {
-    let pair = read_pair(cert, key)?;
+    let texts = Texts::read(cert, key)?;
+    let pair = texts.pair(cert, key)?;
     let ends = facts(&pair).ok_or_else(|| TlsError::Certificate(cert.to_owned()))?.ends;
-    Ok(Prepared { config: config(pair)?, ca: None, ends, made: Made::Provided })
+    let source = Source::Files { cert: cert.to_owned(), key: key.to_owned() };
+    Prepared::of(pair, (ends, texts.fingerprint()), None, Made::Provided, source)
+}
+
+impl Prepared {
+    fn of(
+        pair: CertifiedKey,
+        (ends, texts): (Timestamp, Checksum),
+        ca: Option<PathBuf>,
+        made: Made,
+        source: Source,
+    ) -> Result<Self, TlsError> {
+        let in_force = Arc::new(InForce::new(pair, ends, texts));
+        let config = config(Arc::clone(&in_force))?;
+        Ok(Self { config, ca, ends, made, in_force, source })
+    }
 }
 
 /// What we want to know of a certificate.
 struct Facts {
+    begins: Timestamp,
     ends: Timestamp,
     names: BTreeSet<String>,
 }
@@ -142,6 +183,7 @@ struct Facts {
 /// `None` when the certificate cannot be parsed.
 fn facts(pair: &CertifiedKey) -> Option<Facts> {
     let (_, cert) = x509_parser::parse_x509_certificate(pair.cert.first()?).ok()?;
+    let begins = Timestamp::from_second(cert.validity().not_before.timestamp()).ok()?;
     let ends = Timestamp::from_second(cert.validity().not_after.timestamp()).ok()?;
     let names = cert.subject_alternative_name().ok()?;
     let names = names.iter().flat_map(|names| &names.value.general_names);
@@ -150,7 +192,7 @@ fn facts(pair: &CertifiedKey) -> Option<Facts> {
         GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
         _ => None,
     });
-    Some(Facts { ends, names: names.collect() })
+    Some(Facts { begins, ends, names: names.collect() })
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -158,35 +200,57 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// A certificate chain and its key, which belong together.
-fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let chain = fs::read(cert).map_err(at(cert))?;
-    let key_bytes = fs::read(key).map_err(at(key))?;
-    let no_cert = |source| TlsError::Pem { path: cert.to_owned(), what: "certificate", source };
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(&chain).collect::<Result<_, _>>().map_err(no_cert)?;
-    if chain.is_empty() {
-        return Err(no_cert(pem::Error::NoItemsFound));
-    }
-    let key_der = PrivateKeyDer::from_pem_slice(&key_bytes).map_err(|source| TlsError::Pem {
-        path: key.to_owned(),
-        what: "private key",
-        source,
-    })?;
-    CertifiedKey::from_der(chain, key_der, &provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            TlsError::Mismatch { cert: cert.to_owned(), key: key.to_owned() }
-        }
-        rustls::Error::InvalidCertificate(_) => TlsError::Certificate(cert.to_owned()),
-        other => TlsError::Rustls(other),
-    })
+/// A certificate chain and its key, as they stand in their files.
+struct Texts {
+    chain: Vec<u8>,
+    key: Vec<u8>,
 }
 
-fn config(pair: CertifiedKey) -> Result<Arc<ServerConfig>, TlsError> {
+impl Texts {
+    fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        Ok(Self { chain: fs::read(cert).map_err(at(cert))?, key: fs::read(key).map_err(at(key))? })
+    }
+
+    /// Another one for other texts.
+    fn fingerprint(&self) -> Checksum {
+        let both = [Checksum::of(&self.chain), Checksum::of(&self.key)];
+        Checksum::of(both.map(|one| one.to_string()).concat().as_bytes())
+    }
+
+    /// The two, which must belong together; the paths are those that errors name.
+    fn pair(&self, cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+        let no_cert = |source| TlsError::Pem { path: cert.to_owned(), what: "certificate", source };
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.chain)
+            .collect::<Result<_, _>>()
+            .map_err(no_cert)?;
+        if chain.is_empty() {
+            return Err(no_cert(pem::Error::NoItemsFound));
+        }
+        let key_der = PrivateKeyDer::from_pem_slice(&self.key).map_err(|source| TlsError::Pem {
+            path: key.to_owned(),
+            what: "private key",
+            source,
+        })?;
+        CertifiedKey::from_der(chain, key_der, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::Mismatch { cert: cert.to_owned(), key: key.to_owned() }
+            }
+            rustls::Error::InvalidCertificate(_) => TlsError::Certificate(cert.to_owned()),
+            other => TlsError::Rustls(other),
+        })
+    }
+}
+
+fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    Texts::read(cert, key)?.pair(cert, key)
+}
+
+/// The tickets of a session are for this process alone, and outlive the certificate.
+fn config(in_force: Arc<InForce>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider().into())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+        .with_cert_resolver(in_force);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
@@ -203,6 +267,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> TlsError + use<> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, RootCertStore};
     use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -256,7 +322,8 @@ mod tests {
         let made = local_ca::prepare(data.path(), &[], Timestamp::now()).unwrap();
         let file = |name: &str| data.path().join(name);
         let prepare = |cert: &str, key: &str| {
-            let tls = Tls::Files { cert: file(cert), key: file(key) };
+            let tls =
+                Tls::Files { cert: file(cert), key: file(key), reload: Duration::from_secs(1) };
             server_config(&tls, data.path(), &[])
         };
         let refused = |cert: &str, key: &str| prepare(cert, key).unwrap_err().to_string();

@@ -41,7 +41,7 @@ const CONFIG_FRESH: Duration = Duration::from_secs(600);
 /// A `config.json` older than this is asked for again when its `dl` has no such crate file.
 const CONFIG_DOUBT: Duration = Duration::from_secs(30);
 /// The largest `config.json`, in bytes.
-const CONFIG_BYTES: usize = 64 << 10;
+const CONFIG_BYTES: u64 = 64 << 10;
 /// The header that says which trace a request belongs to (W3C Trace Context). For the configured
 /// origins alone.
 const TRACE_PARENT: &str = "traceparent";
@@ -130,6 +130,7 @@ struct Errand<'a> {
     /// themselves, and some servers label them so.
     inflate: bool,
     room: Room<'a>,
+    arriving: Arriving<'a>,
     within: Duration,
     /// What it is a part of.
     trace: Option<Trace>,
@@ -138,6 +139,9 @@ struct Errand<'a> {
 /// Told how many bytes a body has, where that is announced, it says how many it may have. The
 /// body is then read or refused; nobody waits for room while an answer stands open.
 pub type Room<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
+
+/// Told of so many more bytes of a body, it says whether there is memory for them.
+pub type Arriving<'a> = &'a mut (dyn FnMut(u64) -> bool + Send + Sync);
 
 impl Upstream {
     /// Builds the clients; no request is made.
@@ -193,7 +197,8 @@ impl Upstream {
         [("index", taken(&self.index_requests)), ("crate", taken(&self.crate_requests))]
     }
 
-    /// Asks for the index file of a crate, conditionally when there are validators.
+    /// Asks for the index file of a crate, conditionally when there are validators. How many bytes
+    /// it has is seldom announced, so they are counted as they come.
     ///
     /// # Errors
     /// [`Trouble`] for everything but a definite answer.
@@ -201,9 +206,21 @@ impl Upstream {
         &self,
         name: &CrateName,
         validators: Option<&Validators>,
+        arriving: Arriving<'_>,
     ) -> Result<Answer, Trouble> {
         let url = self.index_url(&name.index_path())?;
-        let answer = self.run_for_index("index", url, validators, self.index_bytes).await;
+        let (room, within) = (&mut |_| self.index_bytes as u64, self.config.timeout);
+        let errand = Errand {
+            kind: "index",
+            url,
+            validators,
+            inflate: true,
+            room,
+            arriving,
+            within,
+            trace: None,
+        };
+        let answer = self.run(&self.index_requests, errand).await;
         self.note(&answer);
         answer
     }
@@ -265,6 +282,7 @@ impl Upstream {
             validators: None,
             inflate: false,
             room,
+            arriving: &mut |_| true,
             within: self.fill,
             trace: None,
         };
@@ -296,7 +314,17 @@ impl Upstream {
 
     async fn learn(&self) -> Result<Arc<Learned>, Trouble> {
         let url = self.index_url("config.json")?;
-        let answer = self.run_for_index("config", url, None, CONFIG_BYTES).await?;
+        let errand = Errand {
+            kind: "config",
+            url,
+            validators: None,
+            inflate: true,
+            room: &mut |_| CONFIG_BYTES,
+            arriving: &mut |_| true,
+            within: self.config.timeout,
+            trace: None,
+        };
+        let answer = self.run(&self.index_requests, errand).await?;
         let Answer::Found { body, .. } = answer else {
             return Err(self.nonsense("it has no config.json"));
         };
@@ -308,18 +336,6 @@ impl Upstream {
 
     fn index_url(&self, path: &str) -> Result<Url, Trouble> {
         self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
-    }
-
-    async fn run_for_index(
-        &self,
-        kind: &'static str,
-        url: Url,
-        validators: Option<&Validators>,
-        max_bytes: usize,
-    ) -> Result<Answer, Trouble> {
-        let (room, within) = (&mut |_| max_bytes as u64, self.config.timeout);
-        let errand = Errand { kind, url, validators, inflate: true, room, within, trace: None };
-        self.run(&self.index_requests, errand).await
     }
 
     /// Runs an errand when its turn has come, within its time, and measures it.
@@ -452,7 +468,11 @@ impl Upstream {
         let mut body = collector(errand.inflate, room, &response).map_err(unusable)?;
         let received = self.metrics.upstream_bytes.with_label_values(&[self.name()]);
         while let Some(piece) = response.chunk().await.map_err(|e| self.broken(&errand.url, e))? {
-            received.inc_by(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            received.inc_by(bytes);
+            if !(errand.arriving)(bytes) {
+                return Err(self.trouble(TroubleKind::NoMemory, format!("{url}: no memory for it")));
+            }
             body.push(&piece).map_err(unusable)?;
         }
         Ok(Answer::Found { body: body.finish(), validators })

@@ -3,7 +3,7 @@
 use super::*;
 use crate::http::body::Upload;
 use crate::http::respond::{self, RequestId};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
 const TOO_LONG: Duration = Duration::from_secs(20);
@@ -18,13 +18,15 @@ const BOUNDS: Bounds =
     Bounds { connections: 10, streams: 10, head: TOO_LONG, idle: IDLE, stall: STALL };
 /// More than the system's buffers take.
 const LARGE: usize = 32 * 1024 * 1024;
+/// What the system's buffers take, and not at once.
+const MEDIUM: usize = 1024 * 1024;
 
 async fn running(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, head: Duration) -> Running {
     bounded(tls, metrics, Bounds { head, ..BOUNDS }).await
 }
 
 /// A listener whose handler takes bodies of up to 10 bytes and answers "ok" after a moment, or
-/// [`LARGE`] bytes at `/large`, or late at `/slow`, or never at `/never`.
+/// [`LARGE`] bytes at `/large` ([`MEDIUM`] at `/medium`), or late at `/slow`, or never at `/never`.
 async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bounds) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
@@ -37,6 +39,7 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
         let mut upload = Upload::new(body, &head.headers);
         let answer = match (head.uri.path(), upload.read(10, TOO_LONG).await) {
             ("/large", _) => respond::text("x".repeat(LARGE)),
+            ("/medium", _) => respond::text("x".repeat(MEDIUM)),
             ("/slow", _) => {
                 sleep(Duration::from_secs(1)).await;
                 respond::text("ok")
@@ -286,4 +289,120 @@ async fn a_client_beyond_the_limit_waits_for_a_place() {
     assert!(!late.is_finished() && metrics.connections.get() == 10);
     held.pop();
     assert!(late.await.unwrap().ends_with("ok"));
+}
+
+/// The next HTTP/2 frame: its kind, its flags, its stream, its payload. `None` at the end.
+async fn next_frame(client: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    timeout(TOO_LONG, client.read_exact(&mut head)).await.unwrap().ok()?;
+    let [a, b, c, kind, flags, stream @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    timeout(TOO_LONG, client.read_exact(&mut payload)).await.unwrap().ok()?;
+    Some((kind, flags, u32::from_be_bytes(stream), payload))
+}
+
+/// The kinds of frames that matter here (RFC 9113 §6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PING_FRAME: u8 = 6;
+const GOAWAY: u8 = 7;
+
+/// The last stream that a GOAWAY lets in.
+fn last_stream(payload: &[u8]) -> u32 {
+    u32::from_be_bytes(payload[..4].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn an_http_2_request_that_crosses_the_word_to_stop_is_answered() {
+    let server = running(None, None, TOO_LONG).await;
+    let mut client = TcpStream::connect(server.at).await.unwrap();
+    client.write_all(&preface()).await.unwrap();
+    client.write_all(&get(1, "/")).await.unwrap();
+    while next_frame(&mut client).await.unwrap().0 != HEADERS {}
+    server.shutdown.cancel();
+    let mut ping = None;
+    let mut said = Vec::new();
+    while ping.is_none() {
+        let (kind, flags, _, payload) = next_frame(&mut client).await.unwrap();
+        match kind {
+            GOAWAY => said.push(last_stream(&payload)),
+            PING_FRAME if flags == 0 => ping = Some(payload),
+            _ => {}
+        }
+    }
+    assert_eq!(said, [u32::MAX >> 1], "everything that is under way is still taken");
+    // Sent before the client has read any of that.
+    client.write_all(&get(3, "/")).await.unwrap();
+    client.write_all(&frame(PING_FRAME, 1, 0, &ping.unwrap())).await.unwrap();
+    let mut answered = Vec::new();
+    while let Some((kind, _, stream, payload)) = next_frame(&mut client).await {
+        match kind {
+            GOAWAY => said.push(last_stream(&payload)),
+            DATA if !payload.is_empty() => answered.push(stream),
+            _ => {}
+        }
+    }
+    assert!(answered.contains(&3), "{answered:?}");
+    assert_eq!(said.last(), Some(&3), "the client knows what it may ask elsewhere");
+    timeout(TOO_LONG, server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_in_the_queue_at_a_stop_is_served() {
+    let metrics = Metrics::new().unwrap();
+    let bounds = Bounds { connections: 1, ..BOUNDS };
+    let server = bounded(None, Some(metrics.clone()), bounds).await;
+    let at = server.at;
+    let first = tokio::spawn(talk(at, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"));
+    until(|| metrics.connections.get() == 1).await;
+    let mut queued = Vec::new();
+    for _ in 0..5 {
+        queued.push(TcpStream::connect(at).await.unwrap());
+    }
+    server.shutdown.cancel();
+    assert!(first.await.unwrap().ends_with("ok"));
+    for mut stream in queued {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        timeout(TOO_LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+    timeout(TOO_LONG, server.ended).await.unwrap().unwrap();
+    assert!(TcpStream::connect(at).await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_client_still_says_does_not_cost_it_the_answer() {
+    let server = running(None, None, TOO_LONG).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut client = socket.connect(server.at).await.unwrap();
+    // All of the answer may be sent at once: 1 GiB for a stream, and for the connection.
+    let settings = frame(4, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
+    let room = frame(8, 0, 0, &0x3fff_0000_u32.to_be_bytes());
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings, &room].concat();
+    client.write_all(&hello).await.unwrap();
+    client.write_all(&get(1, "/")).await.unwrap();
+    while next_frame(&mut client).await.unwrap().0 != HEADERS {}
+    server.shutdown.cancel();
+    let (mut ended, mut length) = (false, 0);
+    while let Some((kind, flags, stream, payload)) = next_frame(&mut client).await {
+        match kind {
+            PING_FRAME if flags == 0 => {
+                // The last request that is taken, and with this word the server has heard all.
+                client.write_all(&get(3, "/medium")).await.unwrap();
+                client.write_all(&frame(PING_FRAME, 1, 0, &payload)).await.unwrap();
+            }
+            DATA if stream == 3 => {
+                length += payload.len();
+                ended |= flags & 1 == 1;
+                let read = u32::try_from(payload.len().max(1)).unwrap().to_be_bytes();
+                let _ = client.write_all(&frame(8, 0, 0, &read)).await;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((ended, length), (true, MEDIUM));
+    timeout(TOO_LONG, server.ended).await.unwrap().unwrap();
 }

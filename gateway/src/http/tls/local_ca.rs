@@ -18,7 +18,8 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
-use super::{Made, Prepared, TlsError, at, config, facts, provider, read_pair};
+use super::rotation::Source;
+use super::{Made, Prepared, Texts, TlsError, at, facts, provider, read_pair};
 
 /// How long the local CA lives.
 const CA_DAYS: i64 = 3650;
@@ -26,7 +27,7 @@ const CA_DAYS: i64 = 3650;
 /// requirements §6.3.2, 398 days).
 const SERVER_DAYS: i64 = 397;
 /// A certificate that ends sooner than this is made anew.
-const RENEW_DAYS: i64 = 30;
+pub(super) const RENEW_DAYS: i64 = 30;
 /// Clients' clocks may be behind ours by as much.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
 /// What every server certificate of the local CA names.
@@ -46,19 +47,22 @@ pub(super) fn prepare(
         Some(ca) => (ca, false),
         None => (Ca::create(folder, now)?, true),
     };
+    let source = Source::LocalCa { folder: folder.clone(), names: names.to_vec() };
     let names = all_names(names);
     let (cert, key) = (folder.join("server.pem"), folder.join("server.key"));
     let kept = read_pair(&cert, &key).ok().filter(|pair| ca.vouches_for(pair, &names, now));
-    let (pair, made) = match kept {
-        Some(pair) => (pair, Made::Reused),
-        None => {
-            ca.issue(&cert, &key, &names, now)?;
-            let made = if fresh_ca { Made::Created } else { Made::Renewed };
-            (read_pair(&cert, &key)?, made)
-        }
+    let made = match (kept.is_some(), fresh_ca) {
+        (true, _) => Made::Reused,
+        (false, true) => Made::Created,
+        (false, false) => Made::Renewed,
     };
+    if made != Made::Reused {
+        ca.issue(&cert, &key, &names, now)?;
+    }
+    let texts = Texts::read(&cert, &key)?;
+    let pair = texts.pair(&cert, &key)?;
     let ends = facts(&pair).ok_or(TlsError::Certificate(cert))?.ends;
-    Ok(Prepared { config: config(pair)?, ca: Some(ca.path), ends, made })
+    Prepared::of(pair, (ends, texts.fingerprint()), Some(ca.path), made, source)
 }
 
 fn all_names(names: &[String]) -> BTreeSet<String> {
@@ -211,7 +215,7 @@ fn create(path: &Path, reader: Reader) -> io::Result<File> {
     options.open(path)
 }
 
-fn days(n: i64) -> SignedDuration {
+pub(super) fn days(n: i64) -> SignedDuration {
     SignedDuration::from_hours(24 * n)
 }
 

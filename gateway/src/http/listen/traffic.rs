@@ -1,0 +1,127 @@
+//! What happens on one connection, counted; and its socket, which can be had back when the
+//! conversation is over.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// What happens on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// Requests so far.
+    pub(super) asked: AtomicU64,
+    /// Heard once, at the first of them.
+    pub(super) first: Notify,
+    /// Requests that have no answer yet.
+    pub(super) at_work: AtomicU64,
+    /// Bytes that the socket has taken so far.
+    pub(super) written: AtomicU64,
+    /// The socket, when whoever spoke on it has let it go.
+    left: Mutex<Option<TcpStream>>,
+}
+
+impl Traffic {
+    /// The socket, once nobody speaks on it any more.
+    pub(super) fn take_left(&self) -> Option<TcpStream> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A request without an answer, until it is dropped.
+pub(super) struct AtWork(Arc<Traffic>);
+
+impl AtWork {
+    pub(super) fn begin(traffic: &Arc<Traffic>) -> Self {
+        traffic.at_work.fetch_add(1, Ordering::Relaxed);
+        if traffic.asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            traffic.first.notify_one();
+        }
+        Self(Arc::clone(traffic))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A socket that counts what it has taken. Dropped, it leaves the socket with its [`Traffic`].
+pub(super) struct Counted {
+    /// `None` never, before the drop.
+    stream: Option<TcpStream>,
+    traffic: Arc<Traffic>,
+}
+
+impl Counted {
+    pub(super) fn new(stream: TcpStream, traffic: &Arc<Traffic>) -> Self {
+        Self { stream: Some(stream), traffic: Arc::clone(traffic) }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
+            self.traffic.written.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *self.traffic.left.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream()?.poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.stream()?.poll_write(context, bytes);
+        self.note(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.stream()?.poll_write_vectored(context, bytes);
+        self.note(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(TcpStream::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(context)
+    }
+}
