@@ -10,6 +10,7 @@
 
 mod administration;
 mod auth;
+mod balancers;
 mod cargo_client;
 mod checklist;
 mod checkpoints;
@@ -18,6 +19,7 @@ mod dependencies;
 mod download;
 mod durability;
 mod fills;
+mod health;
 mod index;
 mod large_files;
 mod mirror;

@@ -35,6 +35,7 @@ use url::Url;
 pub use self::store_url::{Cloud, StoreUrl};
 use crate::model::checksum::Checksum;
 use crate::model::name::NamePattern;
+use crate::model::networks::Networks;
 
 /// What the command line may override, each over the environment and the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,6 +121,28 @@ pub struct Server {
     pub unready: Duration,
     /// The name under which this replica writes journal entries.
     pub replica: String,
+    /// Who may say where a client is, and how; `None`: nobody.
+    pub proxies: Option<Proxies>,
+}
+
+/// Proxies that are believed when they say where a client is.
+#[derive(Debug, Clone)]
+pub struct Proxies {
+    /// Their addresses.
+    pub trusted: Networks,
+    /// How they say it.
+    pub header: ProxyHeader,
+}
+
+/// How a proxy says where a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// Before the client's first byte: the PROXY protocol, version 2.
+    ProxyV2,
+    /// In each request: `X-Forwarded-For`.
+    XForwardedFor,
+    /// In each request: `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// `[tls]`

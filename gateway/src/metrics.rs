@@ -29,6 +29,10 @@ metrics! {
     /// Connections that ended in a failed TLS handshake.
     handshake_failures: IntCounter = "cratehouse_tls_handshake_failures_total";
 
+    /// Connections from trusted proxies that were closed because their PROXY header was missing,
+    /// malformed or late.
+    proxy_headers_refused: IntCounter = "cratehouse_proxy_headers_refused_total";
+
     /// When the certificate in use ends, in seconds since 1970; 0 without TLS.
     certificate_ends: IntGauge = "cratehouse_tls_certificate_not_after_timestamp_seconds";
 

@@ -1,13 +1,16 @@
 //! `cratehouse serve`: open, listen, serve, drain.
 
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cratehouse::config::{Config, Tls};
 use cratehouse::error::{Error, Kind, Result};
-use cratehouse::flows::open::{Keep, Running};
+use cratehouse::flows::open::{Keep, Part, Running};
 use cratehouse::http::admin::{Stage, serve_admin};
 use cratehouse::http::lanes::Lanes;
 use cratehouse::http::serve::serve as http;
@@ -15,7 +18,7 @@ use cratehouse::http::tls::{self, rotation::Rotation};
 use cratehouse::model::client::cargo_configuration;
 use cratehouse::startup::say;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,23 +33,28 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     if let Some(line) = open_files(config.limits.connections) {
         say(voice, &line);
     }
-    let listener = bind("server.listen", config.server.listen).await?;
-    let admin_listener = bind("server.admin_listen", config.server.admin_listen).await?;
-    let url = config.url_for(address(&listener)?);
+    // Bound, so that trouble with it is told, and closed to everybody until all is open.
+    let socket = bind("server.listen", config.server.listen)?;
+    let admin_listener =
+        listen("server.admin_listen", bind("server.admin_listen", config.server.admin_listen)?)?;
+    let bound = socket.local_addr().map_err(Error::internal)?;
+    let url = config.url_for(bound);
     let prepared = tls::server_config(&config.tls, &config.data, &host_of(&url))
         .map_err(|e| Failure::tls(&config.tls, &e))?;
     if let Some(prepared) = &prepared {
         say(voice, &certificate_line(prepared));
     }
-    say(voice, &format!("admin on http://{}/", address(&admin_listener)?));
-    let (stage, stages) = watch::channel(Stage::Starting);
+    let admin_at = admin_listener.local_addr().map_err(Error::internal)?;
+    say(voice, &format!("admin on http://{admin_at}/"));
+    let (stage, stages) = watch::channel(Stage::Starting { at: Part::Store, trouble: None });
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(serve_admin(admin_listener, stages, admin_stop.clone()));
+    let lanes = Lanes::start().map_err(Error::internal)?;
+    let pulse = Arc::new(lanes.pulse());
+    tokio::spawn(Arc::clone(&pulse).watch(admin_stop.clone()));
+    let admin = tokio::spawn(serve_admin(admin_listener, stages, pulse, admin_stop.clone()));
 
     let running = tokio::select! {
-        running = Running::open(Arc::clone(&config), url.clone(), Keep::File) => {
-            running.map_err(Failure::opening)?
-        }
+        running = open(&config, &url, &stage) => running.map_err(Failure::opening)?,
         _ = signals.next() => {
             say(voice, "stopped by a signal, before the start was over");
             return Ok(ExitCode::SUCCESS);
@@ -56,14 +64,14 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     let ca = prepared.as_ref().and_then(|p| p.ca.as_deref());
     let tls = prepared.as_ref().map(|p| Arc::clone(&p.config));
     let scheme = if tls.is_some() { "https" } else { "http" };
-    say(voice, &format!("listening on {scheme}://{}/ as {url}/", address(&listener)?));
+    let listener = listen("server.listen", socket)?;
+    say(voice, &format!("listening on {scheme}://{bound}/ as {url}/"));
     greet(&config, &url, ca);
     let stop = CancellationToken::new();
     if let Some(prepared) = &prepared {
         let rotation = Rotation::of(prepared, &config.tls, gateway.metrics.clone());
         tokio::spawn(rotation.watch(stop.clone()));
     }
-    let lanes = Lanes::start().map_err(Error::internal)?;
     let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone(), lanes));
     stage.send_replace(Stage::Serving(Arc::clone(&gateway)));
 
@@ -79,14 +87,53 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
         admin_stop.cancel();
         let _ = admin.await;
     };
-    tokio::select! {
+    let end = tokio::select! {
         outcome = tokio::time::timeout(drain, drained) => match outcome {
-            Ok(()) => say(voice, "stopped"),
-            Err(_) => say(voice, "stopped: the time is over, and some requests were cut off"),
+            Ok(()) => "stopped",
+            Err(_) => "stopped: the time is over, and some requests were cut off",
         },
-        _ = signals.next() => say(voice, "stopped at once, by a second signal"),
-    }
+        _ = signals.next() => "stopped at once, by a second signal",
+    };
+    say(voice, end);
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long a start asks again what does not answer: a store may just be starting too. Then the
+/// process ends, so that somebody looks.
+const START_PATIENCE: Duration = Duration::from_secs(300);
+/// The pause before the second attempt; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Opens everything, again and again while the store does not answer.
+async fn open(config: &Arc<Config>, url: &str, stage: &watch::Sender<Stage>) -> Result<Running> {
+    let (begun, mut attempts) = (Instant::now(), 0);
+    let trouble = RefCell::new(None);
+    let begins = |at| {
+        stage.send_replace(Stage::Starting { at, trouble: trouble.borrow().clone() });
+    };
+    loop {
+        let opening =
+            Running::open_in_steps(Arc::clone(config), url.to_owned(), Keep::File, begins);
+        let e = match opening.await {
+            Ok(running) => return Ok(running),
+            Err(e) => e,
+        };
+        let Some(pause) = pause_after(e.kind, attempts, begun.elapsed()) else { return Err(e) };
+        attempts += 1;
+        tracing::warn!(error = e.chain(), "the start is tried again in {} s", pause.as_secs());
+        *trouble.borrow_mut() = Some(e.message);
+        begins(Part::Store);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// How long to wait before another attempt; `None` when there is to be none: what waiting does not
+/// mend is a store that refuses us or misbehaves, or a journal that is broken or newer.
+fn pause_after(trouble: Kind, attempts: u32, since_begin: Duration) -> Option<Duration> {
+    let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempts)).min(LONGEST_PAUSE);
+    let is_over = since_begin + pause > START_PATIENCE;
+    (trouble == Kind::Unavailable && !is_over).then_some(pause)
 }
 
 /// For how long a stop goes on accepting connections, until the balancers have noticed. Whoever
@@ -127,14 +174,27 @@ fn open_files(connections: usize) -> Option<String> {
     ))
 }
 
-async fn bind(key: &str, at: std::net::SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(at).await.map_err(|e| {
-        Error::new(Kind::Internal, format!("`{key}`: cannot listen on {at}")).because(e)
-    })
+/// Connections that wait in the system's queue for us to accept them.
+const BACKLOG: u32 = 1024;
+
+/// Takes an address, at which nobody can connect yet.
+fn bind(key: &str, at: SocketAddr) -> Result<TcpSocket> {
+    let bound = || {
+        let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?; // right after a stop, too
+        socket.bind(at)?;
+        Ok(socket)
+    };
+    bound().map_err(|e| cannot_listen(key, at, e))
 }
 
-fn address(listener: &TcpListener) -> Result<std::net::SocketAddr> {
-    listener.local_addr().map_err(Error::internal)
+fn listen(key: &str, socket: TcpSocket) -> Result<TcpListener> {
+    let at = socket.local_addr().map_err(Error::internal)?;
+    socket.listen(BACKLOG).map_err(|e| cannot_listen(key, at, e))
+}
+
+fn cannot_listen(key: &str, at: SocketAddr, e: io::Error) -> Error {
+    Error::new(Kind::Internal, format!("`{key}`: cannot listen on {at}")).because(e)
 }
 
 fn host_of(url: &str) -> Vec<String> {
@@ -198,5 +258,23 @@ impl Signals {
             _ = self.terminate.recv() => Wish::Terminate,
             _ = self.interrupt.recv() => Wish::Interrupt,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_tried_again_at_growing_distances_and_not_for_ever() {
+        let pause = |attempts, seconds| {
+            let since = Duration::from_secs(seconds);
+            pause_after(Kind::Unavailable, attempts, since).map(|pause| pause.as_secs())
+        };
+        let first: Vec<_> = (0..6).filter_map(|attempts| pause(attempts, 0)).collect();
+        assert_eq!(first, [1, 2, 4, 8, 15, 15]);
+        assert_eq!((pause(40, 285), pause(40, 286)), (Some(15), None));
+        assert_eq!(pause_after(Kind::Internal, 0, Duration::ZERO), None);
+        assert_eq!(pause_after(Kind::Invalid, 0, Duration::ZERO), None);
     }
 }

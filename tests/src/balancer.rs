@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
@@ -20,6 +21,8 @@ pub struct Balancer {
 struct Backends {
     all: Mutex<Vec<SocketAddr>>,
     turn: AtomicUsize,
+    /// What a backend hears before the client's own bytes.
+    greeting: Mutex<Vec<u8>>,
 }
 
 impl Balancer {
@@ -36,6 +39,11 @@ impl Balancer {
     /// Also balances over this one.
     pub fn add(&self, backend: SocketAddr) {
         self.backends.all.lock().unwrap().push(backend);
+    }
+
+    /// From now on says this to a backend before it passes on what a client says.
+    pub fn greet(&self, words: Vec<u8>) {
+        *self.backends.greeting.lock().unwrap() = words;
     }
 
     /// Where it listens.
@@ -76,6 +84,8 @@ async fn hand_over(mut client: TcpStream, backends: Arc<Backends>) {
     for backend in backends.in_turn() {
         if let Ok(mut server) = TcpStream::connect(backend).await {
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let greeting = backends.greeting.lock().unwrap().clone();
+            let _ = server.write_all(&greeting).await;
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
             return;
         }

@@ -16,9 +16,11 @@ use super::values::{
 };
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, Policy, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream, crates_io_index,
+    Mirror, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream,
+    crates_io_index,
 };
 use crate::model::name::NamePattern;
+use crate::model::networks::{Networks, network};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -203,7 +205,32 @@ fn server(r: &Reader<'_>, host_name: Option<&str>) -> Server {
         drain: seconds(r.integer("server.drain_seconds", 1..=3600, 25)),
         unready: seconds(r.integer("server.unready_seconds", 0..=3599, 0)),
         replica: r.parsed("server.replica", replica).unwrap_or_else(|| this_host(host_name)),
+        proxies: proxies(r),
     }
+}
+
+fn proxies(r: &Reader<'_>) -> Option<Proxies> {
+    let trusted = r.list("server.trusted_proxies", network);
+    let headers = [
+        ("proxy-v2", ProxyHeader::ProxyV2),
+        ("x-forwarded-for", ProxyHeader::XForwardedFor),
+        ("forwarded", ProxyHeader::Forwarded),
+    ];
+    match r.choice("server.proxy_header", &headers) {
+        Some(header) if !trusted.is_empty() => {
+            return Some(Proxies { trusted: Networks::new(trusted), header });
+        }
+        Some(_) if !r.has("server.trusted_proxies") => r.problem(
+            "`server.proxy_header` needs `server.trusted_proxies`: anybody could claim to be \
+             anywhere otherwise",
+        ),
+        None if !trusted.is_empty() && !r.has("server.proxy_header") => r.problem(
+            "`server.trusted_proxies` needs `server.proxy_header`: how they say where a client \
+             is, `proxy-v2`, `x-forwarded-for` or `forwarded`",
+        ),
+        _ => {}
+    }
+    None
 }
 
 fn tls(r: &Reader<'_>) -> Tls {
@@ -365,6 +392,14 @@ fn contradictions(config: &Config) -> Vec<String> {
             "`server.listen` and `server.admin_listen` are both {}: choose another port for one",
             server.listen
         ));
+    }
+    let in_requests = |proxies: &Proxies| proxies.header != ProxyHeader::ProxyV2;
+    if config.tls != Tls::Off && server.proxies.as_ref().is_some_and(in_requests) {
+        problems.push(
+            "`server.proxy_header` must be `proxy-v2`, or `tls.mode` `off`: a proxy that passes \
+             TLS on cannot write into requests, so whatever stands there is a client's own word"
+                .to_owned(),
+        );
     }
     if server.unready >= server.drain {
         problems.push(

@@ -249,6 +249,35 @@ fn new_connections_are_served_for_a_part_of_the_stop_at_most() {
 }
 
 #[test]
+fn proxies_are_believed_when_it_is_said_which_and_how() {
+    let trusted = "trusted_proxies = ['10.0.0.0/8', 'fd00::1']";
+    let proxies = |tls: &str, header: &str| {
+        let file = format!("{tls}\n[server]\n{trusted}\nproxy_header = '{header}'");
+        try_read(&file, &[]).map(|config| config.server.proxies.unwrap())
+    };
+    let found = proxies("", "proxy-v2").unwrap();
+    assert_eq!(found.header, ProxyHeader::ProxyV2);
+    assert!(found.trusted.contains("10.1.2.3".parse().unwrap()));
+    assert!(!found.trusted.contains("11.1.2.3".parse().unwrap()));
+    for header in ["x-forwarded-for", "forwarded"] {
+        proxies("tls.mode = 'off'", header).unwrap();
+        let error = proxies("", header).unwrap_err();
+        assert!(error.contains("server.proxy_header") && error.contains("tls.mode"), "{error}");
+    }
+    refused(&format!("[server]\n{trusted}"), &[], &["server.proxy_header", "x-forwarded-for"]);
+    refused("[server]\nproxy_header = 'forwarded'", &[], &["needs `server.trusted_proxies`"]);
+    let wrong = "[server]\ntrusted_proxies = ['10.0.0.0/8', 'lb.example']\nproxy_header = 'via'";
+    let error = refused(wrong, &[], &["lb.example", "server.proxy_header"]);
+    assert!(!error.contains("needs"), "{error}");
+    let variables = [
+        ("CRATEHOUSE_SERVER__TRUSTED_PROXIES", "10.0.0.1, fd00::/8"),
+        ("CRATEHOUSE_SERVER__PROXY_HEADER", "proxy-v2"),
+    ];
+    assert!(read("", &variables).server.proxies.is_some());
+    assert!(read("", &[]).server.proxies.is_none());
+}
+
+#[test]
 fn tls_keys_that_contradict_each_other_are_refused() {
     refused("[tls]\ncert = 'c'", &[], &["belong together"]);
     refused("[tls]\nmode = 'files'", &[], &["belong together"]);

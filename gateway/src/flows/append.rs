@@ -167,15 +167,32 @@ impl Appender {
     /// # Errors
     /// Says what is wrong.
     pub fn ready(&self) -> Result<(), String> {
+        self.journal_ready().and_then(|()| self.catalog_ready())
+    }
+
+    /// Whether the journal was read to its end once, and can be followed. A store that does not
+    /// answer for a while changes nothing.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn journal_ready(&self) -> Result<(), String> {
         if self.asks.is_closed() {
             return Err("the journal is no longer followed".to_owned());
         }
         let status = lock(&self.status);
-        match (&status.broken, &status.trouble) {
-            (Some(why), _) | (None, Some(why)) => Err(why.clone()),
-            (None, None) if !status.caught_up => Err("the journal is being read".to_owned()),
-            (None, None) => Ok(()),
+        match &status.broken {
+            Some(why) => Err(why.clone()),
+            None if !status.caught_up => Err("the journal is being read".to_owned()),
+            None => Ok(()),
         }
+    }
+
+    /// Whether the catalog takes what is written to it.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn catalog_ready(&self) -> Result<(), String> {
+        lock(&self.status).trouble.clone().map_or(Ok(()), Err)
     }
 
     /// How long ago the journal was last read to its end; `None` before the first time.

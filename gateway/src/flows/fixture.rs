@@ -291,6 +291,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             drain: LONG,
             unready: Duration::ZERO,
             replica: "test".to_owned(),
+            proxies: None,
         },
         tls: config::Tls::Off,
         store: config::Store {

@@ -45,6 +45,19 @@ pub enum Keep {
     Replayed,
 }
 
+/// What is opened, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The object store, whose format this release must know.
+    Store,
+    /// This replica's view of the journal.
+    Catalog,
+    /// The journal, which is read to its end.
+    Journal,
+    /// The policy and the upstreams.
+    Policy,
+}
+
 /// A gateway that has caught up, with its scribe at work.
 #[derive(Debug)]
 pub struct Running {
@@ -63,6 +76,19 @@ impl Running {
     /// # Errors
     /// When the store does not answer or holds something else, or the catalog cannot be used.
     pub async fn open(config: Arc<Config>, url: String, keep: Keep) -> Result<Self> {
+        Self::open_in_steps(config, url, keep, |_| ()).await
+    }
+
+    /// The same; `begins` hears of each part before it is opened.
+    ///
+    /// # Errors
+    /// As [`Running::open`]; [`crate::error::Kind::Unavailable`] is what waiting may mend.
+    pub async fn open_in_steps(
+        config: Arc<Config>,
+        url: String,
+        keep: Keep,
+        begins: impl Fn(Part),
+    ) -> Result<Self> {
         let voice = config.log.format;
         let tell = |line: String| {
             if keep == Keep::File {
@@ -73,6 +99,7 @@ impl Running {
         let labels = [env!("CARGO_PKG_VERSION"), &config.fingerprint()];
         metrics.build.with_label_values(&labels).set(1);
         metrics.process_start.set(jiff::Timestamp::now().as_second());
+        begins(Part::Store);
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
         let objects = objects.measured(&metrics);
         if keep == Keep::File {
@@ -80,7 +107,9 @@ impl Running {
         }
         let registry = objects.registry().await?.to_string();
         tell(format!("store {} holds registry {registry}", config.store.url));
+        begins(Part::Catalog);
         let catalog = open_catalog(&config, &registry, keep, tell)?;
+        begins(Part::Journal);
         let checkpointer = Checkpointer {
             registry,
             catalog: catalog.clone(),
@@ -112,6 +141,7 @@ impl Running {
         if keep == Keep::File {
             reading.end(&format!("journal read up to entry {}", catalog.head()?.seq));
         }
+        begins(Part::Policy);
         let upstreams = open_upstreams(&config, &metrics)?;
         let rulebook = open_rulebook(&config, &metrics).await?;
         let pulls = Pulls::new(

@@ -1,6 +1,7 @@
 //! The admin listener: plain http, for Prometheus, for probes, and for whoever looks after a
 //! replica. It shows nothing that is secret and changes nothing.
 
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
+use crate::flows::open::Part;
 use crate::gateway::Gateway;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::measure::measure;
+use crate::http::pulse::Pulse;
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{Form, Refused};
 
@@ -35,7 +38,12 @@ const NOT_READY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub enum Stage {
     /// The store and the journal are being read.
-    Starting,
+    Starting {
+        /// What is being opened.
+        at: Part,
+        /// Why that, or what comes before it, has to be tried again.
+        trouble: Option<String>,
+    },
     /// Requests are answered.
     Serving(Arc<Gateway>),
     /// A signal came: what is under way is finished.
@@ -46,20 +54,22 @@ pub enum Stage {
 pub async fn serve_admin(
     listener: TcpListener,
     stage: watch::Receiver<Stage>,
+    pulse: Arc<Pulse>,
     shutdown: CancellationToken,
 ) {
-    Listening { tls: None, bounds: BOUNDS, metrics: None, shutdown, lanes: Lanes::here() }
+    let (bounds, lanes) = (BOUNDS, Lanes::here());
+    Listening { introduced_by: None, tls: None, bounds, metrics: None, shutdown, lanes }
         .run(listener, move |request, _: SocketAddr| {
             let stage = stage.borrow().clone();
-            answer(stage, request)
+            answer(stage, Arc::clone(&pulse), request)
         })
         .await;
 }
 
-async fn answer(stage: Stage, request: Request<Incoming>) -> Answer {
+async fn answer(stage: Stage, pulse: Arc<Pulse>, request: Request<Incoming>) -> Answer {
     let is_head = request.method() == Method::HEAD;
     let (outcome, allow) = if is_head || request.method() == Method::GET {
-        (look(&stage, request.uri().path()), None)
+        (look(&stage, &pulse, request.uri().path()), None)
     } else {
         let (error, allow) = respond::refused(Refused::Method("GET, HEAD".to_owned()));
         (Err(error), allow)
@@ -72,44 +82,90 @@ async fn answer(stage: Stage, request: Request<Incoming>) -> Answer {
     respond::finish(answer, is_head, allow.as_deref(), id)
 }
 
-fn look(stage: &Stage, path: &str) -> Result<Answer> {
+fn look(stage: &Stage, pulse: &Pulse, path: &str) -> Result<Answer> {
     match path {
         "/" => summary(stage),
-        "/livez" => Ok(respond::text("alive\n")),
-        "/readyz" => match stage.ready() {
-            Ok(()) => Ok(respond::text("ready\n")),
-            Err(why) => Err(not_ready(&why)),
+        "/livez" => match pulse.stuck() {
+            None => Ok(respond::text("alive\n")),
+            Some(why) => Err(Error::new(Kind::Unavailable, format!("stuck: {why}"))),
         },
+        "/readyz" => readiness(&stage.parts()),
         "/metrics" => metrics(stage),
         _ => Err(Error::absent("there is nothing here but /, /livez, /readyz and /metrics")),
     }
 }
 
+/// The parts that have to be well before requests come, and what is wrong with each.
+type Parts = [(&'static str, Result<(), String>); 5];
+
 impl Stage {
-    /// Whether this replica may get requests.
-    fn ready(&self) -> Result<(), String> {
-        match self {
-            Self::Starting => Err("starting".to_owned()),
-            Self::Serving(gateway) => gateway.journal.ready(),
-            Self::Stopping(_) => Err("stopping".to_owned()),
-        }
+    fn parts(&self) -> Parts {
+        let (store, catalog, journal, policy, process) = match self {
+            Self::Starting { at, trouble } => {
+                let part = |part| opened(part, *at, trouble.as_deref());
+                let process = Err("starting".to_owned());
+                let journal = part(Part::Journal);
+                (part(Part::Store), part(Part::Catalog), journal, part(Part::Policy), process)
+            }
+            Self::Serving(gateway) => {
+                let journal = gateway.journal.journal_ready();
+                (Ok(()), gateway.journal.catalog_ready(), journal, Ok(()), Ok(()))
+            }
+            Self::Stopping(gateway) => {
+                let journal = gateway.journal.journal_ready();
+                let process = Err("stopping".to_owned());
+                (Ok(()), gateway.journal.catalog_ready(), journal, Ok(()), process)
+            }
+        };
+        [
+            ("store", store),
+            ("catalog", catalog),
+            ("journal", journal),
+            ("policy", policy),
+            ("process", process),
+        ]
     }
 
     fn gateway(&self) -> Result<&Gateway> {
         match self {
-            Self::Starting => Err(not_ready("starting")),
+            Self::Starting { .. } => {
+                Err(Error::new(Kind::Unavailable, "starting").retry_after(NOT_READY))
+            }
             Self::Serving(gateway) | Self::Stopping(gateway) => Ok(gateway),
         }
     }
 }
 
-fn not_ready(why: &str) -> Error {
-    Error::new(Kind::Unavailable, format!("not ready: {why}")).retry_after(NOT_READY)
+/// Whether a part is there while another is being opened.
+fn opened(part: Part, at: Part, trouble: Option<&str>) -> Result<(), String> {
+    match (part.cmp(&at), trouble) {
+        (Ordering::Less, _) => Ok(()),
+        (Ordering::Equal, None) => Err("it is being opened".to_owned()),
+        (Ordering::Equal, Some(why)) => Err(format!("tried again, because: {why}")),
+        (Ordering::Greater, _) => Err("it waits for those before".to_owned()),
+    }
+}
+
+/// A line for each part.
+fn readiness(parts: &Parts) -> Result<Answer> {
+    let line = |(part, state): &(&str, Result<(), String>)| match state {
+        Ok(()) => format!("{part}: ok\n"),
+        Err(why) => format!("{part}: {why}\n"),
+    };
+    let lines: String = parts.iter().map(line).collect();
+    match parts.iter().all(|(_, state)| state.is_ok()) {
+        true => Ok(respond::text(format!("ready\n{lines}"))),
+        false => {
+            let text = format!("not ready\n{}", lines.trim_end());
+            Err(Error::new(Kind::Unavailable, text).retry_after(NOT_READY))
+        }
+    }
 }
 
 fn metrics(stage: &Stage) -> Result<Answer> {
     let gateway = stage.gateway()?;
-    measure(gateway, stage.ready().is_ok())?;
+    let ready = stage.parts().iter().all(|(_, state)| state.is_ok());
+    measure(gateway, ready)?;
     let families = gateway.metrics.registry.gather();
     let text = TextEncoder::new().encode_to_string(&families).map_err(Error::internal)?;
     Ok(respond::metrics(text))
@@ -118,7 +174,8 @@ fn metrics(stage: &Stage) -> Result<Answer> {
 fn summary(stage: &Stage) -> Result<Answer> {
     let gateway = stage.gateway()?;
     let head = gateway.catalog.head()?;
-    let ready = stage.ready().map_or_else(|why| format!("no: {why}"), |()| "yes".into());
+    let wrong = stage.parts().into_iter().find_map(|(_, state)| state.err());
+    let ready = wrong.map_or_else(|| "yes".to_owned(), |why| format!("no: {why}"));
     Ok(respond::text(format!(
         "Cratehouse {version}, replica {replica}\n\
          url           {url}\n\
@@ -126,7 +183,7 @@ fn summary(stage: &Stage) -> Result<Answer> {
          journal head  {seq} {hash}\n\
          \n\
          /metrics  for Prometheus\n\
-         /livez    whether the process serves\n\
+         /livez    whether the process turns\n\
          /readyz   whether this replica may get requests\n",
         version = env!("CARGO_PKG_VERSION"),
         replica = gateway.config.server.replica,
@@ -134,4 +191,32 @@ fn summary(stage: &Stage) -> Result<Answer> {
         seq = head.seq,
         hash = head.hash,
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_open_yet_says_why() {
+        let starting = |at, trouble: Option<&str>| {
+            let stage = Stage::Starting { at, trouble: trouble.map(str::to_owned) };
+            readiness(&stage.parts()).unwrap_err().message
+        };
+        let text = starting(Part::Journal, None);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "not ready",
+                "store: ok",
+                "catalog: ok",
+                "journal: it is being opened",
+                "policy: it waits for those before",
+                "process: starting",
+            ]
+        );
+        let text = starting(Part::Store, Some("it does not answer"));
+        assert!(text.contains("store: tried again, because: it does not answer"), "{text}");
+    }
 }

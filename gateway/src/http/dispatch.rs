@@ -1,6 +1,6 @@
 //! The one match from a route to a flow.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
@@ -18,7 +18,7 @@ use crate::gateway::Gateway;
 use crate::http::body::{self, Upload};
 use crate::http::respond::{self, Answer};
 use crate::http::route::Route;
-use crate::http::{auth, manage, pages, policy};
+use crate::http::{auth, forwarded, manage, pages, policy};
 use crate::model::index::IndexFile;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
@@ -39,8 +39,8 @@ pub struct Door {
 /// What the record of a download wants to know of a request, beside its token.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker {
-    /// The IP address that it came from.
-    pub address: IpAddr,
+    /// Who is connected, as far as the connection knows.
+    pub peer: SocketAddr,
     /// Whether it takes the answer's body: a `HEAD` does not.
     pub takes_body: bool,
 }
@@ -78,7 +78,7 @@ impl Door {
             Route::Download(name, version) => {
                 let who = auth::reader_at_hand(gateway, headers)?;
                 let got = flows::download::at_hand(gateway, name, version)?;
-                Some(Ok(self.crate_file(got, name, version, who.as_deref(), asker)))
+                Some(Ok(self.crate_file(got, (name, version), who.as_deref(), (asker, headers))))
             }
             _ => None,
         }
@@ -112,7 +112,7 @@ impl Door {
                 let who = auth::reader(gateway, headers).await?;
                 let part = if asker.takes_body { Part::Bytes } else { Part::Head };
                 let got = download(gateway, &name, &version, part).await?;
-                Ok(self.crate_file(got, &name, &version, who.as_deref(), asker))
+                Ok(self.crate_file(got, (&name, &version), who.as_deref(), (asker, headers)))
             }
             Route::Search { query, limit } => {
                 auth::reader(gateway, headers).await?;
@@ -169,13 +169,14 @@ impl Door {
     fn crate_file(
         &self,
         got: Download,
-        name: &CrateName,
-        version: &CrateVersion,
+        (name, version): (&CrateName, &CrateVersion),
         who: Option<&Principal>,
-        asker: Asker,
+        (asker, headers): (Asker, &HeaderMap),
     ) -> Answer {
         if asker.takes_body {
-            self.gateway.pulls.record(name, version, got.cksum, who, asker.address);
+            let proxies = self.gateway.config.server.proxies.as_ref();
+            let address = forwarded::client(proxies, asker.peer, headers).address;
+            self.gateway.pulls.record(name, version, got.cksum, who, address);
         }
         respond::crate_file(got.file.into(), self.gateway.config.auth_required)
     }

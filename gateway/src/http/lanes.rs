@@ -6,17 +6,20 @@
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use tokio::runtime::{self, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::http::pulse::{Pulse, beat};
 
 /// Where connections are served. The threads end when this is dropped, with whatever they still
 /// had to do.
 #[derive(Debug)]
 pub struct Lanes {
     lanes: Vec<Lane>,
+    end: CancellationToken,
     _end: DropGuard,
 }
 
@@ -25,6 +28,8 @@ struct Lane {
     runtime: Handle,
     /// Connections at the moment.
     open: Arc<AtomicUsize>,
+    /// One more each second.
+    beats: Arc<AtomicU64>,
 }
 
 /// A place on a lane, until it is dropped.
@@ -43,7 +48,14 @@ impl Lanes {
         let end = CancellationToken::new();
         let count = thread::available_parallelism().map_or(1, NonZero::get);
         let lanes = (0..count).map(|at| Lane::start(at, end.clone())).collect::<io::Result<_>>()?;
-        Ok(Self { lanes, _end: end.drop_guard() })
+        Ok(Self { lanes, end: end.clone(), _end: end.drop_guard() })
+    }
+
+    /// Whether they turn, as long as they are there.
+    pub fn pulse(&self) -> Pulse {
+        let lanes = self.lanes.iter().enumerate();
+        let lanes = lanes.map(|(at, lane)| (name(at), Arc::clone(&lane.beats)));
+        Pulse::of(lanes, self.end.clone())
     }
 
     /// No threads of their own: everything runs where this is called.
@@ -51,8 +63,10 @@ impl Lanes {
     /// # Panics
     /// Outside a runtime.
     pub fn here() -> Self {
-        let lane = Lane { runtime: Handle::current(), open: Arc::default() };
-        Self { lanes: vec![lane], _end: CancellationToken::new().drop_guard() }
+        let (open, beats) = (Arc::default(), Arc::default());
+        let lane = Lane { runtime: Handle::current(), open, beats };
+        let end = CancellationToken::new();
+        Self { lanes: vec![lane], end: end.clone(), _end: end.drop_guard() }
     }
 
     /// A place on the lane with the fewest connections.
@@ -72,11 +86,15 @@ impl Lane {
     fn start(at: usize, end: CancellationToken) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        thread::Builder::new()
-            .name(format!("lane-{at}"))
-            .spawn(move || runtime.block_on(end.cancelled()))?;
-        Ok(Self { runtime: handle, open: Arc::default() })
+        let beats = Arc::default();
+        handle.spawn(beat(Arc::clone(&beats)));
+        thread::Builder::new().name(name(at)).spawn(move || runtime.block_on(end.cancelled()))?;
+        Ok(Self { runtime: handle, open: Arc::default(), beats })
     }
+}
+
+fn name(at: usize) -> String {
+    format!("lane-{at}")
 }
 
 impl Place {
@@ -94,6 +112,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -110,6 +130,39 @@ mod tests {
         assert_eq!(open(), vec![2; count]);
         drop(places);
         assert_eq!(open(), vec![0; count]);
+    }
+
+    #[test]
+    fn a_lane_that_is_blocked_counts_no_more() {
+        let lanes = Lanes::start().unwrap();
+        let place = lanes.place();
+        let beats = Arc::clone(&lanes.lanes[0].beats);
+        let counted = || beats.load(Ordering::Relaxed);
+        let end = Instant::now() + Duration::from_secs(60);
+        while counted() == 0 {
+            assert!(Instant::now() < end, "it never began");
+            thread::yield_now();
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        place.runtime().spawn(async move {
+            tell.send(()).unwrap();
+            let _ = wait.recv(); // what no task may do
+        });
+        told.recv().unwrap();
+        let before = counted();
+        let other = Arc::clone(&lanes.lanes.last().unwrap().beats);
+        let others = other.load(Ordering::Relaxed);
+        while lanes.lanes.len() > 1 && other.load(Ordering::Relaxed) < others + 2 {
+            assert!(Instant::now() < end, "the other lane does not move");
+            thread::yield_now();
+        }
+        assert_eq!(counted(), before);
+        go.send(()).unwrap();
+        while counted() == before {
+            assert!(Instant::now() < end, "it does not go on");
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -30,8 +30,10 @@ use tokio_util::task::TaskTracker;
 use crate::http::eager::Eager;
 use crate::http::gathered::Gathered;
 use crate::http::lanes::Lanes;
+use crate::http::proxy_header::{self, Introduced};
 use crate::http::respond::Answer;
 use crate::metrics::Metrics;
+use crate::model::networks::Networks;
 use traffic::{AtWork, Counted, Traffic};
 
 /// The first wait after the system refused a connection (usually: no more file descriptors).
@@ -85,6 +87,8 @@ pub const STALL: Duration = Duration::from_secs(30);
 
 /// How a listener speaks.
 pub struct Listening {
+    /// Who begins each connection with a PROXY header.
+    pub introduced_by: Option<Networks>,
     /// With TLS or without.
     pub tls: Option<TlsAcceptor>,
     /// Its limits.
@@ -130,7 +134,7 @@ impl Listening {
         open.wait().await;
     }
 
-    async fn connection<H, F>(&self, stream: TcpStream, peer: SocketAddr, handler: H)
+    async fn connection<H, F>(&self, mut stream: TcpStream, peer: SocketAddr, handler: H)
     where
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
@@ -139,6 +143,7 @@ impl Listening {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
+        let Some(peer) = self.introduced(&mut stream, peer).await else { return };
         let traffic = Arc::new(Traffic::default());
         let stream = Counted::new(stream, &traffic);
         let ended = match &self.tls {
@@ -156,6 +161,26 @@ impl Listening {
         if let (Ended::ByUs, Some(stream)) = (ended, traffic.take_left()) {
             linger(stream).await;
         }
+    }
+
+    /// Where a client is. `None` when that had to be said, and was not.
+    async fn introduced(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        if !self.introduced_by.as_ref().is_some_and(|trusted| trusted.contains(peer.ip())) {
+            return Some(peer);
+        }
+        let reading = timeout(self.bounds.head, proxy_header::read(stream));
+        let why = match self.hurried(reading).await? {
+            Ok(Ok(Introduced::Client(client))) => return Some(client),
+            Ok(Ok(Introduced::Itself)) => return Some(peer),
+            Ok(Ok(Introduced::Nobody)) => return None,
+            Ok(Err(refused)) => refused.to_string(),
+            Err(late) => late.to_string(),
+        };
+        tracing::debug!(%peer, why, "a trusted proxy did not say for whom it connects");
+        if let Some(metrics) = &self.metrics {
+            metrics.proxy_headers_refused.inc();
+        }
+        None
     }
 
     /// TLS with a client that speaks it in time; `None` otherwise, and when we stop meanwhile.

@@ -20,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Level, Span};
 
+use crate::config::ProxyHeader;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::dispatch::{Asker, Door};
+use crate::http::forwarded;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
@@ -58,8 +60,13 @@ pub async fn serve(
         stall: STALL,
     };
     let metrics = Some(gateway.metrics.clone());
+    let proxies = gateway.config.server.proxies.as_ref();
+    let introduced_by = proxies
+        .filter(|proxies| proxies.header == ProxyHeader::ProxyV2)
+        .map(|proxies| proxies.trusted.clone());
+    let tls = tls.map(TlsAcceptor::from);
     let door = Arc::new(Door::new(gateway));
-    Listening { tls: tls.map(TlsAcceptor::from), bounds, metrics, shutdown, lanes }
+    Listening { introduced_by, tls, bounds, metrics, shutdown, lanes }
         .run(listener, move |request, peer| answer(&door, request, peer))
         .await;
 }
@@ -161,7 +168,7 @@ struct Asked {
 impl Asked {
     fn asker(&self, head: &Parts) -> Asker {
         let takes_body = head.method != Method::HEAD;
-        Asker { address: self.peer.ip().to_canonical(), takes_body }
+        Asker { peer: self.peer, takes_body }
     }
 }
 
@@ -216,10 +223,17 @@ impl<'a> Line<'a> {
         self.head.uri.path()
     }
 
+    /// Who asks, whatever stands between.
+    fn client(&self) -> forwarded::Client {
+        let proxies = self.gateway.config.server.proxies.as_ref();
+        forwarded::client(proxies, self.asked.peer, &self.head.headers)
+    }
+
     /// An error's level, so that no filter takes the id from the lines that it lets pass.
     fn span(&self) -> &Span {
         self.span.get_or_init(|| {
-            let Asked { id, peer, trace, .. } = self.asked;
+            let Asked { id, trace, .. } = self.asked;
+            let peer = self.client();
             let (id, method, route) = (id.as_str(), &self.head.method, self.label);
             let passing = || trace_parent(&self.head.headers).map(Trace::passing);
             let trace = trace.clone().or_else(passing);
@@ -254,7 +268,7 @@ impl<'a> Line<'a> {
     fn trace(&self, status: &str) {
         let Some(trace) = &self.asked.trace else { return };
         let number = status.parse::<i64>().unwrap_or_default();
-        let (method, asker) = (self.head.method.as_str(), self.asked.asker(self.head));
+        let (method, client) = (self.head.method.as_str(), self.client().address);
         trace.tell(Told {
             name: format!("{method} {}", self.label).into(),
             side: Side::Server,
@@ -264,7 +278,7 @@ impl<'a> Line<'a> {
                 KeyValue::new("http.route", self.label),
                 KeyValue::new("http.response.status_code", number),
                 KeyValue::new("url.path", shortened(self.path()).to_owned()),
-                KeyValue::new("client.address", asker.address.to_string()),
+                KeyValue::new("client.address", client.to_string()),
                 KeyValue::new("cratehouse.request_id", self.asked.id.as_str().to_owned()),
             ],
             failed: number >= 500,

@@ -18,6 +18,7 @@ pub mod lock;
 pub mod manifest;
 pub mod mirrored;
 pub mod name;
+pub mod networks;
 pub mod policy;
 pub mod principal;
 pub mod pull;

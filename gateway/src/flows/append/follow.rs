@@ -18,9 +18,15 @@ impl Scribe {
     /// `progress` hears the numbers of the last applied and of the newest known entry.
     ///
     /// # Errors
-    /// When the store does not answer, the chain is broken, or the journal is not the catalog's.
+    /// [`Kind::Unavailable`] when the store does not answer; [`Kind::Internal`] when the chain is
+    /// broken, or the journal is not the catalog's: waiting does not mend it.
     pub async fn begin(&mut self, progress: impl FnMut(u64, u64)) -> Result<()> {
-        self.follow(progress).await?;
+        if let Err(mut e) = self.follow(progress).await {
+            if lock(&self.status).broken.is_some() {
+                e.kind = Kind::Internal;
+            }
+            return Err(e);
+        }
         self.flush().await;
         Ok(())
     }

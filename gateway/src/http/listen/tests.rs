@@ -32,7 +32,9 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
     let at = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let lanes = Lanes::here();
-    let listening = Listening { tls, bounds, metrics, shutdown: shutdown.clone(), lanes };
+    let introduced_by = None;
+    let listening =
+        Listening { introduced_by, tls, bounds, metrics, shutdown: shutdown.clone(), lanes };
     let ended = tokio::spawn(listening.run(listener, |request, _| async move {
         let is_head = request.method() == hyper::Method::HEAD;
         let (head, body) = request.into_parts();

@@ -1,0 +1,224 @@
+//! Where a request comes from, by the words of the proxies before us: `X-Forwarded-For`, or
+//! `Forwarded` (RFC 7239). Each proxy adds the address of whoever spoke to it, so they are read
+//! from the right, and only for as long as a trusted one has written them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+use hyper::HeaderMap;
+use hyper::header::FORWARDED;
+
+use crate::config::{Proxies, ProxyHeader};
+use crate::model::networks::Networks;
+
+/// So many proxies may stand in a row.
+const HOPS: usize = 32;
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// Of whoever is connected to us, or to the balancer.
+    port: Option<u16>,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+/// The client behind a peer: the first address from the right that is no trusted proxy's (the
+/// leftmost, where all are). The peer's own where it is not trusted, or where a trusted one passed
+/// on what is no address.
+pub(super) fn client(proxies: Option<&Proxies>, peer: SocketAddr, headers: &HeaderMap) -> Client {
+    let near = Client { address: peer.ip().to_canonical(), port: Some(peer.port()) };
+    let told = proxies.and_then(|Proxies { trusted, header }| {
+        let is_believed = *header != ProxyHeader::ProxyV2 && trusted.contains(near.address);
+        is_believed.then(|| farthest(*header, headers, trusted))?
+    });
+    told.map_or(near, |address| Client { address, port: None })
+}
+
+fn farthest(header: ProxyHeader, headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
+    let mut last = None;
+    for hop in hops(header, headers)?.iter().rev().take(HOPS) {
+        let address = match header {
+            ProxyHeader::Forwarded => node(for_of(hop)?)?,
+            _ => node(hop)?,
+        };
+        if !trusted.contains(address) {
+            return Some(address);
+        }
+        last = Some(address);
+    }
+    last
+}
+
+/// What each proxy said, in order. `None` where that cannot be told apart.
+fn hops(header: ProxyHeader, headers: &HeaderMap) -> Option<Vec<&str>> {
+    let mut hops = Vec::new();
+    match header {
+        ProxyHeader::ProxyV2 => {}
+        ProxyHeader::XForwardedFor => {
+            for value in headers.get_all("x-forwarded-for") {
+                hops.extend(value.to_str().ok()?.split(',').map(str::trim));
+            }
+        }
+        ProxyHeader::Forwarded => {
+            for value in headers.get_all(FORWARDED) {
+                hops.extend(parts(value.to_str().ok()?, ',')?);
+            }
+        }
+    }
+    hops.retain(|hop| !hop.is_empty()); // RFC 9110 §5.6.1.2
+    Some(hops)
+}
+
+/// The parts of a text between separators that stand in no quoted string (RFC 9110 §5.6.4).
+/// `None` where such a string has no end.
+fn parts(text: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut quoted, mut escaped) = (false, false);
+    let mut separates = |c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => return c == separator && !quoted,
+        }
+        false
+    };
+    let parts = text.split(&mut separates).map(str::trim).collect();
+    (!quoted).then_some(parts)
+}
+
+/// The one `for` of a `Forwarded` element, without its quotes.
+fn for_of(element: &str) -> Option<&str> {
+    let pairs = parts(element, ';')?;
+    let mut found = pairs.iter().filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim_end().eq_ignore_ascii_case("for").then(|| value.trim_start())
+    });
+    let value = found.next()?;
+    if found.next().is_some() {
+        return None;
+    }
+    let inside = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    Some(inside.unwrap_or(value))
+}
+
+/// An address, perhaps with a port (RFC 7239 §6); a bare IPv6 address too, as `X-Forwarded-For`
+/// has them. `unknown` and `_hidden` are none.
+fn node(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse::<SocketAddrV4>().ok().map(|node| IpAddr::V4(*node.ip()));
+    let in_brackets = || {
+        let (inside, port) = text.strip_prefix('[')?.split_once(']')?;
+        let has_port = port.is_empty() || port.starts_with(':');
+        has_port.then(|| inside.parse().ok().map(IpAddr::V6))?
+    };
+    let address = text.parse().ok().or_else(with_port).or_else(in_brackets)?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::networks::network;
+    use hyper::header::HeaderName;
+    use proptest::prelude::*;
+
+    const PROXY: &str = "10.0.0.9:1234";
+
+    fn proxies(header: ProxyHeader) -> Proxies {
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| network(text).unwrap());
+        Proxies { trusted: Networks::new(trusted.to_vec()), header }
+    }
+
+    fn told(header: ProxyHeader, peer: &str, values: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        let name = match header {
+            ProxyHeader::Forwarded => FORWARDED,
+            _ => HeaderName::from_static("x-forwarded-for"),
+        };
+        for value in values {
+            headers.append(&name, value.parse().unwrap());
+        }
+        client(Some(&proxies(header)), peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn x_forwarded_for_is_read_from_the_right_up_to_the_first_stranger() {
+        let told = |values: &[&str]| told(ProxyHeader::XForwardedFor, PROXY, values);
+        assert_eq!(told(&["203.0.113.7"]), "203.0.113.7");
+        assert_eq!(told(&["1.1.1.1, 203.0.113.7"]), "203.0.113.7", "what a client says of itself");
+        assert_eq!(told(&["1.1.1.1,203.0.113.7 ,10.1.2.3, fd00::1"]), "203.0.113.7");
+        assert_eq!(told(&["1.1.1.1", "203.0.113.7", "10.1.2.3"]), "203.0.113.7");
+        assert_eq!(told(&["nonsense, 203.0.113.7"]), "203.0.113.7");
+        assert_eq!(told(&["10.1.1.1, 10.2.2.2"]), "10.1.1.1", "all are ours: the farthest");
+        for (written, meant) in [
+            ("203.0.113.7:8080", "203.0.113.7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:443", "2001:db8::7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7,, ,10.0.0.1,", "203.0.113.7"),
+        ] {
+            assert_eq!(told(&[written]), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_like_that_too() {
+        let told = |values: &[&str]| told(ProxyHeader::Forwarded, PROXY, values);
+        assert_eq!(told(&["for=203.0.113.7;proto=https;by=10.0.0.9"]), "203.0.113.7");
+        assert_eq!(told(&["proto=https; For = \"[2001:db8::7]:4711\""]), "2001:db8::7");
+        assert_eq!(told(&["for=1.1.1.1, for=203.0.113.7", "for=10.1.2.3"]), "203.0.113.7");
+        assert_eq!(told(&["for=1.1.1.1;x=\"a,b;for=2.2.2.2\", for=203.0.113.7"]), "203.0.113.7");
+        assert_eq!(told(&["for=203.0.113.7;x=\"a\\\",for=2.2.2.2\""]), "203.0.113.7");
+    }
+
+    #[test]
+    fn where_no_address_is_told_it_is_the_peers() {
+        for value in ["", "unknown", "1.2.3", "203.0.113.7, unknown", "203.0.113.7, 10.1.1.1 x"] {
+            assert_eq!(told(ProxyHeader::XForwardedFor, PROXY, &[value]), PROXY, "{value}");
+        }
+        for value in [
+            "for=_hidden",
+            "for=unknown",
+            "by=203.0.113.7",
+            "for=203.0.113.7;for=203.0.113.8",
+            "for=\"203.0.113.7",
+            "for=203.0.113.7, for=\"",
+            "203.0.113.7",
+        ] {
+            assert_eq!(told(ProxyHeader::Forwarded, PROXY, &[value]), PROXY, "{value}");
+        }
+        assert_eq!(told(ProxyHeader::XForwardedFor, PROXY, &[]), PROXY);
+    }
+
+    #[test]
+    fn nobody_is_believed_but_a_trusted_peer() {
+        let stranger = "198.51.100.1:999";
+        for header in [ProxyHeader::XForwardedFor, ProxyHeader::Forwarded] {
+            assert_eq!(told(header, stranger, &["203.0.113.7", "for=203.0.113.7"]), stranger);
+        }
+        assert_eq!(told(ProxyHeader::ProxyV2, PROXY, &["203.0.113.7"]), PROXY);
+        let mapped = "[::ffff:10.0.0.9]:1234";
+        assert_eq!(told(ProxyHeader::XForwardedFor, mapped, &["203.0.113.7"]), "203.0.113.7");
+        let nobody = client(None, PROXY.parse().unwrap(), &HeaderMap::new());
+        assert_eq!(nobody.to_string(), PROXY);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_or_the_peers(text in "[for=\"\\\\;, \\[\\]0-9.:a-f]{0,60}") {
+            for header in [ProxyHeader::XForwardedFor, ProxyHeader::Forwarded] {
+                let told = told(header, PROXY, &[&text]);
+                prop_assert!(told == PROXY || told.parse::<IpAddr>().is_ok(), "{told}");
+            }
+        }
+    }
+}
