@@ -42,4 +42,5 @@ mod store_outages;
 mod tarballs;
 mod telling;
 mod tidy;
+mod tracing;
 mod yank_owners_search;

@@ -18,6 +18,7 @@ use crate::stores::blobs::Blobs;
 use crate::stores::catalog::Catalog;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::upstream::Upstream;
+use crate::traces::Traces;
 
 /// Everything that a request may need. Components are concrete; each owns one outside thing.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Gateway {
     pub url: String,
     /// What Prometheus sees.
     pub metrics: Metrics,
+    /// Where spans are told; `None`: nowhere.
+    pub traces: Option<Traces>,
     /// The journal, applied.
     pub catalog: Catalog,
     /// Who holds the tokens that are in use.

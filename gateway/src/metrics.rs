@@ -65,13 +65,13 @@ metrics! {
     /// Memory that the bodies of index files take, kept or on their way to a client, in bytes.
     index_memory: IntGauge = "cratehouse_index_memory_bytes";
 
-    /// What they may take, in bytes, before no more are made.
+    /// Memory that the bodies of index files may take before no more are made, in bytes.
     index_memory_limit: IntGauge = "cratehouse_index_memory_limit_bytes";
 
     /// Memory that crate files take, kept or on their way to a client, in bytes.
     crate_memory: IntGauge = "cratehouse_crate_memory_bytes";
 
-    /// What they may take at the most, in bytes.
+    /// Memory that crate files may take at the most, in bytes.
     crate_memory_limit: IntGauge = "cratehouse_crate_memory_limit_bytes";
 
     /// Times that there was no room in memory for a crate file in time.
@@ -142,7 +142,7 @@ metrics! {
     /// before a stop.
     pulls_dropped: IntCounter = "cratehouse_pulls_dropped_total";
 
-    /// Batches of such records that the store did not take; they are tried again.
+    /// Batches of records of downloads that the store did not take; they are tried again.
     pull_batches_failed: IntCounter = "cratehouse_pull_batches_failed_total";
 
     // The policy.
@@ -218,7 +218,8 @@ metrics! {
     /// Changes, and questions that need a fresh read of the journal, that wait for their turn.
     append_waiting: IntGauge = "cratehouse_journal_waiting";
 
-    /// How many of them may wait (limits.append_queue); more are answered with 503.
+    /// How many changes and questions may wait for the journal (limits.append_queue); more are
+    /// answered with 503.
     append_queue: IntGauge = "cratehouse_journal_waiting_limit";
 
     /// Puts of a journal entry that ended in anything but "created".
@@ -231,6 +232,13 @@ metrics! {
     /// The number of the last journal entry in the newest checkpoint that this replica has written,
     /// loaded or seen.
     checkpoint_seq: IntGauge = "cratehouse_checkpoint_seq";
+
+    // Traces.
+
+    /// Spans by what became of them: exported (a collector has them), failed (it did not take them),
+    /// dropped (too many waited for it).
+    spans: IntCounterVec = "cratehouse_trace_spans_total" [outcome = "exported" | "failed"
+        | "dropped"];
 
     // The process, by the names that Prometheus' own clients use. All 0 where there is no /proc.
 

@@ -271,6 +271,7 @@ pub(super) fn gateway(
         licenses: Readers::default(),
         config: Arc::new(config),
         metrics,
+        traces: None,
         catalog,
         holders: Holders::default(),
         journal,
@@ -324,6 +325,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
         allowed_registries: Vec::new(),
         outgoing_ca: None,
         log: config::Log { format: config::LogFormat::Human, filter: String::new() },
+        tracing: config::Tracing { otlp: None, sample_ratio: 0.0 },
     }
 }
 

@@ -31,6 +31,7 @@ use crate::stores::objects::Objects;
 use crate::stores::pulls::PullsStore;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
+use crate::traces::{Exporting, Traces};
 
 /// Where the catalog is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,11 @@ impl Running {
             metrics.clone(),
         );
         let crates = CrateCache::of(&config, metrics.clone());
+        let (traces, exporting) = match keep {
+            Keep::File => open_traces(&config, &metrics)?,
+            Keep::Memory | Keep::Replayed => None,
+        }
+        .unzip();
         let gateway = Arc::new(Gateway {
             url,
             catalog,
@@ -167,6 +173,7 @@ impl Running {
             pulls,
             mirrored_names: MirroredNames::default(),
             metrics,
+            traces,
             config,
         });
         let stop = CancellationToken::new();
@@ -182,6 +189,9 @@ impl Running {
             tasks.push(("rulebook", tokio::spawn(watching)));
             let recording = pulls::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
+        }
+        if let Some(exporting) = exporting {
+            tasks.push(("exporter of spans", tokio::spawn(exporting.run(stop.clone()))));
         }
         tasks.push(("scribe", tokio::spawn(scribe.run(stop.clone()))));
         Ok(Self { gateway, checkpointer, tasks, stop })
@@ -211,7 +221,13 @@ pub fn check(config: &Config) -> Result<()> {
     }
     let metrics = Metrics::new().map_err(Error::internal)?;
     open_upstreams(config, &metrics)?;
+    open_traces(config, &metrics)?;
     Rulebook::open(config, metrics).map(drop)
+}
+
+fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exporting)>> {
+    let (replica, extra_ca) = (&config.server.replica, config.outgoing_ca.as_deref());
+    Traces::open(&config.tracing, replica, extra_ca, metrics)
 }
 
 async fn open_rulebook(config: &Arc<Config>, metrics: &Metrics) -> Result<Arc<Rulebook>> {

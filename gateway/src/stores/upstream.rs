@@ -21,11 +21,11 @@ use crate::metrics::Metrics;
 use crate::model::dl::DlTemplate;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
+use crate::traces::{self, KeyValue, Side, Told, Trace};
 
-use body::Collector;
 use door::Door;
 use trouble::{Meaning, explain, meaning, retry_after};
-use wire::{headers, read_certificates, shown, token_header, validators};
+use wire::{collector, headers, read_certificates, shown, token_header, validators};
 
 mod body;
 mod door;
@@ -42,6 +42,9 @@ const CONFIG_FRESH: Duration = Duration::from_secs(600);
 const CONFIG_DOUBT: Duration = Duration::from_secs(30);
 /// The largest `config.json`, in bytes.
 const CONFIG_BYTES: u64 = 64 << 10;
+/// The header that says which trace a request belongs to (W3C Trace Context). For the configured
+/// origins alone.
+const TRACE_PARENT: &str = "traceparent";
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For how long an upstream that did not answer is not asked about what we have a copy of.
@@ -129,6 +132,8 @@ struct Errand<'a> {
     room: Room<'a>,
     arriving: Arriving<'a>,
     within: Duration,
+    /// What it is a part of.
+    trace: Option<Trace>,
 }
 
 /// Told how many bytes a body has, where that is announced, it says how many it may have. The
@@ -205,8 +210,16 @@ impl Upstream {
     ) -> Result<Answer, Trouble> {
         let url = self.index_url(&name.index_path())?;
         let (room, within) = (&mut |_| self.index_bytes as u64, self.config.timeout);
-        let errand =
-            Errand { kind: "index", url, validators, inflate: true, room, arriving, within };
+        let errand = Errand {
+            kind: "index",
+            url,
+            validators,
+            inflate: true,
+            room,
+            arriving,
+            within,
+            trace: None,
+        };
         let answer = self.run(&self.index_requests, errand).await;
         self.note(&answer);
         answer
@@ -271,6 +284,7 @@ impl Upstream {
             room,
             arriving: &mut |_| true,
             within: self.fill,
+            trace: None,
         };
         match self.run(&self.crate_requests, errand).await? {
             Answer::Found { body, .. } => {
@@ -308,6 +322,7 @@ impl Upstream {
             room: &mut |_| CONFIG_BYTES,
             arriving: &mut |_| true,
             within: self.config.timeout,
+            trace: None,
         };
         let answer = self.run(&self.index_requests, errand).await?;
         let Answer::Found { body, .. } = answer else {
@@ -327,6 +342,7 @@ impl Upstream {
     async fn run(&self, queue: &Semaphore, mut errand: Errand<'_>) -> Result<Answer, Trouble> {
         let _turn = self.turn(queue, errand.within).await?;
         let started = Instant::now();
+        errand.trace = traces::current().map(|trace| trace.part());
         let answer = match timeout(errand.within, self.ask(&mut errand)).await {
             Ok(answer) => answer,
             Err(_) => Err(self.trouble(
@@ -340,10 +356,22 @@ impl Upstream {
             Ok(Answer::NotFound) => "404".to_owned(),
             Err(trouble) => trouble.outcome(),
         };
-        self.metrics
-            .upstream_requests
-            .with_label_values(&[self.name(), errand.kind, &outcome])
-            .observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        let labels = [self.name(), errand.kind, &outcome];
+        self.metrics.upstream_requests.with_label_values(&labels).observe(took.as_secs_f64());
+        if let Some(trace) = errand.trace {
+            trace.tell(Told {
+                name: format!("upstream {}", errand.kind).into(),
+                side: Side::Client,
+                took,
+                facts: vec![
+                    KeyValue::new("cratehouse.upstream", self.name().to_owned()),
+                    KeyValue::new("cratehouse.outcome", outcome),
+                    KeyValue::new("url.full", shown(&errand.url)),
+                ],
+                failed: answer.is_err(),
+            });
+        }
         answer
     }
 
@@ -383,7 +411,11 @@ impl Upstream {
 
     async fn send(&self, errand: &Errand<'_>, url: &Url) -> Result<Response, Trouble> {
         let (door, token) = self.door(url)?;
-        let headers = headers(errand.validators, errand.inflate, token);
+        let mut headers = headers(errand.validators, errand.inflate, token);
+        let trace = errand.trace.as_ref().filter(|_| self.trusted.contains(&url.origin()));
+        if let Some(Ok(value)) = trace.map(|trace| HeaderValue::try_from(trace.header())) {
+            headers.insert(TRACE_PARENT, value);
+        }
         door.get(url, headers).await.map_err(|e| self.broken(url, e))
     }
 
@@ -483,18 +515,6 @@ impl Upstream {
 
     fn trouble(&self, kind: TroubleKind, detail: impl Into<String>) -> Trouble {
         Trouble::new(self.name(), kind, detail)
-    }
-}
-
-/// Reads a body of at most `max_bytes`, which may be compressed where that was allowed.
-fn collector(inflate: bool, max_bytes: usize, response: &Response) -> io::Result<Collector> {
-    let encoding = response.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    match encoding.filter(|_| inflate) {
-        None | Some(b"" | b"identity") => {
-            Collector::new(max_bytes, response.content_length(), false)
-        }
-        Some(b"gzip" | b"x-gzip") => Collector::new(max_bytes, response.content_length(), true),
-        Some(_) => Err(io::Error::other("an encoding nobody asked for")),
     }
 }
 

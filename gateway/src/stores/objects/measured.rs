@@ -15,6 +15,7 @@ use object_store::{
 };
 
 use crate::metrics::Metrics;
+use crate::traces::{self, KeyValue, Side, Told};
 
 /// See the module.
 #[derive(Debug)]
@@ -37,6 +38,16 @@ impl Measured {
         let began = Instant::now();
         let answer = answer.await;
         note(&self.metrics, operation, answer.as_ref().err(), began);
+        if let Some(trace) = traces::current() {
+            let outcome = outcome(answer.as_ref().err());
+            trace.part().tell(Told {
+                name: format!("store {operation}").into(),
+                side: Side::Client,
+                took: began.elapsed(),
+                facts: vec![KeyValue::new("cratehouse.outcome", outcome)],
+                failed: outcome == "error",
+            });
+        }
         answer
     }
 
