@@ -99,6 +99,8 @@ pub struct Config {
     pub outgoing_ca: Option<PathBuf>,
     /// `[log]`
     pub log: Log,
+    /// `[tracing]`
+    pub tracing: Tracing,
 }
 
 /// `[server]`
@@ -318,6 +320,15 @@ pub struct Log {
     pub filter: String,
 }
 
+/// `[tracing]`
+#[derive(Debug, Clone)]
+pub struct Tracing {
+    /// The collector that spans are sent to; `None`: nothing is traced.
+    pub otlp: Option<Url>,
+    /// Which share of the requests that come without a trace is traced, from 0 to 1.
+    pub sample_ratio: f64,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -379,7 +390,7 @@ impl Config {
 
     /// SHA-256, in hexadecimal, of all that replicas of one registry should have in common:
     /// neither secrets nor what is a replica's own (its name, addresses and local paths, and
-    /// how it logs). Comparable between replicas of one release only.
+    /// how it logs and traces). Comparable between replicas of one release only.
     pub fn fingerprint(&self) -> String {
         let mut common = self.clone();
         common.data = PathBuf::new();
@@ -388,6 +399,7 @@ impl Config {
         common.server.admin_listen = common.server.listen;
         common.server.replica = String::new();
         common.log = Log { format: LogFormat::Human, filter: String::new() };
+        common.tracing = Tracing { otlp: None, sample_ratio: 0.0 };
         Checksum::of(format!("{common:?}").as_bytes()).to_string()
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::flows::append::Appender;
 use crate::flows::authenticate::Holders;
+use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
@@ -17,6 +18,7 @@ use crate::stores::blobs::Blobs;
 use crate::stores::catalog::Catalog;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::upstream::Upstream;
+use crate::traces::Traces;
 
 /// Everything that a request may need. Components are concrete; each owns one outside thing.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Gateway {
     pub url: String,
     /// What Prometheus sees.
     pub metrics: Metrics,
+    /// Where spans are told; `None`: nowhere.
+    pub traces: Option<Traces>,
     /// The journal, applied.
     pub catalog: Catalog,
     /// Who holds the tokens that are in use.
@@ -37,6 +41,8 @@ pub struct Gateway {
     pub blobs: Blobs,
     /// Mirrored index files and pins in the store.
     pub mirror: MirrorStore,
+    /// What the store gets after the answer was given.
+    pub copies: Copies,
     /// The chain of upstreams, in order.
     pub upstreams: Vec<Arc<Upstream>>,
     /// What may enter.

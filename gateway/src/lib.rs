@@ -13,3 +13,4 @@ pub mod metrics;
 pub mod model;
 pub mod startup;
 pub mod stores;
+pub mod traces;

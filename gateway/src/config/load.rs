@@ -16,7 +16,7 @@ use super::values::{
 };
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Upstream,
+    Mirror, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream,
     crates_io_index,
 };
 use crate::model::name::NamePattern;
@@ -187,6 +187,10 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         allowed_registries: r.list("publish.allowed_registries", registry_url),
         outgoing_ca: r.path("outgoing.ca_file"),
         log: log(r),
+        tracing: Tracing {
+            otlp: r.parsed("tracing.otlp", http_url),
+            sample_ratio: r.ratio("tracing.sample_ratio", 0.01),
+        },
         data,
     }
 }

@@ -125,6 +125,20 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A share, from 0 to 1.
+    pub(super) fn ratio(&self, path: &str, default: f64) -> f64 {
+        let Some(found) = self.find(path) else { return default };
+        let text = match found.raw {
+            Raw::Text(text) => text.trim().to_owned(),
+            Raw::Toml(value) => value.to_string(),
+        };
+        let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        share.unwrap_or_else(|| {
+            self.refuse(&found.origin, &text, "write a number from 0 to 1");
+            default
+        })
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&self, path: &str, default: bool) -> bool {
         let Some(found) = self.find(path) else { return default };

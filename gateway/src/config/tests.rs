@@ -358,6 +358,18 @@ fn the_example_names_every_key_and_its_variable() {
 }
 
 #[test]
+fn a_share_is_a_number_from_0_to_1() {
+    let ratio =
+        |text: &str| read(&format!("tracing.sample_ratio = {text}"), &[]).tracing.sample_ratio;
+    assert_eq!([ratio("1"), ratio("0.25"), ratio("0")], [1.0, 0.25, 0.0]);
+    let by_environment = read("", &[("CRATEHOUSE_TRACING__SAMPLE_RATIO", "0.5")]);
+    assert_eq!(by_environment.tracing.sample_ratio, 0.5);
+    for wrong in ["1.1", "-0.1", "nan", "'0.5'"] {
+        refused(&format!("tracing.sample_ratio = {wrong}"), &[], &["from 0 to 1"]);
+    }
+}
+
+#[test]
 fn the_example_tells_the_true_defaults() {
     let default = read("", &[]);
     let mut example = read(&uncommented(), &[]);
@@ -378,6 +390,7 @@ fn the_example_tells_the_true_defaults() {
     example.reserved = default.reserved.clone();
     example.allowed_registries = default.allowed_registries.clone();
     example.outgoing_ca = default.outgoing_ca.clone();
+    example.tracing.otlp = None;
     assert_eq!(format!("{example:?}"), format!("{default:?}"));
 }
 

@@ -142,6 +142,33 @@ impl Known {
     }
 }
 
+/// A body that an upstream sends: it counts until this is dropped, when what was made of it counts.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    index: IndexCache,
+    bytes: u64,
+}
+
+impl Arriving {
+    /// Counts so many more bytes, and gives up files that are kept for them; says whether there is
+    /// room for them all.
+    pub(super) fn takes(&mut self, bytes: u64) -> bool {
+        let tally = &self.index.tally;
+        tally.add(bytes);
+        self.bytes += bytes;
+        if tally.excess() > 0 {
+            self.index.give_up(tally.excess());
+        }
+        tally.excess() == 0
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.index.tally.sub(self.bytes);
+    }
+}
+
 /// What is known of all spellings of one name.
 #[derive(Debug, Default)]
 struct Shelf {
@@ -233,12 +260,23 @@ impl IndexCache {
         self.tally.taken()
     }
 
+    /// What they may take, in bytes, before no more are made; they may go beyond it by what is made
+    /// at the same time.
+    pub fn limit(&self) -> u64 {
+        self.tally.total()
+    }
+
     /// A file whose bodies count until nobody has them: a hit costs nothing for it.
     pub(super) fn counted(&self, mut file: IndexFile) -> Arc<IndexFile> {
         for body in std::iter::once(&mut file.identity).chain(&mut file.gzip) {
             body.bytes = self.tally.count(std::mem::take(&mut body.bytes));
         }
         Arc::new(file)
+    }
+
+    /// What an upstream is about to send.
+    pub(super) fn arriving(&self) -> Arriving {
+        Arriving { index: self.clone(), bytes: 0 }
     }
 
     /// Waits until one more file may be made, while others are given up for it.

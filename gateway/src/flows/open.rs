@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known};
+use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::licenses::Readers;
@@ -30,6 +31,7 @@ use crate::stores::objects::Objects;
 use crate::stores::pulls::PullsStore;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
+use crate::traces::{Exporting, Traces};
 
 /// Where the catalog is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +98,10 @@ impl Running {
         let metrics = Metrics::new().map_err(Error::internal)?;
         let labels = [env!("CARGO_PKG_VERSION"), &config.fingerprint()];
         metrics.build.with_label_values(&labels).set(1);
+        metrics.process_start.set(jiff::Timestamp::now().as_second());
         begins(Part::Store);
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+        let objects = objects.measured(&metrics);
         if keep == Keep::File {
             try_store(&config, &objects).await?;
         }
@@ -147,6 +151,11 @@ impl Running {
             metrics.clone(),
         );
         let crates = CrateCache::of(&config, metrics.clone());
+        let (traces, exporting) = match keep {
+            Keep::File => open_traces(&config, &metrics)?,
+            Keep::Memory | Keep::Replayed => None,
+        }
+        .unzip();
         let gateway = Arc::new(Gateway {
             url,
             catalog,
@@ -154,6 +163,7 @@ impl Running {
             journal,
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
+            copies: Copies::default(),
             upstreams,
             rulebook,
             licenses: Readers::default(),
@@ -163,6 +173,7 @@ impl Running {
             pulls,
             mirrored_names: MirroredNames::default(),
             metrics,
+            traces,
             config,
         });
         let stop = CancellationToken::new();
@@ -179,14 +190,18 @@ impl Running {
             let recording = pulls::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }
+        if let Some(exporting) = exporting {
+            tasks.push(("exporter of spans", tokio::spawn(exporting.run(stop.clone()))));
+        }
         tasks.push(("scribe", tokio::spawn(scribe.run(stop.clone()))));
         Ok(Self { gateway, checkpointer, tasks, stop })
     }
 
-    /// Lets the scribe finish what it is at, and puts the catalog on disk. The caller bounds
-    /// the time.
+    /// Lets the scribe finish what it is at, waits for copies that are under way to the store, and
+    /// puts the catalog on disk. The caller bounds the time.
     pub async fn close(self) {
         self.stop.cancel();
+        self.gateway.copies.settled().await;
         for (what, task) in self.tasks {
             if let Err(e) = task.await {
                 tracing::error!(error = %e, "the {what} did not end well");
@@ -206,7 +221,13 @@ pub fn check(config: &Config) -> Result<()> {
     }
     let metrics = Metrics::new().map_err(Error::internal)?;
     open_upstreams(config, &metrics)?;
+    open_traces(config, &metrics)?;
     Rulebook::open(config, metrics).map(drop)
+}
+
+fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exporting)>> {
+    let (replica, extra_ca) = (&config.server.replica, config.outgoing_ca.as_deref());
+    Traces::open(&config.tracing, replica, extra_ca, metrics)
 }
 
 async fn open_rulebook(config: &Arc<Config>, metrics: &Metrics) -> Result<Arc<Rulebook>> {

@@ -30,8 +30,23 @@ impl Tally {
     /// The same bytes, counted.
     pub(super) fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         let counted = Counted { tally: Arc::clone(self), bytes: bytes.len() as u64 };
-        self.taken.fetch_add(counted.bytes, Ordering::Relaxed);
+        self.add(counted.bytes);
         bytes_holding(bytes, counted)
+    }
+
+    /// How many bytes should be counted at the most.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Counts bytes until [`Tally::sub`] is told of as many.
+    pub(super) fn add(&self, bytes: u64) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// They are no longer there.
+    pub(super) fn sub(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// How many bytes are counted.
@@ -47,7 +62,7 @@ impl Tally {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.tally.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.tally.sub(self.bytes);
     }
 }
 

@@ -30,11 +30,15 @@ use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
+use crate::model::trace::TraceParent;
+use crate::traces::{KeyValue, Side, Told, Trace};
 
 /// The label of requests that mean nothing here.
 const NO_ROUTE: &str = "none";
 /// The status of requests whose client left before the answer (nginx's number for them).
 const LEFT: &str = "499";
+/// The header that says which trace a request belongs to (W3C Trace Context).
+const TRACE_PARENT: &str = "traceparent";
 /// How much of a path stands in the log, in bytes.
 const LOGGED_PATH_BYTES: usize = 200;
 
@@ -87,8 +91,10 @@ impl Future for Answering {
 
 /// One request, from its head to its answer.
 fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Answering {
-    let asked = Asked { id: RequestId::random(), peer, at: Instant::now() };
-    let (head, body) = request.into_parts();
+    let (at, (head, body)) = (Instant::now(), request.into_parts());
+    let traces = door.gateway.traces.as_ref();
+    let trace = traces.and_then(|traces| traces.begin(trace_parent(&head.headers)));
+    let asked = Asked { id: RequestId::random(), peer, at, trace };
     let route = route::route(&head.method, head.uri.path(), head.uri.query());
     let asker = asked.asker(&head);
     let at_hand = route.as_ref().ok().and_then(|route| {
@@ -150,11 +156,13 @@ fn words(panic: &(dyn Any + Send)) -> String {
 }
 
 /// What is known of a request before it is read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Asked {
     id: RequestId,
     peer: SocketAddr,
     at: Instant,
+    /// Its trace, where that is told.
+    trace: Option<Trace>,
 }
 
 impl Asked {
@@ -164,14 +172,17 @@ impl Asked {
     }
 }
 
+/// The trace that a request came with.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TRACE_PARENT)?.to_str().ok()?.parse().ok()
+}
+
 /// What is told of a request: never its query and its headers, which may hold secrets.
 struct Line<'a> {
     gateway: &'a Gateway,
     asked: &'a Asked,
     label: &'static str,
-    method: &'a Method,
-    path: &'a str,
-    headers: &'a HeaderMap,
+    head: &'a Parts,
     /// Made when it is needed: most requests are answered without a line.
     span: OnceCell<Span>,
 }
@@ -196,7 +207,8 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if let Some(line) = self.0.take() {
             line.count(LEFT, 0, None);
-            let (path, ms) = (shortened(line.path), line.ms());
+            line.trace(LEFT);
+            let (path, ms) = (shortened(line.path()), line.ms());
             line.span().in_scope(|| tracing::info!(path, ms, "ended without an answer"));
         }
     }
@@ -204,18 +216,33 @@ impl Drop for Unanswered<'_> {
 
 impl<'a> Line<'a> {
     fn of(gateway: &'a Gateway, asked: &'a Asked, head: &'a Parts, label: &'static str) -> Self {
-        let (method, path, headers) = (&head.method, head.uri.path(), &head.headers);
-        Self { gateway, asked, label, method, path, headers, span: OnceCell::new() }
+        Self { gateway, asked, label, head, span: OnceCell::new() }
+    }
+
+    fn path(&self) -> &'a str {
+        self.head.uri.path()
+    }
+
+    /// Who asks, whatever stands between.
+    fn client(&self) -> forwarded::Client {
+        let proxies = self.gateway.config.server.proxies.as_ref();
+        forwarded::client(proxies, self.asked.peer, &self.head.headers)
     }
 
     /// An error's level, so that no filter takes the id from the lines that it lets pass.
     fn span(&self) -> &Span {
         self.span.get_or_init(|| {
-            let Asked { id, peer, .. } = self.asked;
-            let id = id.as_str();
-            let proxies = self.gateway.config.server.proxies.as_ref();
-            let peer = forwarded::client(proxies, *peer, self.headers);
-            tracing::error_span!("request", %id, %peer, method = %self.method, route = self.label)
+            let Asked { id, trace, .. } = self.asked;
+            let peer = self.client();
+            let (id, method, route) = (id.as_str(), &self.head.method, self.label);
+            let passing = || trace_parent(&self.head.headers).map(Trace::passing);
+            let trace = trace.clone().or_else(passing);
+            let number = trace.as_ref().map(|trace| tracing::field::display(trace.id()));
+            let span = tracing::error_span!("request", %id, %peer, %method, route, trace = number);
+            if let Some(trace) = trace {
+                trace.carry(&span);
+            }
+            span
         })
     }
 
@@ -225,15 +252,37 @@ impl<'a> Line<'a> {
             Ok(answer) => (answer, None),
             Err(error) => {
                 let login = format!("{}/me", self.gateway.url);
-                let form = Form::of(self.path);
+                let form = Form::of(self.path());
                 (respond::error(&error, form, &login, self.asked.id), Some(error))
             }
         };
-        let is_head = *self.method == Method::HEAD;
+        let is_head = self.head.method == Method::HEAD;
         let answer = respond::finish(answer, is_head, allow, self.asked.id);
         self.count(answer.status().as_str(), respond::body_bytes(&answer), trouble.as_ref());
         self.log(answer.status().as_u16(), trouble.as_ref());
+        self.trace(answer.status().as_str());
         answer
+    }
+
+    /// Tells the request's span; only of those requests that are traced.
+    fn trace(&self, status: &str) {
+        let Some(trace) = &self.asked.trace else { return };
+        let number = status.parse::<i64>().unwrap_or_default();
+        let (method, client) = (self.head.method.as_str(), self.client().address);
+        trace.tell(Told {
+            name: format!("{method} {}", self.label).into(),
+            side: Side::Server,
+            took: self.asked.at.elapsed(),
+            facts: vec![
+                KeyValue::new("http.request.method", method.to_owned()),
+                KeyValue::new("http.route", self.label),
+                KeyValue::new("http.response.status_code", number),
+                KeyValue::new("url.path", shortened(self.path()).to_owned()),
+                KeyValue::new("client.address", client.to_string()),
+                KeyValue::new("cratehouse.request_id", self.asked.id.as_str().to_owned()),
+            ],
+            failed: number >= 500,
+        });
     }
 
     fn count(&self, status: &str, bytes: u64, trouble: Option<&Error>) {
@@ -247,11 +296,11 @@ impl<'a> Line<'a> {
     }
 
     fn log(&self, status: u16, trouble: Option<&Error>) {
-        let level = level(self.label, self.method, status);
+        let level = level(self.label, &self.head.method, status);
         if level > LevelFilter::current() {
             return;
         }
-        let (path, ms) = (shortened(self.path), self.ms());
+        let (path, ms) = (shortened(self.path()), self.ms());
         let error = trouble.map(Error::chain);
         let error = error.as_deref();
         self.span().in_scope(|| match level {

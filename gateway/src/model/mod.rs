@@ -24,6 +24,7 @@ pub mod principal;
 pub mod pull;
 pub mod registries;
 pub mod tarball;
+pub mod trace;
 pub mod trail;
 pub mod upload;
 pub mod uses;

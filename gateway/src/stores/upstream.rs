@@ -21,11 +21,11 @@ use crate::metrics::Metrics;
 use crate::model::dl::DlTemplate;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
+use crate::traces::{self, KeyValue, Side, Told, Trace};
 
-use body::Collector;
 use door::Door;
 use trouble::{Meaning, explain, meaning, retry_after};
-use wire::{headers, read_certificates, shown, token_header, validators};
+use wire::{collector, headers, read_certificates, shown, token_header, validators};
 
 mod body;
 mod door;
@@ -41,7 +41,10 @@ const CONFIG_FRESH: Duration = Duration::from_secs(600);
 /// A `config.json` older than this is asked for again when its `dl` has no such crate file.
 const CONFIG_DOUBT: Duration = Duration::from_secs(30);
 /// The largest `config.json`, in bytes.
-const CONFIG_BYTES: usize = 64 << 10;
+const CONFIG_BYTES: u64 = 64 << 10;
+/// The header that says which trace a request belongs to (W3C Trace Context). For the configured
+/// origins alone.
+const TRACE_PARENT: &str = "traceparent";
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(10);
 /// For how long an upstream that did not answer is not asked about what we have a copy of.
@@ -53,6 +56,7 @@ pub struct Upstream {
     index_bytes: usize,
     fill: Duration,
     redirects: usize,
+    requests_at_once: usize,
     /// Reaches any address: for the origins that the configuration names.
     home: Door,
     /// Reaches public addresses alone: for every other origin.
@@ -126,12 +130,18 @@ struct Errand<'a> {
     /// themselves, and some servers label them so.
     inflate: bool,
     room: Room<'a>,
+    arriving: Arriving<'a>,
     within: Duration,
+    /// What it is a part of.
+    trace: Option<Trace>,
 }
 
 /// Told how many bytes a body has, where that is announced, it says how many it may have. The
 /// body is then read or refused; nobody waits for room while an answer stands open.
 pub type Room<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
+
+/// Told of so many more bytes of a body, it says whether there is memory for them.
+pub type Arriving<'a> = &'a mut (dyn FnMut(u64) -> bool + Send + Sync);
 
 impl Upstream {
     /// Builds the clients; no request is made.
@@ -150,10 +160,12 @@ impl Upstream {
         }
         let roots: Arc<[_]> = roots.into();
         let dl = config.dl.as_deref().and_then(|dl| Url::parse(dl).ok());
+        metrics.expect_upstream(&config.name);
         Ok(Self {
             index_bytes: limits.index_file_bytes,
             fill: limits.fill,
             redirects: limits.redirects,
+            requests_at_once: limits.upstream_requests,
             home: Door::new(config, Arc::clone(&roots), false)?,
             foreign: Door::new(config, roots, true)?,
             trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
@@ -178,7 +190,15 @@ impl Upstream {
         &self.config
     }
 
-    /// Asks for the index file of a crate, conditionally when there are validators.
+    /// How many requests are under way to it: for its index, for its crate files.
+    pub fn under_way(&self) -> [(&'static str, usize); 2] {
+        let taken =
+            |queue: &Semaphore| self.requests_at_once.saturating_sub(queue.available_permits());
+        [("index", taken(&self.index_requests)), ("crate", taken(&self.crate_requests))]
+    }
+
+    /// Asks for the index file of a crate, conditionally when there are validators. How many bytes
+    /// it has is seldom announced, so they are counted as they come.
     ///
     /// # Errors
     /// [`Trouble`] for everything but a definite answer.
@@ -186,9 +206,21 @@ impl Upstream {
         &self,
         name: &CrateName,
         validators: Option<&Validators>,
+        arriving: Arriving<'_>,
     ) -> Result<Answer, Trouble> {
         let url = self.index_url(&name.index_path())?;
-        let answer = self.run_for_index("index", url, validators, self.index_bytes).await;
+        let (room, within) = (&mut |_| self.index_bytes as u64, self.config.timeout);
+        let errand = Errand {
+            kind: "index",
+            url,
+            validators,
+            inflate: true,
+            room,
+            arriving,
+            within,
+            trace: None,
+        };
+        let answer = self.run(&self.index_requests, errand).await;
         self.note(&answer);
         answer
     }
@@ -250,7 +282,9 @@ impl Upstream {
             validators: None,
             inflate: false,
             room,
+            arriving: &mut |_| true,
             within: self.fill,
+            trace: None,
         };
         match self.run(&self.crate_requests, errand).await? {
             Answer::Found { body, .. } => {
@@ -280,7 +314,17 @@ impl Upstream {
 
     async fn learn(&self) -> Result<Arc<Learned>, Trouble> {
         let url = self.index_url("config.json")?;
-        let answer = self.run_for_index("config", url, None, CONFIG_BYTES).await?;
+        let errand = Errand {
+            kind: "config",
+            url,
+            validators: None,
+            inflate: true,
+            room: &mut |_| CONFIG_BYTES,
+            arriving: &mut |_| true,
+            within: self.config.timeout,
+            trace: None,
+        };
+        let answer = self.run(&self.index_requests, errand).await?;
         let Answer::Found { body, .. } = answer else {
             return Err(self.nonsense("it has no config.json"));
         };
@@ -294,22 +338,11 @@ impl Upstream {
         self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
     }
 
-    async fn run_for_index(
-        &self,
-        kind: &'static str,
-        url: Url,
-        validators: Option<&Validators>,
-        max_bytes: usize,
-    ) -> Result<Answer, Trouble> {
-        let (room, within) = (&mut |_| max_bytes as u64, self.config.timeout);
-        let errand = Errand { kind, url, validators, inflate: true, room, within };
-        self.run(&self.index_requests, errand).await
-    }
-
     /// Runs an errand when its turn has come, within its time, and measures it.
     async fn run(&self, queue: &Semaphore, mut errand: Errand<'_>) -> Result<Answer, Trouble> {
         let _turn = self.turn(queue, errand.within).await?;
         let started = Instant::now();
+        errand.trace = traces::current().map(|trace| trace.part());
         let answer = match timeout(errand.within, self.ask(&mut errand)).await {
             Ok(answer) => answer,
             Err(_) => Err(self.trouble(
@@ -323,10 +356,22 @@ impl Upstream {
             Ok(Answer::NotFound) => "404".to_owned(),
             Err(trouble) => trouble.outcome(),
         };
-        self.metrics
-            .upstream_requests
-            .with_label_values(&[self.name(), errand.kind, &outcome])
-            .observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        let labels = [self.name(), errand.kind, &outcome];
+        self.metrics.upstream_requests.with_label_values(&labels).observe(took.as_secs_f64());
+        if let Some(trace) = errand.trace {
+            trace.tell(Told {
+                name: format!("upstream {}", errand.kind).into(),
+                side: Side::Client,
+                took,
+                facts: vec![
+                    KeyValue::new("cratehouse.upstream", self.name().to_owned()),
+                    KeyValue::new("cratehouse.outcome", outcome),
+                    KeyValue::new("url.full", shown(&errand.url)),
+                ],
+                failed: answer.is_err(),
+            });
+        }
         answer
     }
 
@@ -366,7 +411,11 @@ impl Upstream {
 
     async fn send(&self, errand: &Errand<'_>, url: &Url) -> Result<Response, Trouble> {
         let (door, token) = self.door(url)?;
-        let headers = headers(errand.validators, errand.inflate, token);
+        let mut headers = headers(errand.validators, errand.inflate, token);
+        let trace = errand.trace.as_ref().filter(|_| self.trusted.contains(&url.origin()));
+        if let Some(Ok(value)) = trace.map(|trace| HeaderValue::try_from(trace.header())) {
+            headers.insert(TRACE_PARENT, value);
+        }
         door.get(url, headers).await.map_err(|e| self.broken(url, e))
     }
 
@@ -419,7 +468,11 @@ impl Upstream {
         let mut body = collector(errand.inflate, room, &response).map_err(unusable)?;
         let received = self.metrics.upstream_bytes.with_label_values(&[self.name()]);
         while let Some(piece) = response.chunk().await.map_err(|e| self.broken(&errand.url, e))? {
-            received.inc_by(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            received.inc_by(bytes);
+            if !(errand.arriving)(bytes) {
+                return Err(self.trouble(TroubleKind::NoMemory, format!("{url}: no memory for it")));
+            }
             body.push(&piece).map_err(unusable)?;
         }
         Ok(Answer::Found { body: body.finish(), validators })
@@ -462,18 +515,6 @@ impl Upstream {
 
     fn trouble(&self, kind: TroubleKind, detail: impl Into<String>) -> Trouble {
         Trouble::new(self.name(), kind, detail)
-    }
-}
-
-/// Reads a body of at most `max_bytes`, which may be compressed where that was allowed.
-fn collector(inflate: bool, max_bytes: usize, response: &Response) -> io::Result<Collector> {
-    let encoding = response.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    match encoding.filter(|_| inflate) {
-        None | Some(b"" | b"identity") => {
-            Collector::new(max_bytes, response.content_length(), false)
-        }
-        Some(b"gzip" | b"x-gzip") => Collector::new(max_bytes, response.content_length(), true),
-        Some(_) => Err(io::Error::other("an encoding nobody asked for")),
     }
 }
 

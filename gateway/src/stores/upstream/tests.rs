@@ -44,14 +44,14 @@ async fn index_files_are_asked_for_conditionally_by_what_the_upstream_offers() {
     })
     .await;
     let up = upstream(&config(&server.url));
-    let (bytes, validators) = found(up.index_file(&foo(), None).await);
+    let (bytes, validators) = found(up.index_file(&foo(), None, &mut |_| true).await);
     assert_eq!(bytes, "x");
-    let again = up.index_file(&foo(), Some(&validators)).await;
+    let again = up.index_file(&foo(), Some(&validators), &mut |_| true).await;
     assert!(matches!(again, Ok(Answer::NotModified)));
     let dated = Validators { etag: None, ..validators };
-    let again = up.index_file(&foo(), Some(&dated)).await;
+    let again = up.index_file(&foo(), Some(&dated), &mut |_| true).await;
     assert!(matches!(again, Ok(Answer::NotModified)));
-    found(up.index_file(&foo(), Some(&Validators::default())).await);
+    found(up.index_file(&foo(), Some(&Validators::default()), &mut |_| true).await);
 
     let requests = server.requests();
     let header = |at: usize, name: &str| requests[at].1.get(name).map(|v| v.to_str().unwrap());
@@ -77,7 +77,7 @@ async fn not_found_is_an_answer_and_everything_else_is_trouble() {
     })
     .await;
     let up = upstream(&config(&server.url));
-    let ask = async |name: &str| up.index_file(&name.parse().unwrap(), None).await;
+    let ask = async |name: &str| up.index_file(&name.parse().unwrap(), None, &mut |_| true).await;
     assert!(matches!(ask("a").await, Ok(Answer::NotFound)));
     assert!(matches!(ask("b").await, Ok(Answer::NotFound)));
     assert!(up.resting().is_none());
@@ -109,15 +109,19 @@ async fn bodies_are_inflated_within_the_bound() {
     })
     .await;
     let up = upstream(&config(&server.url));
-    assert_eq!(found(up.index_file(&"a".parse().unwrap(), None).await).0.len(), 1000);
+    assert_eq!(
+        found(up.index_file(&"a".parse().unwrap(), None, &mut |_| true).await).0.len(),
+        1000
+    );
     let unpacked = async |name: &str| {
-        let answer = up.index_file(&name.parse().unwrap(), None).await;
+        let answer = up.index_file(&name.parse().unwrap(), None, &mut |_| true).await;
         let Ok(Answer::Found { body, .. }) = answer else { panic!("{answer:?}") };
         up.misfit(&body.unpack().unwrap_err()).kind
     };
     assert!(matches!(unpacked("b").await, TroubleKind::TooLarge { .. }));
     assert_eq!(unpacked("c").await, TroubleKind::Nonsense);
-    let ask = async |name: &str| kind(up.index_file(&name.parse().unwrap(), None).await);
+    let ask =
+        async |name: &str| kind(up.index_file(&name.parse().unwrap(), None, &mut |_| true).await);
     assert_eq!(ask("d").await, TroubleKind::TooLarge { announced: Some(1001) });
 }
 
@@ -141,7 +145,26 @@ async fn raw(answer: &'static [u8], hold: Duration) -> String {
 async fn a_body_shorter_than_announced_is_trouble() {
     let url = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345", Duration::ZERO).await;
     let up = upstream(&config(&url));
-    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Unreachable);
+    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Unreachable);
+}
+
+#[tokio::test]
+async fn a_body_is_read_as_long_as_there_is_memory_for_it() {
+    let server = Server::start(|_, _| reply(200, &[], "x".repeat(1000))).await;
+    let up = upstream(&config(&server.url));
+    let (mut arrived, mut refused) = (0, 0);
+    let mut count = |bytes| {
+        arrived += bytes;
+        true
+    };
+    found(up.index_file(&foo(), None, &mut count).await);
+    assert_eq!(arrived, 1000);
+    let mut refuse = |bytes| {
+        refused += bytes;
+        false
+    };
+    assert_eq!(kind(up.index_file(&foo(), None, &mut refuse).await), TroubleKind::NoMemory);
+    assert!(refused > 0 && up.resting().is_none(), "the upstream did nothing wrong");
 }
 
 #[tokio::test]
@@ -149,7 +172,7 @@ async fn a_body_that_does_not_end_in_time_is_a_timeout() {
     let hold = Duration::from_secs(60);
     let url = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345", hold).await;
     let up = upstream(&config::Upstream { timeout: Duration::from_millis(200), ..config(&url) });
-    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Timeout);
+    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Timeout);
 }
 
 #[tokio::test]
@@ -158,7 +181,7 @@ async fn a_closed_port_is_unreachable() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let up = upstream(&config(&url));
-    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Unreachable);
+    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Unreachable);
     assert!(up.resting().is_some());
 }
 
@@ -178,13 +201,16 @@ async fn the_token_goes_to_the_configured_origin_alone() {
     .await;
     let base = with_token(config(&server.url));
     let up = upstream(&config::Upstream { private_dl: true, ..base.clone() });
-    assert_eq!(found(up.index_file(&"a".parse().unwrap(), None).await).0, "here");
-    assert_eq!(found(up.index_file(&"c".parse().unwrap(), None).await).0, "elsewhere");
+    assert_eq!(found(up.index_file(&"a".parse().unwrap(), None, &mut |_| true).await).0, "here");
+    assert_eq!(
+        found(up.index_file(&"c".parse().unwrap(), None, &mut |_| true).await).0,
+        "elsewhere"
+    );
     assert!(server.requests().iter().all(|(_, headers)| headers["authorization"] == "s3cret"));
     assert!(other.requests().iter().all(|(_, headers)| !headers.contains_key("authorization")));
 
     let careful = upstream(&base);
-    let refused = careful.index_file(&"c".parse().unwrap(), None).await.unwrap_err();
+    let refused = careful.index_file(&"c".parse().unwrap(), None, &mut |_| true).await.unwrap_err();
     assert_eq!(refused.kind, TroubleKind::Nonsense);
     assert!(refused.detail.contains("private"), "{refused}");
     assert!(!refused.detail.contains("sig"), "{refused}");
@@ -195,7 +221,7 @@ async fn the_token_goes_to_the_configured_origin_alone() {
 async fn redirects_are_bounded() {
     let server = Server::start(|_, _| reply(302, &[("location", "/again")], "")).await;
     let up = upstream(&config(&server.url));
-    assert_eq!(kind(up.index_file(&foo(), None).await), TroubleKind::Nonsense);
+    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Nonsense);
     assert_eq!(server.paths().len(), 4);
 }
 
@@ -252,10 +278,12 @@ async fn requests_beyond_the_bound_wait_and_then_give_up() {
     let config = config::Upstream { timeout: Duration::from_millis(300), ..config(&url) };
     let up = upstream(&config);
     let names = ["a", "b", "c", "d", "e"].map(|name| name.parse::<CrateName>().unwrap());
-    let kinds = futures_util::future::join_all(names.iter().map(|name| up.index_file(name, None)))
-        .await
-        .into_iter()
-        .map(kind)
-        .collect::<Vec<_>>();
+    let kinds = futures_util::future::join_all(
+        names.iter().map(async |name| up.index_file(name, None, &mut |_| true).await),
+    )
+    .await
+    .into_iter()
+    .map(kind)
+    .collect::<Vec<_>>();
     assert!(kinds[..4].iter().all(|kind| *kind == TroubleKind::Timeout), "{kinds:?}");
 }

@@ -45,6 +45,8 @@ pub enum TroubleKind {
         /// How many bytes it has, where it said so.
         announced: Option<u64>,
     },
+    /// We have no memory for an answer now.
+    NoMemory,
 }
 
 impl Trouble {
@@ -56,7 +58,8 @@ impl Trouble {
 
     /// Whether the upstream as a whole is in trouble, not just this answer.
     pub fn is_general(&self) -> bool {
-        !matches!(self.kind, TroubleKind::Nonsense | TroubleKind::TooLarge { .. })
+        use TroubleKind::{NoMemory, Nonsense, TooLarge};
+        !matches!(self.kind, Nonsense | TooLarge { .. } | NoMemory)
     }
 
     /// The metric's label: the status, else the kind.
@@ -79,6 +82,9 @@ impl From<Trouble> for Error {
             TroubleKind::Nonsense => (Kind::BadUpstream, "gave an answer that cannot be used"),
             TroubleKind::TooLarge { .. } => {
                 (Kind::BadUpstream, "gave an answer that is larger than this registry takes")
+            }
+            TroubleKind::NoMemory => {
+                (Kind::Unavailable, "gave an answer for which this registry has no memory now")
             }
         };
         // Cargo heeds a `Retry-After` with 429 and 503 alone (cargo `util/network/retry.rs`).

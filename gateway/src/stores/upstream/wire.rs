@@ -1,12 +1,14 @@
 //! How we present ourselves to an upstream: clients, certificates, headers.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, redirect};
+use reqwest::{Certificate, Client, Response, redirect};
 use url::Url;
 
+use super::body::Collector;
 use super::{CONNECT, Validators, guard};
 use crate::config;
 use crate::error::{Error, Result};
@@ -45,6 +47,22 @@ pub(super) fn headers(
 pub(super) fn validators(headers: &HeaderMap) -> Validators {
     let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
     Validators { etag: text(header::ETAG), last_modified: text(header::LAST_MODIFIED) }
+}
+
+/// Reads a body of at most `max_bytes`, which may be compressed where that was allowed.
+pub(super) fn collector(
+    inflate: bool,
+    max_bytes: usize,
+    response: &Response,
+) -> io::Result<Collector> {
+    let encoding = response.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    match encoding.filter(|_| inflate) {
+        None | Some(b"" | b"identity") => {
+            Collector::new(max_bytes, response.content_length(), false)
+        }
+        Some(b"gzip" | b"x-gzip") => Collector::new(max_bytes, response.content_length(), true),
+        Some(_) => Err(io::Error::other("an encoding nobody asked for")),
+    }
 }
 
 /// What a client speaks.
