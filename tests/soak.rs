@@ -228,10 +228,10 @@ fn memory_descriptors_and_lag_do_not_grow_under_constant_load() {
     failed.iter().take(20).for_each(|wrong| println!("{wrong}"));
     let mut too_much = Vec::new();
     for (nth, samples) in samples.iter().enumerate() {
-        let parts: [(&str, fn(&Sample) -> f64); 2] =
-            [("resident MB", |sample| sample.resident_mb), ("descriptors", |s| s.descriptors)];
-        for (what, of) in parts {
-            let growth = growth(&column(samples, of));
+        let resident = column(samples, |sample| sample.resident_mb);
+        let descriptors = column(samples, |sample| sample.descriptors);
+        for (what, values) in [("resident MB", resident), ("descriptors", descriptors)] {
+            let growth = growth(&values);
             println!("replica {nth}: {what}: last third {growth:+.1} % on the middle one");
             if growth > MOST_GROWTH {
                 too_much.push(format!("replica {nth}: {what} grew by {growth:.1} %"));

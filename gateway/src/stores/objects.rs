@@ -233,8 +233,8 @@ mod tests {
         let like_ours = serde_json::json!({"format": 2, "registry": RegistryId::random()});
         let unlike_ours = serde_json::json!({"format": 2, "registries": ["a", "b"]});
         for newer in [like_ours, unlike_ours] {
-            let put = objects.durable.put(&Path::from(FORMAT_PATH), newer.to_string().into());
-            put.await.unwrap();
+            let bytes = newer.to_string().into();
+            objects.durable.put(&Path::from(FORMAT_PATH), bytes).await.unwrap();
             let error = objects.registry().await.unwrap_err();
             let told = "names layout 2, and this release knows layouts up to 1: a newer release";
             assert!(error.message.contains(told), "{error}");
