@@ -66,7 +66,7 @@ fn the_mirror_is_refreshed_and_purged_on_demand() {
     };
     let before = pins(&gateway);
     assert!(!before.is_empty());
-    assert_eq!(gateway.stored("blobs/mirror").len(), 1);
+    gateway.stored_soon("blobs/mirror", 1);
     gateway.cli_ok(&["mirror", "purge", "foo@1.0.0"]);
     assert!(gateway.stored("blobs/mirror").is_empty());
     gateway.cli_ok(&["mirror", "purge", "foo"]);

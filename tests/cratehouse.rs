@@ -23,6 +23,7 @@ mod health;
 mod index;
 mod large_files;
 mod mirror;
+mod monitoring;
 mod operations;
 mod outgoing;
 mod panamax;

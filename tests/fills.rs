@@ -32,8 +32,7 @@ fn bytes_are_those_of_the_checksum_and_of_the_upstream() {
         assert_eq!(line["cksum"], sha256(&reply.body));
     }
     assert_eq!(upstream.download_count(), 1);
-    let stored = gateway.stored("blobs/mirror");
-    assert_eq!(stored.len(), 1);
+    let stored = gateway.stored_soon("blobs/mirror", 1);
     assert!(stored[0].ends_with(&serde().ballast(100_000).cksum()), "{stored:?}");
 }
 
@@ -258,7 +257,7 @@ fn a_version_that_the_upstream_removed_is_no_longer_served() {
     let gateway = Gateway::mirroring(&upstream);
     let client = gateway.client();
     client.download("serde", "1.0.0").assert_status(200);
-    let kept = gateway.stored("blobs/mirror");
+    let kept = gateway.stored_soon("blobs/mirror", 1);
     upstream.remove_version("serde", "1.0.0");
     assert_eq!(client.index("serde").assert_status(200).lines().len(), 1);
     client.download("serde", "1.0.0").assert_status(404);

@@ -28,7 +28,7 @@ fn narrow(upstream: &Upstream) -> cratehouse_tests::gateway::Builder {
 
 /// Overwrites a byte of the only crate file in the store.
 fn damage(gateway: &Gateway) {
-    let stored = gateway.stored("blobs/mirror");
+    let stored = gateway.stored_soon("blobs/mirror", 1);
     let path = gateway.data().join("store").join(&stored[0]);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[100] ^= 1;

@@ -37,7 +37,7 @@ fn cargo_publishes_and_builds_over_s3_and_an_empty_disk_loses_nothing() {
     let app = app.main("fn main() { assert_eq!(in_house::two(), 2); }").write();
     cargo.run(&app, &["run"]).assert_ok();
     assert_eq!(bucket.list("blobs/hosted").len(), 1);
-    assert_eq!(bucket.list("blobs/mirror").len(), 1);
+    until("the copy is there", || bucket.list("blobs/mirror").len() == 1);
     assert!(gateway.folder().join("cratehouse-data/store").metadata().is_err(), "no second store");
 
     gateway.restart_on_an_empty_disk();

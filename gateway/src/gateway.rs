@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::flows::append::Appender;
 use crate::flows::authenticate::Holders;
+use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub blobs: Blobs,
     /// Mirrored index files and pins in the store.
     pub mirror: MirrorStore,
+    /// What the store gets after the answer was given.
+    pub copies: Copies,
     /// The chain of upstreams, in order.
     pub upstreams: Vec<Arc<Upstream>>,
     /// What may enter.

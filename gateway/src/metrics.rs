@@ -1,418 +1,286 @@
-//! Prometheus metrics: one struct, passed on. A field's help text is what its doc comment says.
+//! Prometheus metrics: one struct, passed on. `docs/metrics.md` is made of this list.
 
-use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+mod describe;
 
-/// Seconds: from a memory hit (50 µs) to cargo's own time-out (30 s).
-const LATENCY_BUCKETS: &[f64] = &[0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0];
+use describe::metrics;
+pub use describe::{Described, Label};
 
-/// Every metric of one gateway.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    /// Where they are gathered.
-    pub registry: Registry,
-    /// Requests by route and status (499: the client left first), with the time to the end of the response head.
-    pub requests: HistogramVec,
+metrics! {
+    // Requests.
+
+    /// Requests by route and status (499: the client left first), with the time to the end of the
+    /// response head.
+    requests: HistogramVec = "cratehouse_http_request_seconds" [route, status];
+
     /// Bytes of response bodies by route.
-    pub bytes_sent: IntCounterVec,
-    /// Always 1: the release that runs, and the hash of the configuration, which all replicas of one release should share.
-    pub build: IntGaugeVec,
-    /// Connections that are open.
-    pub connections: IntGauge,
-    /// Connections that ended in a failed TLS handshake.
-    pub handshake_failures: IntCounter,
-    /// Connections from trusted proxies that were closed because their PROXY header was missing, malformed or late.
-    pub proxy_headers_refused: IntCounter,
-    /// When the certificate in force ends, in seconds since 1970; 0 without TLS.
-    pub certificate_ends: IntGauge,
-    /// 1 while the certificate on disk cannot be used (or has ended), and the one before stays in force.
-    pub certificate_broken: IntGauge,
-    /// Times that another certificate was taken up while running.
-    pub certificate_reloads: IntCounter,
-    /// Index lookups by outcome: hit (memory), store (a fresh copy in the store), miss, stale, revalidated, negative, error.
-    pub index_lookups: IntCounterVec,
-    /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.
-    pub crate_lookups: IntCounterVec,
-    /// Memory that the bodies of index files take, kept or on their way to a client, in bytes.
-    pub index_memory: IntGauge,
-    /// Memory that crate files take, kept or on their way to a client, in bytes.
-    pub crate_memory: IntGauge,
-    /// Times that there was no room in memory for a crate file in time.
-    pub crate_memory_refusals: IntCounter,
-    /// Crate files that broke off while they were sent from the store: store (it failed), damaged.
-    pub streams_broken: IntCounterVec,
-    /// Requests to upstreams by upstream, kind (config, index, crate) and outcome (status or error).
-    pub upstream_requests: HistogramVec,
-    /// Bytes received from upstreams.
-    pub upstream_bytes: IntCounterVec,
-    /// The size of all mirrored crate files in the store, in bytes, when it was last measured.
-    pub mirror_bytes: IntGauge,
-    /// How many mirrored crate files the store held when it was last measured.
-    pub mirror_blobs: IntGauge,
-    /// Mirrored crate files that were given up, because the mirror was too large or they too old.
-    pub mirror_evictions: IntCounter,
-    /// Downloads whose record was written to the store.
-    pub pulls_recorded: IntCounter,
-    /// Downloads whose record was lost: too many waited for the store, or it did not take them before a stop.
-    pub pulls_dropped: IntCounter,
-    /// Batches of such records that the store did not take; they are tried again.
-    pub pull_batches_failed: IntCounter,
-    /// Alarms: a checksum that changed, bytes that do not match, a broken journal, a format level that this release does not know, checkpoints that differ.
-    pub alarms: IntCounterVec,
-    /// Publish requests by outcome: published, refused, error.
-    pub publishes: IntCounterVec,
+    bytes_sent: IntCounterVec = "cratehouse_http_sent_bytes_total" [route];
+
     /// Requests that were refused, by kind of error.
-    pub refusals: IntCounterVec,
-    /// Verdicts on versions, counted when they are made (once for each index file and policy): allow, hold, deny.
-    pub verdicts: IntCounterVec,
+    refusals: IntCounterVec = "cratehouse_refusals_total" [kind = "invalid" | "too_large"
+        | "unauthenticated" | "forbidden" | "absent" | "method_not_allowed" | "throttled"
+        | "unavailable" | "bad_upstream" | "upstream_timeout" | "internal"];
+
+    /// Connections that are open.
+    connections: IntGauge = "cratehouse_http_connections";
+
+    /// How many connections there may be at one time (limits.connections).
+    connections_limit: IntGauge = "cratehouse_http_connections_limit";
+
+    /// Connections that ended in a failed TLS handshake.
+    handshake_failures: IntCounter = "cratehouse_tls_handshake_failures_total";
+
+    /// Connections from trusted proxies that were closed because their PROXY header was missing,
+    /// malformed or late.
+    proxy_headers_refused: IntCounter = "cratehouse_proxy_headers_refused_total";
+
+    /// When the certificate in use ends, in seconds since 1970; 0 without TLS.
+    certificate_ends: IntGauge = "cratehouse_tls_certificate_not_after_timestamp_seconds";
+
+    /// 1 when the certificate files that are there now cannot be used, or have ended, and the pair
+    /// that was read before stays in use.
+    certificate_broken: IntGauge = "cratehouse_tls_certificate_broken";
+
+    /// Times that another certificate was taken up while running.
+    certificate_reloads: IntCounter = "cratehouse_tls_reloads_total";
+
+    /// Always 1: the release that runs, and the hash of the configuration, which all replicas of
+    /// one release should share.
+    build: IntGaugeVec = "cratehouse_build_info" [version, config];
+
+    /// 1 when this replica may get requests, as /readyz says; else 0.
+    ready: IntGauge = "cratehouse_ready";
+
+    // Lookups and memory.
+
+    /// Index lookups by outcome: hit (memory), store (a fresh copy in the store), miss, stale,
+    /// revalidated, negative, error.
+    index_lookups: IntCounterVec = "cratehouse_index_lookups_total" [outcome = "hit" | "store"
+        | "miss" | "stale" | "revalidated" | "negative" | "error"];
+
+    /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream),
+    /// negative, error.
+    crate_lookups: IntCounterVec = "cratehouse_crate_lookups_total" [outcome = "hit" | "store"
+        | "miss" | "negative" | "error"];
+
+    /// Memory that the bodies of index files take, kept or on their way to a client, in bytes.
+    index_memory: IntGauge = "cratehouse_index_memory_bytes";
+
+    /// What they may take, in bytes, before no more are made.
+    index_memory_limit: IntGauge = "cratehouse_index_memory_limit_bytes";
+
+    /// Memory that crate files take, kept or on their way to a client, in bytes.
+    crate_memory: IntGauge = "cratehouse_crate_memory_bytes";
+
+    /// What they may take at the most, in bytes.
+    crate_memory_limit: IntGauge = "cratehouse_crate_memory_limit_bytes";
+
+    /// Times that there was no room in memory for a crate file in time.
+    crate_memory_refusals: IntCounter = "cratehouse_crate_memory_refusals_total";
+
+    /// Crate files that broke off while they were sent from the store: store (it failed), damaged.
+    streams_broken: IntCounterVec = "cratehouse_streams_broken_total" [reason = "store"
+        | "damaged"];
+
+    // Upstreams and the mirror.
+
+    /// Requests to upstreams by upstream, kind (config, index, crate) and outcome (status, timeout,
+    /// too_large or error).
+    upstream_requests: HistogramVec = "cratehouse_upstream_request_seconds" [upstream, kind,
+        outcome];
+
+    /// Requests under way to upstreams, by upstream and kind (index, crate).
+    upstream_under_way: IntGaugeVec = "cratehouse_upstream_requests_under_way" [upstream, kind];
+
+    /// How many requests of a kind there may be to one upstream at one time
+    /// (limits.upstream_requests); others wait.
+    upstream_limit: IntGauge = "cratehouse_upstream_requests_limit";
+
+    /// Bytes received from upstreams.
+    upstream_bytes: IntCounterVec = "cratehouse_upstream_received_bytes_total" [upstream];
+
+    /// The size of all mirrored crate files in the store, in bytes, when it was last measured.
+    mirror_bytes: IntGauge = "cratehouse_mirror_bytes";
+
+    /// How many mirrored crate files the store held when it was last measured.
+    mirror_blobs: IntGauge = "cratehouse_mirror_blobs";
+
+    /// Mirrored crate files that were given up, because the mirror was too large or they too old.
+    mirror_evictions: IntCounter = "cratehouse_mirror_evictions_total";
+
+    // The object store.
+
+    /// Requests to the object store by operation (create is a put that must not overwrite) and
+    /// outcome (absent and exists are answers, error is none), with the time to the answer, the
+    /// client's own retries included: to the head of what is read, and to the first item of a list.
+    store_requests: HistogramVec = "cratehouse_store_request_seconds" [
+        operation = "get" | "head" | "put" | "create" | "list" | "delete" | "copy",
+        outcome = "ok" | "absent" | "exists" | "error"];
+
+    // What must not happen.
+
+    /// Alarms: a checksum that changed upstream; bytes from an upstream that do not match their index
+    /// line (wrong_bytes); a mirrored (damaged_blob) or hosted crate file in the store that is damaged
+    /// or gone; a broken journal; a format level that this release does not know; a catalog that cannot
+    /// be written; checkpoints that differ.
+    alarms: IntCounterVec = "cratehouse_alarms_total" [alarm = "checksum_changed" | "wrong_bytes"
+        | "damaged_blob" | "hosted_blob_missing" | "journal_broken" | "release_too_old"
+        | "catalog_unwritable" | "checkpoint_conflict"];
+
+    // Publishing, and who pulled what.
+
+    /// Publish requests by outcome: published, refused, error.
+    publishes: IntCounterVec = "cratehouse_publishes_total" [outcome = "published" | "refused"
+        | "error"];
+
+    /// Downloads whose record waits to be written to the store.
+    pulls_waiting: IntGauge = "cratehouse_pulls_waiting";
+
+    /// Downloads whose record was written to the store.
+    pulls_recorded: IntCounter = "cratehouse_pulls_recorded_total";
+
+    /// Downloads whose record was lost: too many waited for the store, or it did not take them
+    /// before a stop.
+    pulls_dropped: IntCounter = "cratehouse_pulls_dropped_total";
+
+    /// Batches of such records that the store did not take; they are tried again.
+    pull_batches_failed: IntCounter = "cratehouse_pull_batches_failed_total";
+
+    // The policy.
+
+    /// Verdicts on versions, counted when they are made (once for each index file and policy):
+    /// allow, hold, deny.
+    verdicts: IntCounterVec = "cratehouse_policy_verdicts_total" [verdict = "allow" | "hold"
+        | "deny"];
+
     /// What rules said of versions, by rule, action and mode, counted with the verdicts.
-    pub policy_findings: IntCounterVec,
-    /// Crate files whose licence was read, by what they state: stated, file_only, missing (or not to be read).
-    pub licenses_read: IntCounterVec,
-    /// What the policy had against publishes, by section (publish, names) and mode; enforced ones were refused.
-    pub policy_objections: IntCounterVec,
+    policy_findings: IntCounterVec = "cratehouse_policy_findings_total" [
+        rule = "ban" | "allow_list" | "age" | "advisory" | "yanked" | "license" | "integrity",
+        action = "hold" | "deny", mode = "enforce" | "observe"];
+
+    /// Crate files whose licence was read, by what they state: stated, file_only, missing (or not
+    /// to be read).
+    licenses_read: IntCounterVec = "cratehouse_licenses_read_total" [outcome = "stated"
+        | "file_only" | "missing"];
+
+    /// What the policy had against publishes, by section (publish, names) and mode; enforced ones
+    /// were refused.
+    policy_objections: IntCounterVec = "cratehouse_policy_objections_total" [
+        section = "publish" | "names", mode = "enforce" | "observe"];
+
     /// Downloads that the policy denied.
-    pub policy_denials: IntCounter,
+    policy_denials: IntCounter = "cratehouse_policy_denied_downloads_total";
+
     /// Always 1: the version of the policy in force, which all replicas should share.
-    pub policy_info: IntGaugeVec,
+    policy_info: IntGaugeVec = "cratehouse_policy_info" [version];
+
     /// When the policy in force was read, in seconds since 1970.
-    pub policy_loaded: IntGauge,
-    /// 1 when what is there now cannot be used, and what was read before stays in force: policy, advisories.
-    pub policy_broken: IntGaugeVec,
+    policy_loaded: IntGauge = "cratehouse_policy_loaded_timestamp_seconds";
+
+    /// 1 when what is there now cannot be used, and what was read before stays in force: policy,
+    /// advisories.
+    policy_broken: IntGaugeVec = "cratehouse_policy_broken" [what = "policy" | "advisories"];
+
     /// Advisories in force; 0: there is no database, or no rule asks for it.
-    pub advisories: IntGauge,
+    advisories: IntGauge = "cratehouse_policy_advisories";
+
     /// When the advisory database in force was last modified, in seconds since 1970; 0 without one.
-    pub advisories_newest: IntGauge,
+    advisories_newest: IntGauge = "cratehouse_policy_advisories_timestamp_seconds";
+
     /// Waivers that are in force, and those of them that end within seven days.
-    pub waivers: IntGaugeVec,
+    waivers: IntGaugeVec = "cratehouse_policy_waivers" [state = "in_force" | "ending"];
+
+    // The journal.
+
     /// The number of the newest journal entry that this replica has applied.
-    pub journal_head: IntGauge,
+    journal_head: IntGauge = "cratehouse_journal_head";
+
     /// Journal entries that are known to exist and are not applied yet.
-    pub journal_lag: IntGauge,
+    journal_lag: IntGauge = "cratehouse_journal_lag_entries";
+
     /// Seconds since the journal was last read to its end; -1 before the first time.
-    pub journal_read_age: Gauge,
-    /// Seconds by which what this replica shows may be behind the journal: since its last read that reached the end, when the last one did not (or is overdue), else 0; -1 before the first. By its own clock alone.
-    pub journal_lag_seconds: Gauge,
-    /// Format levels of the journal: the one that is "enabled", and the highest that this release has "known". All replicas should know one before it is enabled.
-    pub format_level: IntGaugeVec,
+    journal_read_age: Gauge = "cratehouse_journal_read_age_seconds";
+
+    /// Seconds by which what this replica shows may be behind the journal: since its last read that
+    /// reached the end, when the last one did not (or is overdue), else 0; -1 before the first. By
+    /// its own clock alone.
+    journal_lag_seconds: Gauge = "cratehouse_journal_lag_seconds";
+
+    /// Format levels of the journal: the one that is "enabled", and the highest that this release has
+    /// "known". All replicas should know one before it is enabled.
+    format_level: IntGaugeVec = "cratehouse_journal_format_level" [level = "enabled" | "known"];
+
     /// Journal entries appended by this replica.
-    pub appends: IntCounter,
+    appends: IntCounter = "cratehouse_journal_appends_total";
+
+    /// Seconds from the first put of an entry until it is known what stands at its number.
+    append_seconds: Histogram = "cratehouse_journal_append_seconds";
+
+    /// Changes, and questions that need a fresh read of the journal, that wait for their turn.
+    append_waiting: IntGauge = "cratehouse_journal_waiting";
+
+    /// How many of them may wait (limits.append_queue); more are answered with 503.
+    append_queue: IntGauge = "cratehouse_journal_waiting_limit";
+
     /// Puts of a journal entry that ended in anything but "created".
-    pub append_retries: IntCounter,
+    append_retries: IntCounter = "cratehouse_journal_append_retries_total";
+
     /// Checkpoints by event: written, loaded, passed_over (not to be trusted), failed (not written).
-    pub checkpoints: IntCounterVec,
-    /// The number of the last journal entry in the newest checkpoint that this replica has written, loaded or seen.
-    pub checkpoint_seq: IntGauge,
+    checkpoints: IntCounterVec = "cratehouse_checkpoints_total" [event = "written" | "loaded"
+        | "passed_over" | "failed"];
+
+    /// The number of the last journal entry in the newest checkpoint that this replica has written,
+    /// loaded or seen.
+    checkpoint_seq: IntGauge = "cratehouse_checkpoint_seq";
+
+    // The process, by the names that Prometheus' own clients use. All 0 where there is no /proc.
+
+    /// CPU time of the program, and of the system on its behalf, in seconds.
+    process_cpu: Counter = "process_cpu_seconds_total";
+
+    /// Memory that is in RAM, in bytes.
+    process_resident: IntGauge = "process_resident_memory_bytes";
+
+    /// Address space, in bytes.
+    process_virtual: IntGauge = "process_virtual_memory_bytes";
+
+    /// Threads.
+    process_threads: IntGauge = "process_threads";
+
+    /// Files and sockets that are open.
+    process_open_files: IntGauge = "process_open_fds";
+
+    /// How many files and sockets may be open; 0: as many as it likes.
+    process_max_files: IntGauge = "process_max_fds";
+
+    /// When the process started, in seconds since 1970.
+    process_start: IntGauge = "process_start_time_seconds";
 }
 
+/// The routes that builds need, and how their requests end badly: series that alerts watch before they
+/// have happened. All routes times all statuses would be hundreds of histograms.
+const WATCHED_ROUTES: &[&str] = &["index_config", "index_file", "download", "search", "publish"];
+const WATCHED_STATUSES: &[&str] = &["200", "500", "502", "503", "504"];
+
 impl Metrics {
-    /// Registers all of them in a registry of their own.
-    ///
-    /// # Errors
-    /// When two metrics have the same name, which is a mistake in this file.
-    pub fn new() -> prometheus::Result<Self> {
-        let r = Registry::new();
-        Ok(Self {
-            requests: histogram(
-                &r,
-                "http_request_seconds",
-                "Requests by route and status (499: the client left first), with the time to the end of the response head.",
-                &["route", "status"],
-            )?,
-            bytes_sent: counters(
-                &r,
-                "http_sent_bytes_total",
-                "Bytes of response bodies by route.",
-                &["route"],
-            )?,
-            build: gauges(
-                &r,
-                "build_info",
-                "Always 1: the release that runs, and the hash of the configuration, which all replicas of one release should share.",
-                &["version", "config"],
-            )?,
-            connections: gauge(&r, "http_connections", "Connections that are open.")?,
-            handshake_failures: counter(
-                &r,
-                "tls_handshake_failures_total",
-                "Connections that ended in a failed TLS handshake.",
-            )?,
-            proxy_headers_refused: counter(
-                &r,
-                "proxy_headers_refused_total",
-                "Connections from trusted proxies that were closed because their PROXY header was missing, malformed or late.",
-            )?,
-            certificate_ends: gauge(
-                &r,
-                "tls_certificate_not_after_timestamp_seconds",
-                "When the certificate in force ends, in seconds since 1970; 0 without TLS.",
-            )?,
-            certificate_broken: gauge(
-                &r,
-                "tls_certificate_broken",
-                "1 while the certificate on disk cannot be used (or has ended), and the one before stays in force.",
-            )?,
-            certificate_reloads: counter(
-                &r,
-                "tls_reloads_total",
-                "Times that another certificate was taken up while running.",
-            )?,
-            index_lookups: counters(
-                &r,
-                "index_lookups_total",
-                "Index lookups by outcome: hit (memory), store (a fresh copy in the store), miss, stale, revalidated, negative, error.",
-                &["outcome"],
-            )?,
-            crate_lookups: counters(
-                &r,
-                "crate_lookups_total",
-                "Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream), negative, error.",
-                &["outcome"],
-            )?,
-            index_memory: gauge(
-                &r,
-                "index_memory_bytes",
-                "Memory that the bodies of index files take, kept or on their way to a client, in bytes.",
-            )?,
-            crate_memory: gauge(
-                &r,
-                "crate_memory_bytes",
-                "Memory that crate files take, kept or on their way to a client, in bytes.",
-            )?,
-            crate_memory_refusals: counter(
-                &r,
-                "crate_memory_refusals_total",
-                "Times that there was no room in memory for a crate file in time.",
-            )?,
-            streams_broken: counters(
-                &r,
-                "streams_broken_total",
-                "Crate files that broke off while they were sent from the store: store (it failed), damaged.",
-                &["reason"],
-            )?,
-            upstream_requests: histogram(
-                &r,
-                "upstream_request_seconds",
-                "Requests to upstreams by upstream, kind (config, index, crate) and outcome (status or error).",
-                &["upstream", "kind", "outcome"],
-            )?,
-            upstream_bytes: counters(
-                &r,
-                "upstream_received_bytes_total",
-                "Bytes received from upstreams.",
-                &["upstream"],
-            )?,
-            mirror_bytes: gauge(
-                &r,
-                "mirror_bytes",
-                "The size of all mirrored crate files in the store, in bytes, when it was last measured.",
-            )?,
-            mirror_blobs: gauge(
-                &r,
-                "mirror_blobs",
-                "How many mirrored crate files the store held when it was last measured.",
-            )?,
-            mirror_evictions: counter(
-                &r,
-                "mirror_evictions_total",
-                "Mirrored crate files that were given up, because the mirror was too large or they too old.",
-            )?,
-            pulls_recorded: counter(
-                &r,
-                "pulls_recorded_total",
-                "Downloads whose record was written to the store.",
-            )?,
-            pulls_dropped: counter(
-                &r,
-                "pulls_dropped_total",
-                "Downloads whose record was lost: too many waited for the store, or it did not take them before a stop.",
-            )?,
-            pull_batches_failed: counter(
-                &r,
-                "pull_batches_failed_total",
-                "Batches of such records that the store did not take; they are tried again.",
-            )?,
-            alarms: counters(
-                &r,
-                "alarms_total",
-                "Alarms: a checksum that changed, bytes that do not match, a broken journal, a format level that this release does not know, checkpoints that differ.",
-                &["alarm"],
-            )?,
-            publishes: counters(
-                &r,
-                "publishes_total",
-                "Publish requests by outcome: published, refused, error.",
-                &["outcome"],
-            )?,
-            refusals: counters(
-                &r,
-                "refusals_total",
-                "Requests that were refused, by kind of error.",
-                &["kind"],
-            )?,
-            verdicts: counters(
-                &r,
-                "policy_verdicts_total",
-                "Verdicts on versions, counted when they are made (once for each index file and policy): allow, hold, deny.",
-                &["verdict"],
-            )?,
-            policy_findings: counters(
-                &r,
-                "policy_findings_total",
-                "What rules said of versions, by rule, action and mode, counted with the verdicts.",
-                &["rule", "action", "mode"],
-            )?,
-            licenses_read: counters(
-                &r,
-                "licenses_read_total",
-                "Crate files whose licence was read, by what they state: stated, file_only, missing (or not to be read).",
-                &["outcome"],
-            )?,
-            policy_objections: counters(
-                &r,
-                "policy_objections_total",
-                "What the policy had against publishes, by section (publish, names) and mode; enforced ones were refused.",
-                &["section", "mode"],
-            )?,
-            policy_denials: counter(
-                &r,
-                "policy_denied_downloads_total",
-                "Downloads that the policy denied.",
-            )?,
-            policy_info: gauges(
-                &r,
-                "policy_info",
-                "Always 1: the version of the policy in force, which all replicas should share.",
-                &["version"],
-            )?,
-            policy_loaded: gauge(
-                &r,
-                "policy_loaded_timestamp_seconds",
-                "When the policy in force was read, in seconds since 1970.",
-            )?,
-            policy_broken: gauges(
-                &r,
-                "policy_broken",
-                "1 when what is there now cannot be used, and what was read before stays in force: policy, advisories.",
-                &["what"],
-            )?,
-            advisories: gauge(
-                &r,
-                "policy_advisories",
-                "Advisories in force; 0: there is no database, or no rule asks for it.",
-            )?,
-            advisories_newest: gauge(
-                &r,
-                "policy_advisories_timestamp_seconds",
-                "When the advisory database in force was last modified, in seconds since 1970; 0 without one.",
-            )?,
-            waivers: gauges(
-                &r,
-                "policy_waivers",
-                "Waivers that are in force, and those of them that end within seven days.",
-                &["state"],
-            )?,
-            journal_head: gauge(
-                &r,
-                "journal_head",
-                "The number of the newest journal entry that this replica has applied.",
-            )?,
-            journal_lag: gauge(
-                &r,
-                "journal_lag_entries",
-                "Journal entries that are known to exist and are not applied yet.",
-            )?,
-            journal_read_age: seconds(
-                &r,
-                "journal_read_age_seconds",
-                "Seconds since the journal was last read to its end; -1 before the first time.",
-            )?,
-            journal_lag_seconds: seconds(
-                &r,
-                "journal_lag_seconds",
-                "Seconds by which what this replica shows may be behind the journal: since its last read that reached the end, when the last one did not (or is overdue), else 0; -1 before the first. By its own clock alone.",
-            )?,
-            format_level: gauges(
-                &r,
-                "journal_format_level",
-                "Format levels of the journal: the one that is \"enabled\", and the highest that this release has \"known\". All replicas should know one before it is enabled.",
-                &["level"],
-            )?,
-            appends: counter(
-                &r,
-                "journal_appends_total",
-                "Journal entries appended by this replica.",
-            )?,
-            append_retries: counter(
-                &r,
-                "journal_append_retries_total",
-                "Puts of a journal entry that ended in anything but \"created\".",
-            )?,
-            checkpoints: counters(
-                &r,
-                "checkpoints_total",
-                "Checkpoints by event: written, loaded, passed_over (not to be trusted), failed (not written).",
-                &["event"],
-            )?,
-            checkpoint_seq: gauge(
-                &r,
-                "checkpoint_seq",
-                "The number of the last journal entry in the newest checkpoint that this replica has written, loaded or seen.",
-            )?,
-            registry: r,
-        })
+    /// Makes the series of one upstream exist that alerts watch.
+    pub fn expect_upstream(&self, upstream: &str) {
+        let _ = self.upstream_bytes.with_label_values(&[upstream]);
+        for kind in ["config", "index", "crate"] {
+            for outcome in ["200", "error", "timeout"] {
+                let _ = self.upstream_requests.with_label_values(&[upstream, kind, outcome]);
+            }
+        }
+    }
+
+    fn expect_what_alerts_watch(&self) {
+        for route in WATCHED_ROUTES {
+            let _ = self.bytes_sent.with_label_values(&[*route]);
+            for status in WATCHED_STATUSES {
+                let _ = self.requests.with_label_values(&[*route, *status]);
+            }
+        }
     }
 }
 
-fn name(short: &str) -> String {
-    format!("cratehouse_{short}")
-}
-
-fn histogram(
-    r: &Registry,
-    n: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<HistogramVec> {
-    let opts = HistogramOpts::new(name(n), help).buckets(LATENCY_BUCKETS.to_vec());
-    let metric = HistogramVec::new(opts, labels)?;
-    r.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn counters(
-    r: &Registry,
-    n: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let metric = IntCounterVec::new(Opts::new(name(n), help), labels)?;
-    r.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn counter(r: &Registry, n: &str, help: &str) -> prometheus::Result<IntCounter> {
-    let metric = IntCounter::new(name(n), help)?;
-    r.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn gauge(r: &Registry, n: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let metric = IntGauge::new(name(n), help)?;
-    r.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn gauges(r: &Registry, n: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    let metric = IntGaugeVec::new(Opts::new(name(n), help), labels)?;
-    r.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn seconds(r: &Registry, n: &str, help: &str) -> prometheus::Result<Gauge> {
-    let metric = Gauge::new(name(n), help)?;
-    r.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,11 @@ impl Client {
         Self { base: base.to_owned(), http: more(http).build().unwrap() }
     }
 
+    /// Whose client it is, without a slash at the end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// `GET base+path`.
     pub fn get(&self, path: &str) -> Reply {
         self.get_with(path, &[])

@@ -330,6 +330,12 @@ impl Gateway {
         found
     }
 
+    /// The same, once there are so many: copies follow the answer that they are of.
+    pub fn stored_soon(&self, below: &str, count: usize) -> Vec<String> {
+        let what = format!("{count} objects below {below}");
+        eventually(&what, || Some(self.stored(below)).filter(|found| found.len() == count))
+    }
+
     /// An object of the store.
     pub fn stored_bytes(&self, path: &str) -> Vec<u8> {
         if let Some(s3) = &self.s3 {

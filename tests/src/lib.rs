@@ -1,7 +1,8 @@
 //! Support for the tests that drive the real binary: crates of every make ([`krate`],
 //! [`tarball`]), an upstream with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the
 //! gateway as a process ([`gateway`]), a client that sees headers ([`client`]), a forward proxy
-//! ([`proxy`]), the real cargo ([`cargo`]), a bucket of Google's ([`google`]). For several
+//! ([`proxy`]), the real cargo ([`cargo`]), a bucket of Google's ([`google`]), a real Prometheus
+//! ([`prometheus`]). For several
 //! gateways over one store: a real S3 ([`rgw`], [`s3`]) and one in memory that can be slow or
 //! false ([`memory_s3`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
 //! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
@@ -28,6 +29,7 @@ pub mod krate;
 pub mod memory_s3;
 pub mod panamax;
 pub mod patience;
+pub mod prometheus;
 pub mod proxy;
 pub mod replicas;
 pub mod rgw;

@@ -200,6 +200,11 @@ impl Appender {
         lock(&self.status).last_read.map(|at| at.elapsed())
     }
 
+    /// How many ask for an append or for a read of the journal, and are not heard yet.
+    pub fn waiting(&self) -> usize {
+        self.asks.max_capacity() - self.asks.capacity()
+    }
+
     /// By how much time the catalog may be behind the journal: since the last read to the end,
     /// unless all is well; then nothing. `None` before the first time.
     pub fn lag(&self) -> Option<Duration> {
@@ -370,7 +375,10 @@ impl Scribe {
             }
             group = match drafted.settle(&mut self.backlog) {
                 None => return,
-                Some(sealed) => self.commit(sealed).await,
+                Some(sealed) => {
+                    let _time = self.metrics.append_seconds.start_timer();
+                    self.commit(sealed).await
+                }
             };
         }
     }

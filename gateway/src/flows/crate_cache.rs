@@ -94,6 +94,11 @@ impl CrateCache {
         self.memory.budget.taken()
     }
 
+    /// What they may take at the most, in bytes.
+    pub fn limit(&self) -> u64 {
+        self.memory.budget.total()
+    }
+
     /// Room for `bytes`, for which others are given up, or waited for.
     ///
     /// # Errors

@@ -120,12 +120,25 @@ pub async fn mirrored(gateway: Arc<Gateway>, wanted: Wanted) -> Result<Got> {
     let size = bytes.len() as u64;
     room.fit(size);
     pinning::pin(&gateway, &wanted).await?;
-    let is_stored = store(&gateway, &wanted, bytes.clone()).await;
-    let content = match is_stored && !crates.takes_whole(size) {
-        true => Content::InStore { size, at_hand: Some(bytes_holding(bytes, room)) },
-        false => Content::Whole(crates.share(cksum, bytes, room)),
+    let content = if crates.takes_whole(size) {
+        let bytes = crates.share(cksum, bytes, room);
+        store_later(&gateway, wanted, bytes.clone()).await;
+        Content::Whole(bytes)
+    } else if store(&gateway, &wanted, bytes.clone()).await {
+        Content::InStore { size, at_hand: Some(bytes_holding(bytes, room)) }
+    } else {
+        Content::Whole(crates.share(cksum, bytes, room))
     };
     Ok(Got { content, cksum, source: Source::Upstream })
+}
+
+/// Keeps verified bytes while the asker goes on; they take their room in memory until then.
+async fn store_later(gateway: &Arc<Gateway>, wanted: Wanted, bytes: Bytes) {
+    let turn = gateway.copies.turn(wanted.listed.cksum).await;
+    let owned = Arc::clone(gateway);
+    gateway.copies.follow(turn, async move {
+        store(&owned, &wanted, bytes).await;
+    });
 }
 
 /// The store's copy of a mirrored crate file, if it has a good one and says so in time.

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::command::{By, Command, Order};
+use crate::flows::copies::Copies;
 use crate::flows::download::{CrateCache, File, Part, download};
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
@@ -188,6 +189,7 @@ impl House {
         self.download("Foo", "1.0.0").await
     }
 
+    /// Its bytes and how the lookup counted, once what follows it is done too.
     pub(super) async fn download(&self, krate: &str, vers: &str) -> (Result<Bytes>, &'static str) {
         const OUTCOMES: [&str; 5] = ["hit", "store", "miss", "negative", "error"];
         let lookups = &self.gateway.metrics.crate_lookups;
@@ -201,6 +203,7 @@ impl House {
             Ok(download) => download.file.read().await,
             Err(error) => Err(error),
         };
+        self.gateway.copies.settled().await;
         (bytes, moved[0])
     }
 
@@ -258,6 +261,7 @@ pub(super) fn gateway(
         url: "https://crates.acme.example".to_owned(),
         blobs: blobs_in(objects),
         mirror: mirror_in(objects),
+        copies: Copies::default(),
         index,
         crates: CrateCache::of(&config, metrics.clone()),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),

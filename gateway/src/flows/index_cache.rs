@@ -233,6 +233,12 @@ impl IndexCache {
         self.tally.taken()
     }
 
+    /// What they may take, in bytes, before no more are made; they may go beyond it by what is made
+    /// at the same time.
+    pub fn limit(&self) -> u64 {
+        self.tally.total()
+    }
+
     /// A file whose bodies count until nobody has them: a hit costs nothing for it.
     pub(super) fn counted(&self, mut file: IndexFile) -> Arc<IndexFile> {
         for body in std::iter::once(&mut file.identity).chain(&mut file.gzip) {

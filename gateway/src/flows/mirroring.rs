@@ -97,6 +97,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         index: &gateway.index,
         upstream,
         store: &gateway.mirror,
+        copies: &gateway.copies,
         pins: &gateway.crates.pins,
         metrics: &gateway.metrics,
         own: Arc::new(own_registries(gateway, upstream)),
@@ -177,6 +178,7 @@ pub async fn purge(
     }
     // Last, because they tell the checksums: a purge that fails half-way can be repeated.
     for upstream in &gateway.upstreams {
+        let _turn = gateway.copies.turn((upstream.name(), &name)).await;
         gateway.mirror.delete_index(upstream.name(), &name).await?;
     }
     gateway.index.forget(&name.key());

@@ -6,6 +6,7 @@ pub mod authenticate;
 pub mod chain;
 pub mod checkpoint;
 pub mod command;
+pub mod copies;
 pub mod crate_cache;
 pub mod dependencies;
 pub mod download;

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known};
+use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::licenses::Readers;
@@ -96,8 +97,10 @@ impl Running {
         let metrics = Metrics::new().map_err(Error::internal)?;
         let labels = [env!("CARGO_PKG_VERSION"), &config.fingerprint()];
         metrics.build.with_label_values(&labels).set(1);
+        metrics.process_start.set(jiff::Timestamp::now().as_second());
         begins(Part::Store);
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+        let objects = objects.measured(&metrics);
         if keep == Keep::File {
             try_store(&config, &objects).await?;
         }
@@ -154,6 +157,7 @@ impl Running {
             journal,
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
+            copies: Copies::default(),
             upstreams,
             rulebook,
             licenses: Readers::default(),
@@ -183,10 +187,11 @@ impl Running {
         Ok(Self { gateway, checkpointer, tasks, stop })
     }
 
-    /// Lets the scribe finish what it is at, and puts the catalog on disk. The caller bounds
-    /// the time.
+    /// Lets the scribe finish what it is at, waits for copies that are under way to the store, and
+    /// puts the catalog on disk. The caller bounds the time.
     pub async fn close(self) {
         self.stop.cancel();
+        self.gateway.copies.settled().await;
         for (what, task) in self.tasks {
             if let Err(e) = task.await {
                 tracing::error!(error = %e, "the {what} did not end well");

@@ -148,7 +148,7 @@ impl Pulls {
     }
 
     /// How many wait in memory.
-    fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         let waiting = self.lock();
         waiting.pulls.len() + waiting.unsent.as_ref().map_or(0, |batch| batch.pulls)
     }

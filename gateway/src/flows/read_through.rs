@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
+use crate::flows::copies::Copies;
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::pinning::{Pins, Wanted};
@@ -41,6 +42,8 @@ pub(super) struct ReadThrough<'a> {
     /// Where new files count.
     pub(super) index: &'a IndexCache,
     pub(super) store: &'a MirrorStore,
+    /// Where an answer need not wait for it.
+    pub(super) copies: &'a Copies,
     pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
     /// The registries that become null in its lines.
@@ -215,6 +218,7 @@ impl ReadThrough<'_> {
         let upstream = self.upstream.name();
         if had_copy {
             tracing::info!(upstream, krate = %name, "a crate is no longer at its upstream");
+            let _turn = self.copies.turn((upstream, name)).await;
             let deleted = self.store.delete_index(upstream, name);
             if let Err(e) = in_time(deleted).await {
                 tracing::warn!(upstream, krate = %name, error = %e.chain(),
@@ -283,7 +287,7 @@ impl ReadThrough<'_> {
         head.from == self.upstream.config().index.as_str()
     }
 
-    /// Overwrites the copy. It is a cache: failing is logged, and no trouble for the asker.
+    /// Overwrites the copy, while the asker goes on. It is a cache: failing is logged.
     async fn keep(
         &self,
         name: &CrateName,
@@ -298,11 +302,16 @@ impl ReadThrough<'_> {
         let (seen, changed) = ((*facts.first_seen).clone(), (*facts.changed).clone());
         let head = KeptHead { etag, last_modified, checked, from, sha256, seen, changed };
         let kept = KeptIndex { head, body };
-        let upstream = self.upstream.name();
-        if let Err(e) = in_time(self.store.put_index(upstream, name, &kept)).await {
-            tracing::warn!(upstream, krate = %name, error = %e.chain(),
-                "a mirrored index file could not be kept in the store");
-        }
+        let (upstream, name) = (self.upstream.name().to_owned(), name.clone());
+        let (store, served) = (self.store.clone(), Arc::clone(&rendered.file));
+        let turn = self.copies.turn((&upstream, &name)).await;
+        self.copies.follow(turn, async move {
+            if let Err(e) = in_time(store.put_index(&upstream, &name, &kept)).await {
+                tracing::warn!(upstream, krate = %name, error = %e.chain(),
+                    "a mirrored index file could not be kept in the store");
+            }
+            drop(served); // its bytes are counted until then
+        });
     }
 
     /// Unpacks a body, whose checksum may be known, and renders it, unless it is that of a file that

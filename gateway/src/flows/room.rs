@@ -54,9 +54,14 @@ impl Budget {
         self.steps.available_permits() as u64 * STEP_BYTES
     }
 
+    /// How many bytes it is in all.
+    pub(super) fn total(&self) -> u64 {
+        u64::from(self.total) * STEP_BYTES
+    }
+
     /// How many bytes are held.
     pub(super) fn taken(&self) -> u64 {
-        (u64::from(self.total) * STEP_BYTES).saturating_sub(self.free())
+        self.total().saturating_sub(self.free())
     }
 
     fn steps_for(&self, bytes: u64) -> u32 {

@@ -34,6 +34,11 @@ impl Tally {
         bytes_holding(bytes, counted)
     }
 
+    /// How many bytes should be counted at the most.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// How many bytes are counted.
     pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)

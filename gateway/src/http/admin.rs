@@ -18,10 +18,10 @@ use crate::flows::open::Part;
 use crate::gateway::Gateway;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
+use crate::http::measure::measure;
 use crate::http::pulse::Pulse;
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{Form, Refused};
-use crate::model::level::Level;
 
 const BOUNDS: Bounds = Bounds {
     connections: 64,
@@ -90,7 +90,7 @@ fn look(stage: &Stage, pulse: &Pulse, path: &str) -> Result<Answer> {
             Some(why) => Err(Error::new(Kind::Unavailable, format!("stuck: {why}"))),
         },
         "/readyz" => readiness(&stage.parts()),
-        "/metrics" => metrics(stage.gateway()?),
+        "/metrics" => metrics(stage),
         _ => Err(Error::absent("there is nothing here but /, /livez, /readyz and /metrics")),
     }
 }
@@ -162,18 +162,9 @@ fn readiness(parts: &Parts) -> Result<Answer> {
     }
 }
 
-/// What is not counted as it happens is measured here.
-fn metrics(gateway: &Gateway) -> Result<Answer> {
-    let age = gateway.journal.read_age().map_or(-1.0, |age| age.as_secs_f64());
-    gateway.metrics.journal_read_age.set(age);
-    let lag = gateway.journal.lag().map_or(-1.0, |lag| lag.as_secs_f64());
-    gateway.metrics.journal_lag_seconds.set(lag);
-    gateway.metrics.crate_memory.set(i64::try_from(gateway.crates.taken()).unwrap_or(i64::MAX));
-    gateway.metrics.index_memory.set(i64::try_from(gateway.index.taken()).unwrap_or(i64::MAX));
-    let enabled = gateway.catalog.head()?.level;
-    for (what, level) in [("enabled", enabled), ("known", Level::KNOWN)] {
-        gateway.metrics.format_level.with_label_values(&[what]).set(level.number().into());
-    }
+fn metrics(stage: &Stage) -> Result<Answer> {
+    let gateway = stage.gateway()?;
+    measure(gateway, stage.parts().iter().all(|(_, state)| state.is_ok()))?;
     let families = gateway.metrics.registry.gather();
     let text = TextEncoder::new().encode_to_string(&families).map_err(Error::internal)?;
     Ok(respond::metrics(text))

@@ -12,6 +12,7 @@ mod gathered;
 pub mod lanes;
 pub mod listen;
 pub mod manage;
+mod measure;
 pub mod negotiate;
 pub mod pages;
 pub mod policy;

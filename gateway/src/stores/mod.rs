@@ -11,6 +11,7 @@ pub mod journal;
 pub mod mirror;
 pub mod objects;
 pub mod policy_files;
+pub mod process;
 pub mod pulls;
 pub mod upstream;
 pub mod uses;

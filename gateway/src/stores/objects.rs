@@ -2,6 +2,7 @@
 
 mod cloud;
 mod folder;
+mod measured;
 
 use std::path::Path as FsPath;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use self::cloud::Way;
 use self::folder::{Folder, Mark};
+use self::measured::Measured;
 use crate::config::{self, StoreUrl};
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Metrics;
 use crate::model::entry::EntryId;
 
 /// The layout that this release reads and writes.
@@ -75,6 +78,14 @@ impl Objects {
                 Way { cloud: *cloud, bucket, prefix, config, extra_ca }.open()
             }
         }
+    }
+
+    /// The same handles; what each request through them takes is measured.
+    #[must_use]
+    pub fn measured(self, metrics: &Metrics) -> Self {
+        let measured = |store| Arc::new(Measured::new(store, metrics));
+        let Self { durable, cache, commit } = self;
+        Self { durable: measured(durable), cache: measured(cache), commit: measured(commit) }
     }
 
     /// A store that vanishes with the process, for tests.

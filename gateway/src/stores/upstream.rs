@@ -53,6 +53,7 @@ pub struct Upstream {
     index_bytes: usize,
     fill: Duration,
     redirects: usize,
+    requests_at_once: usize,
     /// Reaches any address: for the origins that the configuration names.
     home: Door,
     /// Reaches public addresses alone: for every other origin.
@@ -150,10 +151,12 @@ impl Upstream {
         }
         let roots: Arc<[_]> = roots.into();
         let dl = config.dl.as_deref().and_then(|dl| Url::parse(dl).ok());
+        metrics.expect_upstream(&config.name);
         Ok(Self {
             index_bytes: limits.index_file_bytes,
             fill: limits.fill,
             redirects: limits.redirects,
+            requests_at_once: limits.upstream_requests,
             home: Door::new(config, Arc::clone(&roots), false)?,
             foreign: Door::new(config, roots, true)?,
             trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
@@ -176,6 +179,13 @@ impl Upstream {
     /// How it is configured.
     pub fn config(&self) -> &config::Upstream {
         &self.config
+    }
+
+    /// How many requests are under way to it: for its index, for its crate files.
+    pub fn under_way(&self) -> [(&'static str, usize); 2] {
+        let taken =
+            |queue: &Semaphore| self.requests_at_once.saturating_sub(queue.available_permits());
+        [("index", taken(&self.index_requests)), ("crate", taken(&self.crate_requests))]
     }
 
     /// Asks for the index file of a crate, conditionally when there are validators.

@@ -83,17 +83,20 @@ impl Scene {
     }
 
     async fn look(&self, remembered: Option<Rendered>, force: bool) -> Known {
-        let index = IndexCache::new(0, 1 << 20);
+        let (index, copies) = (IndexCache::new(0, 1 << 20), Copies::default());
         let reader = ReadThrough {
             upstream: &self.upstream,
             index: &index,
             store: &self.store,
+            copies: &copies,
             at: 0,
             pins: &self.pins,
             metrics: &self.metrics,
             own: Arc::default(),
         };
-        reader.look(&foo(), remembered, force).await
+        let known = reader.look(&foo(), remembered, force).await;
+        copies.settled().await;
+        known
     }
 
     /// As a replica that has just started.

@@ -1,0 +1,69 @@
+//! What is not counted as it happens is measured when somebody looks.
+
+use crate::error::Result;
+use crate::gateway::Gateway;
+use crate::model::level::Level;
+use crate::stores::process::Usage;
+
+/// Brings the gauges up to date.
+///
+/// # Errors
+/// When the catalog cannot be read.
+pub(super) fn measure(gateway: &Gateway, ready: bool) -> Result<()> {
+    gateway.metrics.ready.set(ready.into());
+    journal(gateway)?;
+    memory(gateway);
+    queues(gateway);
+    process(gateway);
+    Ok(())
+}
+
+fn journal(gateway: &Gateway) -> Result<()> {
+    let (metrics, journal) = (&gateway.metrics, &gateway.journal);
+    metrics.journal_read_age.set(journal.read_age().map_or(-1.0, |age| age.as_secs_f64()));
+    metrics.journal_lag_seconds.set(journal.lag().map_or(-1.0, |lag| lag.as_secs_f64()));
+    let enabled = gateway.catalog.head()?.level;
+    for (what, level) in [("enabled", enabled), ("known", Level::KNOWN)] {
+        metrics.format_level.with_label_values(&[what]).set(level.number().into());
+    }
+    Ok(())
+}
+
+fn memory(gateway: &Gateway) {
+    let (metrics, index, crates) = (&gateway.metrics, &gateway.index, &gateway.crates);
+    metrics.index_memory.set(gauge(index.taken()));
+    metrics.index_memory_limit.set(gauge(index.limit()));
+    metrics.crate_memory.set(gauge(crates.taken()));
+    metrics.crate_memory_limit.set(gauge(crates.limit()));
+}
+
+fn queues(gateway: &Gateway) {
+    let (metrics, limits) = (&gateway.metrics, &gateway.config.limits);
+    metrics.connections_limit.set(gauge(limits.connections as u64));
+    metrics.append_waiting.set(gauge(gateway.journal.waiting() as u64));
+    metrics.append_queue.set(gauge(limits.append_queue as u64));
+    metrics.pulls_waiting.set(gauge(gateway.pulls.left() as u64));
+    metrics.upstream_limit.set(gauge(limits.upstream_requests as u64));
+    for upstream in &gateway.upstreams {
+        for (kind, under_way) in upstream.under_way() {
+            let series = metrics.upstream_under_way.with_label_values(&[upstream.name(), kind]);
+            series.set(gauge(under_way as u64));
+        }
+    }
+}
+
+fn process(gateway: &Gateway) {
+    let (metrics, usage) = (&gateway.metrics, Usage::now());
+    // What another look has added meanwhile is not added again.
+    let more = usage.cpu.as_secs_f64() - metrics.process_cpu.get();
+    metrics.process_cpu.inc_by(more.max(0.0));
+    metrics.process_resident.set(gauge(usage.resident_bytes));
+    metrics.process_virtual.set(gauge(usage.virtual_bytes));
+    metrics.process_threads.set(gauge(usage.threads));
+    metrics.process_open_files.set(gauge(usage.open_files));
+    metrics.process_max_files.set(gauge(usage.max_open_files));
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

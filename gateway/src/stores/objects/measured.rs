@@ -1,0 +1,214 @@
+//! The object store, with the time that each of its answers takes.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::metrics::Metrics;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Measured {
+    inner: Arc<dyn ObjectStore>,
+    metrics: Metrics,
+}
+
+impl Measured {
+    /// The same store, measured.
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, metrics: &Metrics) -> Self {
+        Self { inner, metrics: metrics.clone() }
+    }
+
+    async fn time<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let answer = answer.await;
+        note(&self.metrics, operation, answer.as_ref().err(), began);
+        answer
+    }
+
+    fn time_each<T: 'static>(
+        &self,
+        operation: &'static str,
+        answers: BoxStream<'static, Result<T>>,
+        which: Which,
+    ) -> BoxStream<'static, Result<T>> {
+        let metrics = self.metrics.clone();
+        Timed { answers, metrics, operation, which, began: None, noted: false }.boxed()
+    }
+}
+
+fn note(metrics: &Metrics, operation: &str, error: Option<&Error>, began: Instant) {
+    let took = began.elapsed().as_secs_f64();
+    metrics.store_requests.with_label_values(&[operation, outcome(error)]).observe(took);
+}
+
+/// What is absent or there already is an answer like any other: much here rests on asking.
+fn outcome(error: Option<&Error>) -> &'static str {
+    match error {
+        None | Some(Error::NotModified { .. }) => "ok",
+        Some(Error::NotFound { .. }) => "absent",
+        Some(Error::AlreadyExists { .. } | Error::Precondition { .. }) => "exists",
+        Some(_) => "error",
+    }
+}
+
+/// Which items of a stream are answers of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Each.
+    Each,
+    /// The first, or the end where there is none: the others come with it, or when they are asked for.
+    First,
+}
+
+struct Timed<T> {
+    answers: BoxStream<'static, Result<T>>,
+    metrics: Metrics,
+    operation: &'static str,
+    which: Which,
+    /// When the answer that is due was asked for.
+    began: Option<Instant>,
+    noted: bool,
+}
+
+impl<T> Stream for Timed<T> {
+    type Item = Result<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        let item = ready!(self.answers.poll_next_unpin(context));
+        let error = item.as_ref().and_then(|answer| answer.as_ref().err());
+        let counts = match self.which {
+            Which::Each => item.is_some(),
+            Which::First => !self.noted || error.is_some(),
+        };
+        if counts {
+            note(&self.metrics, self.operation, error, began);
+        }
+        (self.noted, self.began) = (true, None);
+        Poll::Ready(item)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Measured {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        let operation = if opts.mode == PutMode::Create { "create" } else { "put" };
+        self.time(operation, self.inner.put_opts(location, payload, opts)).await
+    }
+
+    /// Not measured: nothing here is written in parts.
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let operation = if options.head { "head" } else { "get" };
+        self.time(operation, self.inner.get_opts(location, options)).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.time_each("delete", self.inner.delete_stream(locations), Which::Each)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.time_each("list", self.inner.list(prefix), Which::First)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.time_each("list", self.inner.list_with_offset(prefix, offset), Which::First)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.time("list", self.inner.list_with_delimiter(prefix)).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.time("copy", self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_answer_is_counted_with_what_it_was() {
+        let metrics = Metrics::new().unwrap();
+        let store = Measured::new(Arc::new(InMemory::new()), &metrics);
+        let (here, elsewhere) = (Path::from("here"), Path::from("elsewhere"));
+        let create = async || {
+            let options = PutOptions::from(PutMode::Create);
+            store.put_opts(&here, "bytes".into(), options).await.map(drop)
+        };
+        assert!(store.get(&here).await.is_err());
+        assert_eq!(store.list(None).try_collect::<Vec<_>>().await.unwrap().len(), 0);
+        create().await.unwrap();
+        create().await.unwrap_err();
+        store.put(&here, "others".into()).await.unwrap();
+        store.copy(&here, &elsewhere).await.unwrap();
+        store.get(&here).await.unwrap();
+        store.head(&here).await.unwrap();
+        assert_eq!(store.list(None).try_collect::<Vec<_>>().await.unwrap().len(), 2);
+        store.delete(&here).await.unwrap();
+
+        let counted = |operation, outcome| {
+            let series = metrics.store_requests.with_label_values(&[operation, outcome]);
+            series.get_sample_count()
+        };
+        for (operation, outcome, times) in [
+            ("get", "absent", 1),
+            ("get", "ok", 1),
+            ("head", "ok", 1),
+            ("create", "ok", 1),
+            ("create", "exists", 1),
+            ("put", "ok", 1),
+            ("copy", "ok", 1),
+            ("delete", "ok", 1),
+            ("list", "ok", 2),
+            ("list", "error", 0),
+        ] {
+            assert_eq!(counted(operation, outcome), times, "{operation} {outcome}");
+        }
+    }
+}
