@@ -36,8 +36,8 @@ metrics! {
     /// When the certificate in use ends, in seconds since 1970; 0 without TLS.
     certificate_ends: IntGauge = "cratehouse_tls_certificate_not_after_timestamp_seconds";
 
-    /// 1 when the certificate files that are there now cannot be used, and the pair that was read
-    /// before stays in use.
+    /// 1 when the certificate files that are there now cannot be used, or have ended, and the pair
+    /// that was read before stays in use.
     certificate_broken: IntGauge = "cratehouse_tls_certificate_broken";
 
     /// Times that another certificate was taken up while running.
