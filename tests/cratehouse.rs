@@ -20,6 +20,7 @@ mod durability;
 mod fills;
 mod index;
 mod large_files;
+mod manifests;
 mod mirror;
 mod operations;
 mod outgoing;

@@ -123,7 +123,7 @@ impl Metrics {
                 &r,
                 "build_info",
                 "Always 1: the release that runs, and the hash of the configuration, which all replicas of one release should share.",
-                &["version", "config"],
+                &["version", "commit", "config"],
             )?,
             connections: gauge(&r, "http_connections", "Connections that are open.")?,
             handshake_failures: counter(

@@ -5,7 +5,8 @@
 //! gateways over one store: a real S3 ([`rgw`], [`s3`]) and one in memory that can be slow or
 //! false ([`memory_s3`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
 //! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
-//! ([`replicas`]). What a test starts ends with it ([`watchdog`]).
+//! ([`replicas`]). For how it is deployed: the manifests as kubectl builds them ([`kustomize`]), a token
+//! service ([`sts`]), and tools of our own ([`tools`]). What a test starts ends with it ([`watchdog`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +26,7 @@ pub mod google;
 pub mod house;
 pub mod http;
 pub mod krate;
+pub mod kustomize;
 pub mod memory_s3;
 pub mod panamax;
 pub mod patience;
@@ -32,7 +34,9 @@ pub mod proxy;
 pub mod replicas;
 pub mod rgw;
 pub mod s3;
+pub mod sts;
 pub mod tarball;
+pub mod tools;
 pub mod upstream;
 pub mod watchdog;
 
