@@ -184,7 +184,8 @@ fn a_replica_shows_s3_the_token_of_its_service_account() {
     let token_file = value("AWS_WEB_IDENTITY_TOKEN_FILE");
     assert_eq!(token_file, rules::projected_token(replicated));
 
-    let (s3, authority, folder) = (MemoryS3::start(), Authority::new(), tempfile::tempdir().unwrap());
+    let (s3, authority, folder) =
+        (MemoryS3::start(), Authority::new(), tempfile::tempdir().unwrap());
     let sts = Sts::start(&authority);
     let own_token = folder.path().join("token");
     fs::write(&own_token, "of-the-service-account").unwrap();

@@ -6,7 +6,7 @@
 //! false ([`memory_s3`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
 //! of them ([`balancer`]), a certificate that they share ([`authority`]), and all of it together
 //! ([`replicas`]). For how it is deployed: the manifests as kubectl builds them ([`kustomize`]), a token
-//! service ([`sts`]), and tools of our own ([`tools`]). What a test starts ends with it ([`watchdog`]).
+//! service ([`sts`], over [`https`]), a name server ([`dns`]), and tools of our own ([`tools`]). What a test starts ends with it ([`watchdog`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -20,11 +20,13 @@ pub mod authority;
 pub mod balancer;
 pub mod cargo;
 pub mod client;
+pub mod dns;
 pub mod fault_proxy;
 pub mod gateway;
 pub mod google;
 pub mod house;
 pub mod http;
+pub mod https;
 pub mod krate;
 pub mod kustomize;
 pub mod memory_s3;

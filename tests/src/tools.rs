@@ -1,6 +1,7 @@
 //! Tools that tests need beside the system's own, at fixed versions: `tests/run --install` puts them
 //! below the target folder.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -28,8 +29,15 @@ pub fn run(command: &mut Command) -> Output {
     })
 }
 
-/// Tests stand in `<target>/<profile>/deps/`.
-fn folder() -> PathBuf {
+/// `PATH` with the programs that cargo has put among the tools.
+pub fn with_path() -> OsString {
+    let usual = std::env::var_os("PATH").unwrap_or_default();
+    let ours = folder().join("cargo/bin");
+    std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&usual))).unwrap()
+}
+
+/// Where they are: `tools` in the target folder. (Tests stand in `<target>/<profile>/deps/`.)
+pub fn folder() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     own.ancestors().nth(3).unwrap().join("tools")
 }

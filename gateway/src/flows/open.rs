@@ -68,7 +68,8 @@ impl Running {
             }
         };
         let metrics = Metrics::new().map_err(Error::internal)?;
-        let labels = [env!("CARGO_PKG_VERSION"), env!("CRATEHOUSE_BUILD_COMMIT"), &config.fingerprint()];
+        let labels =
+            [env!("CARGO_PKG_VERSION"), env!("CRATEHOUSE_BUILD_COMMIT"), &config.fingerprint()];
         metrics.build.with_label_values(&labels).set(1);
         let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
         if keep == Keep::File {
