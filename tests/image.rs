@@ -1,4 +1,4 @@
-//! `deploy/image/build`: two builds of the last commit in different folders are one image, and its
+//! `deploy/image/build`: two builds of one commit in different folders are one image, and its
 //! binary needs nothing but what is in it. Compiles everything twice, so it is no part of the usual
 //! run: `tests/run --image`.
 
@@ -34,16 +34,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// Built in a clone of its own, with a target folder of its own, which stays for the next time.
-fn built(folder: &str) -> Image {
-    let place = tools::folder().with_file_name("image-test").join(folder);
-    let (clone, image) = (place.join("src"), place.join("image"));
-    if clone.exists() {
-        fs::remove_dir_all(&clone).unwrap();
-    }
-    fs::create_dir_all(&place).unwrap();
-    said(Command::new("git").args(["clone", "--quiet", "--no-local"]).arg(root()).arg(&clone));
-    let built = Command::new(clone.join("deploy/image/build"))
+/// Built from a checkout, with a target folder that stays for the next time.
+fn built(sources: &Path, place: &Path) -> Image {
+    let image = place.join("image");
+    let built = Command::new(sources.join("deploy/image/build"))
         .arg(&image)
         .env("CARGO_TARGET_DIR", place.join("target"))
         .env("PATH", tools::with_path())
@@ -54,15 +48,28 @@ fn built(folder: &str) -> Image {
     Image::open(&image)
 }
 
+/// A folder of the tests of the image.
+fn place(name: &str) -> PathBuf {
+    tools::folder().with_file_name("image-test").join(name)
+}
+
+/// This checkout's.
 fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| built("one"))
+    IMAGE.get_or_init(|| built(&root(), &place("one")))
 }
 
 #[test]
 #[ignore = "compiles a release: tests/run --image"]
 fn two_builds_in_different_folders_are_one_image() {
-    let other = built("another/and/deeper");
+    assert!(!commit().ends_with("-dirty"), "commit first: the other build is of a clone");
+    let place = place("another/deeper");
+    let clone = place.join("src");
+    if clone.exists() {
+        fs::remove_dir_all(&clone).unwrap();
+    }
+    said(Command::new("git").args(["clone", "--quiet", "--no-local"]).arg(root()).arg(&clone));
+    let other = built(&clone, &place);
     assert_eq!(image().digest(), other.digest());
     let told = fs::read_to_string(image().folder.join("digest")).unwrap();
     assert_eq!(told, other.digest());
@@ -77,15 +84,16 @@ fn the_image_is_small_and_says_what_it_is() {
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["Entrypoint"], serde_json::json!(["/cratehouse"]));
     assert_eq!(config["Cmd"], serde_json::json!(["serve"]));
-    assert_eq!(config["Labels"]["org.opencontainers.image.revision"], head());
+    assert_eq!(config["Labels"]["org.opencontainers.image.revision"], commit());
     assert_eq!(config["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
 #[ignore = "compiles a release: tests/run --image"]
 fn nothing_in_the_image_tells_of_the_machine_that_built_it() {
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME")).unwrap();
-    let here = [image().folder.parent().unwrap().to_str().unwrap(), &home];
+    let home = || std::env::var("HOME").map(|home| format!("{home}/.cargo")).unwrap();
+    let cargo = std::env::var("CARGO_HOME").unwrap_or_else(|_| home());
+    let here = [image().folder.parent().unwrap().to_str().unwrap(), &cargo];
     for file in ["cratehouse", "usr/share/doc/cratehouse/sbom.cdx.json"] {
         let bytes = fs::read(image().root().join(file)).unwrap();
         for path in here {
@@ -104,7 +112,7 @@ fn its_binary_runs_in_its_root_alone_and_serves_what_an_upstream_has() {
     let version = said(image().command(root.path(), data.path(), &[]).arg("--version"));
     assert_eq!(
         version.trim_end(),
-        format!("cratehouse {} ({})", env!("CARGO_PKG_VERSION"), head())
+        format!("cratehouse {} ({})", env!("CARGO_PKG_VERSION"), commit())
     );
 
     let authority = Authority::new();
@@ -180,9 +188,10 @@ fn the_sbom_names_what_the_binary_is_made_of_and_nothing_else() {
     assert_eq!(named, used);
 }
 
-/// The last commit, as the binary tells it.
-fn head() -> String {
-    let commit =
-        said(Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(root()));
-    commit.trim_end().to_owned()
+/// What the binary tells: the last commit, and whether anything is different from it.
+fn commit() -> String {
+    let git = |words: &[&str]| said(Command::new("git").args(words).current_dir(root()));
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).trim_end().to_owned();
+    let changed = !git(&["status", "--porcelain"]).is_empty();
+    if changed { commit + "-dirty" } else { commit }
 }
