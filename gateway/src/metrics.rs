@@ -43,9 +43,9 @@ metrics! {
     /// Times that another certificate was taken up while running.
     certificate_reloads: IntCounter = "cratehouse_tls_reloads_total";
 
-    /// Always 1: the release that runs, and the hash of the configuration, which all replicas of
-    /// one release should share.
-    build: IntGaugeVec = "cratehouse_build_info" [version, config];
+    /// Always 1: the release that runs, the commit that it was built from, and the hash of the
+    /// configuration, which all replicas of one release should share.
+    build: IntGaugeVec = "cratehouse_build_info" [version, commit, config];
 
     /// 1 when this replica may get requests, as /readyz says; else 0.
     ready: IntGauge = "cratehouse_ready";
