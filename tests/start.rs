@@ -58,11 +58,16 @@ fn with_no_upstream_nothing_outside_is_asked() {
 }
 
 #[test]
-fn it_tells_its_version() {
+fn it_tells_its_version_and_the_commit_that_it_was_made_from() {
     let said = Command::new(binary()).arg("--version").output().unwrap();
     assert!(said.status.success());
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert_eq!(text.trim_end(), concat!("cratehouse ", env!("CARGO_PKG_VERSION")));
+    let release = concat!("cratehouse ", env!("CARGO_PKG_VERSION"), " (");
+    let commit = text.trim_end().strip_prefix(release).and_then(|rest| rest.strip_suffix(')'));
+    let commit = commit.unwrap_or_else(|| panic!("{text}"));
+    let digits = commit.strip_suffix("-dirty").unwrap_or(commit);
+    let twelve = digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    assert!(twelve || commit == "unknown", "{text}");
 }
 
 /// `cargo run -- serve` of a checkout means the gateway, whatever binaries other members have.

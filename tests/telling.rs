@@ -92,7 +92,9 @@ fn replicas_show_their_release_and_whether_they_are_configured_alike() {
     let gateway = Gateway::start();
     let check = gateway.cli_ok(&["config", "check"]);
     let hash = check.split(['(', ')']).nth(1).unwrap();
-    let labels = [("version", env!("CARGO_PKG_VERSION")), ("config", hash)];
+    let version = gateway.cli_ok(&["--version"]);
+    let commit = version.split(['(', ')']).nth(1).unwrap();
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("commit", commit), ("config", hash)];
     assert_eq!(gateway.metric("cratehouse_build_info", &labels), 1.0);
 }
 

@@ -23,7 +23,7 @@ use crate::model::version::CrateVersion;
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "cratehouse",
-    version,
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CRATEHOUSE_BUILD_COMMIT"), ")"),
     propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true,

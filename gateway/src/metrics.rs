@@ -36,16 +36,16 @@ metrics! {
     /// When the certificate in use ends, in seconds since 1970; 0 without TLS.
     certificate_ends: IntGauge = "cratehouse_tls_certificate_not_after_timestamp_seconds";
 
-    /// 1 when the certificate files that are there now cannot be used, and the pair that was read
-    /// before stays in use.
+    /// 1 when the certificate files that are there now cannot be used, or have ended, and the pair
+    /// that was read before stays in use.
     certificate_broken: IntGauge = "cratehouse_tls_certificate_broken";
 
     /// Times that another certificate was taken up while running.
     certificate_reloads: IntCounter = "cratehouse_tls_reloads_total";
 
-    /// Always 1: the release that runs, and the hash of the configuration, which all replicas of
-    /// one release should share.
-    build: IntGaugeVec = "cratehouse_build_info" [version, config];
+    /// Always 1: the release that runs, the commit that it was built from, and the hash of the
+    /// configuration, which all replicas of one release should share.
+    build: IntGaugeVec = "cratehouse_build_info" [version, commit, config];
 
     /// 1 when this replica may get requests, as /readyz says; else 0.
     ready: IntGauge = "cratehouse_ready";

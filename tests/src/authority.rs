@@ -2,6 +2,9 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
+/// The one name of its certificates that is not this machine's own.
+pub const EXAMPLE: &str = "upstream.acme.example";
+
 /// A CA and a server certificate for this machine's own names, as PEM texts.
 #[derive(Debug, Clone)]
 pub struct Authority {
@@ -38,7 +41,7 @@ impl Authority {
     pub fn renewed(&self) -> Self {
         let issuer = Issuer::new(ca_params(), KeyPair::from_pem(&self.ca_key).unwrap());
         let key = KeyPair::generate().unwrap();
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let names = ["localhost", "127.0.0.1", EXAMPLE].map(str::to_owned);
         let mut params = CertificateParams::new(names).unwrap();
         params.use_authority_key_identifier_extension = true;
         let cert = params.signed_by(&key, &issuer).unwrap();

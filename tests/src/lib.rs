@@ -6,7 +6,9 @@
 //! gateways over one store: a real S3 ([`rgw`], [`s3`]) and one in memory that can be slow or
 //! false ([`memory_s3`]), a proxy that fails in front of it ([`fault_proxy`]), a balancer in front
 //! of them ([`balancer`], [`haproxy`]), a certificate that they share ([`authority`]), and all of it
-//! together ([`replicas`], [`fleet`]). What a test starts ends with it ([`watchdog`]).
+//! together ([`replicas`], [`fleet`]). For how it is deployed: the manifests as kubectl builds them
+//! ([`kustomize`]), a token service ([`sts`], over [`https`]), a name server ([`dns`]), and tools of
+//! our own ([`tools`]). What a test starts ends with it ([`watchdog`]).
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +22,7 @@ pub mod authority;
 pub mod balancer;
 pub mod cargo;
 pub mod client;
+pub mod dns;
 pub mod fault_proxy;
 pub mod fleet;
 pub mod gateway;
@@ -27,7 +30,9 @@ pub mod google;
 pub mod haproxy;
 pub mod house;
 pub mod http;
+pub mod https;
 pub mod krate;
+pub mod kustomize;
 pub mod memory_s3;
 pub mod otlp;
 pub mod panamax;
@@ -37,7 +42,9 @@ pub mod proxy;
 pub mod replicas;
 pub mod rgw;
 pub mod s3;
+pub mod sts;
 pub mod tarball;
+pub mod tools;
 pub mod upstream;
 pub mod watchdog;
 

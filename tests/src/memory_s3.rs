@@ -2,7 +2,7 @@
 //! with very many objects, or false. The false one takes no notice of `If-None-Match`, and
 //! overwrites where it should create: several real ones do so, and cannot hold a registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,11 @@ use crate::s3::S3;
 pub struct MemoryS3 {
     server: Server,
     objects: Arc<Mutex<Objects>>,
+    signers: Arc<Mutex<Signers>>,
 }
+
+/// Access keys and, where they are short-lived, the session tokens that came with them.
+type Signers = BTreeSet<(String, Option<String>)>;
 
 type Objects = BTreeMap<String, Object>;
 
@@ -55,10 +59,14 @@ impl MemoryS3 {
 
     fn serving(creates: Creates) -> Self {
         let objects = Arc::<Mutex<Objects>>::default();
-        let state = Arc::clone(&objects);
-        let act = move |request: &Request| answer(request, &mut state.lock().unwrap(), creates);
+        let signers = Arc::<Mutex<Signers>>::default();
+        let (state, seen) = (Arc::clone(&objects), Arc::clone(&signers));
+        let act = move |request: &Request| {
+            seen.lock().unwrap().extend(signer(request));
+            answer(request, &mut state.lock().unwrap(), creates)
+        };
         let server = Server::forgetful(move |request, _| Action::Answer(act(request)));
-        Self { server, objects }
+        Self { server, objects, signers }
     }
 
     /// Every request takes that long from now on; it is applied half way.
@@ -75,6 +83,11 @@ impl MemoryS3 {
             access_key: "any".to_owned(),
             secret_key: "any".to_owned(),
         }
+    }
+
+    /// Who has signed requests: access keys, and session tokens where there were any.
+    pub fn signers(&self) -> Vec<(String, Option<String>)> {
+        self.signers.lock().unwrap().iter().cloned().collect()
     }
 
     /// The keys of all that is stored.
@@ -105,6 +118,13 @@ impl Object {
     fn tagged(&self, response: Response) -> Response {
         response.header("etag", &self.tag).header("last-modified", MODIFIED)
     }
+}
+
+/// Of a request that is signed in its headers.
+fn signer(request: &Request) -> Option<(String, Option<String>)> {
+    let (_, credential) = request.header("authorization")?.split_once("Credential=")?;
+    let (key, _) = credential.split_once('/')?;
+    Some((key.to_owned(), request.header("x-amz-security-token").map(str::to_owned)))
 }
 
 /// What object stores' clients use of S3, and no more. Whoever asks for more hears of it.

@@ -96,7 +96,8 @@ impl Running {
             }
         };
         let metrics = Metrics::new().map_err(Error::internal)?;
-        let labels = [env!("CARGO_PKG_VERSION"), &config.fingerprint()];
+        let labels =
+            [env!("CARGO_PKG_VERSION"), env!("CRATEHOUSE_BUILD_COMMIT"), &config.fingerprint()];
         metrics.build.with_label_values(&labels).set(1);
         metrics.process_start.set(jiff::Timestamp::now().as_second());
         begins(Part::Store);
