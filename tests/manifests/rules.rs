@@ -7,8 +7,7 @@ use super::{built, overlay};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-/// How long the readiness of a Service takes to reach everybody who balances, at least; between the
-/// end of the drain and the kill there is as much.
+/// Between the end of the drain and the kill, at least.
 const MARGIN_SECONDS: i64 = 10;
 
 /// Where the projected token is, which says to S3 who the pod is.
