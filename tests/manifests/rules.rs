@@ -52,6 +52,9 @@ fn the_drain_ends_before_the_pod_is_killed() {
         let grace = overlay.pod()["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap();
         let drain = overlay.config()["server"]["drain_seconds"].as_integer().unwrap();
         assert!(grace >= drain + MARGIN_SECONDS, "{}: {drain} s, then {grace} s", overlay.name);
+        let unready = overlay.config()["server"]["unready_seconds"].as_integer().unwrap();
+        // Requests under way keep what they had without it.
+        assert!((5..=drain - 25).contains(&unready), "{}: {unready} of {drain} s", overlay.name);
     }
 }
 
