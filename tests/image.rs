@@ -80,6 +80,7 @@ fn two_builds_in_different_folders_are_one_image() {
 fn the_image_is_small_and_says_what_it_is() {
     let image = image();
     assert!(image.bytes() < LARGEST_IMAGE_BYTES, "{} bytes", image.bytes());
+    assert_eq!(image.others_property(), ["var/lib/cratehouse/"]);
     let config = &image.config["config"];
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["Entrypoint"], serde_json::json!(["/cratehouse"]));

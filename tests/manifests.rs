@@ -15,7 +15,6 @@ use cratehouse_tests::memory_s3::MemoryS3;
 use cratehouse_tests::s3::S3;
 use cratehouse_tests::sts::Sts;
 use cratehouse_tests::tools::{run, tool};
-use serde_json::Value;
 
 /// The oldest that `deploy/k8s/README.md` names, one between, and the newest whose schemas are there.
 const KUBERNETES: [&str; 3] = ["1.28", "1.33", "1.37"];

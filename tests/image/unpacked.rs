@@ -48,6 +48,20 @@ impl Image {
         self.layers.iter().map(|layer| fs::metadata(layer).unwrap().len()).sum()
     }
 
+    /// What in it is not root's.
+    pub(super) fn others_property(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for layer in &self.layers {
+            let mut layer = tar::Archive::new(GzDecoder::new(File::open(layer).unwrap()));
+            for entry in layer.entries().unwrap().map(Result::unwrap) {
+                if (entry.header().uid().unwrap(), entry.header().gid().unwrap()) != (0, 0) {
+                    found.push(entry.path().unwrap().display().to_string());
+                }
+            }
+        }
+        found
+    }
+
     /// Its files, to look at.
     pub(super) fn root(&self) -> &Path {
         self.root.path()

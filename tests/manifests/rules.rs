@@ -7,8 +7,7 @@ use super::{built, overlay};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-/// How long the readiness of a Service takes to reach everybody who balances, at least; between the
-/// end of the drain and the kill there is as much.
+/// Between the end of the drain and the kill, at least.
 const MARGIN_SECONDS: i64 = 10;
 
 /// Where the projected token is, which says to S3 who the pod is.
@@ -53,6 +52,9 @@ fn the_drain_ends_before_the_pod_is_killed() {
         let grace = overlay.pod()["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap();
         let drain = overlay.config()["server"]["drain_seconds"].as_integer().unwrap();
         assert!(grace >= drain + MARGIN_SECONDS, "{}: {drain} s, then {grace} s", overlay.name);
+        let unready = overlay.config()["server"]["unready_seconds"].as_integer().unwrap();
+        // Requests under way keep what they had without it.
+        assert!((5..=drain - 25).contains(&unready), "{}: {unready} of {drain} s", overlay.name);
     }
 }
 
