@@ -121,9 +121,9 @@ pub async fn mirrored(gateway: Arc<Gateway>, wanted: Wanted) -> Result<Got> {
     room.fit(size);
     pinning::pin(&gateway, &wanted).await?;
     let content = if crates.takes_whole(size) {
-        let bytes = crates.share(cksum, bytes, room);
-        store_later(&gateway, wanted, bytes.clone()).await;
-        Content::Whole(bytes)
+        let shared = crates.share(cksum, bytes.clone(), room);
+        store_later(&gateway, wanted, bytes, shared.clone()).await;
+        Content::Whole(shared)
     } else if store(&gateway, &wanted, bytes.clone()).await {
         Content::InStore { size, at_hand: Some(bytes_holding(bytes, room)) }
     } else {
@@ -132,12 +132,14 @@ pub async fn mirrored(gateway: Arc<Gateway>, wanted: Wanted) -> Result<Got> {
     Ok(Got { content, cksum, source: Source::Upstream })
 }
 
-/// Keeps verified bytes while the asker goes on; they take their room in memory until then.
-async fn store_later(gateway: &Arc<Gateway>, wanted: Wanted, bytes: Bytes) {
+/// Keeps verified bytes while the asker goes on. They take their room, which `shared` holds, until
+/// then and no longer: a store in memory keeps what it is given.
+async fn store_later(gateway: &Arc<Gateway>, wanted: Wanted, bytes: Bytes, shared: Bytes) {
     let turn = gateway.copies.turn(wanted.listed.cksum).await;
     let owned = Arc::clone(gateway);
     gateway.copies.follow(turn, async move {
         store(&owned, &wanted, bytes).await;
+        drop(shared);
     });
 }
 

@@ -147,6 +147,9 @@ impl Known {
 pub(super) struct Arriving {
     index: IndexCache,
     bytes: u64,
+    /// What was given up for it counts as free: its memory comes back a moment later, or when its
+    /// last answer is sent.
+    given_up: u64,
 }
 
 impl Arriving {
@@ -156,10 +159,11 @@ impl Arriving {
         let tally = &self.index.tally;
         tally.add(bytes);
         self.bytes += bytes;
-        if tally.excess() > 0 {
-            self.index.give_up(tally.excess());
+        let missing = tally.excess().saturating_sub(self.given_up);
+        if missing > 0 {
+            self.given_up += self.index.give_up(missing);
         }
-        tally.excess() == 0
+        tally.excess() <= self.given_up
     }
 }
 
@@ -276,7 +280,7 @@ impl IndexCache {
 
     /// What an upstream is about to send.
     pub(super) fn arriving(&self) -> Arriving {
-        Arriving { index: self.clone(), bytes: 0 }
+        Arriving { index: self.clone(), bytes: 0, given_up: 0 }
     }
 
     /// Waits until one more file may be made, while others are given up for it.
@@ -305,15 +309,15 @@ impl IndexCache {
         })
     }
 
-    /// Gives up shelves of about so many bytes, in no order. What is being sent frees its memory
-    /// later.
-    fn give_up(&self, mut missing: u64) {
-        let mut victims = Vec::new();
+    /// Gives up shelves of about so many bytes, in no order, and says of how many. What is being
+    /// sent frees its memory later.
+    fn give_up(&self, missing: u64) -> u64 {
+        let (mut victims, mut given_up) = (Vec::new(), 0);
         for (key, shelf) in &self.shelves {
-            if missing == 0 {
+            if given_up >= missing {
                 break;
             }
-            missing = missing.saturating_sub(shelf.weight().into());
+            given_up += u64::from(shelf.weight());
             victims.push(key);
         }
         for key in victims {
@@ -321,6 +325,7 @@ impl IndexCache {
         }
         // Until then the cache itself holds what it no longer has.
         self.shelves.run_pending_tasks();
+        given_up
     }
 
     /// Drops whatever is cached for any spelling of a name: called after a journal entry that

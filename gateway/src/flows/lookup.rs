@@ -78,14 +78,28 @@ async fn find(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result
     if let Some(row) = gateway.catalog.krate(key)? {
         return Ok(hosted(gateway, name, row).await);
     }
-    if is_reserved(&gateway.config, key) {
-        return Ok(Known::absent(None));
+    let known = match is_reserved(&gateway.config, key) {
+        true => Known::absent(None),
+        false => mirroring::chain(gateway, name).await,
+    };
+    if known.is_absent() {
+        read_on(gateway).await;
     }
-    let known = mirroring::chain(gateway, name).await;
     // The name may have been published while the upstreams were asked: from then on it is ours.
     match gateway.catalog.krate(key)? {
         Some(row) => Ok(hosted(gateway, name, row).await),
         None => Ok(known),
+    }
+}
+
+/// Another replica may have published a name that is nowhere. While the journal cannot be read,
+/// what is known is all that there is to go by, and nobody waits for more.
+async fn read_on(gateway: &Gateway) {
+    if gateway.journal.lag().is_none_or(|lag| !lag.is_zero()) {
+        return;
+    }
+    if let Err(error) = gateway.journal.catch_up().await {
+        tracing::debug!(error = error.chain(), "an absent name was not looked up again");
     }
 }
 

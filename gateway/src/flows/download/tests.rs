@@ -10,6 +10,7 @@ use super::*;
 use crate::config::Limits;
 use crate::flows::command::Command;
 use crate::flows::fixture::{House, Public, State, line, memory, name, version};
+use crate::flows::lookup::lookup;
 use crate::model::entry::Metadata;
 use crate::model::index::{IndexLine, Listed};
 use crate::stores::faulty::{Call, Fault, FaultyStore};
@@ -116,6 +117,19 @@ async fn a_version_that_another_replica_published_a_moment_ago_is_found() {
     let two = House::open(&store, &[], fixture::limits()).await;
     one.publish("new", "1.0.0", b"x").await;
     assert_eq!(two.download("new", "1.0.0").await.1, "store");
+}
+
+#[tokio::test]
+async fn a_crate_that_another_replica_published_a_moment_ago_has_an_index_file() {
+    let store = memory();
+    for krate in ["new", "acme-new"] {
+        let one = House::open(&store, &[], fixture::limits()).await;
+        let two = House::open(&store, &[], fixture::limits()).await;
+        let asked = name(krate);
+        assert!(lookup(&two.gateway, &asked).await.unwrap().is_none());
+        one.publish(krate, "1.0.0", b"x").await;
+        assert!(lookup(&two.gateway, &asked).await.unwrap().is_some(), "{krate}");
+    }
 }
 
 #[tokio::test]
