@@ -1,6 +1,7 @@
 //! The real cargo, many processes at once with nothing in their homes: how long they take, from the
 //! gateway and from who else could serve them.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -118,6 +119,9 @@ struct Stage {
     /// Whom clients of nginx and of the upstream must trust.
     trust: TempDir,
     _site: Site,
+    /// Gateways that are no longer needed. Their folders stay until the end: ext4 passes over the
+    /// inodes of files that were deleted in the last minutes, one by one, whenever it creates one.
+    spent: RefCell<Vec<Gateway>>,
 }
 
 const NGINX_CA: &str = "nginx.pem";
@@ -136,7 +140,14 @@ impl Stage {
         let trust = tempfile::tempdir()?;
         fs::write(trust.path().join(NGINX_CA), &authority.ca)?;
         fs::write(trust.path().join(ORIGIN_CA), &origin.authority().ca)?;
-        let stage = Self { gateway: empty(&origin)?, origin, nginx, trust, _site: site };
+        let stage = Self {
+            gateway: empty(&origin)?,
+            origin,
+            nginx,
+            trust,
+            _site: site,
+            spent: RefCell::default(),
+        };
         // Whatever is ever asked for is there before anything counts.
         for does in [Does::Fetch, Does::Resolve] {
             race(&stage.of_gateway(&stage.gateway), does, 1)?;
@@ -192,8 +203,10 @@ impl Stage {
         for round in 0..options.cold_rounds {
             for nth in [round % 2, (round + 1) % 2] {
                 if nth == 0 {
-                    let gateway = empty(&self.origin)?;
+                    let mut gateway = empty(&self.origin)?;
                     through.run(&self.of_gateway(&gateway), true)?;
+                    gateway.stop();
+                    self.spent.borrow_mut().push(gateway);
                 } else {
                     direct.run(&self.of_origin(), true)?;
                 }
@@ -208,8 +221,10 @@ impl Stage {
         let itself =
             Registry { label: "crates.io", index: None, ca: PathBuf::new(), pids: Vec::new() };
         for _ in 0..options.cold_rounds {
-            let gateway = Gateway::mirroring(UpstreamConfig::preset("crates.io"));
+            let mut gateway = Gateway::mirroring(UpstreamConfig::preset("crates.io"));
             through.run(&self.of_gateway(&gateway), true)?;
+            gateway.stop();
+            self.spent.borrow_mut().push(gateway);
             direct.run(&itself, true)?;
         }
         tell(report, &[through, direct], COLD_PER_CENT)
