@@ -10,6 +10,7 @@ use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
@@ -49,6 +50,8 @@ pub struct Gateway {
     pub rulebook: Arc<Rulebook>,
     /// Who reads licences for it.
     pub licenses: Readers,
+    /// Permits to parse what clients send.
+    pub parsers: ClientParsers,
     /// Rendered index files in memory.
     pub index: IndexCache,
     /// Crate files in memory.

@@ -128,6 +128,14 @@ metrics! {
 
     // Publishing, and who pulled what.
 
+    /// Foreign texts and archives that are being parsed: what publishes send, lock files, crate files
+    /// that are read for their licence. No more of a kind at one time than there are cores.
+    parsing: IntGaugeVec = "cratehouse_parsing_under_way" [of = "publish" | "lock" | "license"];
+
+    /// Requests that were refused since too many texts of their kind were being parsed.
+    parsing_refusals: IntCounterVec = "cratehouse_parsing_refusals_total" [of = "publish" | "lock"
+        | "license"];
+
     /// Publish requests by outcome: published, refused, error.
     publishes: IntCounterVec = "cratehouse_publishes_total" [outcome = "published" | "refused"
         | "error"];

@@ -19,6 +19,7 @@ use crate::flows::copies::Copies;
 use crate::flows::download::{CrateCache, File, Part, download};
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
+use crate::flows::parsing::ClientParsers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{blobs_in, journal_in, mirror_in, pulls_in};
 use crate::flows::pulls::Pulls;
@@ -268,7 +269,8 @@ pub(super) fn gateway(
         pulls: Pulls::new(pulls_in(objects), "test", true, metrics.clone()),
         mirrored_names: MirroredNames::default(),
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
-        licenses: Readers::default(),
+        licenses: Readers::new(&metrics),
+        parsers: ClientParsers::new(&metrics),
         config: Arc::new(config),
         metrics,
         traces: None,

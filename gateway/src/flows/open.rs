@@ -14,6 +14,7 @@ use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::licenses::Readers;
+use crate::flows::parsing::ClientParsers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::rulebook::Rulebook;
@@ -167,7 +168,8 @@ impl Running {
             copies: Copies::default(),
             upstreams,
             rulebook,
-            licenses: Readers::default(),
+            licenses: Readers::new(&metrics),
+            parsers: ClientParsers::new(&metrics),
             index,
             crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),

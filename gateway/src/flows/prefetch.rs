@@ -26,7 +26,7 @@ pub async fn prefetch(
     lock: &str,
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<(String, Error)>> {
-    let mut packages = parse_aside(lock).await?;
+    let mut packages = packages(gateway, lock).await?;
     packages.retain(|package| package.source == LockedSource::Registry);
     let total = packages.len();
     // Collected before they are buffered: a stream of closures is not `Send` for every caller.
@@ -44,17 +44,13 @@ pub async fn prefetch(
     Ok(failed)
 }
 
-/// The packages of a Cargo.lock. Parses in a task of its own, so that a panic of the parser is an
-/// error here.
+/// The packages of a Cargo.lock.
 ///
 /// # Errors
-/// Invalid, when the text is no Cargo.lock, or too large.
-pub(super) async fn parse_aside(lock: &str) -> Result<BTreeSet<Locked>> {
+/// Invalid, when the text is no Cargo.lock, or too large; unavailable, when too many are being read.
+pub(super) async fn packages(gateway: &Gateway, lock: &str) -> Result<BTreeSet<Locked>> {
     let text = lock.to_owned();
-    let parsing = tokio::task::spawn_blocking(move || lock::packages(&text));
-    let parsed =
-        parsing.await.map_err(|e| Error::invalid("this is not a Cargo.lock").because(e))?;
-    parsed.map_err(Error::invalid)
+    gateway.parsers.locks.parse(move || lock::packages(&text)).await?.map_err(Error::invalid)
 }
 
 async fn fetch_named(gateway: &Arc<Gateway>, package: Locked) -> (String, Result<()>) {
@@ -116,12 +112,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_lock_file_is_refused_even_when_its_parser_panics() {
+    async fn what_is_no_lock_file_is_refused() {
+        let house = House::open(&memory(), &[], limits()).await;
         let odd = format!("{}é{}", "0".repeat(31), "0".repeat(31));
         let source = "source = \"sparse+https://crates.acme.example/index/\"";
-        let panics = package("a", &format!("{source}\nchecksum = \"{odd}\""));
-        for lock in ["[package", "version = 4\n[[package]]\nname = 1", &panics] {
-            assert_eq!(parse_aside(lock).await.unwrap_err().kind, Kind::Invalid, "{lock}");
+        let odd = package("a", &format!("{source}\nchecksum = \"{odd}\""));
+        for lock in ["[package", "version = 4\n[[package]]\nname = 1", &odd] {
+            let refused = packages(&house.gateway, lock).await.unwrap_err();
+            assert_eq!(refused.kind, Kind::Invalid, "{lock}");
         }
     }
 }

@@ -178,12 +178,11 @@ async fn prepare(
     Ok((order, crate_file, answer))
 }
 
-/// Frame, archive and manifest: computation, so off the async threads.
+/// Frame, archive and manifest: computation, so off the async threads, and no more of it at one time
+/// than there are cores.
 async fn unpack(gateway: &Arc<Gateway>, body: Bytes) -> Result<Parcel> {
     let limits = gateway.config.limits.clone();
-    tokio::task::spawn_blocking(move || open_parcel(body, &limits))
-        .await
-        .map_err(Error::internal)?
+    gateway.parsers.publishes.parse(move || open_parcel(body, &limits)).await?
 }
 
 fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
