@@ -1,5 +1,7 @@
 //! A Cargo.lock: the packages that it names, and where they are from.
 
+mod known;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -8,6 +10,8 @@ use serde::Serialize;
 use crate::model::checksum::Checksum;
 use crate::model::excerpt::excerpt;
 use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
+
+pub use self::known::KnownRegistries;
 
 /// The largest lock file that is read, in bytes.
 pub const MAX_LOCK_BYTES: usize = 4 * 1024 * 1024;
@@ -29,6 +33,8 @@ pub struct Locked {
     pub version: String,
     /// Where it is from.
     pub source: LockedSource,
+    /// Its registry, as the lock file writes it: `registry+…`, `sparse+…` or `local-registry+…`.
+    pub registry: Option<String>,
     /// SHA-256 of its crate file, where it is locked.
     pub cksum: Option<Checksum>,
 }
@@ -37,8 +43,11 @@ pub struct Locked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LockedSource {
-    /// A registry, whichever: through this gateway there is one.
+    /// A registry. Of those that [`KnownRegistries`] has marked: one that is asked through here.
     Registry,
+    /// Another registry than those: its names are asked nowhere.
+    #[serde(rename = "other-registry")]
+    OtherRegistry,
     /// A git repository.
     Git,
     /// The workspace, or a path.
@@ -92,6 +101,7 @@ struct Draft {
     name: Option<String>,
     version: Option<String>,
     source: Option<LockedSource>,
+    registry: Option<String>,
     cksum: Option<Checksum>,
 }
 
@@ -138,7 +148,7 @@ impl Reader {
         if self.sums.is_empty() {
             return Ok(self.packages);
         }
-        let mut sums = self.sums;
+        let sums = self.sums;
         let summed = self.packages.into_iter().map(|mut package| {
             if package.cksum.is_none() && package.source == LockedSource::Registry {
                 let key = (package.name, package.version);
@@ -147,9 +157,7 @@ impl Reader {
             }
             package
         });
-        let packages = summed.collect();
-        sums.clear();
-        Ok(packages)
+        Ok(summed.collect())
     }
 
     fn take(&mut self) -> Result<(), LockError> {
@@ -158,7 +166,8 @@ impl Reader {
             return Err(unreadable("a package has no name or no version"));
         };
         let source = draft.source.unwrap_or(LockedSource::Path);
-        self.packages.insert(Locked { name, version, source, cksum: draft.cksum });
+        let (registry, cksum) = (draft.registry, draft.cksum);
+        self.packages.insert(Locked { name, version, source, registry, cksum });
         Ok(())
     }
 
@@ -167,7 +176,11 @@ impl Reader {
         match key {
             "name" => draft.name = Some(word(text)),
             "version" => draft.version = Some(word(text)),
-            "source" => draft.source = Some(LockedSource::parse(text)?),
+            "source" => {
+                let source = LockedSource::parse(text)?;
+                draft.registry = (source == LockedSource::Registry).then(|| word(text));
+                draft.source = Some(source);
+            }
             _ => draft.cksum = Some(text.parse().map_err(|_| no_checksum(text))?),
         }
         Ok(())
@@ -208,7 +221,7 @@ impl LockedSource {
     /// From what a lock file writes, `registry+https://…` for instance.
     fn parse(text: &str) -> Result<Self, LockError> {
         match text.split_once('+') {
-            Some(("registry" | "sparse", _)) => Ok(Self::Registry),
+            Some(("registry" | "sparse" | "local-registry", _)) => Ok(Self::Registry),
             Some(("git", _)) => Ok(Self::Git),
             Some(("path", _)) => Ok(Self::Path),
             _ => Err(unreadable(format!("the source `{}` is of no known kind", excerpt(text)))),
@@ -232,6 +245,7 @@ impl LockedSource {
     pub fn label(self) -> &'static str {
         match self {
             Self::Registry => "registry",
+            Self::OtherRegistry => "other-registry",
             Self::Git => "git",
             Self::Path => "path",
         }
@@ -267,17 +281,20 @@ mod tests {
         ]
         .concat();
         let found: Vec<_> = packages(&lock).unwrap().into_iter().collect();
-        let locked = |name: &str, source, cksum| Locked {
+        let locked = |name: &str, source, registry: Option<&str>, cksum| Locked {
             name: name.to_owned(),
             version: "1.0.0+b".to_owned(),
             source,
+            registry: registry.map(str::to_owned),
             cksum,
         };
+        let own = "sparse+https://crates.acme.example/index/";
+        let public = format!("registry+{CRATES_IO_IDENTITY}");
         let wanted = [
-            locked("app", LockedSource::Path, None),
-            locked("forked", LockedSource::Git, None),
-            locked("own", LockedSource::Registry, None),
-            locked("public", LockedSource::Registry, Some(sum)),
+            locked("app", LockedSource::Path, None, None),
+            locked("forked", LockedSource::Git, None, None),
+            locked("own", LockedSource::Registry, Some(own), None),
+            locked("public", LockedSource::Registry, Some(&public), Some(sum)),
         ];
         assert_eq!(found, wanted);
     }
@@ -338,6 +355,7 @@ mod tests {
             name: "foo".to_owned(),
             version: "1.0.0".to_owned(),
             source: LockedSource::Registry,
+            registry: None,
             cksum,
         };
         let sum = Checksum::of(b"x");
