@@ -10,7 +10,7 @@ use cratehouse::model::lock::{self, MAX_LOCK_BYTES};
 use cratehouse::model::manifest::{Draft, ManifestLimits};
 use cratehouse::model::mirrored::{self, OwnRegistries};
 use cratehouse::model::name::CrateName;
-use cratehouse::model::policy::LicenseFact;
+use cratehouse::model::policy::{Advisory, LicenseFact};
 use cratehouse::model::tarball::{self, TarballLimits};
 use cratehouse::model::upload::{self, UploadLimits};
 use cratehouse::model::version::CrateVersion;
@@ -22,7 +22,9 @@ static ALLOC: dhat::Alloc = dhat::Alloc;
 
 const MIB: usize = 1024 * 1024;
 /// The sizes that each shape is tried with, in bytes: a manifest has 1 MiB at the most.
-const SIZES: [usize; 4] = [2 * 1024, 40 * 1024, 256 * 1024, MIB];
+const SIZES: [usize; 5] = [2 * 1024, 16 * 1024 - 100, 64 * 1024, 256 * 1024, MIB];
+/// The largest file of an advisory.
+const MAX_ADVISORY_BYTES: usize = 256 * 1024;
 const MANIFEST: ManifestLimits = ManifestLimits { dependencies: 500, features: 300 };
 const TARBALL: TarballLimits =
     TarballLimits { unpacked_bytes: 512 * MIB as u64, entries: 100_000, manifest_bytes: MIB as u64 };
@@ -35,6 +37,12 @@ fn what_a_parser_allocates_is_bounded_by_its_text() {
         for (shape, text) in toml_shapes(size) {
             for (parser, parse) in TEXT_PARSERS {
                 check(&mut over, parser, shape, text.len(), || parse(&text));
+            }
+            if size <= MAX_ADVISORY_BYTES {
+                let advisory = format!("```toml\n{text}\n```\n# Title\n");
+                check(&mut over, "advisory", shape, advisory.len(), || {
+                    let _ = Advisory::parse(&advisory);
+                });
             }
         }
         for (shape, text) in json_shapes(size) {

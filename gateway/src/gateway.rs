@@ -14,6 +14,7 @@ use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::Catalog;
@@ -50,6 +51,8 @@ pub struct Gateway {
     pub rulebook: Arc<Rulebook>,
     /// Who reads licences for it.
     pub licenses: Readers,
+    /// How often it is logged that lines of upstreams' index files cannot be read.
+    pub skipped_lines: LineLimit,
     /// Permits to parse what clients send.
     pub parsers: ClientParsers,
     /// Rendered index files in memory.

@@ -101,6 +101,10 @@ metrics! {
     /// Bytes received from upstreams.
     upstream_bytes: IntCounterVec = "cratehouse_upstream_received_bytes_total" [upstream];
 
+    /// Lines of upstreams' index files that cannot be read, each time that such a file was fetched. They
+    /// are left out, as cargo leaves them out.
+    index_lines_skipped: IntCounterVec = "cratehouse_upstream_index_lines_skipped_total" [upstream];
+
     /// The size of all mirrored crate files in the store, in bytes, when it was last measured.
     mirror_bytes: IntGauge = "cratehouse_mirror_bytes";
 

@@ -26,6 +26,7 @@ use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::gateway::Gateway;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
@@ -271,6 +272,7 @@ pub(super) fn gateway(
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         licenses: Readers::new(&metrics),
         parsers: ClientParsers::new(&metrics),
+        skipped_lines: LineLimit::new("index_lines", &metrics),
         config: Arc::new(config),
         metrics,
         traces: None,

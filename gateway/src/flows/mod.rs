@@ -27,6 +27,7 @@ pub mod mirroring;
 mod objecting;
 pub mod open;
 pub mod owners;
+pub mod parsing;
 pub mod pinning;
 pub mod policy_check;
 pub mod prefetch;

@@ -21,6 +21,7 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::self_test::{Effort, self_test};
 use crate::gateway::Gateway;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
@@ -170,6 +171,7 @@ impl Running {
             rulebook,
             licenses: Readers::new(&metrics),
             parsers: ClientParsers::new(&metrics),
+            skipped_lines: LineLimit::new("index_lines", &metrics),
             index,
             crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),

@@ -127,13 +127,17 @@ mod tests {
         while parsers.under_way.get() < 2 {
             tokio::task::yield_now().await;
         }
-        let refused = parsers.turn().await.err().unwrap();
+        let third = parsers.clone();
+        let third = tokio::spawn(async move { third.turn().await.err() });
+        tokio::task::yield_now().await;
+        tokio::time::advance(TURN_WAIT * 2).await;
+        let refused = third.await.unwrap().unwrap();
         assert_eq!((refused.kind, parsers.refusals.get()), (Kind::Unavailable, 1));
 
         // The one who asked is gone; the permit is not, before the work is over.
         busy.iter().for_each(|task| task.abort());
         assert_eq!(parsers.turns.available_permits(), 0);
-        go.iter().for_each(|go| drop(go.send(())));
+        go.iter().for_each(|go| go.send(()).unwrap());
         assert_eq!(parsers.parse(|| 1).await.unwrap(), 1);
     }
 

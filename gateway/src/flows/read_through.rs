@@ -18,11 +18,12 @@ use crate::flows::copies::Copies;
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::pinning::{Pins, Wanted};
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::freshness;
 use crate::model::index::{IndexFile, Listed};
-use crate::model::mirrored::{self, OwnRegistries, Unreadable};
+use crate::model::mirrored::{self, OwnRegistries, Skipped, Unreadable};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
@@ -46,6 +47,8 @@ pub(super) struct ReadThrough<'a> {
     pub(super) copies: &'a Copies,
     pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
+    /// For lines on what an upstream's index files hold that cannot be read.
+    pub(super) skipped_lines: &'a LineLimit,
     /// The registries that become null in its lines.
     pub(super) own: Arc<OwnRegistries>,
 }
@@ -58,6 +61,8 @@ pub(super) struct Rendered {
     pub(super) body: Checksum,
     /// What the policy makes of it: as long as the body stays, so does this.
     pub(super) judging: Arc<Judging>,
+    /// Its lines that are not passed on. Of what memory knows they are not asked.
+    skipped: Skipped,
 }
 
 /// The store's copy.
@@ -105,7 +110,8 @@ impl Rendered {
     pub(super) fn remembered(known: &Known) -> Option<Self> {
         let file = known.answer.as_ref().ok()?.as_ref()?;
         let judging = Arc::clone(&known.judging);
-        Some(Self { file: Arc::clone(file), body: known.body?, judging })
+        let skipped = Skipped::default();
+        Some(Self { file: Arc::clone(file), body: known.body?, judging, skipped })
     }
 
     /// The same with other facts.
@@ -183,10 +189,15 @@ impl ReadThrough<'_> {
         };
         let (bytes, rendered) = match unchanged {
             Some(rendered) => (body.unpack().map_err(Error::internal)?, rendered),
-            None => self.render(body, None, name, last).await?.map_err(|unfit| match unfit {
-                Unfit::Packed(e) => self.upstream.misfit(&e),
-                Unfit::Unreadable(e) => self.nonsense(e.to_string()),
-            })?,
+            None => {
+                let new = self.render(body, None, name, last).await?;
+                let (bytes, rendered) = new.map_err(|unfit| match unfit {
+                    Unfit::Packed(e) => self.upstream.misfit(&e),
+                    Unfit::Unreadable(e) => self.nonsense(e.to_string()),
+                })?;
+                self.note_skipped(name, &rendered.skipped);
+                (bytes, rendered)
+            }
         };
         let known_before = last.filter(|last| last.body == rendered.body).is_some();
         let rendered = match last.filter(|_| !known_before) {
@@ -196,6 +207,17 @@ impl ReadThrough<'_> {
         self.keep(name, bytes, validators, &rendered, now).await;
         let outcome = if known_before { Outcome::Revalidated } else { Outcome::Miss };
         Ok(rendered.known(outcome, fresh))
+    }
+
+    /// Lines that cargo would skip are not passed on.
+    fn note_skipped(&self, name: &CrateName, skipped: &Skipped) {
+        let Some(first) = &skipped.first else { return };
+        let (upstream, lines) = (self.upstream.name(), skipped.lines);
+        self.metrics.index_lines_skipped.with_label_values(&[upstream]).inc_by(lines);
+        if let Some(suppressed) = self.skipped_lines.admit() {
+            tracing::warn!(upstream, krate = %name, lines, %first, suppressed,
+                "lines of an upstream's index file cannot be read; they are left out");
+        }
     }
 
     /// A file with what it tells beside its former state.
@@ -209,7 +231,10 @@ impl ReadThrough<'_> {
         let facts = former.judging.facts();
         let mut changed = noticed::still_changed(&facts.changed, &new.file);
         changed.extend(self.pin_lost(name, Some(former), Some(&new.file), now).await?);
-        let seen = noticed::first_sights(&former.file, &facts.first_seen, &new.file, now);
+        let mut seen = noticed::first_sights(&former.file, &facts.first_seen, &new.file, now);
+        if new.skipped.lines > 0 {
+            noticed::keep_sights(&former.file, &facts.first_seen, &new.file, &mut seen);
+        }
         Ok(new.noticing(self.facts(seen, changed)))
     }
 
@@ -363,9 +388,11 @@ impl ReadThrough<'_> {
             if let Some(known) = known.filter(|known| known.body == sum) {
                 return Ok((body, known));
             }
-            let file = index.counted(mirrored::read(&body, &name, &own)?.render(&body, &sum));
+            let read = mirrored::read(&body, &name, &own)?;
+            let skipped = read.skipped.clone();
+            let file = index.counted(read.render(&body, &sum));
             let judging = Arc::new(Judging::new(facts));
-            Ok((body, Rendered { file, body: sum, judging }))
+            Ok((body, Rendered { file, body: sum, judging, skipped }))
         };
         self.index.makers.make(work).await
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::checksum::Checksum;
-use crate::model::excerpt::excerpt;
+use crate::model::excerpt::{acts, excerpt};
 use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
 
 pub use self::known::KnownRegistries;
@@ -211,9 +211,9 @@ fn no_checksum(text: &str) -> LockError {
 }
 
 fn word(text: &str) -> String {
-    match text.len() {
-        0..=MAX_WORD_BYTES => text.to_owned(),
-        _ => excerpt(text),
+    match text.len() <= MAX_WORD_BYTES && !text.chars().any(acts) {
+        true => text.to_owned(),
+        false => excerpt(text),
     }
 }
 
@@ -312,6 +312,20 @@ mod tests {
         let found: Vec<_> =
             packages(&text).unwrap().into_iter().map(|p| (p.name, p.cksum)).collect();
         assert_eq!(found, [("a".to_owned(), Some(sum)), ("c".to_owned(), None)]);
+    }
+
+    #[test]
+    fn lock_files_of_real_projects_are_read_whole() {
+        for lock in [
+            include_str!("../../../Cargo.lock"),
+            include_str!("../../../bench/corpus/Cargo.lock"),
+        ] {
+            let found = packages(lock).unwrap();
+            assert_eq!(found.len(), lock.matches("[[package]]").count());
+            let public = found.iter().filter(|p| p.source == LockedSource::Registry);
+            let locked = public.clone().filter(|p| p.cksum.is_some()).count();
+            assert_eq!((public.count(), locked), (locked, lock.matches("\nchecksum = ").count()));
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn every_value_is_seen_with_its_place() {
 fn what_is_wrong_is_told_with_its_line_and_without_its_words() {
     for (text, line) in [
         ("a = 1\nb = secret", 2),
-        ("a = [1,\n2\n", 3),
+        ("a = [1,\n2\n", 2),
         ("\na = 1\na = 2", 3),
         ("[a]\n[a]", 2),
         ("a = 'x\n'", 1),
