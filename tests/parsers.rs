@@ -1,5 +1,12 @@
 //! What strangers' bytes cost: each parser of foreign text, over a corpus of hostile and of ordinary
 //! shapes, allocates at its peak 1 MiB and 32 times the text at the most, and never more than 64 MiB.
+//! With `CRATEHOUSE_SHOW=1` and `--nocapture` it says how much each takes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of this is test code: a panic is a failed test"
+)]
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -26,8 +33,11 @@ const SIZES: [usize; 5] = [2 * 1024, 16 * 1024 - 100, 64 * 1024, 256 * 1024, MIB
 /// The largest file of an advisory.
 const MAX_ADVISORY_BYTES: usize = 256 * 1024;
 const MANIFEST: ManifestLimits = ManifestLimits { dependencies: 500, features: 300 };
-const TARBALL: TarballLimits =
-    TarballLimits { unpacked_bytes: 512 * MIB as u64, entries: 100_000, manifest_bytes: MIB as u64 };
+const TARBALL: TarballLimits = TarballLimits {
+    unpacked_bytes: 512 * MIB as u64,
+    entries: 100_000,
+    manifest_bytes: MIB as u64,
+};
 
 /// One test alone: what it measures is the whole process.
 #[test]
@@ -131,9 +141,8 @@ const PACKAGE: &str = "[package]\nname = \"foo\"\nversion = \"1.0.0\"\n";
 /// Shapes for the readers of Cargo.toml and Cargo.lock.
 fn toml_shapes(size: usize) -> Vec<(&'static str, String)> {
     let same = |piece: &'static str| move |_: usize| piece.to_owned();
-    let of = |head: &str, piece: &dyn Fn(usize) -> String, end: &str| {
-        repeated(size, head, piece, end)
-    };
+    let of =
+        |head: &str, piece: &dyn Fn(usize) -> String, end: &str| repeated(size, head, piece, end);
     let package = |rest: &str| format!("{PACKAGE}{rest}");
     let lines = |head: &str, piece: &dyn Fn(usize) -> String| of(&package(head), piece, "");
     let locked = |n: usize| {
@@ -193,9 +202,7 @@ fn toml_shapes(size: usize) -> Vec<(&'static str, String)> {
             let cfg = "any(all(not(".repeat(100_000.min(size / 32));
             package(&format!("[target.'cfg({cfg}'.dependencies]\nd='1'\n"))
         }),
-        ("a requirement of many", {
-            of(&package("[dependencies]\na = '"), &same(">1,"), ">1'")
-        }),
+        ("a requirement of many", { of(&package("[dependencies]\na = '"), &same(">1,"), ">1'") }),
         ("requirements of 32", {
             let req = [">1"; 32].join(",");
             lines("[dependencies]\n", &|n| format!("d{n}='{req}'\n"))
@@ -231,7 +238,10 @@ fn json_shapes(size: usize) -> Vec<(&'static str, String)> {
         ("a long string", of("\"", &same("x"), "\"")),
         ("escapes", of("\"", &same("\\u0041"), "\"")),
         ("a long number", of("", &same("1"), "")),
-        ("a long name", repeated(size, "{\"name\":\"", |_| "x".to_owned(), "\",\"vers\":\"1.0.0\"}")),
+        (
+            "a long name",
+            repeated(size, "{\"name\":\"", |_| "x".to_owned(), "\",\"vers\":\"1.0.0\"}"),
+        ),
         ("a long version", {
             repeated(size, "{\"name\":\"foo\",\"vers\":\"1.0.0-", |_| "a.".to_owned(), "a\"}")
         }),
@@ -292,7 +302,11 @@ fn archives(size: usize) -> Vec<(&'static str, Vec<u8>, usize)> {
     vec![
         ("a hostile manifest", packed(&hostile), manifest.len()),
         ("many entries", packed(&entries(many, tar::EntryType::Regular, b"")), dull.len()),
-        ("long names", packed(&entries(many / 40 + 2, tar::EntryType::GNULongName, &pax)), dull.len()),
+        (
+            "long names",
+            packed(&entries(many / 40 + 2, tar::EntryType::GNULongName, &pax)),
+            dull.len(),
+        ),
         ("pax headers", packed(&entries(many / 40 + 2, tar::EntryType::XHeader, &pax)), dull.len()),
         ("a bomb of zeros", gzip(&bomb), 0),
         ("a bomb in a file", packed(&entries(1, tar::EntryType::Regular, &bomb)), dull.len()),

@@ -315,7 +315,11 @@ async fn has(
         Ok(Some((asked.name().to_owned(), spelled)))
     };
     let crashed = |e: Error| {
-        Err(Trouble::new(upstream.name(), TroubleKind::Nonsense, format!("its answer: {}", e.chain())))
+        Err(Trouble::new(
+            upstream.name(),
+            TroubleKind::Nonsense,
+            format!("its answer: {}", e.chain()),
+        ))
     };
     makers.make(read).await.unwrap_or_else(crashed)
 }
@@ -366,7 +370,10 @@ mod tests {
         let (one, first) = server(404, "/none").await;
         let (_two, second) = server(404, "foo_bar-x").await;
         let name = "Foo-bar_x".parse().unwrap();
-        assert_eq!(taken(&Makers::default(), std::slice::from_ref(&first), &name).await.unwrap(), None);
+        assert_eq!(
+            taken(&Makers::default(), std::slice::from_ref(&first), &name).await.unwrap(),
+            None
+        );
         let mut paths = one.paths();
         paths.sort();
         assert_eq!(
@@ -382,7 +389,8 @@ mod tests {
     async fn a_name_is_not_free_before_every_upstream_has_said_so() {
         let (_one, first) = server(404, "/none").await;
         let (_two, second) = server(500, "/none").await;
-        let unknown = taken(&Makers::default(), &[first, second], &"foo".parse().unwrap()).await.unwrap_err();
+        let unknown =
+            taken(&Makers::default(), &[first, second], &"foo".parse().unwrap()).await.unwrap_err();
         assert_eq!(unknown.kind, Kind::Unavailable);
         assert_eq!(taken(&Makers::default(), &[], &"foo".parse().unwrap()).await.unwrap(), None);
     }
@@ -390,7 +398,9 @@ mod tests {
     #[tokio::test]
     async fn a_name_with_too_many_spellings_must_be_reserved() {
         let (one, first) = server(404, "/none").await;
-        let refused = taken(&Makers::default(), &[first], &"a-b-c-d-e-f-g-h-i-j".parse().unwrap()).await.unwrap_err();
+        let refused = taken(&Makers::default(), &[first], &"a-b-c-d-e-f-g-h-i-j".parse().unwrap())
+            .await
+            .unwrap_err();
         assert_eq!(refused.kind, Kind::Invalid);
         assert!(refused.message.contains("reserve"));
         assert!(one.paths().is_empty());

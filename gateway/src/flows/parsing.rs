@@ -42,10 +42,7 @@ pub struct ClientParsers {
 impl ClientParsers {
     /// As many permits as there are cores for each.
     pub fn new(metrics: &Metrics) -> Self {
-        Self {
-            publishes: Parsers::new(metrics, "publish"),
-            locks: Parsers::new(metrics, "lock"),
-        }
+        Self { publishes: Parsers::new(metrics, "publish"), locks: Parsers::new(metrics, "lock") }
     }
 }
 

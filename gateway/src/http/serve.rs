@@ -30,8 +30,8 @@ use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
-use crate::model::trace::TraceParent;
 use crate::model::excerpt::{Shown, excerpt};
+use crate::model::trace::TraceParent;
 use crate::traces::{KeyValue, Side, Told, Trace};
 
 /// The label of requests that mean nothing here.
@@ -233,7 +233,8 @@ impl<'a> Line<'a> {
         self.span.get_or_init(|| {
             let Asked { id, trace, .. } = self.asked;
             let peer = self.client();
-            let (id, method, route) = (id.as_str(), Shown::new(self.head.method.as_str()), self.label);
+            let (id, method, route) =
+                (id.as_str(), Shown::new(self.head.method.as_str()), self.label);
             let passing = || trace_parent(&self.head.headers).map(Trace::passing);
             let trace = trace.clone().or_else(passing);
             let number = trace.as_ref().map(|trace| tracing::field::display(trace.id()));

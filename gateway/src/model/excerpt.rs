@@ -100,7 +100,10 @@ mod tests {
         assert_eq!(excerpt("größe `x`"), "größe `x`");
         assert_eq!(excerpt(&"é".repeat(200)), "é".repeat(200));
         assert_eq!(excerpt(&"é".repeat(4_000_000)), format!("{}…", "é".repeat(200)));
-        assert_eq!(excerpt("a\nb\u{1b}[31m\u{202e}c\u{200b}"), "a\\u{a}b\\u{1b}[31m\\u{202e}c\\u{200b}");
+        assert_eq!(
+            excerpt("a\nb\u{1b}[31m\u{202e}c\u{200b}"),
+            "a\\u{a}b\\u{1b}[31m\\u{202e}c\\u{200b}"
+        );
         assert_eq!(excerpt_bytes(b"a\xff"), "a\u{fffd}");
         assert!(excerpt_bytes(&[0xff; 100_000]).chars().count() <= EXCERPT_CHARS + 1);
     }

@@ -316,10 +316,9 @@ mod tests {
 
     #[test]
     fn lock_files_of_real_projects_are_read_whole() {
-        for lock in [
-            include_str!("../../../Cargo.lock"),
-            include_str!("../../../bench/corpus/Cargo.lock"),
-        ] {
+        for lock in
+            [include_str!("../../../Cargo.lock"), include_str!("../../../bench/corpus/Cargo.lock")]
+        {
             let found = packages(lock).unwrap();
             assert_eq!(found.len(), lock.matches("[[package]]").count());
             let public = found.iter().filter(|p| p.source == LockedSource::Registry);

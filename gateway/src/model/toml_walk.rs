@@ -215,8 +215,7 @@ impl<'t, 'v, V: Visitor> Walk<'t, 'v, V> {
 
     fn fail(&mut self, span: Span, why: impl Into<String>) {
         let text = self.source.input();
-        self.stopped
-            .get_or_insert_with(|| Stopped::Toml(error_at(text, span, why.into())));
+        self.stopped.get_or_insert_with(|| Stopped::Toml(error_at(text, span, why.into())));
     }
 
     fn raw(&mut self, span: Span, encoding: Option<Encoding>) -> Option<Raw<'t>> {

@@ -100,7 +100,8 @@ impl RawManifest {
     /// When it is not TOML, holds more than the limits, or a key that is wanted has another kind of
     /// value.
     pub(super) fn read(text: &str, limits: &ManifestLimits) -> Result<Self, ManifestError> {
-        let mut reader = Reader { limits, manifest: Self::default(), deps: 0, spellings: [None; 4] };
+        let mut reader =
+            Reader { limits, manifest: Self::default(), deps: 0, spellings: [None; 4] };
         match walk(text, MANIFEST, &mut reader) {
             Ok(()) => Ok(reader.manifest),
             Err(Stopped::Toml(error)) => Err(ManifestError::Toml(error.to_string())),

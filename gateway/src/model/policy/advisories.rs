@@ -16,8 +16,8 @@ use super::judge::{Hearing, Rule};
 use super::schema::Advising;
 use super::words::{Day, Verdict};
 use crate::model::excerpt::excerpt;
-use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
 use crate::model::name::{CrateName, NameKey};
+use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
 use crate::model::version::CrateVersion;
 
 /// The advisories of a database, by the name of the crate that they are about.
