@@ -20,6 +20,7 @@ mod dependencies;
 mod download;
 mod durability;
 mod fills;
+mod foreign_text;
 mod guide;
 mod health;
 mod image;

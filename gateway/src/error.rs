@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::excerpt;
+
 /// What went wrong, in a form that can be shared by all who waited for the same thing.
 #[derive(Debug, Clone)]
 pub struct Error {
@@ -50,9 +52,11 @@ pub enum Kind {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of a kind, with the sentence for the client.
+    /// An error of a kind, with the sentence for the client. Here alone foreign words in it become safe
+    /// to show, and bounded ([`excerpt::message`]).
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, source: None }
+        let message = excerpt::message(message.into());
+        Self { kind, message, retry_after: None, source: None }
     }
 
     /// Adds when to try again.
@@ -113,7 +117,7 @@ impl Error {
             text.push_str(&error.to_string());
             next = error.source();
         }
-        text
+        excerpt::message(text)
     }
 }
 

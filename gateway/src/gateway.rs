@@ -10,9 +10,11 @@ use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::Catalog;
@@ -49,6 +51,10 @@ pub struct Gateway {
     pub rulebook: Arc<Rulebook>,
     /// Who reads licences for it.
     pub licenses: Readers,
+    /// How often it is logged that lines of upstreams' index files cannot be read.
+    pub skipped_lines: LineLimit,
+    /// Permits to parse what clients send.
+    pub parsers: ClientParsers,
     /// Rendered index files in memory.
     pub index: IndexCache,
     /// Crate files in memory.

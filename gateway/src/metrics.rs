@@ -47,6 +47,9 @@ metrics! {
     /// configuration, which all replicas of one release should share.
     build: IntGaugeVec = "cratehouse_build_info" [version, commit, config];
 
+    /// Log lines that were left out because too many of their kind came within a time, by kind.
+    log_lines_suppressed: IntCounterVec = "cratehouse_log_lines_suppressed_total" [kind];
+
     /// 1 when this replica may get requests, as /readyz says; else 0.
     ready: IntGauge = "cratehouse_ready";
 
@@ -98,6 +101,10 @@ metrics! {
     /// Bytes received from upstreams.
     upstream_bytes: IntCounterVec = "cratehouse_upstream_received_bytes_total" [upstream];
 
+    /// Lines of upstreams' index files that cannot be read, each time that such a file was fetched. They
+    /// are left out, as cargo leaves them out.
+    index_lines_skipped: IntCounterVec = "cratehouse_upstream_index_lines_skipped_total" [upstream];
+
     /// The size of all mirrored crate files in the store, in bytes, when it was last measured.
     mirror_bytes: IntGauge = "cratehouse_mirror_bytes";
 
@@ -127,6 +134,14 @@ metrics! {
         | "catalog_unwritable" | "checkpoint_conflict"];
 
     // Publishing, and who pulled what.
+
+    /// Foreign texts and archives that are being parsed: what publishes send, lock files, crate files
+    /// that are read for their licence. No more of a kind at one time than there are cores.
+    parsing: IntGaugeVec = "cratehouse_parsing_under_way" [of = "publish" | "lock" | "license"];
+
+    /// Requests that were refused since too many texts of their kind were being parsed.
+    parsing_refusals: IntCounterVec = "cratehouse_parsing_refusals_total" [of = "publish" | "lock"
+        | "license"];
 
     /// Publish requests by outcome: published, refused, error.
     publishes: IntCounterVec = "cratehouse_publishes_total" [outcome = "published" | "refused"

@@ -21,10 +21,12 @@ use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{blobs_in, journal_in, mirror_in, pulls_in};
+use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::gateway::Gateway;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
@@ -268,7 +270,9 @@ pub(super) fn gateway(
         pulls: Pulls::new(pulls_in(objects), "test", true, metrics.clone()),
         mirrored_names: MirroredNames::default(),
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
-        licenses: Readers::default(),
+        licenses: Readers::new(&metrics),
+        parsers: ClientParsers::new(&metrics),
+        skipped_lines: LineLimit::new("index_lines", &metrics),
         config: Arc::new(config),
         metrics,
         traces: None,

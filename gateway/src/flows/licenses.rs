@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flows::flights::Flights;
 use crate::flows::index_cache::Known;
 use crate::flows::judging::Judging;
+use crate::flows::parsing::Parsers;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -25,8 +25,6 @@ use crate::model::policy::LicenseFact;
 use crate::model::version::CrateVersion;
 use crate::stores::mirror::{Licenses, MirrorStore};
 
-/// Crate files that are read for their licence at one time: they are inflated.
-const READERS: usize = 4;
 /// Crate files that wait, after their download was answered, to be read; one more is read at its
 /// next download. They hold their bytes in memory.
 const ASIDE: usize = 16;
@@ -58,17 +56,18 @@ pub(super) struct Learned {
 /// Who reads crate files for their licences.
 #[derive(Debug)]
 pub struct Readers {
-    flights: Flights<(CrateName, CrateVersion, Checksum), LicenseFact>,
-    reading: Arc<Semaphore>,
+    flights: Flights<(CrateName, CrateVersion, Checksum), Result<LicenseFact>>,
+    parsers: Parsers,
     aside: Arc<Semaphore>,
     errands: Arc<Semaphore>,
 }
 
-impl Default for Readers {
-    fn default() -> Self {
+impl Readers {
+    /// As many at one time as there are cores: crate files are inflated.
+    pub fn new(metrics: &Metrics) -> Self {
         Self {
             flights: Flights::default(),
-            reading: Arc::new(Semaphore::new(READERS)),
+            parsers: Parsers::new(metrics, "license"),
             aside: Arc::new(Semaphore::new(ASIDE)),
             errands: Arc::new(Semaphore::new(ERRANDS)),
         }
@@ -231,19 +230,21 @@ pub(super) fn read_aside(gateway: &Arc<Gateway>, known: &Known, version: &Listed
 impl Readers {
     async fn of(&self, version: &Listed, bytes: &Bytes, metrics: &Metrics) -> Result<LicenseFact> {
         let key = (version.name.clone(), version.version.clone(), version.cksum);
-        let (turns, bytes, metrics) = (Arc::clone(&self.reading), bytes.clone(), metrics.clone());
+        let (parsers, bytes, metrics) = (self.parsers.clone(), bytes.clone(), metrics.clone());
         let (name, number, _) = key.clone();
         let work = || async move {
-            let _turn = turns.acquire_owned().await;
             let reading = move || LicenseFact::of_crate_file(&bytes, &name, &number);
-            // A reader that crashes has met a file that cannot be read.
-            let fact = spawn_blocking(reading).await.unwrap_or(LicenseFact::Missing);
+            let fact = match parsers.parse(reading).await {
+                // A reader that crashes has met a file that cannot be read.
+                Err(e) if e.kind == Kind::Internal => LicenseFact::Missing,
+                read => read?,
+            };
             metrics.licenses_read.with_label_values(&[fact.label()]).inc();
-            fact
+            Ok(fact)
         };
         let broke_off =
             || Error::unavailable("reading the licence of a crate file broke off; try again");
-        self.flights.join(key, work).await.ok_or_else(broke_off)
+        self.flights.join(key, work).await.ok_or_else(broke_off)?
     }
 }
 

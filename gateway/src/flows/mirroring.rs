@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use tokio::task::{JoinError, spawn_blocking};
 
 use crate::config::Identity;
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
-use crate::flows::read_through::{ReadThrough, Rendered};
+use crate::flows::makers::Makers;
+use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
-use crate::model::name::CrateName;
+use crate::model::name::{CrateName, NameKey};
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::upstream::{Answer, Trouble, TroubleKind, Upstream};
@@ -60,13 +60,15 @@ pub(super) async fn chain(gateway: &Arc<Gateway>, name: &CrateName) -> Known {
 }
 
 async fn walk(gateway: &Arc<Gateway>, name: &CrateName, force: bool) -> (Known, usize) {
+    let mut read_from = None;
     for at in 0..gateway.upstreams.len() {
         let known = at_upstream(gateway, name, at, force).await;
         if !known.is_absent() {
             return (known, at);
         }
+        read_from = read_from.max(known.read_from);
     }
-    (Known::absent(None), gateway.upstreams.len())
+    (Known { read_from, ..Known::absent(None) }, gateway.upstreams.len())
 }
 
 async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force: bool) -> Known {
@@ -100,9 +102,21 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         copies: &gateway.copies,
         pins: &gateway.crates.pins,
         metrics: &gateway.metrics,
+        skipped_lines: &gateway.skipped_lines,
         own: Arc::new(own_registries(gateway, upstream)),
     };
-    let known = reader.look(name, former.as_ref().and_then(Rendered::remembered), force).await;
+    let remembered = former.as_ref().and_then(Rendered::remembered);
+    let known = match reader.begin(name, remembered, force).await {
+        Begun::Known(known) => known,
+        Begun::Ask(question) if question.is_first() => match unheard_of(gateway, &key).await {
+            Ok(read_from) => {
+                let known = reader.ask(name, *question).await;
+                Known { read_from: Some(read_from), ..known }
+            }
+            Err(answer) => return answer,
+        },
+        Begun::Ask(question) => reader.ask(name, *question).await,
+    };
     if let Ok(Some(_)) = known.answer {
         gateway.mirrored_names.note(name);
     }
@@ -113,6 +127,26 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         gateway.index.put(&key, None, (name, place), known.clone(), now);
     }
     known
+}
+
+/// A name of which nothing is held goes to an upstream only after a read of the journal, begun by
+/// now, that does not have it: another replica may just have published it. Says when that began.
+///
+/// # Errors
+/// The answer without asking: the name is hosted, or that cannot be told.
+async fn unheard_of(gateway: &Gateway, key: &NameKey) -> Result<Instant, Known> {
+    let began = Instant::now();
+    let unread = |error: Error| {
+        let message = "whether this registry hosts that name cannot be told now, so it was not \
+                       looked for elsewhere; try again in a few seconds";
+        Known::trouble(Error::unavailable(message).because(error), Duration::ZERO)
+    };
+    gateway.journal.catch_up().await.map_err(unread)?;
+    match gateway.catalog.krate(key) {
+        Ok(None) => Ok(began),
+        Ok(Some(_)) => Err(Known::absent(None)),
+        Err(error) => Err(Known::trouble(error, Duration::ZERO)),
+    }
 }
 
 /// The index URLs that become null in an upstream's lines.
@@ -196,8 +230,10 @@ async fn mirrored_checksums(
     let wanted = |other: &CrateVersion| version.is_none_or(|version| version == other);
     let mut sums = Vec::new();
     if let Some(kept) = gateway.mirror.index(upstream.name(), name).await? {
-        let read = mirrored::read(&kept.body, name, &OwnRegistries::default());
-        let listed = read.map(|read| read.versions).unwrap_or_default();
+        let name = name.clone();
+        let read = move || mirrored::read(&kept.body, &name, &OwnRegistries::default());
+        let listed = gateway.index.makers.make(read).await?;
+        let listed = listed.map(|read| read.versions).unwrap_or_default();
         sums.extend(listed.iter().filter(|v| wanted(&v.version)).map(|v| v.cksum));
     }
     for pinned in gateway.mirror.pinned_versions(upstream.name(), name).await? {
@@ -219,10 +255,11 @@ pub async fn taken_upstream(
     gateway: &Arc<Gateway>,
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>> {
-    taken(&gateway.upstreams, name).await
+    taken(&gateway.index.makers, &gateway.upstreams, name).await
 }
 
 async fn taken(
+    makers: &Makers,
     upstreams: &[Arc<Upstream>],
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>> {
@@ -237,7 +274,7 @@ async fn taken(
     })?;
     let questions: Vec<_> = upstreams
         .iter()
-        .flat_map(|upstream| spellings.iter().map(move |spelling| has(upstream, spelling)))
+        .flat_map(|upstream| spellings.iter().map(move |spelling| has(makers, upstream, spelling)))
         .collect();
     let mut answers = stream::iter(questions).buffer_unordered(SPELLINGS);
     let mut trouble = None;
@@ -261,6 +298,7 @@ async fn taken(
 
 /// Whether an upstream has a crate of exactly this spelling, with its own spelling of it.
 async fn has(
+    makers: &Makers,
     upstream: &Arc<Upstream>,
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>, Trouble> {
@@ -276,10 +314,14 @@ async fn has(
         let spelled = first.map_or(wanted, |version| version.name);
         Ok(Some((asked.name().to_owned(), spelled)))
     };
-    let crashed = |e: JoinError| {
-        Err(Trouble::new(upstream.name(), TroubleKind::Nonsense, format!("its answer: {e}")))
+    let crashed = |e: Error| {
+        Err(Trouble::new(
+            upstream.name(),
+            TroubleKind::Nonsense,
+            format!("its answer: {}", e.chain()),
+        ))
     };
-    spawn_blocking(read).await.unwrap_or_else(crashed)
+    makers.make(read).await.unwrap_or_else(crashed)
 }
 
 /// Every mirrored crate name in the store that was ever asked for and found, in lower case.
@@ -328,7 +370,10 @@ mod tests {
         let (one, first) = server(404, "/none").await;
         let (_two, second) = server(404, "foo_bar-x").await;
         let name = "Foo-bar_x".parse().unwrap();
-        assert_eq!(taken(std::slice::from_ref(&first), &name).await.unwrap(), None);
+        assert_eq!(
+            taken(&Makers::default(), std::slice::from_ref(&first), &name).await.unwrap(),
+            None
+        );
         let mut paths = one.paths();
         paths.sort();
         assert_eq!(
@@ -336,7 +381,7 @@ mod tests {
             ["foo-bar-x", "foo-bar_x", "foo_bar-x", "foo_bar_x"]
                 .map(|spelling| format!("/index/fo/{}/{spelling}", &spelling[2..4]))
         );
-        let found = taken(&[first, second], &name).await.unwrap();
+        let found = taken(&Makers::default(), &[first, second], &name).await.unwrap();
         assert_eq!(found, Some(("up".to_owned(), "FOO_BAR-X".parse().unwrap())));
     }
 
@@ -344,15 +389,18 @@ mod tests {
     async fn a_name_is_not_free_before_every_upstream_has_said_so() {
         let (_one, first) = server(404, "/none").await;
         let (_two, second) = server(500, "/none").await;
-        let unknown = taken(&[first, second], &"foo".parse().unwrap()).await.unwrap_err();
+        let unknown =
+            taken(&Makers::default(), &[first, second], &"foo".parse().unwrap()).await.unwrap_err();
         assert_eq!(unknown.kind, Kind::Unavailable);
-        assert_eq!(taken(&[], &"foo".parse().unwrap()).await.unwrap(), None);
+        assert_eq!(taken(&Makers::default(), &[], &"foo".parse().unwrap()).await.unwrap(), None);
     }
 
     #[tokio::test]
     async fn a_name_with_too_many_spellings_must_be_reserved() {
         let (one, first) = server(404, "/none").await;
-        let refused = taken(&[first], &"a-b-c-d-e-f-g-h-i-j".parse().unwrap()).await.unwrap_err();
+        let refused = taken(&Makers::default(), &[first], &"a-b-c-d-e-f-g-h-i-j".parse().unwrap())
+            .await
+            .unwrap_err();
         assert_eq!(refused.kind, Kind::Invalid);
         assert!(refused.message.contains("reserve"));
         assert!(one.paths().is_empty());

@@ -15,11 +15,13 @@ use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::self_test::{Effort, self_test};
 use crate::gateway::Gateway;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
@@ -167,7 +169,9 @@ impl Running {
             copies: Copies::default(),
             upstreams,
             rulebook,
-            licenses: Readers::default(),
+            licenses: Readers::new(&metrics),
+            parsers: ClientParsers::new(&metrics),
+            skipped_lines: LineLimit::new("index_lines", &metrics),
             index,
             crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),

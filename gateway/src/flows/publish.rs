@@ -178,12 +178,11 @@ async fn prepare(
     Ok((order, crate_file, answer))
 }
 
-/// Frame, archive and manifest: computation, so off the async threads.
+/// Frame, archive and manifest: computation, so off the async threads, and no more of it at one time
+/// than there are cores.
 async fn unpack(gateway: &Arc<Gateway>, body: Bytes) -> Result<Parcel> {
     let limits = gateway.config.limits.clone();
-    tokio::task::spawn_blocking(move || open_parcel(body, &limits))
-        .await
-        .map_err(Error::internal)?
+    gateway.parsers.publishes.parse(move || open_parcel(body, &limits)).await?
 }
 
 fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
@@ -228,6 +227,11 @@ async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {
 async fn claim(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<String>> {
     let reserved = gateway.config.reserved.iter().any(|pattern| pattern.covers(&name.key()));
     if reserved || gateway.upstreams.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Another replica may have just published it: then it is no upstream's business.
+    gateway.journal.catch_up().await?;
+    if gateway.catalog.krate(&name.key())?.is_some() {
         return Ok(Vec::new());
     }
     match mirroring::taken_upstream(gateway, name).await? {

@@ -18,11 +18,12 @@ use crate::flows::copies::Copies;
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::pinning::{Pins, Wanted};
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::freshness;
 use crate::model::index::{IndexFile, Listed};
-use crate::model::mirrored::{self, OwnRegistries, Unreadable};
+use crate::model::mirrored::{self, OwnRegistries, Skipped, Unreadable};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
@@ -46,6 +47,8 @@ pub(super) struct ReadThrough<'a> {
     pub(super) copies: &'a Copies,
     pub(super) pins: &'a Pins,
     pub(super) metrics: &'a Metrics,
+    /// For lines on what an upstream's index files hold that cannot be read.
+    pub(super) skipped_lines: &'a LineLimit,
     /// The registries that become null in its lines.
     pub(super) own: Arc<OwnRegistries>,
 }
@@ -58,12 +61,37 @@ pub(super) struct Rendered {
     pub(super) body: Checksum,
     /// What the policy makes of it: as long as the body stays, so does this.
     pub(super) judging: Arc<Judging>,
+    /// Its lines that are not passed on. Of what memory knows they are not asked.
+    skipped: Skipped,
 }
 
 /// The store's copy.
 struct Copy {
     kept: KeptIndex,
     rendered: Rendered,
+}
+
+/// What came of looking at what is held.
+pub(super) enum Begun {
+    /// That is the answer.
+    Known(Known),
+    /// The upstream is to be asked.
+    Ask(Box<Question>),
+}
+
+/// What an upstream is to be asked, and what is held of it.
+pub(super) struct Question {
+    copy: Option<Copy>,
+    last: Option<Rendered>,
+    now: Timestamp,
+}
+
+impl Question {
+    /// Whether nothing is held of the crate: its name would be new to the upstream, as far as this
+    /// replica knows.
+    pub(super) fn is_first(&self) -> bool {
+        self.last.is_none()
+    }
 }
 
 /// Why a body is no index file.
@@ -82,7 +110,8 @@ impl Rendered {
     pub(super) fn remembered(known: &Known) -> Option<Self> {
         let file = known.answer.as_ref().ok()?.as_ref()?;
         let judging = Arc::clone(&known.judging);
-        Some(Self { file: Arc::clone(file), body: known.body?, judging })
+        let skipped = Skipped::default();
+        Some(Self { file: Arc::clone(file), body: known.body?, judging, skipped })
     }
 
     /// The same with other facts.
@@ -93,29 +122,35 @@ impl Rendered {
     fn known(self, outcome: Outcome, fresh: Duration) -> Known {
         let until = Instant::now().checked_add(fresh);
         let (body, judging) = (Some(self.body), self.judging);
-        Known { answer: Ok(Some(self.file)), outcome, until, body, judging }
+        Known { answer: Ok(Some(self.file)), outcome, until, body, judging, read_from: None }
     }
 }
 
 impl ReadThrough<'_> {
-    /// The index file of a crate. With `force` the upstream is asked even though the copy is
-    /// fresh. `remembered` is what memory has of it, however old.
-    pub(super) async fn look(
+    /// The index file of a crate, as far as it is held. With `force` the upstream is to be asked even
+    /// though the copy is fresh. `remembered` is what memory has of it, however old.
+    pub(super) async fn begin(
         &self,
         name: &CrateName,
         remembered: Option<Rendered>,
         force: bool,
-    ) -> Known {
+    ) -> Begun {
         let now = Timestamp::now();
         let copy = self.copy(name, remembered.as_ref()).await;
         let fresh_for = copy.as_ref().filter(|_| !force).and_then(|c| self.fresh_for(c, now));
         if let (Some(copy), Some(left)) = (&copy, fresh_for) {
-            return copy.rendered.clone().known(Outcome::Store, left);
+            return Begun::Known(copy.rendered.clone().known(Outcome::Store, left));
         }
         let last = copy.as_ref().map(|copy| copy.rendered.clone()).or(remembered);
         if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
-            return last.clone().known(Outcome::Stale, REST);
+            return Begun::Known(last.clone().known(Outcome::Stale, REST));
         }
+        Begun::Ask(Box::new(Question { copy, last, now }))
+    }
+
+    /// Asks the upstream.
+    pub(super) async fn ask(&self, name: &CrateName, question: Question) -> Known {
+        let Question { copy, last, now } = question;
         let validators = copy.as_ref().and_then(|copy| self.validators(&copy.kept.head));
         let mut arriving = self.index.arriving();
         let mut more = |bytes| arriving.takes(bytes);
@@ -154,10 +189,15 @@ impl ReadThrough<'_> {
         };
         let (bytes, rendered) = match unchanged {
             Some(rendered) => (body.unpack().map_err(Error::internal)?, rendered),
-            None => self.render(body, None, name, last).await?.map_err(|unfit| match unfit {
-                Unfit::Packed(e) => self.upstream.misfit(&e),
-                Unfit::Unreadable(e) => self.nonsense(e.to_string()),
-            })?,
+            None => {
+                let new = self.render(body, None, name, last).await?;
+                let (bytes, rendered) = new.map_err(|unfit| match unfit {
+                    Unfit::Packed(e) => self.upstream.misfit(&e),
+                    Unfit::Unreadable(e) => self.nonsense(e.to_string()),
+                })?;
+                self.note_skipped(name, &rendered.skipped);
+                (bytes, rendered)
+            }
         };
         let known_before = last.filter(|last| last.body == rendered.body).is_some();
         let rendered = match last.filter(|_| !known_before) {
@@ -167,6 +207,17 @@ impl ReadThrough<'_> {
         self.keep(name, bytes, validators, &rendered, now).await;
         let outcome = if known_before { Outcome::Revalidated } else { Outcome::Miss };
         Ok(rendered.known(outcome, fresh))
+    }
+
+    /// Lines that cargo would skip are not passed on.
+    fn note_skipped(&self, name: &CrateName, skipped: &Skipped) {
+        let Some(first) = &skipped.first else { return };
+        let (upstream, lines) = (self.upstream.name(), skipped.lines);
+        self.metrics.index_lines_skipped.with_label_values(&[upstream]).inc_by(lines);
+        if let Some(suppressed) = self.skipped_lines.admit() {
+            tracing::warn!(upstream, krate = %name, lines, %first, suppressed,
+                "lines of an upstream's index file cannot be read; they are left out");
+        }
     }
 
     /// A file with what it tells beside its former state.
@@ -180,7 +231,10 @@ impl ReadThrough<'_> {
         let facts = former.judging.facts();
         let mut changed = noticed::still_changed(&facts.changed, &new.file);
         changed.extend(self.pin_lost(name, Some(former), Some(&new.file), now).await?);
-        let seen = noticed::first_sights(&former.file, &facts.first_seen, &new.file, now);
+        let mut seen = noticed::first_sights(&former.file, &facts.first_seen, &new.file, now);
+        if new.skipped.lines > 0 {
+            noticed::keep_sights(&former.file, &facts.first_seen, &new.file, &mut seen);
+        }
         Ok(new.noticing(self.facts(seen, changed)))
     }
 
@@ -334,9 +388,11 @@ impl ReadThrough<'_> {
             if let Some(known) = known.filter(|known| known.body == sum) {
                 return Ok((body, known));
             }
-            let file = index.counted(mirrored::read(&body, &name, &own)?.render(&body, &sum));
+            let read = mirrored::read(&body, &name, &own)?;
+            let skipped = read.skipped.clone();
+            let file = index.counted(read.render(&body, &sum));
             let judging = Arc::new(Judging::new(facts));
-            Ok((body, Rendered { file, body: sum, judging }))
+            Ok((body, Rendered { file, body: sum, judging, skipped }))
         };
         self.index.makers.make(work).await
     }

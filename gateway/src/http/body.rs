@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
+use crate::model::excerpt::excerpt;
 
 /// A JSON body of the owners calls and of the admin API, in bytes.
 pub const MAX_JSON_BYTES: usize = 64 * 1024;
@@ -69,8 +70,10 @@ where
     /// As [`Upload::read`]; [`Kind::Invalid`] when it is not what the call expects.
     pub async fn read_json<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
         let bytes = self.read(MAX_JSON_BYTES, within).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::invalid(format!("the body is not the JSON that is wanted: {e}")))
+        serde_json::from_slice(&bytes).map_err(|e| {
+            let why = excerpt(&e.to_string());
+            Error::invalid(format!("the body is not the JSON that is wanted: {why}"))
+        })
     }
 
     /// A share of the memory for large bodies, to be held until this one is dealt with.

@@ -30,6 +30,7 @@ use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
+use crate::model::excerpt::{Shown, excerpt};
 use crate::model::trace::TraceParent;
 use crate::traces::{KeyValue, Side, Told, Trace};
 
@@ -39,8 +40,6 @@ const NO_ROUTE: &str = "none";
 const LEFT: &str = "499";
 /// The header that says which trace a request belongs to (W3C Trace Context).
 const TRACE_PARENT: &str = "traceparent";
-/// How much of a path stands in the log, in bytes.
-const LOGGED_PATH_BYTES: usize = 200;
 
 /// Serves the registry until `shutdown`, and then until the last answer is out; the caller
 /// owns the socket and bounds the wait.
@@ -208,7 +207,7 @@ impl Drop for Unanswered<'_> {
         if let Some(line) = self.0.take() {
             line.count(LEFT, 0, None);
             line.trace(LEFT);
-            let (path, ms) = (shortened(line.path()), line.ms());
+            let (path, ms) = (excerpt(line.path()), line.ms());
             line.span().in_scope(|| tracing::info!(path, ms, "ended without an answer"));
         }
     }
@@ -234,7 +233,8 @@ impl<'a> Line<'a> {
         self.span.get_or_init(|| {
             let Asked { id, trace, .. } = self.asked;
             let peer = self.client();
-            let (id, method, route) = (id.as_str(), &self.head.method, self.label);
+            let (id, method, route) =
+                (id.as_str(), Shown::new(self.head.method.as_str()), self.label);
             let passing = || trace_parent(&self.head.headers).map(Trace::passing);
             let trace = trace.clone().or_else(passing);
             let number = trace.as_ref().map(|trace| tracing::field::display(trace.id()));
@@ -268,16 +268,16 @@ impl<'a> Line<'a> {
     fn trace(&self, status: &str) {
         let Some(trace) = &self.asked.trace else { return };
         let number = status.parse::<i64>().unwrap_or_default();
-        let (method, client) = (self.head.method.as_str(), self.client().address);
+        let (method, client) = (excerpt(self.head.method.as_str()), self.client().address);
         trace.tell(Told {
             name: format!("{method} {}", self.label).into(),
             side: Side::Server,
             took: self.asked.at.elapsed(),
             facts: vec![
-                KeyValue::new("http.request.method", method.to_owned()),
+                KeyValue::new("http.request.method", method.clone()),
                 KeyValue::new("http.route", self.label),
                 KeyValue::new("http.response.status_code", number),
-                KeyValue::new("url.path", shortened(self.path()).to_owned()),
+                KeyValue::new("url.path", excerpt(self.path())),
                 KeyValue::new("client.address", client.to_string()),
                 KeyValue::new("cratehouse.request_id", self.asked.id.as_str().to_owned()),
             ],
@@ -300,7 +300,8 @@ impl<'a> Line<'a> {
         if level > LevelFilter::current() {
             return;
         }
-        let (path, ms) = (shortened(self.path()), self.ms());
+        let (path, ms) = (excerpt(self.path()), self.ms());
+        let path = path.as_str();
         let error = trouble.map(Error::chain);
         let error = error.as_deref();
         self.span().in_scope(|| match level {
@@ -334,10 +335,6 @@ fn level(label: &str, method: &Method, status: u16) -> Level {
     }
 }
 
-fn shortened(path: &str) -> &str {
-    path.get(..path.floor_char_boundary(LOGGED_PATH_BYTES)).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,12 +365,5 @@ mod tests {
             [1180, 1184, 7, 4, 25_000_000].map(told),
             ["1.18", "1.18", "0.01", "0", "25000"]
         );
-    }
-
-    #[test]
-    fn a_long_path_is_cut_between_characters() {
-        assert_eq!(shortened("/a"), "/a");
-        assert_eq!(shortened(&"é".repeat(150)).len(), LOGGED_PATH_BYTES);
-        assert_eq!(shortened(&format!("a{}", "é".repeat(150))).len(), LOGGED_PATH_BYTES - 1);
     }
 }

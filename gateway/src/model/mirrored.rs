@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::model::checksum::Checksum;
 use crate::model::edits::Edits;
+use crate::model::excerpt::excerpt;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 
@@ -18,9 +19,26 @@ use crate::model::name::CrateName;
 pub struct Mirrored {
     /// The lines; the very bytes of the upstream unless something had to change.
     pub lines: Bytes,
-    /// What the lines say of each version's bytes. A line whose `vers` is no SemVer passes on
-    /// (cargo skips it) and is not listed here.
+    /// What the lines say of each version's bytes.
     pub versions: Vec<Listed>,
+    /// The lines that were left out.
+    pub skipped: Skipped,
+}
+
+/// Lines that cargo would skip, and that are not passed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many they are.
+    pub lines: u64,
+    /// What is wrong with the first.
+    pub first: Option<Unreadable>,
+}
+
+impl Skipped {
+    fn note(&mut self, why: Unreadable) {
+        self.lines += 1;
+        self.first.get_or_insert(why);
+    }
 }
 
 impl Mirrored {
@@ -36,15 +54,16 @@ impl Mirrored {
     }
 }
 
-/// Why an upstream's answer is not an index file: trouble, and nothing of it is served.
+/// Why a line of an upstream's answer is left out; or why the whole is no index file: then it is trouble,
+/// and nothing of it is served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// There is no line at all.
     #[error("the index file has no lines")]
     Empty,
-    /// Not text.
-    #[error("the index file is not UTF-8")]
-    NotText,
+    /// A line is not text.
+    #[error("line {0} of the index file is not UTF-8")]
+    NotText(usize),
     /// A line is not a JSON object with `name`, `vers` and `cksum`. A file that was cut short
     /// ends in one.
     #[error("line {0} of the index file is not an index line: {1}")]
@@ -55,6 +74,12 @@ pub enum Unreadable {
     /// A line's `cksum` is no SHA-256.
     #[error("line {0} of the index file has no SHA-256 checksum")]
     NoChecksum(usize),
+    /// A line's `vers` is no SemVer.
+    #[error("line {0} of the index file has no version that cargo reads")]
+    NoVersion(usize),
+    /// Not one line can be read; what is wrong with the first.
+    #[error("the index file has no line that can be read: {0}")]
+    NoneReadable(Box<Unreadable>),
 }
 
 /// The index URLs that become null in the dependencies of a chained-in registry: its own, and
@@ -85,35 +110,89 @@ fn plain_url(text: &str) -> String {
 /// Reads an upstream's index file of the crate `name` (compared without case). Parses the whole
 /// file: run it off the async threads.
 ///
+/// A line that cannot be read is left out, as cargo leaves it out: one bad line must not take the whole
+/// crate away. But the end of an answer that was cut short is such a line too, one without its newline;
+/// and a line about another crate shows that the whole answer is not what was asked for.
+///
 /// # Errors
-/// [`Unreadable`] when any line is not what an index line of this crate must be.
+/// [`Unreadable`] when the answer was cut short, is about another crate, or has no line that can be read.
 pub fn read(body: &Bytes, name: &CrateName, own: &OwnRegistries) -> Result<Mirrored, Unreadable> {
-    let text = std::str::from_utf8(body).map_err(|_| Unreadable::NotText)?;
-    let mut versions = Vec::new();
-    let mut spelled = name.clone();
-    let mut edits = Edits::new(text);
-    let mut lines = 0;
+    let (body, skipped) = as_text(body)?;
+    let text = std::str::from_utf8(&body).map_err(|_| Unreadable::NotText(1))?;
+    let mut reading = Reading {
+        own,
+        spelled: name.clone(),
+        versions: Vec::new(),
+        skipped,
+        edits: Edits::new(text),
+    };
     for (at, line) in text.split_inclusive('\n').enumerate() {
-        if line.trim().is_empty() {
-            edits.replace(line, "");
-            continue;
+        reading.line(line, at + 1)?;
+    }
+    let Reading { versions, skipped, edits, .. } = reading;
+    match (versions.is_empty(), skipped.first.clone()) {
+        (true, None) => Err(Unreadable::Empty),
+        (true, Some(first)) => Err(Unreadable::NoneReadable(Box::new(first))),
+        _ => Ok(Mirrored { lines: edits.apply(&body), versions, skipped }),
+    }
+}
+
+/// The body without the lines that are no UTF-8: hardly ever another one than it came.
+fn as_text(body: &Bytes) -> Result<(Bytes, Skipped), Unreadable> {
+    let mut skipped = Skipped::default();
+    if std::str::from_utf8(body).is_ok() {
+        return Ok((body.clone(), skipped));
+    }
+    let mut kept = Vec::with_capacity(body.len());
+    for (at, line) in body.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match std::str::from_utf8(line) {
+            Ok(_) => kept.extend_from_slice(line),
+            Err(_) if line.ends_with(b"\n") => skipped.note(Unreadable::NotText(at + 1)),
+            Err(_) => return Err(Unreadable::NotText(at + 1)),
         }
-        lines += 1;
-        let parsed = Line::parse(line, at + 1)?;
-        versions.extend(parsed.check(&mut spelled, at + 1)?);
-        if let Some(deps) = parsed.deps.filter(|_| !own.0.is_empty()) {
-            for registry in registries(deps, own) {
-                edits.replace(registry, "null");
+    }
+    Ok((kept.into(), skipped))
+}
+
+/// A file that is being read, line by line.
+struct Reading<'a, 'o> {
+    own: &'o OwnRegistries,
+    /// The name as the line before had it: most share one text.
+    spelled: CrateName,
+    versions: Vec<Listed>,
+    skipped: Skipped,
+    edits: Edits<'a>,
+}
+
+impl<'a> Reading<'a, '_> {
+    fn line(&mut self, line: &'a str, at: usize) -> Result<(), Unreadable> {
+        if line.trim().is_empty() {
+            self.edits.replace(line, "");
+            return Ok(());
+        }
+        let parsed = Line::parse(line, at);
+        let (parsed, listed) = match parsed.and_then(|l| Ok((l.check(&mut self.spelled, at)?, l))) {
+            Ok((listed, parsed)) => (parsed, listed),
+            // What cargo skips, unless it is the torn end of a file.
+            Err(Unreadable::OtherName(at)) => return Err(Unreadable::OtherName(at)),
+            Err(why) if line.ends_with('\n') => {
+                self.edits.replace(line, "");
+                self.skipped.note(why);
+                return Ok(());
+            }
+            Err(why) => return Err(why),
+        };
+        self.versions.push(listed);
+        if let Some(deps) = parsed.deps.filter(|_| !self.own.0.is_empty()) {
+            for registry in registries(deps, self.own) {
+                self.edits.replace(registry, "null");
             }
         }
         if !line.ends_with('\n') {
-            edits.replace(line.get(line.len()..).unwrap_or_default(), "\n");
+            self.edits.replace(line.get(line.len()..).unwrap_or_default(), "\n");
         }
+        Ok(())
     }
-    if lines == 0 {
-        return Err(Unreadable::Empty);
-    }
-    Ok(Mirrored { lines: edits.apply(body), versions })
 }
 
 /// What we read of a line. Everything else in it is cargo's business.
@@ -144,11 +223,11 @@ impl<'a> Line<'a> {
         if !line.trim_start().starts_with('{') {
             return Err(Unreadable::NotALine(at, "it is not a JSON object".to_owned()));
         }
-        serde_json::from_str(line).map_err(|e| Unreadable::NotALine(at, e.to_string()))
+        serde_json::from_str(line).map_err(|e| Unreadable::NotALine(at, excerpt(&e.to_string())))
     }
 
     /// `spelled` is the name as the line before had it: most share one text.
-    fn check(&self, spelled: &mut CrateName, at: usize) -> Result<Option<Listed>, Unreadable> {
+    fn check(&self, spelled: &mut CrateName, at: usize) -> Result<Listed, Unreadable> {
         if self.name != spelled.as_str() {
             let name = CrateName::parse(&self.name).map_err(|_| Unreadable::OtherName(at))?;
             if !name.as_str().eq_ignore_ascii_case(spelled.as_str()) {
@@ -159,9 +238,9 @@ impl<'a> Line<'a> {
         let name = spelled.clone();
         let cksum: Checksum = self.cksum.parse().map_err(|_| Unreadable::NoChecksum(at))?;
         let yanked = self.yanked.is_some_and(|yanked| yanked.get() == "true");
-        let version = self.vers.parse().ok();
+        let version = self.vers.parse().map_err(|_| Unreadable::NoVersion(at))?;
         let pubtime = self.pubtime();
-        Ok(version.map(|version| Listed { name, version, cksum, yanked, pubtime }))
+        Ok(Listed { name, version, cksum, yanked, pubtime })
     }
 
     /// When the version was published; one that is no time is as good as none.
@@ -248,11 +327,21 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_skips_passes_on_and_is_not_listed() {
-        let text = format!("{}\n", line("foo", "not a version"));
-        let read = read_text(text.clone()).unwrap();
-        assert_eq!(read.lines, text);
-        assert!(read.versions.is_empty());
+    fn a_line_that_cargo_skips_is_left_out_and_counted() {
+        let (a, b) = (line("foo", "1.0.0"), line("foo", "1.1.0"));
+        let sum = line("foo", "2.0.0").replace("ba78", "");
+        let vers = line("foo", "not a version");
+        let cut = &a[..a.len() - 10];
+        for odd in ["<html>", "[\"foo\",\"1.0.0\"]", "null", "{}", cut, &sum, &vers] {
+            let read = read_text(format!("{odd}\n{a}\n{odd}\n{odd}\n{b}\n{odd}\n")).unwrap();
+            assert_eq!(read.lines, format!("{a}\n{b}\n"), "{odd}");
+            assert_eq!((read.versions.len(), read.skipped.lines), (2, 4), "{odd}");
+        }
+        let binary = [a.as_bytes(), b"\n\xff\n", b.as_bytes(), b"\n"].concat();
+        let read = read(&Bytes::from(binary), &"foo".parse().unwrap(), &OwnRegistries::default());
+        let read = read.unwrap();
+        assert_eq!(read.lines, format!("{a}\n{b}\n"));
+        assert_eq!(read.skipped, Skipped { lines: 1, first: Some(Unreadable::NotText(2)) });
     }
 
     #[test]
@@ -267,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_trouble() {
+    fn a_torn_end_another_crate_and_nothing_readable_are_trouble() {
         let good = line("foo", "1.0.0");
         assert_eq!(read_text("").unwrap_err(), Unreadable::Empty);
         assert_eq!(read_text("\n \n").unwrap_err(), Unreadable::Empty);
@@ -275,15 +364,19 @@ mod tests {
         assert_eq!(other, Unreadable::OtherName(2));
         let sum = read_text(good.replace("ba78", "")).unwrap_err();
         assert_eq!(sum, Unreadable::NoChecksum(1));
+        for nothing in ["<html>\n", "{}\n{}\n", "\n[]\n", &format!("{}\n", line("foo", "1"))] {
+            let trouble = read_text(nothing).unwrap_err();
+            assert!(matches!(trouble, Unreadable::NoneReadable(_)), "{nothing}: {trouble}");
+        }
         let cut = &good[..good.len() - 10];
         for bad in ["<html>", "[\"foo\",\"1.0.0\"]", "null", "{}", cut] {
             let trouble = read_text(format!("{good}\n{bad}")).unwrap_err();
             assert!(matches!(trouble, Unreadable::NotALine(2, _)), "{bad}: {trouble}");
         }
-        let binary = Bytes::from_static(b"\xff\n");
+        let binary = Bytes::from([good.as_bytes(), b"\n\xff"].concat());
         let own = OwnRegistries::default();
         let trouble = read(&binary, &"foo".parse().unwrap(), &own).unwrap_err();
-        assert_eq!(trouble, Unreadable::NotText);
+        assert_eq!(trouble, Unreadable::NotText(2));
     }
 
     #[test]

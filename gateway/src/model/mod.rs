@@ -7,6 +7,7 @@ pub mod client;
 pub mod dl;
 mod edits;
 pub mod entry;
+pub mod excerpt;
 pub mod expiry;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -24,6 +25,7 @@ pub mod principal;
 pub mod pull;
 pub mod registries;
 pub mod tarball;
+pub mod toml_walk;
 pub mod trace;
 pub mod trail;
 pub mod upload;

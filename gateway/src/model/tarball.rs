@@ -13,6 +13,7 @@ use flate2::bufread::GzDecoder;
 use tar::{Archive, Entry, EntryType, Header};
 
 pub use self::first::first_manifest;
+use crate::model::excerpt::excerpt_bytes as shown;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 
@@ -425,12 +426,6 @@ fn kind_name(kind: EntryType) -> &'static str {
         EntryType::XGlobalHeader => "global pax header",
         _ => "special file",
     }
-}
-
-/// A path as an error shows it: text, printable, and not too much of it.
-fn shown(path: &[u8]) -> String {
-    let text = String::from_utf8_lossy(path);
-    text.chars().take(200).flat_map(char::escape_default).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use bytes::{Buf, Bytes};
 use serde::Deserialize;
 
+use crate::model::excerpt::excerpt;
 use crate::model::name::{CrateName, NameError};
 use crate::model::version::{CrateVersion, VersionError};
 
@@ -64,7 +65,7 @@ pub enum UploadError {
     #[error("{0} bytes follow the crate file in the publish request")]
     TrailingBytes(usize),
     /// The JSON has no readable `name` and `vers`.
-    #[error("the metadata is not what cargo sends: {0}")]
+    #[error("the metadata is not what cargo sends: {}", excerpt(&.0.to_string()))]
     Json(#[from] serde_json::Error),
     /// The name breaks a rule.
     #[error(transparent)]

@@ -14,6 +14,7 @@ fn file(outcome: Outcome, seconds: u64) -> Known {
         until: Some(Instant::now() + Duration::from_secs(seconds)),
         body: None,
         judging: Arc::default(),
+        read_from: None,
     }
 }
 

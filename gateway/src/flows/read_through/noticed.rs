@@ -19,10 +19,26 @@ pub(super) fn first_sights(
 ) -> BTreeMap<CrateVersion, Timestamp> {
     let undated = new.versions().filter(|listed| listed.pubtime.is_none());
     let sight = |listed: &Listed| match former.version(&listed.version) {
-        None => Some(now),
+        // One whose line could not be read for a while keeps its age.
+        None => seen.get(&listed.version).copied().or(Some(now)),
         Some(was) => seen.get(&listed.version).copied().or(was.pubtime),
     };
     undated.filter_map(|listed| Some((listed.version.clone(), sight(listed)?))).collect()
+}
+
+/// Adds what must not be forgotten of versions that are not listed any more where lines could not be
+/// read: they may be theirs, so that those versions were not removed, and come back as old as they are.
+pub(super) fn keep_sights(
+    former: &IndexFile,
+    seen: &BTreeMap<CrateVersion, Timestamp>,
+    new: &IndexFile,
+    kept: &mut BTreeMap<CrateVersion, Timestamp>,
+) {
+    let away = |version: &CrateVersion| new.version(version).is_none();
+    let old = |was: &Listed| was.pubtime.unwrap_or(Timestamp::UNIX_EPOCH);
+    let listed = former.versions().filter(|was| away(&was.version));
+    kept.extend(listed.map(|was| (was.version.clone(), old(was))));
+    kept.extend(seen.iter().filter(|(version, _)| away(version)).map(|(v, at)| (v.clone(), *at)));
 }
 
 /// Those of the versions that had changed their checksum, given with their pins, that are listed

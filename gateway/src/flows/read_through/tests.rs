@@ -8,6 +8,7 @@ use object_store::path::Path;
 use super::*;
 use crate::config;
 use crate::error::Kind;
+use crate::logging::limit::LineLimit;
 use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
 
 /// An upstream whose answers can be changed, and a mirror of it.
@@ -92,9 +93,13 @@ impl Scene {
             at: 0,
             pins: &self.pins,
             metrics: &self.metrics,
+            skipped_lines: &LineLimit::new("index_lines", &self.metrics),
             own: Arc::default(),
         };
-        let known = reader.look(&foo(), remembered, force).await;
+        let known = match reader.begin(&foo(), remembered, force).await {
+            Begun::Known(known) => known,
+            Begun::Ask(question) => reader.ask(&foo(), *question).await,
+        };
         copies.settled().await;
         known
     }
@@ -158,6 +163,43 @@ async fn a_new_version_is_seen_and_kept() {
     assert_eq!((known.outcome, text(&known)), (Outcome::Miss, both.clone()));
     let kept = scene.store.index("up", &foo()).await.unwrap().unwrap();
     assert_eq!(kept.body, both);
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_read_is_left_out_counted_and_nothing_removed() {
+    let scene = Scene::new(true, Duration::ZERO).await;
+    let skipped = || scene.metrics.index_lines_skipped.with_label_values(&["up"]).get();
+    let (a, b) = (line("1.0.0", "a"), line("1.1.0", "b"));
+    scene.cold().await;
+    scene.script.says(200, a.clone() + &b);
+    let first = scene.cold().await.judging.facts().first_seen;
+    assert_eq!(first.len(), 1, "1.1.0 is new");
+
+    // Its line becomes unreadable, and so does that of the old version; there is another new one.
+    let c = line("1.2.0", "c");
+    scene.script.says(200, a.replace("cksum", "sum") + &b[..30] + "\n" + &c);
+    let known = scene.cold().await;
+    assert_eq!((known.outcome, text(&known), skipped()), (Outcome::Miss, c.clone(), 2));
+    assert_eq!(text(&scene.cold().await), c, "from the copy, which has the lines as they came");
+    let kept = scene.store.index("up", &foo()).await.unwrap().unwrap();
+    assert!(kept.body.starts_with(&a.as_bytes()[..30]));
+
+    // They come back as old as they are.
+    let all = a + &b + &c;
+    scene.script.says(200, all.clone());
+    let known = scene.cold().await;
+    let seen = known.judging.facts().first_seen;
+    let at = |version: &str| seen.get(&version.parse().unwrap()).copied();
+    assert_eq!(at("1.1.0"), first.values().next().copied());
+    assert!(at("1.0.0").is_none_or(|at| at == Timestamp::UNIX_EPOCH));
+    assert!(at("1.2.0") > at("1.1.0"));
+    assert_eq!((text(&known), skipped(), scene.alarms()), (all, 2, 0));
+
+    // A torn end and an answer without one line are trouble: the last known file stays.
+    for trouble in [b[..30].to_owned(), line("1.0.0", "a") + &b[..30], "{}\n".to_owned()] {
+        scene.script.says(200, trouble);
+        assert_eq!(scene.cold().await.outcome, Outcome::Stale);
+    }
 }
 
 #[tokio::test]

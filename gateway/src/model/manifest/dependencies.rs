@@ -69,13 +69,8 @@ pub(super) fn collect(
     manifest: &RawManifest,
     limits: &ManifestLimits,
 ) -> Result<Vec<DraftDep>, ManifestError> {
-    let tables = tables(manifest)?;
-    let found = tables.iter().map(|table| table.deps.len()).sum();
-    if found > limits.dependencies {
-        return Err(ManifestError::TooManyDependencies { found, limit: limits.dependencies });
-    }
-    let mut all = Vec::with_capacity(found);
-    for table in tables {
+    let mut all = Vec::new();
+    for table in tables(manifest)? {
         for (name, raw) in table.deps {
             let refuse = |why| ManifestError::Dependency { name: shown(name), why };
             all.extend(dependency(name, &raw.0, &table, limits.features).map_err(refuse)?);

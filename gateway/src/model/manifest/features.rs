@@ -12,7 +12,7 @@ use crate::model::name::MAX_NAME_BYTES;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeatureError {
     /// More than the limit.
-    #[error("the crate has {found} features; this registry takes {limit} at most")]
+    #[error("the crate has more than {limit} features, which is all that this registry takes")]
     TooMany {
         /// How many there are.
         found: usize,

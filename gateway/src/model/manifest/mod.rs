@@ -16,14 +16,14 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use semver::VersionReq;
-use toml::{Table, Value};
 
 pub use self::dependencies::{DependencyError, DraftDep};
 pub use self::features::FeatureError;
 use self::features::Split;
-use self::schema::RawManifest;
+use self::schema::{RawManifest, RawPackage, RawValue};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;
+use crate::model::excerpt::excerpt as shown;
 use crate::model::index::{IndexDep, IndexLine};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
@@ -65,9 +65,12 @@ pub struct Draft {
 /// Why a manifest is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not TOML, or a key has a value of the wrong kind.
+    /// Not TOML, or more of it than is read.
     #[error("the Cargo.toml cannot be read: {0}")]
     Toml(String),
+    /// A key has a value of the wrong kind.
+    #[error("`{0}` in the Cargo.toml must be {1}")]
+    NotOfKind(String, &'static str),
     /// There is no `[package]`.
     #[error("the Cargo.toml has no `[package]` table: publish one crate, not a workspace")]
     NoPackage,
@@ -118,10 +121,8 @@ pub enum ManifestError {
     #[error("the target `{0}` in the Cargo.toml is not one: {1}")]
     Target(String, String),
     /// More dependencies than the limit.
-    #[error("the crate has {found} dependencies; this registry takes {limit} at most")]
+    #[error("the crate has too many dependencies, or targets; this registry takes {limit} at most")]
     TooManyDependencies {
-        /// How many there are.
-        found: usize,
         /// The limit.
         limit: usize,
     },
@@ -155,10 +156,10 @@ impl Draft {
         version: &CrateVersion,
         limits: &ManifestLimits,
     ) -> Result<Self, ManifestError> {
-        let manifest: RawManifest = toml::from_str(text).map_err(|e| toml_error(&e, text))?;
+        let manifest = RawManifest::read(text, limits)?;
         refuse_overrides(&manifest)?;
         let package = manifest.package.as_ref().ok_or(ManifestError::NoPackage)?;
-        refuse_inheritance(package, manifest.lints.as_ref())?;
+        refuse_inheritance(package, manifest.inherits_lints)?;
         check_identity(package, name, version)?;
 
         let links = string(package, "links")?;
@@ -221,8 +222,7 @@ fn as_crates_io_sorts(a: &IndexDep, b: &IndexDep) -> Ordering {
 }
 
 fn refuse_overrides(manifest: &RawManifest) -> Result<(), ManifestError> {
-    let used = |table: &Option<Table>| table.as_ref().is_some_and(|table| !table.is_empty());
-    match (used(&manifest.patch), used(&manifest.replace)) {
+    match (manifest.patch, manifest.replace) {
         (true, _) => Err(ManifestError::Override("patch")),
         (_, true) => Err(ManifestError::Override("replace")),
         _ => Ok(()),
@@ -230,21 +230,18 @@ fn refuse_overrides(manifest: &RawManifest) -> Result<(), ManifestError> {
 }
 
 /// Whatever key of `[package]` says `key.workspace = …`, known here or not, is not written out.
-fn refuse_inheritance(package: &Table, lints: Option<&Table>) -> Result<(), ManifestError> {
-    let inherits = |value: &Value| value.as_table().is_some_and(|t| t.contains_key("workspace"));
-    let mut inheriting =
-        package.iter().filter(|(key, value)| *key != "metadata" && inherits(value));
-    if let Some((key, _)) = inheriting.next() {
-        return Err(ManifestError::Inherited(format!("package.{}", shown(key))));
+fn refuse_inheritance(package: &RawPackage, inherits_lints: bool) -> Result<(), ManifestError> {
+    if let Some(key) = &package.inherited {
+        return Err(ManifestError::Inherited(format!("package.{key}")));
     }
-    match lints.is_some_and(|lints| lints.contains_key("workspace")) {
+    match inherits_lints {
         true => Err(ManifestError::Inherited("lints".to_owned())),
         false => Ok(()),
     }
 }
 
 fn check_identity(
-    package: &Table,
+    package: &RawPackage,
     name: &CrateName,
     version: &CrateVersion,
 ) -> Result<(), ManifestError> {
@@ -282,15 +279,15 @@ fn check_rust_version(rust_version: Option<&str>) -> Result<(), ManifestError> {
 }
 
 /// Cargo writes out the README that it found, or `false` (cargo: `toml/mod.rs`, `readme_for_package`).
-fn has_readme(package: &Table) -> bool {
+fn has_readme(package: &RawPackage) -> bool {
     match package.get("readme") {
-        Some(Value::String(path)) => !path.trim().is_empty(),
-        Some(Value::Boolean(found)) => *found,
+        Some(RawValue::Text(path)) => !path.trim().is_empty(),
+        Some(RawValue::Bool(found)) => *found,
         _ => false,
     }
 }
 
-fn metadata(package: &Table) -> Result<Metadata, ManifestError> {
+fn metadata(package: &RawPackage) -> Result<Metadata, ManifestError> {
     Ok(Metadata {
         description: short_string(package, "description")?,
         license: short_string(package, "license")?,
@@ -303,45 +300,33 @@ fn metadata(package: &Table) -> Result<Metadata, ManifestError> {
     })
 }
 
-fn string(package: &Table, key: &str) -> Result<Option<String>, ManifestError> {
+fn string(package: &RawPackage, key: &str) -> Result<Option<String>, ManifestError> {
     match package.get(key) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(RawValue::Text(text)) => Ok(Some(text.clone())),
         Some(_) => Err(ManifestError::WrongKind(key.to_owned())),
     }
 }
 
-fn short_string(package: &Table, key: &'static str) -> Result<Option<String>, ManifestError> {
+fn short_string(package: &RawPackage, key: &'static str) -> Result<Option<String>, ManifestError> {
     match string(package, key)? {
         Some(text) if text.len() > MAX_TEXT_BYTES => Err(ManifestError::TextTooLong(key)),
         text => Ok(text),
     }
 }
 
-fn words(package: &Table, key: &'static str) -> Result<Vec<String>, ManifestError> {
-    let Some(value) = package.get(key) else { return Ok(Vec::new()) };
-    let items = value.as_array().ok_or_else(|| ManifestError::WrongKind(key.to_owned()))?;
-    if items.len() > MAX_WORDS {
-        return Err(ManifestError::TooManyWords(key));
+fn words(package: &RawPackage, key: &'static str) -> Result<Vec<String>, ManifestError> {
+    match package.get(key) {
+        None => Ok(Vec::new()),
+        Some(RawValue::Words(words)) if words.len() > MAX_WORDS => {
+            Err(ManifestError::TooManyWords(key))
+        }
+        Some(RawValue::Words(words)) if words.iter().any(|word| word.len() > MAX_TEXT_BYTES) => {
+            Err(ManifestError::TextTooLong(key))
+        }
+        Some(RawValue::Words(words)) => Ok(words.clone()),
+        Some(_) => Err(ManifestError::WrongKind(key.to_owned())),
     }
-    let word = |item: &Value| match item.as_str() {
-        Some(text) if text.len() > MAX_TEXT_BYTES => Err(ManifestError::TextTooLong(key)),
-        Some(text) => Ok(text.to_owned()),
-        None => Err(ManifestError::WrongKind(key.to_owned())),
-    };
-    items.iter().map(word).collect()
-}
-
-/// The parser's message and the line, without the excerpt (which may be a megabyte long).
-fn toml_error(error: &toml::de::Error, text: &str) -> ManifestError {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-    ManifestError::Toml(format!("line {line}: {}", shown(error.message())))
-}
-
-/// A text of the manifest as an error shows it: on one line, and not too much of it.
-fn shown(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

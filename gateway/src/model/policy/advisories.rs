@@ -15,7 +15,9 @@ use serde::Serialize;
 use super::judge::{Hearing, Rule};
 use super::schema::Advising;
 use super::words::{Day, Verdict};
+use crate::model::excerpt::excerpt;
 use crate::model::name::{CrateName, NameKey};
+use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
 use crate::model::version::CrateVersion;
 
 /// The advisories of a database, by the name of the crate that they are about.
@@ -118,6 +120,7 @@ impl Advisory {
         if !text.starts_with("```toml") {
             return Err("it does not begin with ```toml".to_owned());
         }
+        check_front(text)?;
         let read: RustSec = text.parse().map_err(|error| one_line(&error))?;
         if read.withdrawn() || read.id().is_placeholder() {
             return Ok(None);
@@ -242,6 +245,46 @@ impl Advising {
     }
 }
 
+/// The largest TOML of an advisory, in bytes; real ones have a twentieth of it.
+const MAX_FRONT_BYTES: usize = 16 * 1024;
+/// Its limits; real ones have less than a hundred keys.
+const FRONT: WalkLimits = WalkLimits { keys: 1000, depth: 8 };
+/// The most items of all its arrays.
+const MAX_ITEMS: usize = 1000;
+
+/// rustsec builds a tree of what stands in the fence: so it must not hold much.
+fn check_front(text: &str) -> Result<(), String> {
+    let front = text.strip_prefix("```toml").unwrap_or(text);
+    let front = front.find("\n```").and_then(|end| front.get(..end)).unwrap_or(front);
+    if front.len() > MAX_FRONT_BYTES {
+        return Err(format!("its TOML has more than {MAX_FRONT_BYTES} bytes"));
+    }
+    match walk(front, FRONT, &mut Items(0)) {
+        Ok(()) => Ok(()),
+        Err(Stopped::Toml(error)) => Err(error.to_string()),
+        Err(Stopped::Visitor(error)) => Err(error),
+    }
+}
+
+/// Counts the items of arrays.
+struct Items(usize);
+
+impl Visitor for Items {
+    type Error = String;
+
+    fn value(&mut self, _at: Place<'_>, _node: Node<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn item(&mut self, _at: Place<'_>, _node: Node<'_>) -> Result<(), String> {
+        self.0 += 1;
+        match self.0 <= MAX_ITEMS {
+            true => Ok(()),
+            false => Err(format!("its arrays have more than {MAX_ITEMS} items")),
+        }
+    }
+}
+
 fn one_line(text: &impl ToString) -> String {
-    text.to_string().chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    excerpt(&text.to_string())
 }

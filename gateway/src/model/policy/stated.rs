@@ -1,11 +1,11 @@
 //! The licence that a crate file states.
 
-use serde::Deserialize;
-use toml::Table;
+use std::convert::Infallible;
 
 use super::licenses::{LicenseFact, MAX_LICENSE_BYTES};
 use crate::model::name::CrateName;
 use crate::model::tarball::{TarballLimits, first_manifest};
+use crate::model::toml_walk::{MANIFEST, Node, Place, Visitor, walk};
 use crate::model::version::CrateVersion;
 
 /// How much of a crate file is looked at. Manifests stand among its first entries, so this is
@@ -16,11 +16,31 @@ const LIMITS: TarballLimits = TarballLimits {
     manifest_bytes: 1024 * 1024,
 };
 
-/// The part of a manifest that is asked; old ones call it `[project]`.
-#[derive(Deserialize)]
-struct Manifest {
-    #[serde(alias = "project")]
-    package: Option<Table>,
+/// The part of a manifest that is asked; old ones call the table `[project]`.
+#[derive(Default)]
+struct Package {
+    license: Option<String>,
+    license_file: Option<String>,
+}
+
+impl Visitor for Package {
+    type Error = Infallible;
+
+    fn value(&mut self, at: Place<'_>, node: Node<'_>) -> Result<(), Infallible> {
+        let (["package" | "project", key], 0, Node::Text(text)) = (at.keys, at.arrays, node) else {
+            return Ok(());
+        };
+        match *key {
+            "license" => self.license = Some(cut(text).to_owned()),
+            "license-file" => self.license_file = Some(cut(text).to_owned()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, _at: Place<'_>, _node: Node<'_>) -> Result<(), Infallible> {
+        Ok(())
+    }
 }
 
 impl LicenseFact {
@@ -32,10 +52,11 @@ impl LicenseFact {
     }
 
     fn of_manifest(text: &str) -> Self {
-        let manifest = toml::from_str::<Manifest>(text).ok();
-        let package = manifest.and_then(|manifest| manifest.package).unwrap_or_default();
-        let said = |key| package.get(key).and_then(|value| value.as_str());
-        Self::of(said("license").map(cut), said("license-file"))
+        let mut package = Package::default();
+        match walk(text, MANIFEST, &mut package) {
+            Ok(()) => Self::of(package.license.as_deref(), package.license_file.as_deref()),
+            Err(_) => Self::Missing,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
 use crate::error::{Error, Kind};
+use crate::model::excerpt;
 
 /// The longest `Retry-After` that we pass on, whatever an upstream asks for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -52,7 +53,8 @@ pub enum TroubleKind {
 impl Trouble {
     /// Trouble with an upstream.
     pub fn new(upstream: &str, kind: TroubleKind, detail: impl Into<String>) -> Self {
-        let (upstream, detail) = (upstream.to_owned(), detail.into());
+        // It may have words of the upstream: a header, a URL, a line.
+        let (upstream, detail) = (upstream.to_owned(), excerpt::message(detail.into()));
         Self { upstream, kind, detail, retry_after: None, status: None }
     }
 
