@@ -165,7 +165,7 @@ metrics! {
     /// What the policy had against publishes, by section (publish, names) and mode; enforced ones
     /// were refused.
     policy_objections: IntCounterVec = "cratehouse_policy_objections_total" [
-        section = "publish" | "names", mode = "enforce" | "observe"];
+        section = "publish" | "names" | "verdict", mode = "enforce" | "observe"];
 
     /// Downloads that the policy denied.
     policy_denials: IntCounter = "cratehouse_policy_denied_downloads_total";

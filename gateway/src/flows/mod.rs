@@ -27,6 +27,7 @@ mod objecting;
 pub mod open;
 pub mod owners;
 pub mod pinning;
+pub mod pins;
 pub mod policy_check;
 pub mod prefetch;
 pub mod publish;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flows::fixture::{line, name, version};
 use crate::model::entry::{Entry, EntryId, Event, Metadata};
+use crate::model::index_bounds::IndexBounds;
 use crate::model::principal::CratePattern;
 use crate::stores::catalog::Catalog;
 
@@ -64,7 +65,7 @@ impl Journal {
 fn publish_of(krate: &str, vers: &str) -> Command {
     let line = line(krate, vers, vers.as_bytes());
     let published = Box::new(Published { line, size: 1, metadata: Metadata::default() });
-    Command::Publish { published, put_at: 0 }
+    Command::Publish { published, put_at: 0, bounds: IndexBounds::default() }
 }
 
 fn scopes(scopes: &[Scope]) -> Grant {

@@ -19,6 +19,7 @@ struct Scene {
     objects: Arc<InMemory>,
     store: MirrorStore,
     pins: Pins,
+    catalog: Catalog,
     metrics: Metrics,
 }
 
@@ -74,6 +75,7 @@ impl Scene {
             upstream: upstream(&config),
             store: MirrorStore::new(Arc::clone(&objects) as _, Arc::clone(&objects) as _),
             pins: Pins::default(),
+            catalog: Catalog::in_memory("registry").unwrap(),
             metrics: Metrics::new().unwrap(),
             server,
             script,
@@ -91,6 +93,7 @@ impl Scene {
             copies: &copies,
             at: 0,
             pins: &self.pins,
+            catalog: &self.catalog,
             metrics: &self.metrics,
             own: Arc::default(),
         };

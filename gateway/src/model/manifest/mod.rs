@@ -10,6 +10,7 @@
 
 mod dependencies;
 mod features;
+mod resolvable;
 mod schema;
 
 use std::cmp::Ordering;
@@ -19,8 +20,8 @@ use semver::VersionReq;
 use toml::{Table, Value};
 
 pub use self::dependencies::{DependencyError, DraftDep};
-pub use self::features::FeatureError;
 use self::features::Split;
+pub use self::features::{FeatureError, MAX_FEATURE_BYTES};
 use self::schema::RawManifest;
 use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;
