@@ -162,8 +162,8 @@ metrics! {
     licenses_read: IntCounterVec = "cratehouse_licenses_read_total" [outcome = "stated"
         | "file_only" | "missing"];
 
-    /// What the policy had against publishes, by section (publish, names) and mode; enforced ones
-    /// were refused.
+    /// What the policy had against publishes, by section (publish, names, verdict) and mode;
+    /// enforced ones were refused.
     policy_objections: IntCounterVec = "cratehouse_policy_objections_total" [
         section = "publish" | "names" | "verdict", mode = "enforce" | "observe"];
 
