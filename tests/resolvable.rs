@@ -69,7 +69,7 @@ fn some_table(name: &str, dice: &mut Dice) -> Krate {
     }
     for _ in 0..=dice.below(2) {
         let values: Vec<&str> = (0..dice.below(3)).map(|_| dice.one(&VALUES)).collect();
-        krate = krate.feature(dice.one(&["a", "a", "b", "q", "r"]), &values);
+        krate = krate.feature(dice.one(&["a", "a", "b", "q", "r", "p"]), &values);
     }
     krate
 }

@@ -112,6 +112,9 @@ pub enum ManifestError {
     /// A text for search and pages is too long.
     #[error("`package.{0}` is too long: {MAX_TEXT_BYTES} bytes at most")]
     TextTooLong(&'static str),
+    /// An item of a list for search and pages is too long.
+    #[error("`package.{0}` has an item that is too long: {MAX_WORD_BYTES} bytes at most")]
+    WordTooLong(&'static str),
     /// A list for search and pages is too long.
     #[error("`package.{0}` has too many items: {MAX_WORDS} at most")]
     TooManyWords(&'static str),
@@ -139,8 +142,11 @@ pub enum ManifestError {
     Feature(#[from] FeatureError),
 }
 
-/// The longest description, licence, URL or keyword, in bytes: the journal keeps it for ever.
+/// The longest description, licence or URL, in bytes: the journal keeps it for ever.
 pub const MAX_TEXT_BYTES: usize = 4096;
+
+/// The longest keyword or category, in bytes (crates.io: 20, and its own list).
+pub const MAX_WORD_BYTES: usize = 256;
 
 /// The most keywords, and the most categories.
 pub const MAX_WORDS: usize = 50;
@@ -326,7 +332,7 @@ fn words(package: &Table, key: &'static str) -> Result<Vec<String>, ManifestErro
         return Err(ManifestError::TooManyWords(key));
     }
     let word = |item: &Value| match item.as_str() {
-        Some(text) if text.len() > MAX_TEXT_BYTES => Err(ManifestError::TextTooLong(key)),
+        Some(text) if text.len() > MAX_WORD_BYTES => Err(ManifestError::WordTooLong(key)),
         Some(text) => Ok(text.to_owned()),
         None => Err(ManifestError::WrongKind(key.to_owned())),
     };
