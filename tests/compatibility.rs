@@ -207,6 +207,9 @@ fn the_golden_files_are_those_that_were_written_then() {
     }
 }
 
+/// What no release has written yet: the golden store of the next one has it.
+const UNRELEASED: [&str; 1] = ["pin_corrected"];
+
 #[test]
 fn the_golden_journals_have_every_kind_of_event() {
     let mut kinds = BTreeMap::<String, usize>::new();
@@ -233,7 +236,7 @@ fn the_golden_journals_have_every_kind_of_event() {
         .map(|line| snake_case(line.split(['(', ' ', ',']).next().unwrap()))
         .collect();
     assert!(variants.len() >= 13, "{variants:?}");
-    for kind in &variants {
+    for kind in variants.iter().filter(|kind| !UNRELEASED.contains(&kind.as_str())) {
         assert!(kinds.contains_key(kind), "no golden journal has `{kind}`: {kinds:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cratehouse_tests::cargo::{Cargo, Folder, Project};
+use cratehouse_tests::cargo::{Cargo, Folder, Project, REGISTRY};
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
@@ -146,19 +146,45 @@ fn hosted_versions_are_judged_too() {
     let policies = BAN.replace("public", "ours");
     let house = House::new(&[], &policies);
     let token = house.gateway.token("alice");
-    for version in ["1.0.0", "1.1.0"] {
-        // By hand: cargo would wait until it sees the version, which it does not while that is denied.
-        let krate = Krate::new("ours", version);
-        let published = house.gateway.client().publish(&krate, &token).assert_status(200);
-        assert_eq!(published.text().contains("cargo does not see it"), version == "1.1.0");
-    }
-    assert_eq!(house.yanked("ours"), ["1.1.0"]);
+    let publish =
+        |version: &str| house.gateway.client().publish(&Krate::new("ours", version), &token);
+    publish("1.0.0").assert_status(200);
+    publish("1.1.0").assert_refused(403, "known to be malicious");
+    assert!(house.yanked("ours").is_empty(), "nothing was published");
+    house.policy("");
+    until("nothing is banned", || publish("1.1.0").status == 200);
+    house.policy(&policies);
+    until("the ban is in force", || house.yanked("ours") == ["1.1.0"]);
     house.gateway.client().download("ours", "1.0.0").assert_status(200);
     let denied = house.gateway.client().download("ours", "1.1.0").assert_status(403);
     assert!(denied.text().contains("known to be malicious"), "{}", denied.text());
     house.policy("");
     until("the ban is lifted", || house.yanked("ours").is_empty());
     house.gateway.client().download("ours", "1.1.0").assert_status(200);
+}
+
+/// cargo looks for what it has published in the index, where it passes over what is yanked.
+#[test]
+fn a_publish_that_is_held_says_so_and_one_that_is_denied_is_refused_in_cargos_words() {
+    let hold = BAN.replace("public", "ours").replace("[[ban]]", "[[ban]]\naction = \"hold\"");
+    let house = House::new(&[], &hold);
+    let token = house.gateway.token("alice");
+    let published = house.gateway.client().publish(&Krate::new("ours", "1.1.0"), &token);
+    let warnings = published.assert_status(200).json()["warnings"]["other"].to_string();
+    for part in ["known to be malicious", "appears as yanked", "there is no need to wait"] {
+        assert!(warnings.contains(part), "{warnings}");
+    }
+    assert_eq!(house.yanked("ours"), ["1.1.0"]);
+
+    house.policy(&BAN.replace("public", "ours").replace("=1.1.0", "=1.2.0"));
+    until("the ban is in force", || house.yanked("ours").is_empty());
+    let cargo = Cargo::new(&house.gateway).token(&token);
+    let project = Project::new("ours").version("1.2.0").write();
+    let ran = cargo.run(&project, &["publish", "--registry", REGISTRY, "--no-verify"]);
+    ran.assert_err("known to be malicious").assert_says("nothing was published");
+    let refusals = [("section", "verdict"), ("mode", "enforce")];
+    let objections = house.gateway.metric("cratehouse_policy_objections_total", &refusals);
+    assert_eq!(objections, 1.0);
 }
 
 #[test]

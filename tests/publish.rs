@@ -111,6 +111,36 @@ fn what_is_too_large_is_413() {
     house.accept(&foo().ballast(90 << 10));
 }
 
+/// A crate file of 2 kB may ask for a megabyte of journal, index and catalog, for ever.
+#[test]
+fn names_lines_and_index_files_are_bounded() {
+    let limits = "index_line_kib = 4\nhosted_index_file_mib = 1";
+    let house = House::of(Gateway::builder().set("limits", limits).start());
+    house.refuse(&foo().feature(&"f".repeat(3400), &[]), 400, "200 bytes at most");
+    house.refuse(
+        &foo().dep("bar", "1").feature("x", &[&format!("bar/{}", "f".repeat(201))]),
+        400,
+        "",
+    );
+    let wide = |version: &str, features: usize| {
+        let features = (0..features).map(|n| format!("feature-{n:0>180}"));
+        features.fold(Krate::new("wide", version), |krate, name| krate.feature(&name, &[]))
+    };
+    let told = house.refuse(&wide("1.0.0", 25), 413, "index_line_kib");
+    assert!(told.contains("4096 at most"), "{told}");
+    for n in 0..300 {
+        let reply = house.publish(&wide(&format!("1.0.{n}"), 18));
+        if reply.status == 413 {
+            reply.assert_refused(413, "hosted_index_file_mib");
+            assert!((250..290).contains(&n), "{n} lines of some 3.8 kB are in one MiB");
+            house.accept(&foo());
+            return;
+        }
+        reply.assert_status(200);
+    }
+    panic!("there was no end");
+}
+
 #[test]
 fn duplicate_version_is_refused() {
     covers!(53);

@@ -1,5 +1,6 @@
 //! What may be in a published crate file, and what may not.
 
+use cratehouse_tests::cargo::{Cargo, Project, REGISTRY};
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::house::House;
@@ -62,6 +63,90 @@ fn badly_made_tarballs_are_refused() {
         assert_eq!(house.truth(), before, "{what}");
     }
     house.accept(&foo());
+}
+
+/// Each of these holds something else for one reader than for another.
+#[test]
+fn archives_that_two_readers_see_differently_are_refused() {
+    let house = House::new();
+    let with = |paths: &[&str]| {
+        tarball(|t| paths.iter().fold(t, |t, path| t.file(&format!("foo-1.0.0/{path}"), b"")))
+    };
+    for paths in [
+        &["src/lib.rs", "src/lib.rs"][..],
+        &["a", "a/b"],
+        &["a/b/c", "a-", "a"],
+        &["Cargo.toml::$DATA"],
+        &["C:/x"],
+        &["a:b"],
+        &["a\u{202e}sr.bil"],
+        &["\u{2067}x"],
+        &["Cargo.toml."],
+        &["Cargo.toml "],
+        &["Cargo.toml. ."],
+        &["Cargo.toml/x"],
+        &["CARGO~1.TOM"],
+        &["cargo~2.tom"],
+        &["CARGO~1.TOM/x"],
+        &["Car\u{200c}go.toml"],
+        &["Cargo.toml\u{feff}"],
+        &["a\nb"],
+        &["a\u{1b}[2J"],
+        &["a\\b"],
+    ] {
+        house.refuse_body(foo().publish_body_with(&with(paths)), 400, "the crate file has");
+    }
+    let folder = tarball(|t| t.folder("foo-1.0.0/a/").folder("foo-1.0.0/a/"));
+    house.refuse_body(foo().publish_body_with(&folder), 400, "twice");
+    let long = with(&[&"deep/".repeat(900)]);
+    house.refuse_body(foo().publish_body_with(&long), 400, "");
+    house.accept(&foo());
+}
+
+/// File names, and whether cargo packages them.
+const NAMES: [(&str, bool); 17] = [
+    ("src/aux.rs", true),
+    ("nul", true),
+    ("A.txt", true),
+    ("a.txt", true),
+    ("trailing.", true),
+    ("trailing ", true),
+    ("a\ttab", true),
+    ("fold?er/x", true),
+    ("fam\u{200d}ily", true),
+    ("größe", true),
+    ("Cargo.toml.bak", true),
+    ("a:b", false),
+    ("a?b", false),
+    ("a<b", false),
+    ("a*b", false),
+    ("a\"b", false),
+    ("a\\b", false),
+];
+
+/// Whatever cargo packages is taken, and who published it hears where it cannot be unpacked.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_real_cargo_packages_is_taken_with_a_warning() {
+    let house = House::of(Gateway::builder().reserved(&["odd*"]).start());
+    let cargo = Cargo::new(&house.gateway).token(&house.token);
+    let args = ["publish", "--registry", REGISTRY, "--no-verify"];
+    let plain = cargo.run(&Project::new("odd").write(), &args).assert_ok();
+    assert!(!plain.stderr.contains("Windows"), "{plain}");
+    let all = NAMES.iter().filter(|(_, packaged)| *packaged);
+    let odd = all.fold(Project::new("odd").version("0.2.0"), |odd, (name, _)| odd.file(name, ""));
+    let ran = cargo.run(&odd.write(), &args).assert_ok();
+    ran.assert_says("on Windows nobody can unpack the crate")
+        .assert_says("A.txt` beside `odd-0.2.0/a.txt`")
+        .assert_says("Published odd v0.2.0");
+    let app = Project::new("app").ours("odd", "=0.2.0").write();
+    cargo.run(&app, &["check"]).assert_ok();
+    for (name, _) in NAMES.iter().filter(|(_, packaged)| !*packaged) {
+        let project = Project::new("odd").version("0.3.0").file(name, "").write();
+        let ran = cargo.run(&project, &["package", "--no-verify", "--list"]);
+        let packaged = cargo.run(&project, &["package", "--no-verify"]);
+        assert!(!packaged.ok, "cargo packages {name:?} by now: {ran}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: definitions and parsing. What the commands do stands elsewhere.
 
+mod pins;
 mod policy;
 mod store;
 
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+pub use self::pins::{PinCommand, PinCorrect};
 pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
@@ -92,6 +94,9 @@ pub enum Command {
     /// Manage what is mirrored
     #[command(subcommand)]
     Mirror(MirrorCommand),
+    /// Look at the checksums of mirrored versions, and correct them
+    #[command(subcommand)]
+    Pin(PinCommand),
     /// Fill the mirror with all that a Cargo.lock names
     Prefetch(Prefetch),
     /// Look after crate names
@@ -363,6 +368,9 @@ mod tests {
             "remove a@1.0.0 --reason leaked",
             "mirror refresh serde",
             "mirror purge serde@1.0.0",
+            "pin show serde@1.0.0+b",
+            "pin correct serde@1.0.0 --reason upstream --checksum \
+             ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             "prefetch",
             "names audit",
             "policy check --lock Cargo.lock --policy p --json",
@@ -388,6 +396,7 @@ mod tests {
         assert!(refused("remove serde --reason x").contains("Write serde@VERSION"));
         assert!(refused("remove a@1 --reason x").contains("is not a version"));
         assert!(refused("remove a@1.0.0").contains("--reason"));
+        assert!(refused("pin correct a@1.0.0 --reason x --checksum ab").contains("64 hexadecimal"));
         assert!(refused("mirror refresh 1a").contains("must start with an ASCII letter"));
         assert!(refused("token create --user a --scope write").contains("choose among"));
         assert!(refused("token create --user a --crate a*b").contains("not a name pattern"));

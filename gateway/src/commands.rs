@@ -1,6 +1,7 @@
 //! The command-line work beside `serve`. It shares nothing with a running server but the store:
 //! it replays the journal into a catalog of its own, and the server follows what it appends.
 
+mod pins;
 mod policy;
 mod pulls;
 
@@ -95,6 +96,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         Command::Mirror(MirrorCommand::Purge { target: CrateSpec { name, version } }) => {
             println!("{}", mirroring::purge(gateway, &name, version.as_ref()).await?);
         }
+        Command::Pin(what) => pins::look_after_pins(gateway, &what).await?,
         Command::Prefetch(what) => return Ok(fill_ahead(gateway, &what).await?),
         Command::Names(NamesCommand::Audit) => return Ok(audit_names(gateway).await?),
         Command::Serve(_)

@@ -34,6 +34,7 @@ use url::Url;
 
 pub use self::store_url::{Cloud, StoreUrl};
 use crate::model::checksum::Checksum;
+use crate::model::index_bounds::IndexBounds;
 use crate::model::name::NamePattern;
 use crate::model::networks::Networks;
 
@@ -281,6 +282,8 @@ pub struct Limits {
     pub dependencies: usize,
     /// Features of a published version, and values of one feature.
     pub features: usize,
+    /// The index lines of hosted crates.
+    pub index: IndexBounds,
     /// An index file from an upstream, in bytes.
     pub index_file_bytes: usize,
     /// A crate file from an upstream, in bytes.
@@ -429,6 +432,7 @@ impl Default for Limits {
             tar_entries: 100_000,
             dependencies: 500,
             features: 300,
+            index: IndexBounds::default(),
             index_file_bytes: 64 * MIB,
             mirrored_crate_bytes: 256 * MIB,
             fill_memory_bytes: 512 * MIB,

@@ -177,10 +177,10 @@ metrics! {
     licenses_read: IntCounterVec = "cratehouse_licenses_read_total" [outcome = "stated"
         | "file_only" | "missing"];
 
-    /// What the policy had against publishes, by section (publish, names) and mode; enforced ones
-    /// were refused.
+    /// What the policy had against publishes, by section (publish, names, verdict) and mode;
+    /// enforced ones were refused.
     policy_objections: IntCounterVec = "cratehouse_policy_objections_total" [
-        section = "publish" | "names", mode = "enforce" | "observe"];
+        section = "publish" | "names" | "verdict", mode = "enforce" | "observe"];
 
     /// Downloads that the policy denied.
     policy_denials: IntCounter = "cratehouse_policy_denied_downloads_total";

@@ -15,6 +15,7 @@ use cratehouse::gateway::Gateway;
 use cratehouse::model::checksum::Checksum;
 use cratehouse::model::entry::{Metadata, Published};
 use cratehouse::model::index::IndexLine;
+use cratehouse::model::index_bounds::IndexBounds;
 use cratehouse::model::principal::Grant;
 use cratehouse::stores::blobs::Origin;
 use cratehouse_tests::http::{Action, Response, Server};
@@ -132,7 +133,7 @@ async fn publish(gateway: &Gateway) {
         let size = CRATE_BYTES as u64;
         let published = Box::new(Published { line, size, metadata: Metadata::default() });
         let put_at = gateway.catalog.head().unwrap().seq;
-        let command = Command::Publish { published, put_at };
+        let command = Command::Publish { published, put_at, bounds: IndexBounds::default() };
         gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
     }
 }

@@ -31,7 +31,8 @@ pub struct Show {
 /// `pulls`
 #[derive(Debug, Clone, Args)]
 pub struct Pulls {
-    /// The crate, or some of its versions: `foo`, `foo@1.2.3` (that one), `foo@1.2`, `foo@>=1.2, <1.4`
+    /// The crate, or some of its versions: `foo`, `foo@1.2.3` (exactly that one),
+    /// `foo@=1.2.3` (also `1.2.3+build`), `foo@1.2`, `foo@>=1.2, <1.4`
     #[arg(value_name = "NAME[@REQ]")]
     pub subject: Subject,
     /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z

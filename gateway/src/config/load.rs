@@ -19,6 +19,7 @@ use super::{
     Mirror, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream,
     crates_io_index,
 };
+use crate::model::index_bounds::IndexBounds;
 use crate::model::name::NamePattern;
 use crate::model::networks::{Networks, network};
 
@@ -350,6 +351,10 @@ fn limits(r: &Reader<'_>) -> Limits {
         tar_entries: count("limits.tar_entries", 10_000_000, d.tar_entries),
         dependencies: count("limits.dependencies", 100_000, d.dependencies),
         features: count("limits.features", 100_000, d.features),
+        index: IndexBounds {
+            line_bytes: kib("limits.index_line_kib", 64 * KIB, d.index.line_bytes),
+            file_bytes: mib("limits.hosted_index_file_mib", 4 * KIB, d.index.file_bytes),
+        },
         index_file_bytes: mib("limits.index_file_mib", 4 * KIB, d.index_file_bytes),
         mirrored_crate_bytes: mib("limits.mirrored_crate_mib", 4 * KIB, d.mirrored_crate_bytes),
         fill_memory_bytes: mib("limits.fill_memory_mib", 1024 * KIB, d.fill_memory_bytes),

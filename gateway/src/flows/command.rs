@@ -4,6 +4,7 @@
 
 mod format;
 mod garbage;
+mod pins;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -13,10 +14,12 @@ pub(in crate::flows) use self::garbage::nothing_pending;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened, Published};
+use crate::model::index::IndexLine;
+use crate::model::index_bounds::{IndexBounds, OutOfBounds};
 use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
-use crate::model::version::CrateVersion;
+use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::catalog::{CrateRow, Tables, UserRow, VersionRow, View};
 
 /// The longest user name, in bytes.
@@ -53,6 +56,8 @@ pub enum Command {
         published: Box<Published>,
         /// The last entry that was applied when the put of its bytes began.
         put_at: u64,
+        /// How much of the index it and its crate may take.
+        bounds: IndexBounds,
     },
     /// Yank a version, or undo it.
     Yank {
@@ -122,6 +127,21 @@ pub enum Command {
         /// SHA-256 of each.
         checksums: Vec<Checksum>,
     },
+    /// Let another checksum stand over the pin of a mirrored version.
+    CorrectPin {
+        /// The upstream's name in the configuration.
+        upstream: String,
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+        /// What the pin in the store says.
+        pinned: Checksum,
+        /// What is right.
+        checksum: Checksum,
+        /// Why.
+        reason: String,
+    },
     /// Let be written what belongs to a format level.
     EnableLevel {
         /// The level.
@@ -190,7 +210,11 @@ pub fn judge<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
 fn events_of<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged {
     let by = &order.by;
     match &order.command {
-        Command::Publish { published, put_at } => publish(view, by, published, *put_at, now),
+        Command::Publish { published, put_at, bounds } => {
+            let events = publish(view, by, published, *put_at, now)?;
+            fits(view, &published.line, bounds)?;
+            Ok(events)
+        }
         Command::Yank { krate, version, yanked } => yank(view, by, krate, version, *yanked),
         Command::Remove { krate, version, reason } => remove(view, by, krate, version, reason),
         Command::AddOwners { krate, logins } => add_owners(view, by, krate, logins),
@@ -203,6 +227,10 @@ fn events_of<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
         Command::RevokeToken { token } => revoke_token(view, by, *token),
         Command::Condemn { checksums } => garbage::condemn(view, by, checksums),
         Command::Collect { checksums } => garbage::collect(view, by, checksums),
+        Command::CorrectPin { upstream, krate, version, pinned, checksum, reason } => {
+            let pin = pins::Pin { upstream, krate, version, pinned: *pinned };
+            pins::correct(view, by, &pin, *checksum, reason)
+        }
         Command::EnableLevel { level } => {
             format::enable(view.head()?.level, by, *level, Level::KNOWN)
         }
@@ -252,6 +280,14 @@ fn publish<T: Tables>(
     Ok(events)
 }
 
+/// What others published meanwhile counts too.
+fn fits<T: Tables>(view: &View<T>, line: &IndexLine, bounds: &IndexBounds) -> Judged<()> {
+    let too_large = |why: OutOfBounds| Error::new(Kind::TooLarge, why.to_string());
+    let bytes = bounds.line(line).map_err(too_large)?;
+    let others = view.index_bytes(&line.name.key(), bounds.beside(bytes))?;
+    bounds.file(line, others, bytes).map_err(|why| lagging(too_large(why)))
+}
+
 fn burned(row: &VersionRow) -> Error {
     let (name, version) = (&row.line.name, &row.line.vers);
     match row.removed {
@@ -296,10 +332,7 @@ fn remove<T: Tables>(
     reason: &str,
 ) -> Judged {
     by.check(Scope::Admin, None)?;
-    let reason = short_text("reason", reason)?;
-    if reason.trim().is_empty() {
-        return Err(Error::invalid("say why: the journal keeps the reason for ever").into());
-    }
+    let reason = stated(reason)?;
     let row = hosted(view, krate)?;
     let found = present(view, krate, version)?;
     Ok(vec![Happened::Removed { krate: row.name, version: found.line.vers, reason }])
@@ -430,14 +463,19 @@ fn hosted<T: Tables>(view: &View<T>, name: &CrateName) -> Judged<CrateRow> {
     }
 }
 
+/// The version of exactly this name. Another one of its number is there for ever, so that no lag
+/// explains why this one is not.
 fn present<T: Tables>(
     view: &View<T>,
     name: &CrateName,
     version: &CrateVersion,
 ) -> Judged<VersionRow> {
-    let found = view.version(&name.key(), version)?.filter(|row| !row.removed);
-    let absent = || lagging(Error::absent(format!("`{name}` has no version {version} here")));
-    found.ok_or_else(absent)
+    let absent = |instead| Error::absent(no_such_version(name, version, instead));
+    match view.version(&name.key(), version)?.filter(|row| !row.removed) {
+        Some(row) if row.line.vers == *version => Ok(row),
+        Some(other) => Err(absent(Some(&other.line.vers)).into()),
+        None => Err(lagging(absent(None))),
+    }
 }
 
 fn known<T: Tables>(view: &View<T>, login: &str) -> Judged<UserRow> {
@@ -469,6 +507,14 @@ fn same_spelling(row: &CrateRow, name: &CrateName) -> Judged<()> {
             row.name
         ))
         .into()),
+    }
+}
+
+/// A reason that the journal keeps.
+fn stated(reason: &str) -> Judged<String> {
+    match reason.trim().is_empty() {
+        true => Err(Error::invalid("say why: the journal keeps the reason for ever").into()),
+        false => short_text("reason", reason),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::model::checksum::Checksum;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::ReadLicense;
-use crate::model::version::CrateVersion;
+use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::blobs::Origin;
 use crate::stores::catalog::VersionRow;
 
@@ -98,7 +98,8 @@ pub fn at_hand(gateway: &Gateway, name: &CrateName, version: &CrateVersion) -> O
     let (cksum, bytes) = (listed.cksum, gateway.crates.at_hand(&listed.cksum)?);
     if let Some(at) = at {
         let wanted = Wanted { at, listed: listed.clone() };
-        gateway.crates.pins.known(&wanted).filter(|pinned| *pinned == cksum)?;
+        let corrections = gateway.catalog.corrections();
+        gateway.crates.pins.known(&wanted, corrections).filter(|pinned| *pinned == cksum)?;
         gateway.uses.note(&cksum);
     }
     gateway.metrics.crate_lookups.with_label_values(&[outcome(Ok(Source::Memory))]).inc();
@@ -188,7 +189,7 @@ async fn mirrored(
     name: &CrateName,
     version: &CrateVersion,
 ) -> Result<Got> {
-    let Some(file) = known.answer.clone()? else { return Err(no_version(name, version)) };
+    let Some(file) = known.answer.clone()? else { return Err(no_version(name, version, None)) };
     let wanted = mirrored_version(at, &file, name, version)?;
     let license = allowed(gateway, name, version, known).await?;
     let listed = wanted.listed.clone();
@@ -275,10 +276,14 @@ fn hosted_version(
     if published != name {
         return Err(spelled_otherwise(name, published));
     }
-    match row.filter(|row| row.line.vers == *version) {
+    match row {
+        Some(row) if row.line.vers != *version => {
+            let instead = Some(&row.line.vers).filter(|_| !row.removed);
+            Err(no_version(name, version, instead))
+        }
         Some(row) if row.removed => Err(removed(&row)),
         Some(row) => Ok(row),
-        None => Err(no_version(name, version)),
+        None => Err(no_version(name, version, None)),
     }
 }
 
@@ -293,12 +298,12 @@ fn mirrored_version(
     match file.version(version) {
         Some(listed) if listed.name == *name => Ok(Wanted { at, listed: listed.clone() }),
         Some(listed) => Err(spelled_otherwise(name, &listed.name)),
-        None => Err(no_version(name, version)),
+        None => Err(no_version(name, version, file.same_number(version))),
     }
 }
 
-fn no_version(name: &CrateName, version: &CrateVersion) -> Error {
-    Error::absent(format_args!("`{name}` has no version {version}"))
+fn no_version(name: &CrateName, version: &CrateVersion, instead: Option<&CrateVersion>) -> Error {
+    Error::absent(no_such_version(name, version, instead))
 }
 
 fn removed(row: &VersionRow) -> Error {

@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
 use crate::model::index::IndexLine;
+use crate::model::index_bounds::IndexBounds;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
@@ -225,7 +226,7 @@ impl House {
         let size = bytes.len() as u64;
         let published = Box::new(Published { line, size, metadata: Metadata::default() });
         let put_at = self.gateway.catalog.head().unwrap().seq;
-        self.order(Command::Publish { published, put_at }).await;
+        self.order(Command::Publish { published, put_at, bounds: IndexBounds::default() }).await;
     }
 
     pub(super) async fn order(&self, command: Command) {

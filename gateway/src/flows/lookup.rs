@@ -17,7 +17,6 @@ use crate::gateway::Gateway;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::policy::LicenseFact;
-use crate::model::version::CrateVersion;
 use crate::stores::catalog::{CrateRow, VersionRow};
 
 pub use crate::flows::index_cache::IndexCache;
@@ -131,22 +130,6 @@ pub(super) async fn hosted_file_of(gateway: &Arc<Gateway>, row: CrateRow) -> Res
         Some(known) => Ok(known),
         None => Ok(hosted(gateway, &name, row).await),
     }
-}
-
-/// Whether the policy hides a hosted version from those who do not have it locked.
-pub(super) async fn is_hidden(
-    gateway: &Arc<Gateway>,
-    name: &CrateName,
-    version: &CrateVersion,
-) -> Result<bool> {
-    let Some(row) = gateway.catalog.krate(&name.key())?.filter(|_| !gateway.rulebook.is_silent())
-    else {
-        return Ok(false);
-    };
-    let known = hosted_file_of(gateway, row).await?;
-    let Some(file) = known.answer.clone()? else { return Ok(false) };
-    let shown = judging::file_of(gateway, name, &known, file).await?;
-    Ok(shown.version(version).is_some_and(|listed| listed.yanked))
 }
 
 /// Renders a hosted crate's file and puts it into memory, unless the crate has changed meanwhile.

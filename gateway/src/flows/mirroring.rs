@@ -17,7 +17,7 @@ use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::{CrateName, NameKey};
-use crate::model::version::CrateVersion;
+use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::blobs::Origin;
 use crate::stores::upstream::{Answer, Trouble, TroubleKind, Upstream};
 
@@ -87,6 +87,7 @@ async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force:
 async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Known {
     let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
     let (key, place) = (name.key(), Place::Upstream(at));
+    let corrections = gateway.catalog.corrections();
     let former = gateway.index.remember(&key, name, place);
     if let Err(error) = gateway.index.admit(gateway.config.limits.fill_wait).await {
         return match former.filter(|former| matches!(former.answer, Ok(Some(_)))) {
@@ -101,6 +102,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         store: &gateway.mirror,
         copies: &gateway.copies,
         pins: &gateway.crates.pins,
+        catalog: &gateway.catalog,
         metrics: &gateway.metrics,
         skipped_lines: &gateway.skipped_lines,
         own: Arc::new(own_registries(gateway, upstream)),
@@ -125,6 +127,9 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
     if !(unanswered && former.is_some_and(|former| former.is_current(Instant::now()))) {
         let now = || generation_now(gateway, &key);
         gateway.index.put(&key, None, (name, place), known.clone(), now);
+    }
+    if gateway.catalog.corrections() != corrections {
+        gateway.index.forget(&key); // it may be judged by a pin that was corrected meanwhile
     }
     known
 }
@@ -195,7 +200,8 @@ pub async fn refresh(gateway: &Arc<Gateway>, name: &CrateName) -> Result<String>
 /// versions); pins stay.
 ///
 /// # Errors
-/// When the store does not answer.
+/// Absent, when only a version of the same number with other build metadata is there; when the
+/// store does not answer.
 pub async fn purge(
     gateway: &Arc<Gateway>,
     name: &CrateName,
@@ -205,6 +211,9 @@ pub async fn purge(
     let mut sums = BTreeSet::new();
     for upstream in &gateway.upstreams {
         sums.extend(mirrored_checksums(gateway, upstream, &name, version).await?);
+    }
+    if let Some(version) = version.filter(|_| sums.is_empty()) {
+        refuse_for_another(gateway, &name, version).await?;
     }
     for sum in &sums {
         gateway.blobs.delete(Origin::Mirrored, sum).await.map_err(Error::store)?;
@@ -217,6 +226,25 @@ pub async fn purge(
     }
     gateway.index.forget(&name.key());
     Ok(format!("forgot the index files of `{name}` and {} crate files at the most", sums.len()))
+}
+
+/// A version is meant exactly: nothing is purged for one that only resembles what is there.
+async fn refuse_for_another(
+    gateway: &Gateway,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<()> {
+    for upstream in &gateway.upstreams {
+        let mut known = gateway.mirror.pinned_versions(upstream.name(), name).await?;
+        if let Some(kept) = gateway.mirror.index(upstream.name(), name).await? {
+            let read = mirrored::read(&kept.body, name, &OwnRegistries::default());
+            known.extend(read.into_iter().flat_map(|read| read.versions).map(|v| v.version));
+        }
+        if let Some(other) = known.iter().find(|other| other.same_number(version)) {
+            return Err(Error::absent(no_such_version(name, version, Some(other))));
+        }
+    }
+    Ok(())
 }
 
 /// The checksums under which bytes of a crate may be kept: those of its copy, and those of its

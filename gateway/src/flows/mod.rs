@@ -29,6 +29,7 @@ pub mod open;
 pub mod owners;
 pub mod parsing;
 pub mod pinning;
+pub mod pins;
 pub mod policy_check;
 pub mod prefetch;
 pub mod publish;

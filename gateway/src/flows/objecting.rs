@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
+use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
 use crate::model::entry::Published;
 use crate::model::name::CrateName;
-use crate::model::policy::{Mode, Objection};
+use crate::model::policy::{
+    AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, Objection, Source, Subject, Verdict,
+    refusal_of_new, said,
+};
 
 /// Whether a publish meets `[publish]`; `readme`: whether the crate has one.
 ///
@@ -39,6 +44,68 @@ pub(super) async fn to_name(gateway: &Arc<Gateway>, name: &CrateName) -> Result<
     };
     let objection = spawn_blocking(compare).await.map_err(Error::internal)??;
     settled(gateway, "names", name, objection)
+}
+
+/// What the policy makes of a version that is being published. Nobody could ever download a denied
+/// one, so it is refused; one that is held is published with a warning: it appears as yanked, and
+/// cargo, which looks for its version in the index and passes over what is yanked, waits for it in
+/// vain for a minute (cargo: `ops/registry/publish.rs`).
+///
+/// # Errors
+/// [`crate::error::Kind::Forbidden`], with the rules that deny it.
+pub(super) async fn to_version(
+    gateway: &Arc<Gateway>,
+    published: &Published,
+) -> Result<Option<String>> {
+    if gateway.rulebook.is_silent() {
+        return Ok(None);
+    }
+    let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
+    let owned = published.clone();
+    let judge = move || judged(&in_force, &owned, now);
+    let judgement = spawn_blocking(judge).await.map_err(Error::internal)?;
+    let line = &published.line;
+    match judgement.verdict {
+        Verdict::Allow => Ok(None),
+        Verdict::Hold => Ok(Some(held(gateway, published, &judgement))),
+        Verdict::Deny => {
+            let mode = Mode::Enforce.label();
+            gateway.metrics.policy_objections.with_label_values(&["verdict", mode]).inc();
+            let policy = &gateway.rulebook.in_force().policy;
+            Err(Error::forbidden(format!(
+                "nothing was published, because nobody could download it: {}",
+                refusal_of_new(&line.name, &line.vers, &judgement, policy.contact())
+            )))
+        }
+    }
+}
+
+fn judged(in_force: &InForce, published: &Published, now: Timestamp) -> Judgement {
+    let (line, metadata) = (&published.line, &published.metadata);
+    let license = LicenseFact::of(metadata.license.as_deref(), metadata.license_file.as_deref());
+    let subject = Subject {
+        name: &line.name,
+        version: &line.vers,
+        source: Source::Hosted,
+        age: AgeFact::Published(now),
+        yanked: false,
+        license: Some(&license),
+        integrity: IntegrityFact::Sound,
+    };
+    in_force.policy.judge(&subject, in_force.advisories.as_deref(), now)
+}
+
+fn held(gateway: &Gateway, published: &Published, judgement: &Judgement) -> String {
+    let (name, version) = (&published.line.name, &published.line.vers);
+    let holding: Vec<_> = judgement.enforced().map(said).collect();
+    format!(
+        "`{name}` {version} is published, and the policy of this registry holds it ({}): it appears \
+         as yanked, so that cargo does not see it. cargo may now wait for it for a minute and say \
+         that this timed out; there is no need to wait. {}/api/v1/policy/explain/{name}/{version} \
+         tells more",
+        holding.join("; and "),
+        gateway.url
+    )
 }
 
 fn settled(
@@ -100,10 +167,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_denied_version_is_refused_and_a_held_one_is_told() {
+        let rules = "contact = \"#crates\"\n[[ban]]\nname = \"foo\"\nversion = \"=1.0.0+b\"\n\
+                     reason = \"leaks\"\n[[ban]]\nname = \"foo\"\nversion = \"=2.0.0\"\n\
+                     action = \"hold\"\nreason = \"too new\"\n";
+        let house = House::ruled(&memory(), &[], rules).await;
+        let judged = async |version: &str| {
+            let line = line("Foo", version, b"");
+            let published = Published { line, size: 1, metadata: Metadata::default() };
+            to_version(&house.gateway, &published).await
+        };
+        assert_eq!(judged("1.0.0+a").await.unwrap(), None, "another version of that number");
+        let refused = judged("1.0.0+b").await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Forbidden);
+        assert!(refused.message.contains("rule `ban`: leaks; ask #crates"), "{refused:?}");
+        let told = judged("2.0.0").await.unwrap().unwrap();
+        assert!(told.contains("rule `ban`: too new") && told.contains("as yanked"), "{told}");
+        assert_eq!(objections(&house, "verdict", "enforce"), 1);
+    }
+
+    #[tokio::test]
     async fn without_rules_nobody_objects() {
         let house = House::ruled(&memory(), &[], "").await;
         house.publish("tokio", "1.0.0", b"x").await;
         to_publish(&house.gateway, &published(), false).unwrap();
         to_name(&house.gateway, &name("tokoi")).await.unwrap();
+        assert_eq!(to_version(&house.gateway, &published()).await.unwrap(), None);
     }
 }

@@ -1,5 +1,5 @@
 //! Pins: the checksum of a mirrored version as it was first served here stands for ever, whatever
-//! its upstream lists later. Made when its bytes are first served, or when its index line, which
+//! its upstream lists later, unless an administrator corrects it in the journal. Made when its bytes are first served, or when its index line, which
 //! was served too, is about to change or vanish (`read_through`).
 
 use std::fmt;
@@ -31,42 +31,49 @@ pub struct Wanted {
     pub listed: Listed,
 }
 
-/// Pins that were read: they never change, so nothing here ever goes stale. And what was listed
+/// Pins that were read, as they stand since the corrections of that number
+/// ([`Catalog::corrections`]): nothing here is believed after the next one. And what was listed
 /// against them, so that each change raises one alarm however often it is asked for.
 #[derive(Debug)]
 pub struct Pins {
-    known: sync::Cache<Key, Checksum>,
-    reading: Flights<Key, Result<Checksum>>,
+    known: sync::Cache<Key, (u64, Checksum)>,
+    reading: Flights<(Key, u64), Result<Checksum>>,
     alarmed: Cache<(Key, Checksum), ()>,
 }
 
 type Key = (usize, CrateName, CrateVersion);
 
 impl Pins {
-    /// What is pinned, if that was read already.
-    pub(super) fn known(&self, wanted: &Wanted) -> Option<Checksum> {
-        self.known.get(&wanted.key())
+    /// What is pinned, if that was read already and no pin was corrected since.
+    pub(super) fn known(&self, wanted: &Wanted, corrections: u64) -> Option<Checksum> {
+        let (as_of, pinned) = self.known.get(&wanted.key())?;
+        (as_of == corrections).then_some(pinned)
     }
 
     /// What is pinned; all who ask at the same time share one `read`, which must bound its time.
-    async fn known_or<F>(&self, wanted: &Wanted, read: impl FnOnce() -> F) -> Result<Checksum>
+    async fn known_or<F>(
+        &self,
+        wanted: &Wanted,
+        corrections: u64,
+        read: impl FnOnce() -> F,
+    ) -> Result<Checksum>
     where
         F: Future<Output = Result<Checksum>> + Send + 'static,
     {
-        let key = wanted.key();
-        if let Some(pinned) = self.known.get(&key) {
+        if let Some(pinned) = self.known(wanted, corrections) {
             return Ok(pinned);
         }
-        let (known, place) = (self.known.clone(), key.clone());
+        let key = (wanted.key(), corrections); // who came before a correction reads for himself
+        let (known, place) = (self.known.clone(), wanted.key());
         let start = || {
             let reading = read();
             async move {
                 // Another flight may have landed since we looked.
-                if let Some(pinned) = known.get(&place) {
+                if let Some((_, pinned)) = known.get(&place).filter(|(at, _)| *at == corrections) {
                     return Ok(pinned);
                 }
                 let pinned = reading.await?;
-                known.insert(place, pinned);
+                known.insert(place, (corrections, pinned));
                 Ok(pinned)
             }
         };
@@ -116,12 +123,15 @@ impl Default for Pins {
 /// # Errors
 /// Forbidden, with an alarm; that the store does not answer.
 pub async fn refuse_if_pinned_otherwise(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
-    if let Some(pinned) = gateway.crates.pins.known(wanted) {
+    if let Some(pinned) = gateway.crates.pins.known(wanted, gateway.catalog.corrections()) {
         return compare(gateway, wanted, pinned).await;
     }
-    let Listed { name, version, .. } = &wanted.listed;
-    match gateway.mirror.pinned(wanted.upstream(gateway), name, version).await? {
-        Some(pin) => compare(gateway, wanted, pin.cksum).await,
+    let (upstream, Listed { name, version, .. }) = (wanted.upstream(gateway), &wanted.listed);
+    match gateway.mirror.pinned(upstream, name, version).await? {
+        Some(pin) => {
+            let pinned = gateway.catalog.standing_pin(upstream, name, version, pin.cksum)?;
+            compare(gateway, wanted, pinned).await
+        }
         None => Ok(()),
     }
 }
@@ -136,14 +146,16 @@ pub async fn pin(gateway: &Gateway, wanted: &Wanted) -> Result<()> {
     let create = || {
         let (mirror, upstream) = (gateway.mirror.clone(), wanted.upstream(gateway).to_owned());
         let (listed, bound) = (wanted.listed.clone(), gateway.config.limits.fill);
+        let catalog = gateway.catalog.clone();
         async move {
             let Listed { name, version, cksum, .. } = &listed;
             let pinning = mirror.pin(&upstream, name, version, cksum, Timestamp::now());
             let pinned = timeout(bound, pinning).await.unwrap_or_else(|_| Err(too_slow(&listed)));
-            pinned.map(|pin| pin.cksum)
+            catalog.standing_pin(&upstream, name, version, pinned?.cksum)
         }
     };
-    let pinned = gateway.crates.pins.known_or(wanted, create).await?;
+    let corrections = gateway.catalog.corrections(); // before anything is read
+    let pinned = gateway.crates.pins.known_or(wanted, corrections, create).await?;
     compare(gateway, wanted, pinned).await
 }
 
@@ -213,14 +225,24 @@ mod tests {
     async fn a_pin_is_read_once_and_belongs_to_one_upstream() {
         let (pins, sum) = (Pins::default(), Checksum::of(b"first"));
         let first = wanted(0, sum);
-        assert_eq!(pins.known(&first), None);
-        assert_eq!(pins.known_or(&first, || async move { Ok(sum) }).await.unwrap(), sum);
+        assert_eq!(pins.known(&first, 0), None);
+        assert_eq!(pins.known_or(&first, 0, || async move { Ok(sum) }).await.unwrap(), sum);
 
         let changed = wanted(0, Checksum::of(b"second"));
-        assert_eq!(pins.known(&changed), Some(sum));
-        let again = pins.known_or(&changed, || async { panic!("read twice") }).await;
+        assert_eq!(pins.known(&changed, 0), Some(sum));
+        let again = pins.known_or(&changed, 0, || async { panic!("read twice") }).await;
         assert_eq!(again.unwrap(), sum);
-        assert_eq!(pins.known(&wanted(1, sum)), None);
+        assert_eq!(pins.known(&wanted(1, sum), 0), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_correction_is_read_again() {
+        let (pins, old, new) = (Pins::default(), Checksum::of(b"old"), Checksum::of(b"new"));
+        let version = wanted(0, new);
+        assert_eq!(pins.known_or(&version, 0, || async move { Ok(old) }).await.unwrap(), old);
+        assert_eq!(pins.known(&version, 1), None);
+        assert_eq!(pins.known_or(&version, 1, || async move { Ok(new) }).await.unwrap(), new);
+        assert_eq!(pins.known(&version, 1), Some(new));
     }
 
     #[tokio::test]
@@ -242,8 +264,8 @@ mod tests {
     async fn a_pin_that_could_not_be_read_is_not_remembered() {
         let (pins, sum) = (Pins::default(), Checksum::of(b"x"));
         let no = || async { Err(Error::unavailable("no")) };
-        let failed = pins.known_or(&wanted(0, sum), no).await;
+        let failed = pins.known_or(&wanted(0, sum), 0, no).await;
         assert_eq!(failed.unwrap_err().message, "no");
-        assert_eq!(pins.known(&wanted(0, sum)), None);
+        assert_eq!(pins.known(&wanted(0, sum), 0), None);
     }
 }

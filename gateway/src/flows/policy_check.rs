@@ -17,7 +17,7 @@ use crate::model::index::IndexFile;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
 use crate::model::policy::{Explanation, Report, Row};
-use crate::model::version::CrateVersion;
+use crate::model::version::{CrateVersion, no_such_version};
 
 /// Packages whose index files are looked up at one time.
 const PACKAGES_AT_ONCE: usize = 16;
@@ -73,7 +73,9 @@ pub async fn explain(
         let judged = judging::judge_all(&in_force, &facts, &file, now);
         let by = (&in_force.policy, in_force.advisories.as_deref());
         let absent = || match &only {
-            Some(version) => Error::absent(format_args!("`{name}` has no version {version}")),
+            Some(version) => {
+                Error::absent(no_such_version(&name, version, file.same_number(version)))
+            }
             None => no_crate(&name),
         };
         Explanation::of(by, name.clone(), facts.upstream, judged, only.as_ref()).ok_or_else(absent)

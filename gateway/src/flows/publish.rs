@@ -12,16 +12,15 @@ use jiff::Timestamp;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Command, Order, must_put_again};
-use crate::flows::{dependencies, lookup, mirroring, objecting};
+use crate::flows::{dependencies, mirroring, objecting};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::entry::Published;
 use crate::model::manifest::{Draft, ManifestLimits};
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
-use crate::model::tarball::{self, TarballLimits};
+use crate::model::tarball::{self, Contents, TarballLimits};
 use crate::model::upload::{self, UploadLimits};
-use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
@@ -44,6 +43,8 @@ struct Parcel {
     crate_file: Bytes,
     cksum: Checksum,
     draft: Draft,
+    /// What is worth knowing of its files.
+    warnings: Vec<String>,
 }
 
 /// Publishes what the body of one `PUT /crates/new` holds.
@@ -74,39 +75,9 @@ async fn attempt(gateway: &Arc<Gateway>, who: &Principal, body: Bytes) -> Result
     };
     let preparing = prepare(gateway, who, body);
     let prepared = tokio::time::timeout(PREPARE, preparing).await.map_err(too_slow)??;
-    let (order, crate_file, mut answer) = prepared;
-    let new = match &order.command {
-        Command::Publish { published, .. } => {
-            Some((published.line.name.clone(), published.line.vers.clone()))
-        }
-        _ => None,
-    };
+    let (order, crate_file, answer) = prepared;
     enter(gateway, order, crate_file).await?;
-    if let Some((name, version)) = new {
-        answer.warnings.extend(hidden(gateway, &name, &version).await);
-    }
     Ok(answer)
-}
-
-/// What is published stays so; but cargo waits until it sees it, and may wait in vain.
-async fn hidden(
-    gateway: &Arc<Gateway>,
-    name: &CrateName,
-    version: &CrateVersion,
-) -> Option<String> {
-    let hidden = lookup::is_hidden(gateway, name, version).await.unwrap_or_else(|e| {
-        tracing::warn!(krate = %name, %version, error = %e.chain(),
-            "whether the policy hides a new version is not known");
-        false
-    });
-    hidden.then(|| {
-        format!(
-            "`{name}` {version} is published, and the policy of this registry holds or denies it, \
-             so that cargo does not see it: `cratehouse policy` and \
-             {}/api/v1/policy/explain/{name}/{version} tell why",
-            gateway.url
-        )
-    })
 }
 
 /// Puts the bytes, and gives the order that names them.
@@ -120,7 +91,8 @@ pub(super) async fn put(
     let put_at = gateway.catalog.head()?.seq;
     let put = gateway.blobs.put(Origin::Hosted, &published.line.cksum, crate_file);
     put.await.map_err(Error::store)?;
-    Ok(Order { by, command: Command::Publish { published, put_at } })
+    let bounds = gateway.config.limits.index;
+    Ok(Order { by, command: Command::Publish { published, put_at, bounds } })
 }
 
 /// The journal's word is the last one; where a sweep may have deleted the bytes since they were
@@ -153,18 +125,20 @@ async fn prepare(
     who: &Principal,
     body: Bytes,
 ) -> Result<(Order, Bytes, PublishAnswer)> {
-    let Parcel { crate_file, cksum, draft } = unpack(gateway, body).await?;
+    let Parcel { crate_file, cksum, draft, warnings } = unpack(gateway, body).await?;
     let name = draft.name.clone();
     let by = By::Principal(who.clone());
     let size = crate_file.len() as u64;
     let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
     let published = Box::new(Published { line, size, metadata });
     let put_at = gateway.catalog.head()?.seq;
-    let first_look = Command::Publish { published: published.clone(), put_at };
+    let bounds = gateway.config.limits.index;
+    let first_look = Command::Publish { published: published.clone(), put_at, bounds };
     judge_early(gateway, &Order { by: by.clone(), command: first_look }).await?;
     objecting::to_publish(gateway, &published, draft.readme)?;
 
-    let mut answer = PublishAnswer::default();
+    let mut answer = PublishAnswer { warnings };
+    answer.warnings.extend(objecting::to_version(gateway, &published).await?);
     if gateway.catalog.krate(&name.key())?.is_none() {
         objecting::to_name(gateway, &name).await?;
         answer.warnings.extend(claim(gateway, &name).await?);
@@ -173,6 +147,8 @@ async fn prepare(
     let mut registries = registries.into_iter();
     let (line, metadata) =
         draft.into_line(cksum, None, |_| Ok::<_, Error>(registries.next().flatten()))?;
+    // It was shorter before it was known where the dependencies are from.
+    bounds.line(&line).map_err(|why| Error::new(Kind::TooLarge, why.to_string()))?;
     let published = Box::new(Published { line, size, metadata });
     let order = put(gateway, by, published, crate_file.clone()).await?;
     Ok((order, crate_file, answer))
@@ -202,11 +178,12 @@ fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
         Error::new(kind, e.to_string())
     })?;
     let (name, version) = (&upload.name, &upload.version);
-    let manifest = tarball::read(&upload.crate_file, name, version, &tarball_limits)
-        .map_err(Error::invalid)?;
+    let Contents { manifest, warnings } =
+        tarball::read(&upload.crate_file, name, version, &tarball_limits)
+            .map_err(Error::invalid)?;
     let draft = Draft::parse(&manifest, name, version, &manifest_limits).map_err(Error::invalid)?;
     let cksum = Checksum::of(&upload.crate_file);
-    Ok(Parcel { crate_file: upload.crate_file, cksum, draft })
+    Ok(Parcel { crate_file: upload.crate_file, cksum, draft, warnings })
 }
 
 async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {

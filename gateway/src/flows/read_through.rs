@@ -26,6 +26,7 @@ use crate::model::index::{IndexFile, Listed};
 use crate::model::mirrored::{self, OwnRegistries, Skipped, Unreadable};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use crate::stores::catalog::Catalog;
 use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
 use crate::stores::upstream::{Answer, Body, REST, Trouble, TroubleKind, Upstream, Validators};
 
@@ -46,6 +47,8 @@ pub(super) struct ReadThrough<'a> {
     /// Where an answer need not wait for it.
     pub(super) copies: &'a Copies,
     pub(super) pins: &'a Pins,
+    /// Where pins are corrected.
+    pub(super) catalog: &'a Catalog,
     pub(super) metrics: &'a Metrics,
     /// For lines on what an upstream's index files hold that cannot be read.
     pub(super) skipped_lines: &'a LineLimit,
@@ -231,6 +234,7 @@ impl ReadThrough<'_> {
         let facts = former.judging.facts();
         let mut changed = noticed::still_changed(&facts.changed, &new.file);
         changed.extend(self.pin_lost(name, Some(former), Some(&new.file), now).await?);
+        let changed = self.standing(name, changed, &new.file)?;
         let mut seen = noticed::first_sights(&former.file, &facts.first_seen, &new.file, now);
         if new.skipped.lines > 0 {
             noticed::keep_sights(&former.file, &facts.first_seen, &new.file, &mut seen);
@@ -302,8 +306,14 @@ impl ReadThrough<'_> {
         let sum = Some(kept.head.sha256);
         match self.render(kept.body.clone().into(), sum, name, None).await {
             Ok(Ok((_, rendered))) => {
-                self.alarm(&rendered.file, &kept.head.changed).await;
-                let facts = self.facts(kept.head.seen.clone(), kept.head.changed.clone());
+                let changed = kept.head.changed.clone();
+                let changed = self.standing(name, changed, &rendered.file).unwrap_or_else(|e| {
+                    tracing::warn!(upstream, krate = %name, error = %e.chain(),
+                        "whether its pins were corrected is not known");
+                    kept.head.changed.clone()
+                });
+                self.alarm(&rendered.file, &changed).await;
+                let facts = self.facts(kept.head.seen.clone(), changed);
                 Some(Copy { rendered: rendered.noticing(facts), kept })
             }
             Ok(Err(unreadable)) => {
@@ -317,6 +327,22 @@ impl ReadThrough<'_> {
                 None
             }
         }
+    }
+
+    /// Versions that changed, beside the pins that stand: those that an administrator corrected to
+    /// what is listed have not changed.
+    fn standing(
+        &self,
+        name: &CrateName,
+        changed: BTreeMap<CrateVersion, Checksum>,
+        file: &IndexFile,
+    ) -> Result<BTreeMap<CrateVersion, Checksum>> {
+        let pin = |(version, pinned)| {
+            let standing = self.catalog.standing_pin(self.upstream.name(), name, &version, pinned);
+            standing.map(|pinned| (version, pinned))
+        };
+        let standing = changed.into_iter().map(pin).collect::<Result<_>>()?;
+        Ok(noticed::still_changed(&standing, file))
     }
 
     /// Raises the alarms of changes that were noticed before this process began.
@@ -433,9 +459,10 @@ impl ReadThrough<'_> {
         let pin = self.store.pin(upstream, name, &was.version, &was.cksum, now).await?;
         let Some(listed) = listed else { return Ok(None) };
         let wanted = Wanted { at: self.at, listed: listed.clone() };
+        let pinned = self.catalog.standing_pin(upstream, name, &was.version, pin.cksum)?;
         // It is refused when somebody asks for its bytes; the alarm need not wait for that.
-        let compared = self.pins.compare(self.metrics, upstream, &wanted, pin.cksum).await;
-        Ok(compared.is_err().then(|| (was.version.clone(), pin.cksum)))
+        let compared = self.pins.compare(self.metrics, upstream, &wanted, pinned).await;
+        Ok(compared.is_err().then(|| (was.version.clone(), pinned)))
     }
 
     fn nonsense(&self, detail: impl Into<String>) -> Trouble {

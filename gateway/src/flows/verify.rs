@@ -157,7 +157,7 @@ mod tests {
                 10 => house.publish("foo", "1.0.0", b"foo").await,
                 20 => house.publish("bar", "1.0.0+x", b"bar").await,
                 30 => {
-                    let (krate, version) = (name("bar"), version("1.0.0"));
+                    let (krate, version) = (name("bar"), version("1.0.0+x"));
                     let reason = "gone".to_owned();
                     house.order(Command::Remove { krate, version, reason }).await;
                 }

@@ -172,10 +172,7 @@ fn manage(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Manage, 
         (Delete, ["tokens", id]) => Manage::RevokeToken(token_id(id)?),
         (Delete, ["crates", n, v]) => Manage::Remove(name(n)?, version(v)?),
         (Post, ["mirror", n, "refresh"]) => Manage::Refresh(name(n)?),
-        (Post, ["mirror", n, "purge"]) => {
-            let chosen = parameter(query, "version").map(|v| v.parse()).transpose();
-            Manage::Purge(name(n)?, chosen.map_err(malformed)?)
-        }
+        (Post, ["mirror", n, "purge"]) => Manage::Purge(name(n)?, version_parameter(query)?),
         (Get, ["names", "audit"]) => Manage::Audit,
         (Get, ["journal", "head"]) => Manage::Head,
         _ => return Err(Refused::Unknown),
@@ -259,6 +256,12 @@ fn search(query: Option<&str>) -> Result<Route, Refused> {
 fn parameter<'q>(query: Option<&'q str>, key: &str) -> Option<Cow<'q, str>> {
     let mut pairs = url::form_urlencoded::parse(query?.as_bytes());
     pairs.find(|(k, _)| k == key).map(|(_, value)| value)
+}
+
+/// A version in a query. No version has a blank: one is a `+` that was not percent-encoded.
+fn version_parameter(query: Option<&str>) -> Result<Option<CrateVersion>, Refused> {
+    let text = parameter(query, "version");
+    text.map(|text| text.replace(' ', "+").parse()).transpose().map_err(malformed)
 }
 
 fn malformed(why: impl std::fmt::Display) -> Refused {
@@ -455,6 +458,13 @@ mod tests {
             call(Method::POST, "mirror/a/purge?version=1.0.0"),
             ok(Manage::Purge(krate("a"), Some(v)))
         );
+        for plus in ["+", "%2B", "%20"] {
+            let path = format!("mirror/a/purge?version=1.0.0{plus}b");
+            let exactly = Some("1.0.0+b".parse().unwrap());
+            assert_eq!(call(Method::POST, &path), ok(Manage::Purge(krate("a"), exactly)), "{path}");
+        }
+        let broken = call(Method::POST, "mirror/a/purge?version=1.0");
+        assert!(matches!(broken, Err(Refused::Malformed(_))), "{broken:?}");
         assert_eq!(call(Method::GET, "names/audit"), ok(Manage::Audit));
         assert_eq!(call(Method::GET, "journal/head"), ok(Manage::Head));
     }

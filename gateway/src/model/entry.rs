@@ -148,6 +148,22 @@ pub enum Happened {
         /// SHA-256 of each.
         checksums: Vec<Checksum>,
     },
+    /// Another checksum than the pinned one is the right one for a mirrored version. The pin itself
+    /// stays in the store, and this stands over it. Of the second level.
+    PinCorrected {
+        /// The upstream's name in the configuration.
+        upstream: String,
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+        /// The checksum that stood until then.
+        former: Checksum,
+        /// The checksum that stands from now on.
+        checksum: Checksum,
+        /// Why.
+        reason: String,
+    },
     /// From the next entry on, what belongs to this format level may be written. Of the first
     /// level itself, and of this form for ever: every release must be able to read it.
     LevelEnabled {
@@ -296,6 +312,7 @@ impl Happened {
             | Happened::Condemned { .. }
             | Happened::Collected { .. }
             | Happened::LevelEnabled { .. } => Level::FIRST,
+            Happened::PinCorrected { .. } => Level::SECOND,
         }
     }
 }

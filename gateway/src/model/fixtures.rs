@@ -169,6 +169,14 @@ fn beginning() -> Vec<Vec<Happened>> {
         vec![Happened::Condemned { checksums: vec![Checksum::of(b"a"), Checksum::of(b"b")] }],
         vec![Happened::Collected { checksums: vec![Checksum::of(b"a")] }],
         vec![Happened::LevelEnabled { level: Level::KNOWN }],
+        vec![Happened::PinCorrected {
+            upstream: "crates-io".to_owned(),
+            krate: "Public".parse().unwrap(),
+            version: "1.0.0+b".parse().unwrap(),
+            former: Checksum::of(b"a"),
+            checksum: Checksum::of(b"b"),
+            reason: "why".to_owned(),
+        }],
     ]
 }
 

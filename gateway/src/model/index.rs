@@ -160,6 +160,18 @@ impl IndexFile {
         self.versions.get(at)
     }
 
+    /// A version of this number with other build metadata.
+    pub fn same_number(&self, version: &CrateVersion) -> Option<&CrateVersion> {
+        let wanted = version.semver();
+        let before = |listed: &Listed| listed.version.semver().cmp_precedence(wanted).is_lt();
+        let from = self.versions.get(self.versions.partition_point(before)..)?;
+        let mut alike = from.iter().map(|listed| &listed.version);
+        alike
+            .by_ref()
+            .take_while(|other| other.same_number(version))
+            .find(|other| *other != version)
+    }
+
     /// All versions, in no useful order.
     pub fn versions(&self) -> impl Iterator<Item = &Listed> {
         self.versions.iter()
@@ -230,6 +242,12 @@ mod tests {
         for absent in ["1.0.1", "1.0.0-rc.2", "1.0.0+c", "0.0.0", "2.0.0"] {
             assert_eq!(file.version(&absent.parse().unwrap()), None, "{absent}");
         }
+        let instead =
+            |version: &str| file.same_number(&version.parse().unwrap()).map(ToString::to_string);
+        assert_eq!(instead("1.0.0+c"), Some("1.0.0".to_owned()));
+        assert_eq!(instead("1.9.0+c"), Some("1.9.0".to_owned()));
+        assert_eq!(instead("1.0.0-rc.1+c"), Some("1.0.0-rc.1".to_owned()));
+        assert_eq!((instead("1.9.0"), instead("1.9.1+a"), instead("2.0.0")), (None, None, None));
     }
 
     #[test]

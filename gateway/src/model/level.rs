@@ -53,11 +53,13 @@ pub struct NotEnabled {
 impl Level {
     /// The level of every journal until another is enabled.
     pub const FIRST: Self = Self(1);
+    /// The level of corrected pins.
+    pub const SECOND: Self = Self(2);
     /// The highest level that this release reads and writes. Raise it together with the first
     /// kind or form of event that [`Happened::level`] gives the new level.
     ///
     /// [`Happened::level`]: crate::model::entry::Happened::level
-    pub const KNOWN: Self = Self(1);
+    pub const KNOWN: Self = Self(2);
 
     /// The one behind it.
     #[cfg(test)]

@@ -14,6 +14,7 @@ pub(crate) mod fixtures;
 pub mod freshness;
 mod gzip;
 pub mod index;
+pub mod index_bounds;
 pub mod level;
 pub mod lock;
 pub mod manifest;

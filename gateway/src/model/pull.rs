@@ -64,7 +64,8 @@ pub struct Subject {
 pub enum Versions {
     /// All of them.
     All,
-    /// A version written in full means itself, as in `cargo install foo@1.2.3`.
+    /// A version written in full means itself, build metadata included: `foo@1.2.3+b` is another
+    /// one. `foo@=1.2.3` means both.
     One(CrateVersion),
     /// A requirement, which sees pre-releases.
     Matching(Requirement),
@@ -136,8 +137,7 @@ impl Subject {
         self.name.key() == pull.krate.key()
             && match &self.versions {
                 Versions::All => true,
-                // Build metadata does not make another version.
-                Versions::One(one) => one.number() == version.number(),
+                Versions::One(one) => one == version,
                 Versions::Matching(requirement) => requirement.matches(version),
             }
     }
@@ -293,7 +293,10 @@ mod tests {
             subject.parse::<Subject>().unwrap().has(&pull)
         };
         assert!(asked("foo-bar", "Foo_Bar", "1.0.0") && !asked("foo-bar", "foo", "1.0.0"));
-        assert!(asked("foo@1.2.3", "foo", "1.2.3") && asked("foo@1.2.3", "foo", "1.2.3+b"));
+        assert!(asked("foo@1.2.3", "foo", "1.2.3") && !asked("foo@1.2.3", "foo", "1.2.3+b"));
+        assert!(asked("foo@1.2.3+b", "foo", "1.2.3+b") && !asked("foo@1.2.3+b", "foo", "1.2.3"));
+        assert!(asked("foo@=1.2.3", "foo", "1.2.3") && asked("foo@=1.2.3", "foo", "1.2.3+b"));
+        assert!(!asked("foo@=1.2.3+a", "foo", "1.2.3+b"));
         assert!(!asked("foo@1.2.3", "foo", "1.2.4") && !asked("foo@1.2.3", "foo", "1.2.3-rc.1"));
         assert!(asked("foo@1.2", "foo", "1.9.0") && asked("foo@<1.2.3", "foo", "1.2.3-rc.1"));
         assert!(asked("foo@>=1.2, <1.4", "foo", "1.3.0") && asked("foo@*", "foo", "0.0.0-0"));

@@ -6,6 +6,7 @@
 //! writes) and `sources/registry/mod.rs` (what it unpacks); crates.io `crates_io_tarball`.
 
 mod first;
+mod paths;
 
 use std::io::{self, Read};
 
@@ -13,6 +14,7 @@ use flate2::bufread::GzDecoder;
 use tar::{Archive, Entry, EntryType, Header};
 
 pub use self::first::first_manifest;
+use self::paths::{Paths, has_unsafe_chars, is_manifest};
 use crate::model::excerpt::excerpt_bytes as shown;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
@@ -26,6 +28,15 @@ pub struct TarballLimits {
     pub entries: usize,
     /// Its Cargo.toml, in bytes.
     pub manifest_bytes: u64,
+}
+
+/// What a crate file that is good in itself holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// The text of its Cargo.toml.
+    pub manifest: String,
+    /// Whole sentences for the publisher: with which of its files some system will stumble.
+    pub warnings: Vec<String>,
 }
 
 /// Why a crate file is refused.
@@ -59,10 +70,26 @@ pub enum TarballError {
     /// The size in a pax header is not the one in the tar header.
     #[error("the crate file states two sizes for `{0}`: package it again")]
     PaxSize(String),
-    /// A path that is absolute, has `.`, `..` or empty parts, or characters that some system
-    /// takes for a separator.
-    #[error("the crate file has the unsafe path `{0}`")]
+    /// A path that is absolute, has `.`, `..` or empty parts, or characters that some system or
+    /// reader takes for something else.
+    #[error(
+        "the crate file has the unsafe path `{0}`: rename the file, or leave it out with \
+         `package.exclude`"
+    )]
     UnsafePath(String),
+    /// Two entries with one path.
+    #[error("the crate file has `{0}` twice: package it again")]
+    Twice(String),
+    /// A path that is a file, and has others in it.
+    #[error("the crate file has `{0}` as a file and as a folder: package it again")]
+    FileAndFolder(String),
+    /// One path, or all of them, beyond the limit.
+    #[error(
+        "the paths in the crate file are too long: {} bytes each at most, and {} MiB in all",
+        paths::MAX_PATH_BYTES,
+        paths::MAX_PATHS_BYTES / (1024 * 1024)
+    )]
+    PathsTooLong,
     /// A path outside the crate's folder.
     #[error("the crate file has `{path}`, which is not under `{root}/`")]
     ForeignPath {
@@ -82,8 +109,9 @@ pub enum TarballError {
     /// There is no Cargo.toml.
     #[error("the crate file has no Cargo.toml")]
     NoManifest,
-    /// There are several, perhaps in different case: systems disagree which one counts.
-    #[error("the crate file has more than one Cargo.toml")]
+    /// There are several, perhaps in different case or under another of its names: systems disagree
+    /// which one counts.
+    #[error("the crate file has more than one Cargo.toml, or another name for it")]
     SeveralManifests,
     /// Its name is in the wrong case, or it is not a file.
     #[error("the crate file has `{0}` where its Cargo.toml should be")]
@@ -102,7 +130,7 @@ const EXTENSION_BYTES: u64 = 16 * 1024;
 /// The second half of a tar archive's end mark, in bytes; the first half ends the entries.
 const END_BYTES: u64 = 512;
 
-/// Checks a crate file and gives the text of its Cargo.toml. Inflates the whole file, though it
+/// Checks a crate file and gives what it holds. Inflates the whole file, though it
 /// keeps nothing else of it: run it off the async threads.
 ///
 /// # Errors
@@ -112,7 +140,7 @@ pub fn read(
     name: &CrateName,
     version: &CrateVersion,
     limits: &TarballLimits,
-) -> Result<String, TarballError> {
+) -> Result<Contents, TarballError> {
     let inflated =
         Bounded { inner: GzDecoder::new(crate_file), left: limits.unpacked_bytes, exceeded: false };
     let mut archive = Archive::new(inflated);
@@ -124,7 +152,9 @@ pub fn read(
         return Err(TarballError::UnpacksTooLarge(limits.unpacked_bytes));
     }
     whole?;
-    walk.manifest.ok_or(TarballError::NoManifest)
+    let warnings = walk.paths.compare()?;
+    let manifest = walk.manifest.ok_or(TarballError::NoManifest)?;
+    Ok(Contents { manifest, warnings })
 }
 
 /// After the entries come zeros up to the end of the gzip member (whose checksum is thereby
@@ -182,6 +212,7 @@ struct Walk<'a> {
     /// What the headers before this one say about it.
     pending: Extension,
     manifest: Option<String>,
+    paths: Paths,
 }
 
 /// What a GNU long name or a pax header says about the entry that follows.
@@ -193,7 +224,8 @@ struct Extension {
 
 impl<'a> Walk<'a> {
     fn new(root: String, limits: &'a TarballLimits) -> Self {
-        Self { root, limits, pending: Extension::default(), manifest: None }
+        let (pending, paths) = (Extension::default(), Paths::default());
+        Self { root, limits, pending, manifest: None, paths }
     }
 
     fn entries<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<(), TarballError> {
@@ -247,6 +279,7 @@ impl<'a> Walk<'a> {
         let extension = std::mem::take(&mut self.pending);
         let path = extension.apply(entry.header(), entry.size(), &self.root)?;
         let parts = check_path(&path, &self.root, directory)?;
+        self.paths.add(&path, directory)?;
         if !parts.get(1).is_some_and(|part| is_manifest(part)) {
             return Ok(());
         }
@@ -367,9 +400,7 @@ fn check_path<'p>(
     let refuse = || TarballError::UnsafePath(shown(path.as_bytes()));
     let inner = path.strip_suffix('/').filter(|_| directory).unwrap_or(path);
     let parts: Vec<&str> = inner.split('/').collect();
-    if parts.iter().any(|part| matches!(*part, "" | "." | ".."))
-        || path.contains(|c: char| c == '\\' || c.is_control())
-    {
+    if parts.iter().any(|part| matches!(*part, "" | "." | "..")) || has_unsafe_chars(path) {
         return Err(refuse());
     }
     let inside = parts.first() == Some(&root) && (directory || parts.len() > 1);
@@ -380,11 +411,6 @@ fn check_path<'p>(
             root: shown(root.as_bytes()),
         }),
     }
-}
-
-/// Whether a file of this name is the manifest on some system.
-fn is_manifest(file_name: &str) -> bool {
-    file_name.eq_ignore_ascii_case("Cargo.toml")
 }
 
 fn read_extension<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<u8>, TarballError> {

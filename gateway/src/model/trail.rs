@@ -79,6 +79,12 @@ impl Trail {
             Happened::Condemned { checksums } => format!("condemned {}", listed(checksums)),
             Happened::Collected { checksums } => format!("deleted {}", listed(checksums)),
             Happened::LevelEnabled { level } => format!("enabled format level {level}"),
+            Happened::PinCorrected { upstream, krate, version, former, checksum, reason } => {
+                format!(
+                    "corrected the pin of {krate} {version} of `{upstream}` from SHA-256 {former} \
+                     to {checksum}: {reason}"
+                )
+            }
         };
         text.replace(char::is_control, " ")
     }
@@ -104,7 +110,8 @@ pub fn krate_of(what: &Happened) -> Option<&CrateName> {
         | Happened::Unyanked { krate, .. }
         | Happened::Removed { krate, .. }
         | Happened::OwnerAdded { krate, .. }
-        | Happened::OwnerRemoved { krate, .. } => Some(krate),
+        | Happened::OwnerRemoved { krate, .. }
+        | Happened::PinCorrected { krate, .. } => Some(krate),
         Happened::UserCreated { .. }
         | Happened::UserDisabled { .. }
         | Happened::TokenCreated { .. }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::name::CrateName;
+
 /// The longest version, in bytes (crates.io refuses longer ones).
 pub const MAX_VERSION_BYTES: usize = 150;
 
@@ -39,9 +41,31 @@ impl CrateVersion {
         number.to_string()
     }
 
+    /// Whether both have the same number, whatever their build metadata.
+    pub fn same_number(&self, other: &Self) -> bool {
+        self.0.cmp_precedence(&other.0).is_eq()
+    }
+
     /// Whether this is a pre-release.
     pub fn is_prerelease(&self) -> bool {
         !self.0.pre.is_empty()
+    }
+}
+
+/// The sentence for a version that a crate does not have. A version is meant exactly, build
+/// metadata included: where the crate has one of this number with other metadata (`instead`), the
+/// sentence names it.
+pub fn no_such_version(
+    name: &CrateName,
+    version: &CrateVersion,
+    instead: Option<&CrateVersion>,
+) -> String {
+    match instead {
+        Some(other) => format!(
+            "`{name}` has no version {version}; it has {other}, which is another one: build \
+             metadata (behind the `+`) is part of what names a version"
+        ),
+        None => format!("`{name}` has no version {version}"),
     }
 }
 
@@ -92,6 +116,7 @@ mod tests {
         let a: CrateVersion = "1.0.0-rc.1+x".parse().unwrap();
         let b: CrateVersion = "1.0.0-rc.1".parse().unwrap();
         assert_eq!(a.number(), b.number());
+        assert!(a.same_number(&b) && !a.same_number(&"1.0.0".parse().unwrap()));
         assert_ne!(a, b);
     }
 

@@ -14,6 +14,7 @@ use crate::flows::open::journal_in;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Entry, EntryId, Metadata, Published};
 use crate::model::index::IndexLine;
+use crate::model::index_bounds::IndexBounds;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenSecret};
 use crate::stores::faulty::{Call, Fault, FaultyStore};
@@ -83,7 +84,7 @@ fn publish(name: &str, version: &str) -> Command {
         v: None,
     };
     let published = Box::new(Published { line, size: 1, metadata: Metadata::default() });
-    Command::Publish { published, put_at: 0 }
+    Command::Publish { published, put_at: 0, bounds: IndexBounds::default() }
 }
 
 /// A store that fails as planned, and what it stands before.
@@ -440,11 +441,11 @@ async fn what_holds_before_a_broken_entry_is_applied() {
 async fn an_entry_that_nobody_would_read_is_never_put() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
-    let Command::Publish { mut published, put_at } = publish("foo", "1.0.0") else {
+    let Command::Publish { mut published, put_at, bounds } = publish("foo", "1.0.0") else {
         unreachable!()
     };
     published.metadata.description = Some("x".repeat(70 << 20));
-    let refusal = one.order(Command::Publish { published, put_at }).await.unwrap_err();
+    let refusal = one.order(Command::Publish { published, put_at, bounds }).await.unwrap_err();
     assert_eq!(refusal.kind, Kind::TooLarge, "{refusal}");
     one.order(publish("foo", "1.0.0")).await.unwrap();
     let two = replica(&objects).await;

@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn a_command_waits_for_the_highest_level_that_its_events_need() {
         let refusal = admitted(yank_and_more(), Level::KNOWN, level_of).unwrap_err();
-        assert!(refusal.error.message.contains("`cratehouse format enable 2`"), "{refusal:?}");
+        let wanted = format!("`cratehouse format enable {}`", Level::KNOWN.next());
+        assert!(refusal.error.message.contains(&wanted), "{refusal:?}");
         assert_eq!(refusal.error.kind, Kind::Invalid);
         assert!(refusal.lag_could_explain, "it may just have been enabled");
         let events = admitted(yank_and_more(), Level::KNOWN.next(), level_of).unwrap();

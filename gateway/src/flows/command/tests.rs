@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flows::fixture::{line, name, version};
 use crate::model::entry::{Entry, EntryId, Event, Metadata};
+use crate::model::index_bounds::IndexBounds;
 use crate::model::principal::CratePattern;
 use crate::stores::catalog::Catalog;
 
@@ -64,7 +65,7 @@ impl Journal {
 fn publish_of(krate: &str, vers: &str) -> Command {
     let line = line(krate, vers, vers.as_bytes());
     let published = Box::new(Published { line, size: 1, metadata: Metadata::default() });
-    Command::Publish { published, put_at: 0 }
+    Command::Publish { published, put_at: 0, bounds: IndexBounds::default() }
 }
 
 fn scopes(scopes: &[Scope]) -> Grant {
@@ -164,7 +165,7 @@ fn a_removed_version_is_neither_yanked_nor_removed_nor_published_again() {
     let journal = Journal::new();
     let alice = journal.user("alice", Grant::usual());
     journal.done(&alice, publish_of("foo", "1.0.0+build"));
-    let (krate, version) = (name("foo"), version("1.0.0"));
+    let (krate, version) = (name("foo"), version("1.0.0+build"));
     let reason = "a secret".to_owned();
     let remove = Command::Remove { krate: krate.clone(), version: version.clone(), reason };
     journal.order(By::Operator, remove.clone()).unwrap();
@@ -179,6 +180,54 @@ fn a_removed_version_is_neither_yanked_nor_removed_nor_published_again() {
         assert!(refusal.message.contains("stays burned"), "{refusal}");
     }
     journal.done(&alice, publish_of("foo", "1.0.1"));
+}
+
+#[test]
+fn another_version_of_a_number_is_named_and_never_meant() {
+    let journal = Journal::new();
+    let alice = journal.user("alice", Grant::usual());
+    journal.done(&alice, publish_of("foo", "1.0.0+a"));
+    for other in ["1.0.0+b", "1.0.0"] {
+        let (krate, version) = (name("foo"), version(other));
+        let reason = "a secret".to_owned();
+        let remove = Command::Remove { krate: krate.clone(), version: version.clone(), reason };
+        let yank = Command::Yank { krate, version, yanked: true };
+        for command in [remove, yank] {
+            let refusal = journal.order(By::Operator, command).unwrap_err();
+            assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::Absent, false));
+            assert!(refusal.error.message.contains("it has 1.0.0+a"), "{refusal:?}");
+        }
+    }
+}
+
+#[test]
+fn a_crate_takes_no_more_of_the_index_than_it_may() {
+    let journal = Journal::new();
+    let alice = journal.user("alice", Grant::usual());
+    let bounded = |version: &str, line_bytes, file_bytes| match publish_of("foo", version) {
+        Command::Publish { published, put_at, .. } => {
+            let bounds = IndexBounds { line_bytes, file_bytes };
+            Command::Publish { published, put_at, bounds }
+        }
+        other => other,
+    };
+    let line = match publish_of("foo", "1.0.0") {
+        Command::Publish { published, bounds, .. } => bounds.line(&published.line).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let refusal = journal
+        .order(By::Principal(alice.clone()), bounded("1.0.0", line - 1, 1 << 20))
+        .unwrap_err();
+    assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::TooLarge, false));
+    for n in 0..3 {
+        journal.done(&alice, bounded(&format!("1.0.{n}"), line, 3 * line));
+    }
+    let refusal =
+        journal.order(By::Principal(alice.clone()), bounded("1.0.3", line, 3 * line)).unwrap_err();
+    assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::TooLarge, true));
+    let (krate, version, reason) = (name("foo"), version("1.0.0"), "to make room".to_owned());
+    journal.order(By::Operator, Command::Remove { krate, version, reason }).unwrap();
+    journal.done(&alice, bounded("1.0.3", line, 3 * line));
 }
 
 #[derive(Debug, Clone)]

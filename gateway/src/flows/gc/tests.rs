@@ -12,6 +12,7 @@ use crate::flows::fixture::{House, line, memory, name, version};
 use crate::flows::open::blobs_in;
 use crate::flows::publish;
 use crate::model::entry::{Metadata, Published};
+use crate::model::index_bounds::IndexBounds;
 use crate::stores::blobs::Blob;
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::objects::Objects;
@@ -169,7 +170,11 @@ async fn a_delete_without_an_answer_stops_the_sweep_before_it_is_collected() {
         assert!(error.message.contains("gc --finish"), "{error}");
         let pending = gateway.catalog.view().unwrap().pending().unwrap();
         assert_eq!(BTreeSet::from_iter(pending), orphans, "{fault:?}");
-        let order = Command::Publish { published: published(b"orphan"), put_at: u64::MAX };
+        let order = Command::Publish {
+            published: published(b"orphan"),
+            put_at: u64::MAX,
+            bounds: IndexBounds::default(),
+        };
         let refusal = super::order(&street.server.gateway, order).await.unwrap_err();
         assert!(must_put_again(&refusal), "{refusal}");
 

@@ -11,6 +11,7 @@ use crate::flows::open::{Keep, Running};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
 use crate::model::index::IndexLine;
+use crate::model::index_bounds::IndexBounds;
 use crate::stores::upstream::fixture::{self, Server, reply};
 
 fn line(name: &str, vers: &str) -> IndexLine {
@@ -81,7 +82,11 @@ async fn gateway(upstreams: &[&str]) -> Running {
 
 async fn publish(gateway: &Gateway, name: &str, vers: &str) {
     let published = Published { line: line(name, vers), size: 1, metadata: Metadata::default() };
-    let command = Command::Publish { published: Box::new(published), put_at: 0 };
+    let command = Command::Publish {
+        published: Box::new(published),
+        put_at: 0,
+        bounds: IndexBounds::default(),
+    };
     gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
 }
 

@@ -20,6 +20,7 @@ struct Scene {
     objects: Arc<InMemory>,
     store: MirrorStore,
     pins: Pins,
+    catalog: Catalog,
     metrics: Metrics,
 }
 
@@ -75,6 +76,7 @@ impl Scene {
             upstream: upstream(&config),
             store: MirrorStore::new(Arc::clone(&objects) as _, Arc::clone(&objects) as _),
             pins: Pins::default(),
+            catalog: Catalog::in_memory("registry").unwrap(),
             metrics: Metrics::new().unwrap(),
             server,
             script,
@@ -92,6 +94,7 @@ impl Scene {
             copies: &copies,
             at: 0,
             pins: &self.pins,
+            catalog: &self.catalog,
             metrics: &self.metrics,
             skipped_lines: &LineLimit::new("index_lines", &self.metrics),
             own: Arc::default(),

@@ -13,6 +13,7 @@ use crate::flows::download::{Part, download};
 use crate::flows::fixture::{config, line, name, version};
 use crate::flows::open::{Keep, Running};
 use crate::model::entry::{Metadata, Published};
+use crate::model::index_bounds::IndexBounds;
 use crate::stores::blobs::Origin;
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::upstream::fixture::limits;
@@ -31,7 +32,7 @@ async fn publish(running: &Running, vers: &str, bytes: &'static [u8]) {
     let size = bytes.len() as u64;
     gateway.blobs.put(Origin::Hosted, &line.cksum, bytes).await.unwrap();
     let published = Box::new(Published { line, size, metadata: Metadata::default() });
-    let command = Command::Publish { published, put_at: 0 };
+    let command = Command::Publish { published, put_at: 0, bounds: IndexBounds::default() };
     gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
 }
 

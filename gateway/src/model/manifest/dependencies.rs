@@ -3,7 +3,7 @@
 use cargo_platform::Platform;
 use semver::VersionReq;
 
-use super::features::{check_alias, check_value};
+use super::features::{check_alias, check_name};
 use super::schema::{RawDeps, RawDetail, RawManifest};
 use super::{ManifestError, ManifestLimits, shown};
 use crate::model::index::{DepKind, IndexDep};
@@ -173,7 +173,8 @@ fn check_features(features: &[String], max: usize) -> Result<(), DependencyError
         return Err(DependencyError::TooManyFeatures(max));
     }
     let refuse = |feature: &String, why| DependencyError::Feature(shown(feature), why);
-    features.iter().try_for_each(|f| check_value(f).map_err(|why| refuse(f, why)))
+    // Neither `a/b` nor `dep:a` is one, here: cargo would look for a feature of that very name.
+    features.iter().try_for_each(|f| check_name(f).map_err(|why| refuse(f, why)))
 }
 
 /// The real name of a dependency, and the same once more if the manifest states it.

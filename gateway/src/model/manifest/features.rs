@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unicode_ident::{is_xid_continue, is_xid_start};
 
-use super::{DraftDep, ManifestLimits, shown};
+use super::{DraftDep, ManifestLimits, resolvable, shown};
 use crate::model::name::MAX_NAME_BYTES;
+
+/// The longest name of a feature, in bytes. It stands in the index, and in the journal for ever;
+/// those of crates.io stay below 100.
+pub const MAX_FEATURE_BYTES: usize = 200;
 
 /// Why features are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +44,17 @@ pub enum FeatureError {
         /// The rule.
         why: &'static str,
     },
+    /// A dependency for tests is optional.
+    #[error(
+        "the dev-dependency `{0}` is optional, which cargo takes for none: no build can turn it on"
+    )]
+    OptionalDev(String),
+    /// No feature turns an optional dependency on.
+    #[error(
+        "the optional dependency `{0}` is in no feature, and the feature of its name does not turn \
+         it on: write `dep:{0}` in one"
+    )]
+    Unused(String),
 }
 
 /// Features as the index has them.
@@ -64,32 +79,15 @@ pub(super) fn check_and_split(
             return Err(FeatureError::TooManyValues { feature: shown(feature), limit });
         }
         for value in values {
-            let leads = |()| leads_somewhere(value, &features, deps);
-            check_value(value).and_then(leads).map_err(|why| FeatureError::Value {
+            check_value(value).map_err(|why| FeatureError::Value {
                 feature: shown(feature),
                 value: shown(value),
                 why,
             })?;
         }
     }
+    resolvable::check(&features, deps)?;
     Ok(split(features))
-}
-
-/// cargo takes no version of which a feature turns on nothing (`core/summary.rs`): its line would
-/// be in the index, and no build would ever see it.
-fn leads_somewhere(
-    value: &str,
-    features: &BTreeMap<String, Vec<String>>,
-    deps: &[DraftDep],
-) -> Result<(), &'static str> {
-    let optional = |name: &str| deps.iter().any(|dep| dep.line.name == name && dep.line.optional);
-    match value.strip_prefix("dep:") {
-        Some(dep) if !optional(dep) => Err("there is no optional dependency of this name"),
-        None if !value.contains('/') && !features.contains_key(value) && !optional(value) => {
-            Err("there is neither a feature nor an optional dependency of this name")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Moves the features that use `dep:` or `?/`, and those that build on a moved one, to
@@ -133,6 +131,9 @@ pub(super) fn check_value(value: &str) -> Result<(), &'static str> {
 pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     let mut chars = name.chars();
     let first = chars.next().ok_or("it is empty")?;
+    if name.len() > MAX_FEATURE_BYTES {
+        return Err("a feature name has 200 bytes at most");
+    }
     if !(is_xid_start(first) || first == '_' || first.is_ascii_digit()) {
         return Err("a feature name starts with a letter, a digit or `_`");
     }
@@ -244,6 +245,17 @@ mod tests {
         let values = map(&[("a", &["b", "c", "d"])]);
         let refused = check_and_split(values, &[], &limits);
         assert!(matches!(refused, Err(FeatureError::TooManyValues { .. })));
+    }
+
+    #[test]
+    fn feature_names_and_values_have_a_bound() {
+        let (longest, longer) = ("f".repeat(MAX_FEATURE_BYTES), "f".repeat(MAX_FEATURE_BYTES + 1));
+        assert!(check_name(&longer).unwrap_err().contains(&MAX_FEATURE_BYTES.to_string()));
+        for (good, bad) in
+            [(longest.clone(), longer.clone()), (format!("a?/{longest}"), format!("a?/{longer}"))]
+        {
+            assert_eq!((check_value(&good), check_value(&bad).is_err()), (Ok(()), true));
+        }
     }
 
     #[test]

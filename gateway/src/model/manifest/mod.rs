@@ -10,6 +10,7 @@
 
 mod dependencies;
 mod features;
+mod resolvable;
 mod schema;
 
 use std::cmp::Ordering;
@@ -18,9 +19,9 @@ use std::collections::BTreeMap;
 use semver::VersionReq;
 
 pub use self::dependencies::{DependencyError, DraftDep};
-pub use self::features::FeatureError;
 use self::features::Split;
 use self::schema::{RawManifest, RawPackage, RawValue};
+pub use self::features::{FeatureError, MAX_FEATURE_BYTES};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;
 use crate::model::excerpt::excerpt as shown;
@@ -114,6 +115,9 @@ pub enum ManifestError {
     /// A text for search and pages is too long.
     #[error("`package.{0}` is too long: {MAX_TEXT_BYTES} bytes at most")]
     TextTooLong(&'static str),
+    /// An item of a list for search and pages is too long.
+    #[error("`package.{0}` has an item that is too long: {MAX_WORD_BYTES} bytes at most")]
+    WordTooLong(&'static str),
     /// A list for search and pages is too long.
     #[error("`package.{0}` has too many items: {MAX_WORDS} at most")]
     TooManyWords(&'static str),
@@ -139,8 +143,11 @@ pub enum ManifestError {
     Feature(#[from] FeatureError),
 }
 
-/// The longest description, licence, URL or keyword, in bytes: the journal keeps it for ever.
+/// The longest description, licence or URL, in bytes: the journal keeps it for ever.
 pub const MAX_TEXT_BYTES: usize = 4096;
+
+/// The longest keyword or category, in bytes (crates.io: 20, and its own list).
+pub const MAX_WORD_BYTES: usize = 256;
 
 /// The most keywords, and the most categories.
 pub const MAX_WORDS: usize = 50;
@@ -321,8 +328,8 @@ fn words(package: &RawPackage, key: &'static str) -> Result<Vec<String>, Manifes
         Some(RawValue::Words(words)) if words.len() > MAX_WORDS => {
             Err(ManifestError::TooManyWords(key))
         }
-        Some(RawValue::Words(words)) if words.iter().any(|word| word.len() > MAX_TEXT_BYTES) => {
-            Err(ManifestError::TextTooLong(key))
+        Some(RawValue::Words(words)) if words.iter().any(|word| word.len() > MAX_WORD_BYTES) => {
+            Err(ManifestError::WordTooLong(key))
         }
         Some(RawValue::Words(words)) => Ok(words.clone()),
         Some(_) => Err(ManifestError::WrongKind(key.to_owned())),

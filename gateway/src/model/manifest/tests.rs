@@ -394,6 +394,10 @@ fn metadata_is_optional_and_bounded() {
     assert!(matches!(refused, Err(ManifestError::TextTooLong("description"))));
     let refused = with(&format!("keywords = [{}]", "'x', ".repeat(MAX_WORDS + 1)));
     assert!(matches!(refused, Err(ManifestError::TooManyWords("keywords"))));
+    let word = |bytes| with(&format!("categories = ['{}']", "x".repeat(bytes)));
+    assert!(word(MAX_WORD_BYTES).is_ok());
+    let refused = word(MAX_WORD_BYTES + 1);
+    assert!(matches!(refused, Err(ManifestError::WordTooLong("categories"))));
     assert!(matches!(with("categories = 'x'"), Err(ManifestError::WrongKind(_))));
 }
 

@@ -20,20 +20,37 @@ pub fn refusal(
     newest_allowed: Option<&CrateVersion>,
     contact: Option<&str>,
 ) -> String {
+    let mut text = denial(name, version, judgement);
+    let _ = match newest_allowed {
+        Some(newest) => write!(text, "; the newest allowed version is {newest}"),
+        None => write!(text, "; no version of it is allowed"),
+    };
+    text + &whom_to_ask(contact)
+}
+
+/// The same for a version that is being published.
+pub fn refusal_of_new(
+    name: &CrateName,
+    version: &CrateVersion,
+    judgement: &Judgement,
+    contact: Option<&str>,
+) -> String {
+    denial(name, version, judgement) + &whom_to_ask(contact)
+}
+
+fn denial(name: &CrateName, version: &CrateVersion, judgement: &Judgement) -> String {
     let mut text = format!("`{name}` {version} is denied by the policy of this registry");
     let denying = judgement.enforced().filter(|finding| finding.action == Verdict::Deny);
     for (nth, finding) in denying.enumerate() {
         let joined = if nth == 0 { ", " } else { "; and " };
         let _ = write!(text, "{joined}{}", said(finding));
     }
-    let _ = match newest_allowed {
-        Some(newest) => write!(text, "; the newest allowed version is {newest}"),
-        None => write!(text, "; no version of it is allowed"),
-    };
-    if let Some(contact) = contact.map(str::trim).filter(|contact| !contact.is_empty()) {
-        let _ = write!(text, "; ask {}", one_line(contact));
-    }
     text
+}
+
+fn whom_to_ask(contact: Option<&str>) -> String {
+    let contact = contact.map(str::trim).filter(|contact| !contact.is_empty());
+    contact.map(|contact| format!("; ask {}", one_line(contact))).unwrap_or_default()
 }
 
 /// The newest version that may be had, of versions and their verdicts (leave out what is yanked): a

@@ -12,13 +12,14 @@
 //! - **The end that `^` and `~` imply lies before the pre-releases there:** `^1.2.3`, which `1.2.3`
 //!   alone means too, has no 2.0.0-rc.1 in it.
 //!
-//! Build metadata counts for nothing.
+//! Build metadata counts for nothing, but where `=` names it: `=1.2.3+b` is that one version and no
+//! other `1.2.3`, while `=1.2.3` is every `1.2.3`.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use semver::{Comparator, Op, Prerelease, Version, VersionReq};
+use semver::{BuildMetadata, Comparator, Op, Prerelease, Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
 use crate::model::version::CrateVersion;
@@ -72,7 +73,9 @@ impl FromStr for Requirement {
     fn from_str(text: &str) -> Result<Self, RequirementError> {
         let parsed = VersionReq::parse(text)
             .map_err(|_| RequirementError(text.chars().take(100).collect()))?;
-        let all = parsed.comparators.iter().map(Interval::of).collect();
+        let parts = text.split(',').map(named_build).chain(std::iter::repeat(None));
+        let all = parsed.comparators.iter().zip(parts);
+        let all = all.map(|(part, build)| Interval { build, ..Interval::of(part) }).collect();
         Ok(Self { text: text.trim().to_owned(), all })
     }
 }
@@ -96,11 +99,19 @@ impl fmt::Display for Requirement {
     }
 }
 
+/// The build metadata that a part such as `=1.2.3+b` names, which the parser of requirements drops.
+fn named_build(part: &str) -> Option<BuildMetadata> {
+    let version = part.trim().strip_prefix('=')?.trim_start().parse::<Version>().ok()?;
+    Some(version.build).filter(|build| !build.is_empty())
+}
+
 /// A stretch of versions; an edge that is absent is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Interval {
     from: Option<Edge>,
     to: Option<Edge>,
+    /// Only versions with this build metadata, where it is named.
+    build: Option<BuildMetadata>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,22 +124,26 @@ impl Interval {
     fn of(part: &Comparator) -> Self {
         let (first, last) = (Some(first(part)), last(part));
         match part.op {
-            Op::Exact | Op::Wildcard => Self { from: first, to: last },
+            Op::Exact | Op::Wildcard => Self::between(first, last),
             Op::Greater => match last {
-                Some(last) => Self { from: Some(last.other_side()), to: None },
+                Some(last) => Self::between(Some(last.other_side()), None),
                 None => Self::nothing(),
             },
-            Op::GreaterEq => Self { from: first, to: None },
-            Op::Less => Self { from: None, to: first.map(Edge::other_side) },
-            Op::LessEq => Self { from: None, to: last },
-            Op::Tilde => Self { from: first, to: tilde_end(part).map(Edge::before) },
-            _ => Self { from: first, to: caret_end(part).map(Edge::before) },
+            Op::GreaterEq => Self::between(first, None),
+            Op::Less => Self::between(None, first.map(Edge::other_side)),
+            Op::LessEq => Self::between(None, last),
+            Op::Tilde => Self::between(first, tilde_end(part).map(Edge::before)),
+            _ => Self::between(first, caret_end(part).map(Edge::before)),
         }
+    }
+
+    fn between(from: Option<Edge>, to: Option<Edge>) -> Self {
+        Self { from, to, build: None }
     }
 
     fn nothing() -> Self {
         let end = Edge { version: Version::new(0, 0, 0), included: false };
-        Self { from: Some(end.clone()), to: Some(end) }
+        Self::between(Some(end.clone()), Some(end))
     }
 
     fn has(&self, version: &Version) -> bool {
@@ -138,6 +153,7 @@ impl Interval {
         };
         self.from.as_ref().is_none_or(|edge| inside(edge, Ordering::Greater))
             && self.to.as_ref().is_none_or(|edge| inside(edge, Ordering::Less))
+            && self.build.as_ref().is_none_or(|build| *build == version.build)
     }
 }
 
@@ -214,6 +230,8 @@ mod tests {
         for (requirement, inside, outside) in [
             ("*", "0.0.0-0 1.0.0-rc.1 9.9.9+b", ""),
             ("=1.2.3", "1.2.3 1.2.3+b", "1.2.3-rc.1 1.2.4 1.2.4-0"),
+            ("=1.2.3+b", "1.2.3+b", "1.2.3 1.2.3+c 1.2.4+b"),
+            ("= 1.2.3-rc.1+b , <2", "1.2.3-rc.1+b", "1.2.3-rc.1 1.2.3+b"),
             ("=1.2.3-rc.1", "1.2.3-rc.1", "1.2.3 1.2.3-rc.1.0"),
             ("=1.2", "1.2.0 1.2.0-rc.1 1.2.9", "1.3.0-0 1.1.9"),
             ("1.2.*", "1.2.0-rc.1 1.2.9-rc.1", "1.3.0-rc.1"),

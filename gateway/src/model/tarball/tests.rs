@@ -7,6 +7,10 @@ const LIMITS: TarballLimits =
     TarballLimits { unpacked_bytes: 64 * 1024, entries: 20, manifest_bytes: 4096 };
 
 fn check(crate_file: &[u8]) -> Result<String, TarballError> {
+    contents(crate_file).map(|contents| contents.manifest)
+}
+
+fn contents(crate_file: &[u8]) -> Result<Contents, TarballError> {
     read(crate_file, &"foo".parse().unwrap(), &"1.0.0".parse().unwrap(), &LIMITS)
 }
 

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::rows::{
-    CONDEMNED, CRATES, CondemnedRow, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS,
-    TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
+    CONDEMNED, CRATES, CondemnedRow, CorrectedPin, CrateRow, Head, LOGINS, META, NUMBERS, PINS,
+    TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
 };
 use super::view::{read, write};
 use crate::error::{Error, Result};
@@ -28,6 +28,7 @@ pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Resu
     txn.open_table(TOKEN_HASHES).map_err(Error::internal)?;
     txn.open_table(TOKENS_OF).map_err(Error::internal)?;
     txn.open_table(CONDEMNED).map_err(Error::internal)?;
+    txn.open_table(PINS).map_err(Error::internal)?;
     let mut meta = txn.open_table(META).map_err(Error::internal)?;
     let stamp = format!("{schema} {registry}");
     let found = meta.get("stamp").map_err(Error::internal)?.map(|s| s.value().to_vec());
@@ -141,6 +142,10 @@ pub(super) fn event(
                     put_condemned(txn, sum, CondemnedRow { collected: Some(seq), ..row })?;
                 }
             }
+        }
+        Happened::PinCorrected { upstream, krate, version, checksum, .. } => {
+            let row = CorrectedPin { cksum: *checksum, corrected: seq };
+            return correct_pin(txn, upstream, krate, version, &row).map(Some);
         }
         // With its entry, in `entry`: what needs the level stands behind that, never in it.
         Happened::LevelEnabled { .. } => (),
@@ -287,6 +292,21 @@ fn put_token(txn: &WriteTransaction, row: &TokenRow) -> Result<()> {
         false => of_user.insert(key, ends).map_err(Error::internal)?,
     };
     Ok(())
+}
+
+/// What is known of the crate's index files was judged by the former pin.
+fn correct_pin(
+    txn: &WriteTransaction,
+    upstream: &str,
+    krate: &CrateName,
+    version: &CrateVersion,
+    row: &CorrectedPin,
+) -> Result<NameKey> {
+    let mut table = txn.open_table(PINS).map_err(Error::internal)?;
+    let (name, version) = (krate.lower(), version.to_string());
+    let key = (upstream, name.as_str(), version.as_str());
+    table.insert(key, write(row)?.as_slice()).map_err(Error::internal)?;
+    Ok(krate.key())
 }
 
 fn put_condemned(txn: &WriteTransaction, sum: &Checksum, row: CondemnedRow) -> Result<()> {

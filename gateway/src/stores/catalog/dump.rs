@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::SCHEMA;
 use super::rows::{
-    CONDEMNED, CRATES, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS,
+    CONDEMNED, CRATES, Head, LOGINS, META, NUMBERS, PINS, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS,
     VERSIONS,
 };
 use super::view::{Tables, View, write};
@@ -39,6 +39,7 @@ pub(super) fn dump(txn: ReadTransaction) -> Result<(Name, Bytes)> {
         false => out.row(META.name(), &key, row),
     })?;
     each(&txn, NUMBERS, |key, at| out.row(NUMBERS.name(), &key, at.to_string().as_bytes()))?;
+    each(&txn, PINS, |key, row| out.row(PINS.name(), &key, row))?;
     each(&txn, TOKEN_HASHES, |hash, id| {
         let hash = Checksum::from_bytes(*hash);
         out.row(TOKEN_HASHES.name(), &hash, id.to_string().as_bytes())
@@ -67,6 +68,7 @@ fn count_rows(txn: &ReadTransaction) -> Result<u64> {
         + count(txn, LOGINS)?
         + count(txn, META)?.saturating_sub(in_the_header)
         + count(txn, NUMBERS)?
+        + count(txn, PINS)?
         + count(txn, TOKEN_HASHES)?
         + count(txn, TOKENS)?
         + count(txn, TOKENS_OF)?
@@ -124,6 +126,7 @@ fn clear(txn: &WriteTransaction) -> Result<()> {
     txn.delete_table(CRATES).map_err(Error::internal)?;
     txn.delete_table(LOGINS).map_err(Error::internal)?;
     txn.delete_table(NUMBERS).map_err(Error::internal)?;
+    txn.delete_table(PINS).map_err(Error::internal)?;
     txn.delete_table(TOKEN_HASHES).map_err(Error::internal)?;
     txn.delete_table(TOKENS).map_err(Error::internal)?;
     txn.delete_table(TOKENS_OF).map_err(Error::internal)?;
@@ -140,6 +143,7 @@ struct AllTables<'t> {
     logins: Table<'t, &'static str, u32>,
     meta: Table<'t, &'static str, &'static [u8]>,
     numbers: Table<'t, (&'static str, &'static str), u32>,
+    pins: Table<'t, (&'static str, &'static str, &'static str), &'static [u8]>,
     token_hashes: Table<'t, &'static [u8; 32], u32>,
     tokens: Table<'t, u32, &'static [u8]>,
     tokens_of: Table<'t, (u32, u32), i64>,
@@ -155,6 +159,7 @@ impl<'t> AllTables<'t> {
             logins: txn.open_table(LOGINS).map_err(Error::internal)?,
             meta: txn.open_table(META).map_err(Error::internal)?,
             numbers: txn.open_table(NUMBERS).map_err(Error::internal)?,
+            pins: txn.open_table(PINS).map_err(Error::internal)?,
             token_hashes: txn.open_table(TOKEN_HASHES).map_err(Error::internal)?,
             tokens: txn.open_table(TOKENS).map_err(Error::internal)?,
             tokens_of: txn.open_table(TOKENS_OF).map_err(Error::internal)?,
@@ -186,6 +191,11 @@ impl<'t> AllTables<'t> {
                 let (name, number_text): (String, String) = row.key().map_err(unsound)?;
                 let key = (name.as_str(), number_text.as_str());
                 self.numbers.insert(key, number::<u32>(row)?).map(drop)
+            }
+            "pins" => {
+                let key: (String, String, String) = row.key().map_err(unsound)?;
+                let key = (key.0.as_str(), key.1.as_str(), key.2.as_str());
+                self.pins.insert(key, value).map(drop)
             }
             "token_hashes" => {
                 let key: Checksum = row.key().map_err(unsound)?;

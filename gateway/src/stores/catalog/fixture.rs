@@ -55,7 +55,7 @@ impl Catalog {
         let full = Arc::new(AtomicBool::new(false));
         let disk = Disk { inner: InMemoryBackend::new(), full: Arc::clone(&full) };
         let db = Database::builder().set_cache_size(0).create_with_backend(disk).unwrap();
-        let catalog = Self { db: Arc::new(db), changes: Arc::default(), in_memory: true };
+        let catalog = Self::over(db, true);
         catalog.begin(registry).unwrap();
         (catalog, full)
     }

@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase};
 
-pub use self::rows::{CondemnedRow, CrateRow, Head, TokenRow, UserRow, VersionRow};
+pub use self::rows::{CondemnedRow, CorrectedPin, CrateRow, Head, TokenRow, UserRow, VersionRow};
 pub use self::view::{Tables, View};
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{Name, Reader};
 use crate::model::checksum::Checksum;
-use crate::model::entry::Entry;
+use crate::model::entry::{Entry, Happened};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
@@ -42,6 +42,8 @@ pub struct Catalog {
     db: Arc<Database>,
     /// See [`Catalog::changes`].
     changes: Arc<AtomicU64>,
+    /// See [`Catalog::corrections`].
+    corrections: Arc<AtomicU64>,
     /// Nothing that a catalog in memory does waits for a disk.
     in_memory: bool,
 }
@@ -92,7 +94,7 @@ impl Catalog {
         let mut builder = Database::builder();
         builder.set_cache_size(MEMORY_CACHE_BYTES); // the default is 1 GiB, beside the memory itself
         let db = builder.create_with_backend(backend).map_err(Error::internal)?;
-        let catalog = Self { db: Arc::new(db), changes: Arc::default(), in_memory: true };
+        let catalog = Self::over(db, true);
         catalog.begin(registry)?;
         Ok(catalog)
     }
@@ -102,8 +104,12 @@ impl Catalog {
         // Without the check a file that somebody or some disk has altered is believed, or makes
         // redb panic. It reads the file once: far quicker than the journal.
         builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
-        let db = Arc::new(builder.create(path)?);
-        Ok(Self { db, changes: Arc::default(), in_memory: false })
+        Ok(Self::over(builder.create(path)?, false))
+    }
+
+    fn over(db: Database, in_memory: bool) -> Self {
+        let (changes, corrections) = (Arc::default(), Arc::default());
+        Self { db: Arc::new(db), changes, corrections, in_memory }
     }
 
     fn replace(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
@@ -155,6 +161,9 @@ impl Catalog {
             touched.extend(apply::entry(&txn, entry, hash)?);
         }
         self.commit(txn)?;
+        if entries.iter().any(|(entry, _)| corrects_a_pin(entry)) {
+            self.corrections.fetch_add(1, Ordering::Release);
+        }
         touched.sort();
         touched.dedup();
         Ok(touched)
@@ -179,6 +188,7 @@ impl Catalog {
         let txn = self.db.begin_write().map_err(Error::internal)?;
         let head = dump::restore(&txn, checkpoint, heard)?; // or else dropped, uncommitted
         self.commit(txn)?;
+        self.corrections.fetch_add(1, Ordering::Release);
         Ok(head)
     }
 
@@ -193,6 +203,27 @@ impl Catalog {
     /// told of yet: the number rises before [`Catalog::apply`] returns.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
+    }
+
+    /// How often pins may have been corrected since it was opened: what was learned of a pin holds
+    /// while this number stays. It rises before [`Catalog::apply`] returns.
+    pub fn corrections(&self) -> u64 {
+        self.corrections.load(Ordering::Acquire)
+    }
+
+    /// The checksum that counts for a mirrored version that is pinned with `pinned`.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn standing_pin(
+        &self,
+        upstream: &str,
+        krate: &CrateName,
+        version: &CrateVersion,
+        pinned: Checksum,
+    ) -> Result<Checksum> {
+        let corrected = self.view()?.corrected_pin(upstream, krate, version)?;
+        Ok(corrected.map_or(pinned, |row| row.cksum))
     }
 
     /// Puts all that was applied on disk. Blocks.
@@ -278,6 +309,10 @@ impl Catalog {
     pub fn head(&self) -> Result<Head> {
         self.view()?.head()
     }
+}
+
+fn corrects_a_pin(entry: &Entry) -> bool {
+    entry.events.iter().any(|event| matches!(event.what, Happened::PinCorrected { .. }))
 }
 
 fn unusable(path: &Path, why: &dyn fmt::Display) -> Error {

@@ -34,6 +34,10 @@ pub(super) const TOKENS_OF: TableDefinition<(u32, u32), i64> = TableDefinition::
 /// By SHA-256 of a hosted crate file: when it was last swept away.
 pub(super) const CONDEMNED: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("condemned");
 
+/// By upstream, name in lower case and version of a mirrored crate: what corrects its pin. Empty
+/// below format level 2, so that catalogs and checkpoints of before have nothing to say of it.
+pub(super) const PINS: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("pins");
+
 /// How far the journal is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -85,6 +89,15 @@ pub struct CondemnedRow {
     pub condemned: u64,
     /// The entry that said that it is deleted.
     pub collected: Option<u64>,
+}
+
+/// A mirrored version whose pin was corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectedPin {
+    /// The checksum that stands over the pin.
+    pub cksum: Checksum,
+    /// The entry that last corrected it.
+    pub corrected: u64,
 }
 
 /// A user.

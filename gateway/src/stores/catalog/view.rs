@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 
 use super::apply;
 use super::rows::{
-    CONDEMNED, CRATES, CondemnedRow, CrateRow, Head, LOGINS, META, NUMBERS, TOKEN_HASHES, TOKENS,
-    TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
+    CONDEMNED, CRATES, CondemnedRow, CorrectedPin, CrateRow, Head, LOGINS, META, NUMBERS, PINS,
+    TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
 };
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
@@ -119,6 +119,44 @@ impl<T: Tables> View<T> {
         let versions = self.txn.table(VERSIONS).map_err(Error::internal)?;
         let row = versions.get((key.as_str(), place)).map_err(Error::internal)?;
         row.map(|row| read(row.value())).transpose()
+    }
+
+    /// What was made of a mirrored version's pin, if it was corrected.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn corrected_pin(
+        &self,
+        upstream: &str,
+        krate: &CrateName,
+        version: &CrateVersion,
+    ) -> Result<Option<CorrectedPin>> {
+        let table = self.txn.table(PINS).map_err(Error::internal)?;
+        let (name, version) = (krate.lower(), version.to_string());
+        let row = table.get((upstream, name.as_str(), version.as_str()));
+        row.map_err(Error::internal)?.map(|row| read(row.value())).transpose()
+    }
+
+    /// How many bytes the index file of a hosted crate has; where `enough` rows' worth of bytes is
+    /// not reached, more than it has. Above that it reads every version.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn index_bytes(&self, key: &NameKey, enough: u64) -> Result<u64> {
+        let table = self.txn.table(VERSIONS).map_err(Error::internal)?;
+        let all = || table.range((key.as_str(), 0)..=(key.as_str(), u32::MAX));
+        let (mut rows, mut lines) = (0, 0);
+        for row in all().map_err(Error::internal)? {
+            rows += row.map_err(Error::internal)?.1.value().len() as u64; // the line is part of it
+        }
+        if rows <= enough {
+            return Ok(rows);
+        }
+        for row in all().map_err(Error::internal)? {
+            let row: VersionRow = read(row.map_err(Error::internal)?.1.value())?;
+            lines += if row.removed { 0 } else { write(&row.line)?.len() as u64 + 1 };
+        }
+        Ok(lines)
     }
 
     /// A user by number.
