@@ -23,6 +23,8 @@ pub enum Fault {
     After,
     /// It is not done, and the answer says that the object exists (an S3's 409).
     Conflict,
+    /// It is not done: the disk is full.
+    Full,
     /// It is done after a while.
     Late(Duration),
 }
@@ -69,6 +71,11 @@ fn lost() -> Error {
     Error::Generic { store: "faulty", source: "a fault on purpose".into() }
 }
 
+fn full() -> Error {
+    let source = Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
+    Error::Generic { store: "faulty", source }
+}
+
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(
@@ -84,6 +91,7 @@ impl ObjectStore for FaultyStore {
                 self.inner.put_opts(location, payload, opts).await
             }
             Fault::Before => Err(lost()),
+            Fault::Full => Err(full()),
             Fault::After => self.inner.put_opts(location, payload, opts).await.and(Err(lost())),
             Fault::Conflict => Err(Error::AlreadyExists {
                 path: location.to_string(),
