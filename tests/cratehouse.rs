@@ -1,6 +1,7 @@
 //! The whole gateway, seen from outside. One binary; the modules are named by what they prove.
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -20,6 +21,8 @@ mod dependencies;
 mod download;
 mod durability;
 mod fills;
+mod folders;
+mod full_disk;
 mod guide;
 mod health;
 mod image;
@@ -30,6 +33,7 @@ mod mirror;
 mod monitoring;
 mod operations;
 mod outgoing;
+mod output;
 mod panamax;
 mod permissions;
 mod policies;
@@ -42,6 +46,7 @@ mod restoring;
 mod rolling;
 mod rotation;
 mod s3;
+mod signals;
 mod soak;
 mod start;
 mod stopping;

@@ -51,7 +51,8 @@ pub(crate) fn print(line: &str) -> Result<()> {
 fn heard(written: io::Result<()>) -> Result<()> {
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            let text = "the answer cannot be written to standard output; what was asked for is done";
+            let text =
+                "the answer cannot be written to standard output; what was asked for is done";
             Err(Error::new(Kind::Internal, text).because(e))
         }
         _ => Ok(()),

@@ -16,8 +16,8 @@ use super::values::{
 };
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, MirrorMax, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream,
-    crates_io_index,
+    Mirror, MirrorMax, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing,
+    Upstream, crates_io_index,
 };
 use crate::model::name::NamePattern;
 use crate::model::networks::{Networks, network};

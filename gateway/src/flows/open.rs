@@ -205,8 +205,7 @@ impl Running {
             tasks.push(("rulebook", tokio::spawn(watching)));
             let store = &gateway.config.store.url;
             let replica = &gateway.config.server.replica;
-            if let Some(watch) =
-                StoreWatch::of(store, &objects.durable, replica, &gateway.metrics)
+            if let Some(watch) = StoreWatch::of(store, &objects.durable, replica, &gateway.metrics)
             {
                 tasks.push(("store's watch", tokio::spawn(watch.run(stop.clone()))));
             }

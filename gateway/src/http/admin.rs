@@ -67,9 +67,7 @@ pub struct Views {
 pub async fn serve_admin(listener: TcpListener, views: Views, shutdown: CancellationToken) {
     let (bounds, lanes) = (BOUNDS, Lanes::here());
     Listening { introduced_by: None, tls: None, bounds, metrics: None, shutdown, lanes }
-        .run(listener, move |request, _: SocketAddr| {
-            answer(views.clone(), request)
-        })
+        .run(listener, move |request, _: SocketAddr| answer(views.clone(), request))
         .await;
 }
 

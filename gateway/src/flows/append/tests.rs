@@ -462,7 +462,8 @@ async fn a_replica_whose_scribe_has_ended_is_not_ready() {
 
 /// A command that waits for an operator to make room would never end.
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_refuses_a_change_at_once_and_for_certain_and_takes_the_next_when_there_is_room() {
+async fn a_full_disk_refuses_a_change_at_once_and_for_certain_and_takes_the_next_when_there_is_room()
+ {
     let full = || -> crate::stores::faulty::Plan {
         Box::new(|call, _| if call == Call::Put { Fault::Full } else { Fault::None })
     };

@@ -37,7 +37,11 @@ fn try_all(root: &Path, folder: &Path, file: &Path, link: &Path) -> Result<()> {
     match fs::hard_link(file, link) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => (),
         Err(e) => return Err(lacks(root, "refuse a hard link that exists")(e)),
-        Ok(()) => return Err(lacks(root, "refuse a hard link that exists")(io::Error::other("it did not"))),
+        Ok(()) => {
+            return Err(lacks(root, "refuse a hard link that exists")(io::Error::other(
+                "it did not",
+            )));
+        }
     }
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(lacks(root, "sync a folder to disk (fsync)"))
