@@ -1,11 +1,13 @@
 //! Signals that are no wish to stop.
 
+use std::process::{Command, Stdio};
+
 use cratehouse_tests::authority::Authority;
 use cratehouse_tests::client::Client;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::http::{Action, Server};
-use cratehouse_tests::krate::Krate;
-use cratehouse_tests::patience::until;
+use cratehouse_tests::krate::{CRATES_IO, Krate};
+use cratehouse_tests::patience::{eventually, until};
 use cratehouse_tests::upstream::{Answer, Upstream};
 use reqwest::Method;
 
@@ -59,6 +61,32 @@ fn a_hangup_has_certificate_and_policy_read_again_at_once() {
     until("the new certificate is shown", || is_served(&new));
     until("the new policy is in force", || trusting(&new).download("foo", "1.0.0").status == 403);
     assert_eq!(gateway.metric("cratehouse_tls_reloads_total", &[]), 1.0);
+}
+
+/// What changes a store goes on without its terminal; half of it would have to be looked after by hand.
+#[test]
+fn a_command_that_changes_something_outlives_its_terminal() {
+    let foo = Krate::new("foo", "1.0.0");
+    let upstream = Upstream::with(std::slice::from_ref(&foo));
+    let gateway = Gateway::mirroring(&upstream);
+    let lock = format!(
+        "version = 4\n\n[[package]]\nname = \"foo\"\nversion = \"1.0.0\"\n\
+         source = \"registry+{CRATES_IO}\"\nchecksum = \"{}\"\n",
+        foo.cksum()
+    );
+    std::fs::write(gateway.folder().join("Cargo.lock"), lock).unwrap();
+    upstream.set(|s| s.krate = Answer::Hold);
+    let mut command = gateway.command_line(&["prefetch", "--lock", "Cargo.lock"]);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the upstream is asked", || upstream.download_count() == 1);
+    for signal in HARMLESS {
+        let script = format!("kill -{signal} {}", running.id());
+        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    }
+    upstream.set(|s| s.krate = Answer::Normal);
+    let status = eventually("it ends", || running.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(gateway.stored("blobs/mirror").len(), 1);
 }
 
 #[test]

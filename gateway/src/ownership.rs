@@ -3,14 +3,14 @@
 //! the rights of whoever owns the store's folder.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use cratehouse::cli::{Command, StoreCommand};
 use cratehouse::config::{Config, StoreUrl};
 use cratehouse::error::{Error, Kind, Result};
 use cratehouse::startup::say;
-use rustix::process::{Gid, Uid, geteuid};
-use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+use rustix::process::geteuid;
 
 /// Who owns the folder that a command works on, where that is another user than root, who runs it.
 struct Owner {
@@ -32,17 +32,29 @@ pub(crate) fn work_as_owner(config: &Config, command: &Command) -> Result<()> {
     };
     let Some(owner) = another_owner(url) else { return Ok(()) };
     let Owner { user, group, folder } = &owner;
-    set_thread_groups(&[])
-        .and_then(|()| set_thread_gid(Gid::from_raw(*group)))
-        .and_then(|()| set_thread_uid(Uid::from_raw(*user)))
-        .map_err(|e| {
-            let text = format!(
-                "{folder} belongs to user {user}, and root's files in it could not be read by that user's server: run this command as user {user}"
-            );
-            Error::new(Kind::Forbidden, text).because(e)
-        })?;
+    take_rights(*user, *group).map_err(|e| {
+        let text = format!(
+            "{folder} belongs to user {user}, and root's files in it could not be read by that user's server: run this command as user {user}"
+        );
+        Error::new(Kind::Forbidden, text).because(e)
+    })?;
     say(config.log.format, &format!("working as user {user}, who owns {folder}"));
     Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn take_rights(user: u32, group: u32) -> io::Result<()> {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+    set_thread_groups(&[])?;
+    set_thread_gid(Gid::from_raw(group))?;
+    Ok(set_thread_uid(Uid::from_raw(user))?)
+}
+
+/// Elsewhere the rights of one thread are not known to be inherited.
+#[cfg(not(target_os = "linux"))]
+fn take_rights(_: u32, _: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// What a server says that is run as root over somebody else's folder.

@@ -115,16 +115,15 @@ impl Stage {
                 let journal = part(Part::Journal);
                 (part(Part::Store), part(Part::Catalog), journal, part(Part::Policy), process)
             }
-            Self::Serving(gateway) => {
-                let journal = gateway.journal.journal_ready();
-                let store = Ok(store_trouble(gateway));
-                (store, fine(gateway.journal.catalog_ready()), fine(journal), Ok(None), Ok(None))
-            }
-            Self::Stopping(gateway) => {
-                let journal = gateway.journal.journal_ready();
-                let process = Err("stopping".to_owned());
-                let store = Ok(store_trouble(gateway));
-                (store, fine(gateway.journal.catalog_ready()), fine(journal), Ok(None), process)
+            Self::Serving(gateway) | Self::Stopping(gateway) => {
+                let (store, catalog) =
+                    (Ok(store_trouble(gateway)), gateway.journal.catalog_ready());
+                let journal = gateway.journal.journal_ready().map(|()| journal_trouble(gateway));
+                let process = match self {
+                    Self::Stopping(_) => Err("stopping".to_owned()),
+                    _ => Ok(None),
+                };
+                (store, fine(catalog), journal, Ok(None), process)
             }
         };
         [
@@ -151,6 +150,12 @@ impl Stage {
 fn store_trouble(gateway: &Gateway) -> Option<String> {
     let refusal = store_watch::refusal(&gateway.metrics)?;
     Some(format!("nothing can be published or changed: {}", refusal.words()))
+}
+
+/// What keeps this replica from following, until an operator has looked; likewise no reason to leave.
+fn journal_trouble(gateway: &Gateway) -> Option<String> {
+    let refusal = gateway.journal.refusal()?;
+    Some(format!("what changes is not seen: {}", refusal.words()))
 }
 
 /// Whether a part is there while another is being opened.

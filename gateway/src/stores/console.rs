@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,7 +65,10 @@ pub fn stderr() -> &'static Lines {
 /// When the reader has left ([`io::ErrorKind::BrokenPipe`]) or the disk is full: then nobody may have
 /// seen the text.
 pub fn print(text: &str) -> io::Result<()> {
-    stderr().flush(LAST_LINES);
+    static IS_STUCK: AtomicBool = AtomicBool::new(false);
+    if !IS_STUCK.load(Ordering::Relaxed) {
+        IS_STUCK.store(!stderr().flush(LAST_LINES), Ordering::Relaxed); // it is waited for once
+    }
     Stdout.write_all(text.as_bytes())
 }
 
@@ -106,18 +109,20 @@ impl Lines {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all that was added is written or lost, but not for longer than the limit.
-    pub fn flush(&self, limit: Duration) {
+    /// Waits until all that was added is written or lost, but not for longer than the limit; says whether
+    /// it is.
+    pub fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut waiting = self.0.waiting();
         while waiting.is_writing || !waiting.lines.is_empty() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                return false;
             }
             let changed = self.0.changed.wait_timeout(waiting, left);
             waiting = changed.unwrap_or_else(PoisonError::into_inner).0;
         }
+        true
     }
 
     /// How many lines are lost so far.
@@ -251,11 +256,11 @@ mod tests {
         let line = vec![b'x'; MAX_WAITING_BYTES / 4];
         (0..10).for_each(|_| lines.push(line.clone()));
         assert_eq!(lines.lost(), 6, "four fit");
-        lines.flush(Duration::from_millis(1));
+        assert!(!lines.flush(Duration::from_millis(1)));
         drop(go);
-        lines.flush(LONG);
+        assert!(lines.flush(LONG));
         lines.push(line);
-        lines.flush(LONG);
+        assert!(lines.flush(LONG));
         assert_eq!(lines.lost(), 6, "there is room again");
     }
 

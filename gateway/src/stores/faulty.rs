@@ -25,6 +25,8 @@ pub enum Fault {
     Conflict,
     /// It is not done: the disk is full.
     Full,
+    /// It is not done: the file belongs to somebody else.
+    Forbidden,
     /// It is done after a while.
     Late(Duration),
 }
@@ -71,9 +73,8 @@ fn lost() -> Error {
     Error::Generic { store: "faulty", source: "a fault on purpose".into() }
 }
 
-fn full() -> Error {
-    let source = Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
-    Error::Generic { store: "faulty", source }
+fn refused(kind: std::io::ErrorKind) -> Error {
+    Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
 }
 
 #[async_trait]
@@ -91,7 +92,8 @@ impl ObjectStore for FaultyStore {
                 self.inner.put_opts(location, payload, opts).await
             }
             Fault::Before => Err(lost()),
-            Fault::Full => Err(full()),
+            Fault::Full => Err(refused(std::io::ErrorKind::StorageFull)),
+            Fault::Forbidden => Err(refused(std::io::ErrorKind::PermissionDenied)),
             Fault::After => self.inner.put_opts(location, payload, opts).await.and(Err(lost())),
             Fault::Conflict => Err(Error::AlreadyExists {
                 path: location.to_string(),
@@ -115,6 +117,7 @@ impl ObjectStore for FaultyStore {
                 tokio::time::sleep(wait).await;
                 self.inner.get_opts(location, options).await
             }
+            Fault::Forbidden => Err(refused(std::io::ErrorKind::PermissionDenied)),
             _ => Err(lost()),
         }
     }

@@ -499,3 +499,19 @@ async fn behind_a_put_of_which_nothing_is_known_a_full_disk_is_no_refusal() {
     assert_eq!(done.len(), 1);
     replica.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_this_user_may_not_read_is_named_until_it_may() {
+    let store =
+        Arc::new(FaultyStore::new(crate::flows::fixture::memory(), Box::new(|_, _| Fault::None)));
+    let replica = replica(&Objects::same(Arc::clone(&store) as _)).await;
+    replica.order(Command::CreateUser { login: "alice".to_owned() }).await.unwrap();
+    store.plan(Box::new(|call, _| if call == Call::Get { Fault::Forbidden } else { Fault::None }));
+    let error = replica.appender.catch_up().await.unwrap_err();
+    assert!(error.message.contains("owner and mode"), "{error}");
+    assert_eq!(replica.appender.refusal(), Some(Refusal::Forbidden));
+    store.plan(Box::new(|_, _| Fault::None));
+    replica.appender.catch_up().await.unwrap();
+    assert_eq!(replica.appender.refusal(), None);
+    replica.stop().await;
+}
