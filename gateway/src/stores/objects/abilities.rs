@@ -57,9 +57,9 @@ fn lacks(root: &Path, what: &'static str) -> impl Fn(io::Error) -> Error {
         _ => {
             let text = format!(
                 "the store's folder {} cannot hold a registry: its file system cannot {what}, on which the journal rests ({e}). Use a local disk with a file system such as ext4 or XFS, or a bucket",
-                root.display()
+                whole(root)
             );
-            Error::new(Kind::Internal, text).because(e)
+            Error::new(Kind::Internal, text)
         }
     }
 }
@@ -67,12 +67,15 @@ fn lacks(root: &Path, what: &'static str) -> impl Fn(io::Error) -> Error {
 fn failed(root: &Path, doing: &str, e: io::Error) -> Error {
     match Refusal::of(&e) {
         Some(refusal) => Error::refused_by_store(refusal).because(e),
-        None => {
-            let text =
-                format!("the store's folder {} cannot be used: {doing}: {e}", root.display());
-            Error::unavailable(text).because(e)
-        }
+        None => Error::unavailable(format!(
+            "the store's folder {} cannot be used: {doing}: {e}",
+            whole(root)
+        )),
     }
+}
+
+fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 #[cfg(test)]
