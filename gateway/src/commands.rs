@@ -255,7 +255,7 @@ async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
     verify::check_bytes(&blobs, &mut walk, tick).await;
     print(&format!("the chain holds up to entry {} ({})", walk.head, walk.hash))?;
     for wrong in &walk.wrong {
-        print(&wrong.to_string())?;
+        print(wrong)?;
     }
     Ok(if walk.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -312,7 +312,7 @@ async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
         tell(note);
     }
     for wrong in &copied.wrong {
-        print(&wrong.to_string())?;
+        print(wrong)?;
     }
     let store_copy::Copied { registry, head, objects, present, .. } = copied;
     let objects = format!("{objects} objects copied, {present} there already");

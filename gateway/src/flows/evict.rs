@@ -1,7 +1,8 @@
 //! Keeping the mirror small: its size is measured, and what was used longest ago is given up
 //! when it grows too large or too old. Only mirrored crate files: they can be fetched again, and
 //! their pins stay. Where nobody has set a bound, a part of the disk of a folder store stays free, so
-//! that a mirror of everything never leaves a publish without room. Several replicas may sweep at once; what one has deleted the other finds gone.
+//! that a mirror of everything never leaves a publish without room. Several replicas may sweep at once;
+//! what one has deleted the other finds gone.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
