@@ -4,6 +4,8 @@
 //!
 //! The variable `CRATEHOUSE_COMMIT` has the last word, for builds from sources without git.
 
+#![allow(clippy::disallowed_macros, reason = "cargo reads what a build script prints")]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -159,6 +159,7 @@ fn documented() -> Vec<(String, String)> {
 #[test]
 fn every_row_of_the_readme_is_proven_below() {
     let proven = [
+        ("init", ""),
         ("user add", "POST /api/v1/admin/users"),
         ("user list", "GET /api/v1/admin/users"),
         ("user disable", "DELETE /api/v1/admin/users/{login}"),

@@ -1,6 +1,7 @@
 //! The whole gateway, seen from outside. One binary; the modules are named by what they prove.
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -22,6 +23,8 @@ mod durability;
 mod exact_versions;
 mod fills;
 mod foreign_text;
+mod folders;
+mod full_disk;
 mod guide;
 mod health;
 mod image;
@@ -32,6 +35,7 @@ mod mirror;
 mod monitoring;
 mod operations;
 mod outgoing;
+mod output;
 mod panamax;
 mod permissions;
 mod pins;
@@ -46,6 +50,7 @@ mod restoring;
 mod rolling;
 mod rotation;
 mod s3;
+mod signals;
 mod soak;
 mod start;
 mod stopping;

@@ -261,9 +261,11 @@ fn the_command_line_and_a_running_server_see_each_other() {
 #[test]
 fn the_command_line_works_before_the_first_start() {
     let mut gateway = Gateway::builder().prepare();
+    assert!(gateway.cli_ok(&["init"]).ends_with("(new)"));
     let token = gateway.token("alice");
     gateway.start_again();
     gateway.client().publish(&foo(), &token).assert_status(200);
+    assert!(gateway.cli_ok(&["init"]).ends_with("(already there)"));
 }
 
 #[test]

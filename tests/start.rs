@@ -8,6 +8,7 @@ use cratehouse_tests::gateway::{Gateway, binary};
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::proxy::Proxy;
 use cratehouse_tests::upstream::Upstream;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::Value;
 
 #[test]
@@ -55,6 +56,30 @@ fn with_no_upstream_nothing_outside_is_asked() {
     gateway.client().index("serde").assert_status(404);
     gateway.client().publish(&Krate::new("serde", "1.0.0"), &token).assert_status(200);
     assert_eq!(proxy.asked(), Vec::<String>::new());
+}
+
+/// As after a first start under a clock that was wrong; or under one that is right, if this one's is not.
+#[test]
+fn a_local_ca_of_the_future_is_refused_with_a_word_on_the_clock() {
+    let mut gateway = Gateway::builder().prepare();
+    let tls = gateway.data().join("tls");
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(2099, 1, 1), rcgen::date_time_ymd(2109, 1, 1));
+    let ca = params.self_signed(&key).unwrap().pem();
+    std::fs::create_dir_all(&tls).unwrap();
+    std::fs::write(tls.join("ca.pem"), &ca).unwrap();
+    std::fs::write(tls.join("ca.key"), key.serialize_pem()).unwrap();
+    gateway.spawn();
+    assert_eq!(gateway.wait().code(), Some(1), "{}", gateway.log());
+    let log = gateway.log();
+    assert!(log.contains("2099-01-01") && log.contains("Set the clock"), "{log}");
+    assert_eq!(std::fs::read_to_string(tls.join("ca.pem")).unwrap(), ca, "clients may trust it");
+    std::fs::remove_file(tls.join("ca.pem")).unwrap();
+    gateway.start_again();
+    gateway.client().get("/index/config.json").assert_status(200);
 }
 
 #[test]

@@ -86,6 +86,8 @@ fn while_it_starts_it_is_alive_and_not_ready_and_a_signal_ends_it() {
     let ready = gateway.admin().get("/readyz").assert_status(503);
     assert!(ready.text().contains("starting"), "{ready}");
     assert!(ready.header("retry-after").is_some(), "{ready}");
+    assert_eq!(gateway.metric("cratehouse_ready", &[]), 0.0, "an alert needs to see it");
+    assert!(gateway.metric("process_start_time_seconds", &[]) > 0.0);
     assert_eq!(gateway.stop().code(), Some(0));
     assert!(!gateway.log_contains(SECRET));
 }

@@ -2,6 +2,8 @@
 //! an S3 server in this process whose latency can be chosen. Each run prints a table, says which
 //! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
 
+#![allow(clippy::disallowed_macros, reason = "it is read by whoever runs it")]
+
 mod chart;
 mod corpus;
 mod crowd;

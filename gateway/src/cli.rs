@@ -63,8 +63,10 @@ pub struct Common {
 /// What can be asked for.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Serve the registry
+    /// Serve the registry; where there is none yet, a new one is made
     Serve(Serve),
+    /// Make a new registry in the store, where there is none yet, and serve nothing
+    Init,
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -350,6 +352,7 @@ mod tests {
         let flags = Flags { data: Some("d".into()), ..Flags::default() };
         for command in [
             "serve",
+            "init",
             "config check",
             "user add alice",
             "user list",

@@ -1,35 +1,65 @@
 //! The command-line work beside `serve`. It shares nothing with a running server but the store:
-//! it replays the journal into a catalog of its own, and the server follows what it appends.
+//! it replays the journal into a catalog of its own, and the server follows what it appends. Answers go
+//! to standard output, all else to standard error: which store it is, what is under way, what is wrong.
 
 mod pins;
 mod policy;
 mod pulls;
+mod secret;
 
 use std::io::{self, BufWriter, Write as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cratehouse::cli::{
     Command, CrateSpec, FormatCommand, Gc, JournalCommand, MirrorCommand, NamesCommand, Prefetch,
-    Show, StoreCommand, StoreCopy, TokenCommand, TokenCreate, UserCommand,
+    Show, StoreCommand, StoreCopy, TokenCommand, UserCommand,
 };
 use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
-use cratehouse::error::{Error, Result};
+use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
 use cratehouse::flows::prefetch::{Prefetched, prefetch};
 use cratehouse::flows::show::{Selection, Shown, show};
-use cratehouse::flows::{audit, format, gc, mirroring, remove, store_copy, tokens, users, verify};
+use cratehouse::flows::{
+    audit, format, founded, gc, mirroring, remove, store_copy, tokens, users, verify,
+};
 use cratehouse::gateway::Gateway;
 use cratehouse::model::level::Level;
 use cratehouse::startup::Progress;
+use cratehouse::stores::blobs::Stored;
 use cratehouse::stores::catalog::TokenRow;
 use cratehouse::stores::checkpoints::FOLDER;
+use cratehouse::stores::console::{self, Stdout, tell};
 use cratehouse::stores::objects::Objects;
 use jiff::Timestamp;
 
 use crate::Failure;
+
+/// How long a command waits at its end for what is under way: an entry of which it is not known what
+/// became of it is put again for as long as the process lives.
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Prints a line of an answer. A reader that has seen enough may leave.
+///
+/// # Errors
+/// When it cannot be written otherwise, because a disk is full.
+pub(crate) fn print(line: &str) -> Result<()> {
+    heard(console::print(&format!("{line}\n")))
+}
+
+fn heard(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            let text =
+                "the answer cannot be written to standard output; what was asked for is done";
+            Err(Error::new(Kind::Internal, text).because(e))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Does one piece of work, and says so on standard output.
 pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode, Failure> {
@@ -39,6 +69,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
             return Ok(show_journal(&config, what).await?);
         }
         Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what).await?),
+        Command::Init => return init(&config).await,
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
         Command::Policy(what) => return Ok(policy::run(&config, what).await),
         _ => (),
@@ -53,53 +84,75 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         Command::Checkpoint => Ok(write_checkpoint(&running).await?),
         command => work(&running.gateway, command).await,
     };
-    running.close().await;
+    close(running).await;
     outcome
+}
+
+async fn close(running: Running) {
+    if tokio::time::timeout(CLOSE_LIMIT, running.close()).await.is_err() {
+        tell("the store does not answer: what was under way is given up");
+    }
+}
+
+/// Says which registry is there, and whether it is a new one.
+async fn init(config: &Config) -> Result<ExitCode, Failure> {
+    let (registry, is_new) = founded::init(config).await.map_err(Failure::opening)?;
+    let (store, what) =
+        (founded::shown(&config.store.url), if is_new { "new" } else { "already there" });
+    print(&format!("{store} holds registry {registry} ({what})"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::User(UserCommand::Add { login }) => {
             let user = users::create(gateway, By::Operator, &login).await?;
-            println!("created user {} ({})", user.login, user.id);
+            print(&format!("created user {} ({})", user.login, user.id))?;
         }
         Command::User(UserCommand::List) => {
+            let mut lines = String::new();
             for user in users::list(gateway).await? {
                 let state = if user.disabled { "disabled" } else { "active" };
-                println!("{}\t{}\t{state}", user.id, user.login);
+                lines += &format!("{}\t{}\t{state}\n", user.id, user.login);
             }
+            heard(console::print(&lines))?;
         }
         Command::User(UserCommand::Disable { login }) => {
             users::disable(gateway, By::Operator, &login).await?;
-            println!("disabled {login}: no token of theirs counts any more");
+            print(&format!("disabled {login}: no token of theirs counts any more"))?;
         }
-        Command::Token(TokenCommand::Create(create)) => create_token(gateway, &create).await?,
+        Command::Token(TokenCommand::Create(create)) => {
+            secret::create_token(gateway, &create).await?;
+        }
         Command::Token(TokenCommand::List { user }) => {
+            let mut lines = String::new();
             for token in tokens::list(gateway, user.as_deref()).await? {
-                println!("{}", describe(gateway, &token)?);
+                lines += &format!("{}\n", describe(gateway, &token)?);
             }
+            heard(console::print(&lines))?;
         }
         Command::Token(TokenCommand::Revoke { id }) => {
             tokens::revoke(gateway, By::Operator, id).await?;
-            println!("revoked token {id}");
+            print(&format!("revoked token {id}"))?;
         }
         Command::Gc(what) => collect_garbage(gateway, &what).await?,
         Command::Format(what) => look_after_format(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
             remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
-            println!("removed {name}@{version}; its number stays burned");
+            print(&format!("removed {name}@{version}; its number stays burned"))?;
         }
         Command::Mirror(MirrorCommand::Refresh { name }) => {
-            println!("{}", mirroring::refresh(gateway, &name).await?);
+            print(&mirroring::refresh(gateway, &name).await?)?;
         }
         Command::Mirror(MirrorCommand::Purge { target: CrateSpec { name, version } }) => {
-            println!("{}", mirroring::purge(gateway, &name, version.as_ref()).await?);
+            print(&mirroring::purge(gateway, &name, version.as_ref()).await?)?;
         }
         Command::Pin(what) => pins::look_after_pins(gateway, &what).await?,
         Command::Prefetch(what) => return Ok(fill_ahead(gateway, &what).await?),
         Command::Names(NamesCommand::Audit) => return Ok(audit_names(gateway).await?),
         Command::Serve(_)
+        | Command::Init
         | Command::Config(_)
         | Command::Journal(_)
         | Command::Store(_)
@@ -113,19 +166,8 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
 /// Prints the path in the store.
 async fn write_checkpoint(running: &Running) -> Result<ExitCode> {
     let name = running.checkpointer.write().await?;
-    println!("{FOLDER}/{name}");
+    print(&format!("{FOLDER}/{name}"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints the token alone, so that a script can take it.
-async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<(), Failure> {
-    let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
-    let grant = create.grant(Timestamp::now()).map_err(usage)?;
-    let (id, secret) =
-        tokens::create(gateway, By::Operator, &create.user, &create.name, grant).await?;
-    eprintln!("token {id} of {}; it is not shown again:", create.user);
-    println!("{}", secret.reveal());
-    Ok(())
 }
 
 fn describe(gateway: &Gateway, token: &TokenRow) -> Result<String> {
@@ -154,29 +196,28 @@ async fn collect_garbage(gateway: &Gateway, what: &Gc) -> Result<()> {
     let tick = |done, total| sweeping.tick(done, Some(total));
     let swept = gc::sweep(gateway, &blobs, &plan, tick).await?;
     if dry_run {
-        for stored in &swept.garbage {
-            println!("{}\t{} bytes\t{}", stored.cksum, stored.size, stored.modified);
-        }
+        let line = |s: &Stored| format!("{}\t{} bytes\t{}\n", s.cksum, s.size, s.modified);
+        heard(console::print(&swept.garbage.iter().map(line).collect::<String>()))?;
     }
     let gc::Swept { stored, young, garbage, deleted } = swept;
     let garbage = garbage.len();
-    println!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted");
-    Ok(())
+    print(&format!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted"))
 }
 
 async fn look_after_format(gateway: &Gateway, what: &FormatCommand) -> Result<()> {
     match what {
         FormatCommand::Show => {
             let (enabled, known) = (format::enabled(gateway)?, Level::KNOWN);
-            println!("format level {enabled} is enabled; this release knows levels up to {known}");
+            print(&format!(
+                "format level {enabled} is enabled; this release knows levels up to {known}"
+            ))
         }
         FormatCommand::Enable { level } => {
             let new = format::enable(gateway, By::Operator, *level).await?;
             let when = if new { "now" } else { "already" };
-            println!("format level {level} is {when} enabled");
+            print(&format!("format level {level} is {when} enabled"))
         }
     }
-    Ok(())
 }
 
 async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode> {
@@ -187,31 +228,30 @@ async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode>
     let Prefetched { failed, elsewhere } = prefetch(gateway, &lock, tick).await?;
     filling.end("the mirror is filled");
     for package in &elsewhere {
-        eprintln!("{package}: left out, it is from another registry");
+        tell(&format!("{package}: left out, it is from another registry"));
     }
     for (package, why) in &failed {
-        eprintln!("{package}: {}", why.chain());
+        tell(&format!("{package}: {}", why.chain()));
     }
-    println!("{} packages failed", failed.len());
+    print(&format!("{} packages failed", failed.len()))?;
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn audit_names(gateway: &Arc<Gateway>) -> Result<ExitCode> {
     let clashes = audit::names(gateway).await?;
     for clash in &clashes {
-        println!(
+        print(&format!(
             "{} is hosted here, and {} has {}: a build that asks there gets another crate",
             clash.name, clash.upstream, clash.spelling
-        );
+        ))?;
     }
-    println!("{} clashes", clashes.len());
+    print(&format!("{} clashes", clashes.len()))?;
     Ok(if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
-    let opened = Objects::open(&config.store, config.outgoing_ca.as_deref());
-    let objects = opened.map_err(Failure::opening)?;
-    let registry = objects.registry().await?.to_string();
+    let (objects, registry) = founded::existing(config).await.map_err(Failure::opening)?;
+    let registry = registry.to_string();
     let (journal, blobs) = (journal_in(&objects), blobs_in(&objects));
     let walking = Progress::begin("walking the journal", config.log.format);
     let tick = |done, total| walking.tick(done, Some(total));
@@ -219,30 +259,34 @@ async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
     let checking = Progress::begin("checking the bytes", config.log.format);
     let tick = |done, total| checking.tick(done, Some(total));
     verify::check_bytes(&blobs, &mut walk, tick).await;
-    println!("the chain holds up to entry {} ({})", walk.head, walk.hash);
+    print(&format!("the chain holds up to entry {} ({})", walk.head, walk.hash))?;
     for wrong in &walk.wrong {
-        println!("{wrong}");
+        print(wrong)?;
     }
     Ok(if walk.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints line by line, as the journal is read; a reader that has seen enough may leave.
 async fn show_journal(config: &Config, what: &Show) -> Result<ExitCode> {
-    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
-    let registry = objects.registry().await?.to_string();
+    let (objects, registry) = founded::existing(config).await?;
+    let registry = registry.to_string();
     let krate = what.krate.as_ref().map(|name| name.key());
     let selection = Selection { krate, since: what.since };
-    let (mut out, mut outcome) = (BufWriter::new(io::stdout()), Ok(()));
+    let (mut out, mut outcome) = (BufWriter::new(Stdout), Ok(()));
     let print = |shown: Shown<'_>| {
         let line = if what.json { shown.json() } else { Ok(shown.line()) };
-        outcome = line.and_then(|line| writeln!(out, "{line}").map_err(Error::internal));
+        outcome = line.and_then(|line| writeln!(out, "{line}").map_err(unwritten));
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     show(&journal_in(&objects), &registry, &selection, print).await?;
-    match outcome.and_then(|()| out.flush().map_err(Error::internal)) {
+    match outcome.and_then(|()| out.flush().map_err(unwritten)) {
         Err(e) if !has_left(&e) => Err(e),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn unwritten(e: io::Error) -> Error {
+    Error::new(Kind::Internal, "the answer cannot be written to standard output").because(e)
 }
 
 /// Whether nobody reads our output any more (`… | head`).
@@ -264,24 +308,25 @@ async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
     let (from, to) = match (from, config.with_store(&what.to, what.to_config.as_deref())) {
         (Ok(from), Ok(to)) => (from, to),
         (Err(e), _) | (_, Err(e)) => {
-            eprintln!("{e}");
+            tell(&e.to_string());
             return Ok(ExitCode::from(EXIT_CONFIG));
         }
     };
     let open = |config: &Config| Objects::open(&config.store, config.outgoing_ca.as_deref());
     let copied = store_copy::copy(&open(&from)?, &open(&to)?, config.log.format).await?;
     for note in &copied.notes {
-        eprintln!("{note}");
+        tell(note);
     }
     for wrong in &copied.wrong {
-        println!("{wrong}");
+        print(wrong)?;
     }
     let store_copy::Copied { registry, head, objects, present, .. } = copied;
     let objects = format!("{objects} objects copied, {present} there already");
     if !copied.wrong.is_empty() {
-        println!("the copy is not whole, and was not made a registry ({objects})");
+        print(&format!("the copy is not whole, and was not made a registry ({objects})"))?;
         return Ok(ExitCode::FAILURE);
     }
-    println!("{} holds registry {registry} up to entry {head} ({objects})", what.to);
+    let to = founded::shown(&what.to);
+    print(&format!("{to} holds registry {registry} up to entry {head} ({objects})"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -204,12 +204,23 @@ pub struct Cache {
 /// `[mirror]`: how much is kept of what was mirrored.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    /// All mirrored crate files together, in bytes; `None`: no bound.
-    pub max_bytes: Option<u64>,
+    /// All mirrored crate files together.
+    pub max: MirrorMax,
     /// Days since the last use of each; `None`: no bound.
     pub max_age_days: Option<u32>,
     /// How often it is measured and swept.
     pub sweep: Duration,
+}
+
+/// `[mirror] max_mib`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorMax {
+    /// As much as leaves a part of the disk of a folder store free; in a bucket, no bound.
+    Disk,
+    /// No bound.
+    Unbounded,
+    /// So many bytes.
+    Bytes(u64),
 }
 
 /// `[policy]`: what may enter the organisation.

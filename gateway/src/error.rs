@@ -1,12 +1,15 @@
 //! The one error of the upper floors: what kind of trouble, what the client is told, and what
 //! caused it. `http::respond` alone turns a kind into a status.
 
+mod refusal;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::excerpt;
+pub use self::refusal::Refusal;
 
 /// What went wrong, in a form that can be shared by all who waited for the same thing.
 #[derive(Debug, Clone)]
@@ -104,8 +107,20 @@ impl Error {
 
     /// The object store failed: [`Kind::Unavailable`].
     pub fn store(source: object_store::Error) -> Self {
-        Self::unavailable("the registry's object store does not answer; try again shortly")
-            .because(source)
+        match Refusal::of(&source) {
+            Some(refusal) => Self::refused_by_store(refusal).because(source),
+            None => {
+                Self::unavailable("the registry's object store does not answer; try again shortly")
+                    .because(source)
+            }
+        }
+    }
+
+    /// The object store takes nothing, for certain, until an operator has looked:
+    /// [`Kind::Unavailable`], since the client can do no more than ask later.
+    pub fn refused_by_store(refusal: Refusal) -> Self {
+        let retry_after = Duration::from_secs(60);
+        Self::new(Kind::Unavailable, refusal.words()).retry_after(retry_after)
     }
 
     /// The error and its causes in one line, for the log.

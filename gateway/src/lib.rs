@@ -2,6 +2,8 @@
 //!
 //! Four floors; imports point down only: `http` → `flows` → `stores` → `model`.
 
+#![cfg_attr(test, allow(clippy::disallowed_macros, reason = "tests print what they have measured"))]
+
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -1,4 +1,5 @@
-//! Log lines: to standard error, for people or for machines.
+//! Log lines: to standard error, for people or for machines. A line that cannot be written is lost and
+//! counted (`stores/console.rs`), and nothing that logs waits for it.
 
 pub mod limit;
 
@@ -11,6 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat};
+use crate::stores::console;
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +31,7 @@ pub enum LoggingError {
 /// # Errors
 /// A filter that cannot be parsed, or a second start.
 pub fn init(log: &Log) -> Result<(), LoggingError> {
-    subscriber(log, io::stderr, io::stderr().is_terminal())?.try_init()?;
+    subscriber(log, console::stderr, io::stderr().is_terminal())?.try_init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let trace = Backtrace::capture(); // where RUST_BACKTRACE asks for it
@@ -39,7 +41,8 @@ pub fn init(log: &Log) -> Result<(), LoggingError> {
     Ok(())
 }
 
-/// The fields of the spans around a line (the request's id among them) stand on the line.
+/// The fields of the spans around a line (the request's id among them) stand on the line. What the
+/// library would say of its own trouble it would say past the queue, with std's macro that panics.
 fn subscriber(
     log: &Log,
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -48,6 +51,7 @@ fn subscriber(
     let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(&log.filter)?)
         .with_ansi(colours)
+        .log_internal_errors(false)
         .with_writer(writer);
     Ok(match log.format {
         LogFormat::Human => Box::new(lines.finish()),

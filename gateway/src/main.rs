@@ -1,8 +1,11 @@
 //! The binary: read the configuration, open, serve, drain; or do one piece of work.
 
 mod commands;
+mod ownership;
 mod serve;
+mod signals;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use cratehouse::error::{Error, Kind};
 use cratehouse::flows::open;
 use cratehouse::http::tls::{self, TlsError};
 use cratehouse::logging;
+use cratehouse::stores::console;
 
 /// Why a command does not succeed.
 enum Failure {
@@ -49,26 +53,34 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
+    let status = run();
+    console::stderr().flush(console::LAST_LINES);
+    status
+}
+
+fn run() -> ExitCode {
     let cli = match Cli::parse_from_args(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print(); // there is nobody left to tell
-            return ExitCode::from(if e.use_stderr() { EXIT_CONFIG } else { 0 });
-        }
+        Err(e) => return show(&e),
     };
-    let config = match Config::load(&cli.flags(), std::env::vars_os()) {
+    signals::disarm(&cli.command);
+    let flags = cli.flags();
+    let config = match Config::load(&flags, std::env::vars_os()) {
         Ok(config) => Arc::new(config),
         Err(e) => return refuse(&e),
     };
     if let Err(e) = logging::init(&config.log) {
         return refuse(&e);
     }
+    if let Err(e) = ownership::work_as_owner(&config, &cli.command) {
+        return fail(&e.chain());
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&e),
     };
     let outcome = match cli.command {
-        Command::Serve(_) => runtime.block_on(serve::serve(config)),
+        Command::Serve(_) => runtime.block_on(serve::serve(config, &flags)),
         Command::Config(ConfigCommand::Check) => check(&config),
         command => runtime.block_on(commands::run(config, command)),
     };
@@ -80,20 +92,34 @@ fn main() -> ExitCode {
     })
 }
 
+/// `--help` and `--version`, or what is wrong with the command line.
+fn show(e: &clap::Error) -> ExitCode {
+    let (text, is_wrong) = (e.render(), e.use_stderr());
+    match is_wrong {
+        true => console::tell(text.to_string().trim_end()),
+        false => {
+            let colours = std::io::stdout().is_terminal();
+            let text = if colours { text.ansi().to_string() } else { text.to_string() };
+            let _ = console::print(&text); // a reader that has seen enough may leave
+        }
+    }
+    ExitCode::from(if is_wrong { EXIT_CONFIG } else { 0 })
+}
+
 /// `config check`: the files that a start would read are read too; nothing is made.
 fn check(config: &Config) -> Result<ExitCode, Failure> {
     tls::check(&config.tls).map_err(|e| Failure::tls(&config.tls, &e))?;
     open::check(config).map_err(Failure::opening)?;
-    println!("the configuration is good ({})", config.fingerprint());
+    commands::print(&format!("the configuration is good ({})", config.fingerprint()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn refuse(why: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("{why}");
+    console::tell(&why.to_string());
     ExitCode::from(EXIT_CONFIG)
 }
 
 fn fail(why: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("error: {why}");
+    console::tell(&format!("error: {why}"));
     ExitCode::FAILURE
 }

@@ -5,6 +5,8 @@ mod describe;
 use describe::metrics;
 pub use describe::{Described, Label};
 
+use crate::config::Config;
+
 metrics! {
     // Requests.
 
@@ -123,15 +125,26 @@ metrics! {
         operation = "get" | "head" | "put" | "create" | "list" | "delete" | "copy",
         outcome = "ok" | "absent" | "exists" | "error"];
 
+    /// 1 while the object store, a folder, takes nothing that is written to it, by reason: its disk is
+    /// full (full), mounted read-only (read_only), or belongs to another user (forbidden).
+    store_refuses: IntGaugeVec = "cratehouse_store_refuses_writes" [
+        reason = "full" | "read_only" | "forbidden"];
+
+    /// The size of the disk that the object store's folder is on, in bytes; 0 where it is a bucket.
+    store_disk: IntGauge = "cratehouse_store_disk_bytes";
+
+    /// How much of that disk is free, in bytes.
+    store_disk_free: IntGauge = "cratehouse_store_disk_free_bytes";
+
     // What must not happen.
 
     /// Alarms: a checksum that changed upstream; bytes from an upstream that do not match their index
     /// line (wrong_bytes); a mirrored (damaged_blob) or hosted crate file in the store that is damaged
-    /// or gone; a broken journal; a format level that this release does not know; a catalog that cannot
-    /// be written; checkpoints that differ.
+    /// or gone; a broken journal; a format level that this release does not know; a catalog or a store
+    /// that cannot be written; checkpoints that differ.
     alarms: IntCounterVec = "cratehouse_alarms_total" [alarm = "checksum_changed" | "wrong_bytes"
         | "damaged_blob" | "hosted_blob_missing" | "journal_broken" | "release_too_old"
-        | "catalog_unwritable" | "checkpoint_conflict"];
+        | "catalog_unwritable" | "store_unwritable" | "checkpoint_conflict"];
 
     // Publishing, and who pulled what.
 
@@ -255,6 +268,12 @@ metrics! {
     spans: IntCounterVec = "cratehouse_trace_spans_total" [outcome = "exported" | "failed"
         | "dropped"];
 
+    // The log.
+
+    /// Lines for standard error that are lost, because nobody reads it, or too slowly, or its disk is
+    /// full.
+    log_lines_lost: IntCounter = "cratehouse_log_lines_lost_total";
+
     // The process, by the names that Prometheus' own clients use. All 0 where there is no /proc.
 
     /// CPU time of the program, and of the system on its behalf, in seconds.
@@ -285,6 +304,18 @@ const WATCHED_ROUTES: &[&str] = &["index_config", "index_file", "download", "sea
 const WATCHED_STATUSES: &[&str] = &["200", "500", "502", "503", "504"];
 
 impl Metrics {
+    /// Those of this process, which say from the start what it is.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn of_process(config: &Config) -> prometheus::Result<Self> {
+        let metrics = Self::new()?;
+        let (release, commit) = (env!("CARGO_PKG_VERSION"), env!("CRATEHOUSE_BUILD_COMMIT"));
+        metrics.build.with_label_values(&[release, commit, &config.fingerprint()]).set(1);
+        metrics.process_start.set(jiff::Timestamp::now().as_second());
+        Ok(metrics)
+    }
+
     /// Makes the series of one upstream exist that alerts watch.
     pub fn expect_upstream(&self, upstream: &str) {
         let _ = self.upstream_bytes.with_label_values(&[upstream]);

@@ -1,38 +1,43 @@
 //! `cratehouse serve`: open, listen, serve, drain.
 
+mod greeting;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cratehouse::config::{Config, Tls};
+use cratehouse::config::{Config, Flags};
 use cratehouse::error::{Error, Kind, Result};
-use cratehouse::flows::open::{Keep, Part, Running};
-use cratehouse::http::admin::{Stage, serve_admin};
+use cratehouse::flows::evict;
+use cratehouse::flows::open::{Keep, Part, Process, Running};
+use cratehouse::flows::reread::reread;
+use cratehouse::http::admin::{Stage, Views, serve_admin};
 use cratehouse::http::lanes::Lanes;
 use cratehouse::http::serve::serve as http;
 use cratehouse::http::tls::{self, rotation::Rotation};
-use cratehouse::model::client::cargo_configuration;
+use cratehouse::metrics::Metrics;
 use cratehouse::startup::say;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::Failure;
+use crate::signals::{Stops, Wish, pass_on_hangups};
+use crate::{Failure, ownership};
 
 /// Serves until a signal, then drains within the configured bound. The admin listener answers
 /// from the first moment to the last.
-pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
+pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode, Failure> {
     let voice = config.log.format;
-    let mut signals = Signals::new()?;
-    if let Some(line) = open_files(config.limits.connections) {
-        say(voice, &line);
-    }
+    let mut signals = Stops::new()?;
+    let (asker, reread) = reread();
+    tokio::spawn(pass_on_hangups(asker));
+    let metrics = Metrics::of_process(&config).map_err(Error::internal)?;
+    let troubles = [open_files(config.limits.connections), ownership::warning(&config)];
+    troubles.iter().flatten().for_each(|line| say(voice, line));
     // Bound, so that trouble with it is told, and closed to everybody until all is open.
     let socket = bind("server.listen", config.server.listen)?;
     let admin_listener =
@@ -51,10 +56,12 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     let lanes = Lanes::start().map_err(Error::internal)?;
     let pulse = Arc::new(lanes.pulse());
     tokio::spawn(Arc::clone(&pulse).watch(admin_stop.clone()));
-    let admin = tokio::spawn(serve_admin(admin_listener, stages, pulse, admin_stop.clone()));
+    let views = Views { stage: stages, pulse, metrics: metrics.clone() };
+    let admin = tokio::spawn(serve_admin(admin_listener, views, admin_stop.clone()));
 
+    let process = Process { metrics, reread: reread.clone() };
     let running = tokio::select! {
-        running = open(&config, &url, &stage) => running.map_err(Failure::opening)?,
+        running = open(&config, &url, &process, &stage) => running.map_err(Failure::opening)?,
         _ = signals.next() => {
             say(voice, "stopped by a signal, before the start was over");
             return Ok(ExitCode::SUCCESS);
@@ -65,12 +72,15 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     let tls = prepared.as_ref().map(|p| Arc::clone(&p.config));
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = listen("server.listen", socket)?;
+    if let Some(line) = evict::bound_line(&config) {
+        say(voice, &line);
+    }
     say(voice, &format!("listening on {scheme}://{bound}/ as {url}/"));
-    greet(&config, &url, ca);
+    greeting::greet(&config, flags, &url, ca);
     let stop = CancellationToken::new();
     if let Some(prepared) = &prepared {
         let rotation = Rotation::of(prepared, &config.tls, gateway.metrics.clone());
-        tokio::spawn(rotation.watch(stop.clone()));
+        tokio::spawn(rotation.watch(reread, stop.clone()));
     }
     let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone(), lanes));
     stage.send_replace(Stage::Serving(Arc::clone(&gateway)));
@@ -106,15 +116,20 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Opens everything, again and again while the store does not answer.
-async fn open(config: &Arc<Config>, url: &str, stage: &watch::Sender<Stage>) -> Result<Running> {
+async fn open(
+    config: &Arc<Config>,
+    url: &str,
+    process: &Process,
+    stage: &watch::Sender<Stage>,
+) -> Result<Running> {
     let (begun, mut attempts) = (Instant::now(), 0);
     let trouble = RefCell::new(None);
     let begins = |at| {
         stage.send_replace(Stage::Starting { at, trouble: trouble.borrow().clone() });
     };
     loop {
-        let opening =
-            Running::open_in_steps(Arc::clone(config), url.to_owned(), Keep::File, begins);
+        let (config, url, process) = (Arc::clone(config), url.to_owned(), process.clone());
+        let opening = Running::open_in_steps(config, url, Keep::File, process, begins);
         let e = match opening.await {
             Ok(running) => return Ok(running),
             Err(e) => e,
@@ -212,53 +227,6 @@ fn certificate_line(prepared: &tls::Prepared) -> String {
     let over =
         if prepared.ends < jiff::Timestamp::now() { " - IT HAS ENDED, replace it" } else { "" };
     format!("certificate {made}, good until {}{over}", prepared.ends)
-}
-
-/// What a stranger needs next. Only for people: a log collector has no use for it.
-fn greet(config: &Config, url: &str, ca: Option<&Path>) {
-    if config.log.format == cratehouse::config::LogFormat::Json {
-        return;
-    }
-    if let (Tls::LocalCa, Some(ca)) = (&config.tls, ca) {
-        eprintln!("clients must trust the local CA {}", ca.display());
-    }
-    eprintln!("\nPoint cargo here:\n");
-    for line in cargo_configuration(url, ca, config.auth_required).lines() {
-        eprintln!("    {line}");
-    }
-    eprintln!("\nTo publish, make a user and a token:\n");
-    eprintln!("    cratehouse user add alice");
-    eprintln!("    cratehouse token create --user alice\n");
-}
-
-/// Which signal came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    /// SIGTERM: a supervisor replaces us, or takes us away.
-    Terminate,
-    /// SIGINT: Ctrl-C.
-    Interrupt,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(Error::internal)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(Error::internal)?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.terminate.recv() => Wish::Terminate,
-            _ = self.interrupt.recv() => Wish::Interrupt,
-        }
-    }
 }
 
 #[cfg(test)]

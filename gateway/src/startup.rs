@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::LogFormat;
+use crate::stores::console;
 
 /// A step that takes longer than this tells its count, total and rate, and again each time
 /// after as long.
@@ -63,7 +64,7 @@ impl Progress {
 /// One line of a start that needs no measuring.
 pub fn say(voice: LogFormat, line: &str) {
     match voice {
-        LogFormat::Human => eprintln!("{line}"),
+        LogFormat::Human => console::tell(line),
         LogFormat::Json => tracing::info!("{line}"),
     }
 }

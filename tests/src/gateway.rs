@@ -35,7 +35,7 @@ pub struct Gateway {
     authority: bool,
     s3: Option<S3>,
     env: Vec<(String, String)>,
-    traced: Option<String>,
+    traced: Vec<String>,
     ulimit: Option<String>,
     binary: fn() -> &'static Path,
     process: Option<Process>,
@@ -155,15 +155,22 @@ impl Gateway {
     /// Starts the process, and does not wait for anything.
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "the gateway runs already");
-        let mut command = match &self.traced {
-            Some(calls) => self.under_strace(calls),
-            None => self.command(&["serve"]),
+        self.spawn_telling(Stdio::piped());
+    }
+
+    /// The same with another standard error, which the log of the test does not see.
+    pub fn spawn_telling(&mut self, stderr: impl Into<Stdio>) {
+        assert!(self.process.is_none(), "the gateway runs already");
+        let mut command = match self.traced.is_empty() {
+            true => self.command_line(&["serve"]),
+            false => self.under_strace(),
         };
         command.process_group(Watchdog::shared().group());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let out = gather(child.stdout.take().unwrap(), &self.log);
-        let err = gather(child.stderr.take().unwrap(), &self.log);
-        self.process = Some(Process { child, readers: vec![out, err] });
+        let err = child.stderr.take().map(|stream| gather(stream, &self.log));
+        self.process =
+            Some(Process { child, readers: [Some(out), err].into_iter().flatten().collect() });
     }
 
     /// Starts the process as a supervisor does: one that gives up, as it may while its store is
@@ -260,7 +267,7 @@ impl Gateway {
 
     /// Runs a subcommand with the same configuration, and returns when it ends.
     pub fn cli(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        self.command_line(args).output().unwrap()
     }
 
     /// Runs a subcommand that must succeed; gives its standard output without the final newline.
@@ -351,7 +358,7 @@ impl Gateway {
 
     /// A command line of the binary, in its folder, with its configuration (a file, or flags
     /// where there is none) and no environment but the one asked for.
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command_line(&self, args: &[&str]) -> Command {
         let mut command = match &self.ulimit {
             None => Command::new((self.binary)()),
             Some(limits) => {
@@ -382,11 +389,13 @@ impl Gateway {
 
     /// The server as a child of strace, because the systems that let a process be traced by
     /// others are few; with `-D` it is strace that stands aside, and signals reach the server.
-    fn under_strace(&self, calls: &str) -> Command {
-        let server = self.command(&["serve"]);
+    fn under_strace(&self) -> Command {
+        let server = self.command_line(&["serve"]);
         let mut command = Command::new("strace");
         command
-            .args(["-D", "-f", "-y", "-s", "256", "-e", calls, "-o"])
+            .args(["-D", "-f", "-y", "-s", "256"])
+            .args(&self.traced)
+            .arg("-o")
             .arg(self.trace_path())
             .arg(server.get_program())
             .args(server.get_args())
@@ -401,7 +410,8 @@ impl Gateway {
         self.folder().join("trace")
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends a signal by its name, without SIG.
+    pub fn signal(&self, name: &str) {
         let script = format!("kill -{name} {}", self.pid());
         assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     }

@@ -11,6 +11,7 @@
 //! our own ([`tools`]). What a test starts ends with it ([`watchdog`]).
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use cratehouse::flows::policy_check;
 use cratehouse::flows::rulebook::{InForce, try_policy};
 use cratehouse::model::policy::{Outcome, Report, Waivers};
 use cratehouse::startup::Progress;
+use cratehouse::stores::console::tell;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
@@ -32,7 +32,7 @@ pub(super) async fn run(config: &Arc<Config>, command: &PolicyCommand) -> ExitCo
         PolicyCommand::Waivers(what) => waivers(config, what).await,
     };
     answer.unwrap_or_else(|e| {
-        eprintln!("error: {}", e.chain());
+        tell(&format!("error: {}", e.chain()));
         ExitCode::from(NOT_JUDGED)
     })
 }
@@ -84,7 +84,7 @@ async fn judged(
     let judging = Progress::begin("judging packages", voice);
     let tick = |done: usize, total: usize| judging.tick(done as u64, Some(total as u64));
     let reports = policy_check::check(&running.gateway, &lock, &policies, tick).await;
-    running.close().await;
+    super::close(running).await;
     reports
 }
 
@@ -93,10 +93,7 @@ fn print(answer: &(impl Serialize + Display), json: bool) -> Result<()> {
         true => serde_json::to_string_pretty(answer).map_err(Error::internal)?,
         false => answer.to_string(),
     };
-    match writeln!(io::stdout(), "{text}") {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::internal(e)),
-        _ => Ok(()), // a reader that has seen enough may leave: the status still tells
-    }
+    super::print(&text) // a reader that has seen enough may leave: the status still tells
 }
 
 fn status(outcome: Outcome) -> ExitCode {

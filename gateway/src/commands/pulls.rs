@@ -1,31 +1,29 @@
 //! `pulls`: who pulled a version, after an incident.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use cratehouse::cli::Pulls;
 use cratehouse::config::Config;
 use cratehouse::error::{Error, Result};
+use cratehouse::flows::founded;
 use cratehouse::flows::open::{journal_in, pulls_in};
 use cratehouse::flows::pulls::{Answer, ask, start};
 use cratehouse::model::pull::{COLUMNS, Pull, Selection, Totals, encode};
-use cratehouse::stores::objects::Objects;
+use cratehouse::stores::console::{Stdout, tell};
 
-use super::has_left;
+use super::{has_left, unwritten};
 
 /// Prints pull by pull, as the batches are read; a reader that has seen enough may leave.
 pub(super) async fn show_pulls(config: &Config, what: &Pulls) -> Result<ExitCode> {
-    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
-    if objects.existing().await?.is_none() {
-        return Err(Error::absent("there is no registry in the store"));
-    }
+    let (objects, _) = founded::existing(config).await?;
     let since = match what.since {
         Some(since) => Some(start(&journal_in(&objects), since).await?),
         None => None,
     };
     let selection = Selection { subject: what.subject.clone(), since };
-    let (mut out, mut totals) = (BufWriter::new(io::stdout()), Totals::default());
+    let (mut out, mut totals) = (BufWriter::new(Stdout), Totals::default());
     let mut outcome = Ok(());
     let heard = |pull: Pull| {
         outcome = print(&mut out, &pull, what.json, totals.pulls() == 0);
@@ -36,7 +34,7 @@ pub(super) async fn show_pulls(config: &Config, what: &Pulls) -> Result<ExitCode
     if outcome.is_ok() && !what.json {
         outcome = sum_up(&mut out, &totals, &selection, answer);
     }
-    match outcome.and_then(|()| out.flush().map_err(Error::internal)) {
+    match outcome.and_then(|()| out.flush().map_err(unwritten)) {
         Err(e) if has_left(&e) => return Ok(ExitCode::SUCCESS),
         outcome => outcome?,
     }
@@ -46,12 +44,12 @@ pub(super) async fn show_pulls(config: &Config, what: &Pulls) -> Result<ExitCode
 fn print(out: &mut impl Write, pull: &Pull, json: bool, first: bool) -> Result<()> {
     if json {
         let line = encode([pull]).map_err(Error::internal)?;
-        return out.write_all(&line).map_err(Error::internal);
+        return out.write_all(&line).map_err(unwritten);
     }
     if first {
-        writeln!(out, "{COLUMNS}").map_err(Error::internal)?;
+        writeln!(out, "{COLUMNS}").map_err(unwritten)?;
     }
-    writeln!(out, "{}", pull.line()).map_err(Error::internal)
+    writeln!(out, "{}", pull.line()).map_err(unwritten)
 }
 
 fn sum_up(
@@ -73,21 +71,21 @@ fn sum_up(
         None => "; there are no records at all\n".to_owned(),
     };
     totals.lines().for_each(|line| text += &format!("{line}\n"));
-    out.write_all(text.as_bytes()).map_err(Error::internal)
+    out.write_all(text.as_bytes()).map_err(unwritten)
 }
 
 /// What the answer may lack, told beside it.
 fn caveats(config: &Config, answer: Answer) -> ExitCode {
     match config.pulls.retention_days {
-        Some(_) => eprintln!(
+        Some(_) => tell(&format!(
             "running servers may not have written those of the last {} s yet",
             config.pulls.flush.as_secs()
-        ),
-        None => eprintln!("`pulls.retention_days` is 0: downloads are not recorded"),
+        )),
+        None => tell("`pulls.retention_days` is 0: downloads are not recorded"),
     }
     if answer.unreadable == 0 {
         return ExitCode::SUCCESS;
     }
-    eprintln!("{} records cannot be read: the answer may not be whole", answer.unreadable);
+    tell(&format!("{} records cannot be read: the answer may not be whole", answer.unreadable));
     ExitCode::FAILURE
 }

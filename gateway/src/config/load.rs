@@ -16,8 +16,8 @@ use super::values::{
 };
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream,
-    crates_io_index,
+    Mirror, MirrorMax, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing,
+    Upstream, crates_io_index,
 };
 use crate::model::index_bounds::IndexBounds;
 use crate::model::name::NamePattern;
@@ -163,8 +163,7 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
             crates_bytes: r.integer("cache.crates_mib", 0..=1024 * KIB, 256) * MIB,
         },
         mirror: Mirror {
-            max_bytes: Some(r.integer("mirror.max_mib", 0..=1024 * MIB, 0) * MIB)
-                .filter(|b| *b > 0),
+            max: mirror_max(r),
             max_age_days: u32::try_from(r.integer("mirror.max_age_days", 0..=36_500, 0))
                 .ok()
                 .filter(|days| *days > 0),
@@ -193,6 +192,15 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
             sample_ratio: r.ratio("tracing.sample_ratio", 0.01),
         },
         data,
+    }
+}
+
+fn mirror_max(r: &Reader<'_>) -> MirrorMax {
+    let is_set = r.has("mirror.max_mib");
+    match r.integer("mirror.max_mib", 0..=1024 * MIB, 0) {
+        _ if !is_set => MirrorMax::Disk,
+        0 => MirrorMax::Unbounded,
+        mib => MirrorMax::Bytes(mib * MIB),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::metrics::Metrics;
@@ -108,6 +108,8 @@ struct Status {
     broken: Option<String>,
     /// For now.
     trouble: Option<String>,
+    /// Why the store did not let the journal be read the last time, where waiting does not mend it.
+    refusal: Option<Refusal>,
     /// When the journal was last read to its end.
     last_read: Option<Instant>,
     /// Whether the last read reached it, or, of one that goes on, may yet.
@@ -193,6 +195,12 @@ impl Appender {
     /// Says what is wrong.
     pub fn catalog_ready(&self) -> Result<(), String> {
         lock(&self.status).trouble.clone().map_or(Ok(()), Err)
+    }
+
+    /// Why the journal cannot be followed until an operator has looked, where the store says so: an entry
+    /// that another user wrote, say. What is known can be served.
+    pub fn refusal(&self) -> Option<Refusal> {
+        lock(&self.status).refusal
     }
 
     /// How long ago the journal was last read to its end; `None` before the first time.

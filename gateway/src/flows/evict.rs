@@ -1,6 +1,8 @@
 //! Keeping the mirror small: its size is measured, and what was used longest ago is given up
 //! when it grows too large or too old. Only mirrored crate files: they can be fetched again, and
-//! their pins stay. Several replicas may sweep at once; what one has deleted the other finds gone.
+//! their pins stay. Where nobody has set a bound, a part of the disk of a folder store stays free, so
+//! that a mirror of everything never leaves a publish without room. Several replicas may sweep at once;
+//! what one has deleted the other finds gone.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,15 +15,21 @@ use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::{Config, MirrorMax, StoreUrl};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::uses::{Bounds, Kept, LastUses, day_of, victims};
+use crate::startup::grouped;
 use crate::stores::blobs::Origin;
+use crate::stores::disk::Disk;
 use crate::stores::uses::UsesStore;
 
 /// How often a replica writes down what it has used.
 const NOTE_EVERY: Duration = Duration::from_secs(600);
+/// How often it is looked whether the disk fills up, and the least time between two sweeps for that.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LEAST_PAUSE: Duration = Duration::from_secs(600);
 /// Checksums that a replica notes in one day; more make the order of eviction coarser, no more.
 const MAX_NOTED: usize = 200_000;
 /// Lists that are read, and files that are deleted, at one time.
@@ -90,11 +98,56 @@ impl Uses {
     }
 }
 
-/// Notes uses and sweeps, each at its interval, until told to stop.
+/// What a start says of the bound that nobody has set; nothing where there is none, or one is set.
+pub fn bound_line(config: &Config) -> Option<String> {
+    let disk = disk_of(config)?;
+    let mib = |bytes: u64| grouped(bytes >> 20);
+    Some(format!(
+        "mirrored crate files are kept as long as {} MiB of the store's disk ({} MiB) stay free; `mirror.max_mib` sets another bound",
+        mib(disk.reserved()),
+        mib(disk.total)
+    ))
+}
+
+/// The disk that bounds the mirror, where it does. Blocks, as a look at a folder does.
+fn disk_of(config: &Config) -> Option<Disk> {
+    match (config.mirror.max, &config.store.url) {
+        (MirrorMax::Disk, StoreUrl::Folder(folder)) => Disk::below(folder).ok(),
+        _ => None,
+    }
+}
+
+/// The bounds of a sweep that finds so many bytes.
+fn bounds_now(config: &Config, disk: Option<Disk>, found: u64) -> Bounds {
+    let bytes = match config.mirror.max {
+        MirrorMax::Disk => disk.map(|disk| disk.mirror_bound(found)),
+        MirrorMax::Unbounded => None,
+        MirrorMax::Bytes(most) => Some(most),
+    };
+    Bounds { bytes, age_days: config.mirror.max_age_days }
+}
+
+/// Sweeps as configured.
+async fn sweep_as_configured(gateway: &Gateway) -> Result<Swept> {
+    let config = Arc::clone(&gateway.config);
+    let disk = tokio::task::spawn_blocking(move || disk_of(&config)).await;
+    let disk = disk.map_err(Error::internal)?;
+    let bounds = |found| bounds_now(&gateway.config, disk, found);
+    sweep_within(gateway, bounds, Timestamp::now()).await
+}
+
+/// Whether the disk is so full that a sweep should not wait for its turn.
+async fn is_short_of_room(gateway: &Gateway) -> bool {
+    let config = Arc::clone(&gateway.config);
+    let disk = tokio::task::spawn_blocking(move || disk_of(&config)).await;
+    disk.ok().flatten().is_some_and(|disk| disk.free < disk.reserved() / 2)
+}
+
+/// Notes uses and sweeps, each at its interval, until told to stop; earlier where the disk fills up.
 pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
-    let config = &gateway.config.mirror;
-    let bounds = Bounds { bytes: config.max_bytes, age_days: config.max_age_days };
-    let sweep_every = config.sweep;
+    let sweep_every = gateway.config.mirror.sweep;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut swept_at = None::<tokio::time::Instant>;
     let mut note = tokio::time::interval(NOTE_EVERY.min(sweep_every));
     // Replicas that start together do not sweep together.
     let spread = sweep_every.mul_f64(rand::rng().random::<f64>() / 4.0);
@@ -105,13 +158,19 @@ pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
             _ = note.tick() => write_uses(&gateway).await,
             () = tokio::time::sleep_until(sweep_at) => {
                 write_uses(&gateway).await;
-                match sweep(&gateway, bounds, Timestamp::now()).await {
+                match sweep_as_configured(&gateway).await {
                     Ok(Swept { bytes, blobs, evicted }) => {
                         info!(bytes, blobs, evicted, "the mirror was swept");
                     }
                     Err(e) => warn!(error = %e.chain(), "the mirror could not be swept"),
                 }
                 sweep_at = tokio::time::Instant::now() + sweep_every;
+                swept_at = Some(tokio::time::Instant::now());
+            }
+            _ = look.tick(), if swept_at.is_none_or(|at| at.elapsed() > LEAST_PAUSE) => {
+                if is_short_of_room(&gateway).await {
+                    sweep_at = tokio::time::Instant::now();
+                }
             }
         }
     }
@@ -129,8 +188,18 @@ async fn write_uses(gateway: &Gateway) {
 /// # Errors
 /// When the store does not answer; then less was given up than should have been.
 pub async fn sweep(gateway: &Gateway, bounds: Bounds, now: Timestamp) -> Result<Swept> {
+    sweep_within(gateway, |_| bounds, now).await
+}
+
+/// The same, where the bounds depend on how many bytes there are.
+async fn sweep_within(
+    gateway: &Gateway,
+    bounds: impl FnOnce(u64) -> Bounds,
+    now: Timestamp,
+) -> Result<Swept> {
     let kept = kept(gateway).await?;
     let (mut bytes, mut blobs) = (kept.iter().map(|one| one.bytes).sum::<u64>(), kept.len() as u64);
+    let bounds = bounds(bytes);
     let mut evicted = 0;
     if bounds.bytes.is_some() || bounds.age_days.is_some() {
         let uses = last_uses(&gateway.uses.store, bounds.age_days, now).await?;

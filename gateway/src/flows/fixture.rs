@@ -313,7 +313,11 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             checkpoint_entries: 1000,
         },
         cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
-        mirror: config::Mirror { max_bytes: None, max_age_days: None, sweep: LONG },
+        mirror: config::Mirror {
+            max: config::MirrorMax::Unbounded,
+            max_age_days: None,
+            sweep: LONG,
+        },
         policy: config::Policy { dir: None, advisories: None, reload: LONG },
         pulls: config::Pulls { flush: LONG, retention_days: Some(90) },
         upstreams: (1..)

@@ -13,13 +13,15 @@ use crate::flows::checkpoint::{Checkpointer, Known};
 use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
+use crate::flows::founded;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::{self, Pulls};
+use crate::flows::reread::Reread;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
-use crate::flows::self_test::{Effort, self_test};
+use crate::flows::store_watch::StoreWatch;
 use crate::gateway::Gateway;
 use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
@@ -60,6 +62,15 @@ pub enum Part {
     Policy,
 }
 
+/// What a process has before anything is open.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its metrics, which count from its first moment.
+    pub metrics: Metrics,
+    /// The wish to read everything again.
+    pub reread: Reread,
+}
+
 /// A gateway that has caught up, with its scribe at work.
 #[derive(Debug)]
 pub struct Running {
@@ -78,10 +89,13 @@ impl Running {
     /// # Errors
     /// When the store does not answer or holds something else, or the catalog cannot be used.
     pub async fn open(config: Arc<Config>, url: String, keep: Keep) -> Result<Self> {
-        Self::open_in_steps(config, url, keep, |_| ()).await
+        let metrics = Metrics::of_process(&config).map_err(Error::internal)?;
+        let process = Process { metrics, reread: Reread::never() };
+        Self::open_in_steps(config, url, keep, process, |_| ()).await
     }
 
-    /// The same; `begins` hears of each part before it is opened.
+    /// The same; `begins` hears of each part before it is opened. A registry is founded with
+    /// [`Keep::File`] alone.
     ///
     /// # Errors
     /// As [`Running::open`]; [`crate::error::Kind::Unavailable`] is what waiting may mend.
@@ -89,6 +103,7 @@ impl Running {
         config: Arc<Config>,
         url: String,
         keep: Keep,
+        process: Process,
         begins: impl Fn(Part),
     ) -> Result<Self> {
         let voice = config.log.format;
@@ -97,19 +112,19 @@ impl Running {
                 say(voice, &line);
             }
         };
-        let metrics = Metrics::new().map_err(Error::internal)?;
-        let labels =
-            [env!("CARGO_PKG_VERSION"), env!("CRATEHOUSE_BUILD_COMMIT"), &config.fingerprint()];
-        metrics.build.with_label_values(&labels).set(1);
-        metrics.process_start.set(jiff::Timestamp::now().as_second());
+        let Process { metrics, reread } = process;
         begins(Part::Store);
-        let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+        let objects = match keep {
+            Keep::File => Objects::open(&config.store, config.outgoing_ca.as_deref())?,
+            Keep::Memory | Keep::Replayed => founded::open_existing(&config)?,
+        };
         let objects = objects.measured(&metrics);
-        if keep == Keep::File {
-            try_store(&config, &objects).await?;
-        }
-        let registry = objects.registry().await?.to_string();
-        tell(format!("store {} holds registry {registry}", config.store.url));
+        let registry = match keep {
+            Keep::File => founded::found(&config, &objects).await?,
+            Keep::Memory | Keep::Replayed => founded::registry_in(&config, &objects).await?,
+        };
+        let registry = registry.to_string();
+        tell(format!("store {} holds registry {registry}", founded::shown(&config.store.url)));
         begins(Part::Catalog);
         let catalog = open_catalog(&config, &registry, keep, tell)?;
         begins(Part::Journal);
@@ -190,8 +205,14 @@ impl Running {
             let sweeping = evict::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("sweeper", tokio::spawn(sweeping)));
             let every = gateway.config.policy.reload;
-            let watching = Arc::clone(&gateway.rulebook).watch(every, stop.clone());
+            let watching = Arc::clone(&gateway.rulebook).watch(every, reread, stop.clone());
             tasks.push(("rulebook", tokio::spawn(watching)));
+            let store = &gateway.config.store.url;
+            let replica = &gateway.config.server.replica;
+            if let Some(watch) = StoreWatch::of(store, &objects.durable, replica, &gateway.metrics)
+            {
+                tasks.push(("store's watch", tokio::spawn(watch.run(stop.clone()))));
+            }
             let recording = pulls::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }
@@ -271,18 +292,6 @@ pub fn mirror_in(objects: &Objects) -> MirrorStore {
 fn index_cache(config: &Config) -> IndexCache {
     let kept = config.cache.index_bytes;
     IndexCache::new(kept, kept.max(4 * config.limits.index_file_bytes as u64))
-}
-
-/// Before anything is written: a store that misbehaves must not hold so much as a beginning.
-async fn try_store(config: &Config, objects: &Objects) -> Result<()> {
-    let effort = Effort::of(&config.store.url);
-    let trying = Progress::begin("trying the store", config.log.format);
-    self_test(objects, effort, |done, total| trying.tick(done, Some(total))).await?;
-    trying.end(&format!(
-        "the store behaves: {} races of {} creates had one winner each",
-        effort.races, effort.creates
-    ));
-    Ok(())
 }
 
 fn open_catalog(

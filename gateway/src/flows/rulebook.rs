@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::flows::reread::Reread;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::policy::{Advisories, Policy, Waiver};
@@ -125,13 +126,19 @@ impl Rulebook {
         (self.clock)()
     }
 
-    /// Looks for changes until told to stop.
-    pub async fn watch(self: Arc<Self>, every: std::time::Duration, stop: CancellationToken) {
+    /// Looks for changes until told to stop, and whenever somebody asks; then at the advisories too.
+    pub async fn watch(
+        self: Arc<Self>,
+        every: std::time::Duration,
+        mut reread: Reread,
+        stop: CancellationToken,
+    ) {
         let mut look = interval(every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = reread.asked() => self.seen().looks = 0,
                 _ = look.tick() => (),
             }
             let book = Arc::clone(&self);

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config::StoreUrl;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Refusal, Result};
 use crate::model::entry::EntryId;
 use crate::stores::objects::Objects;
 
@@ -279,6 +279,9 @@ fn is_denied(e: &object_store::Error) -> bool {
 }
 
 fn failed(doing: &str, permission: &str, e: object_store::Error) -> Error {
+    if Refusal::of(&e).is_some() {
+        return Error::store(e);
+    }
     match is_denied(&e) {
         true => refuse(&format!(
             "{doing} is forbidden: the credentials are wrong, or lack the permission {permission}"

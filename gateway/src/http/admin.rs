@@ -15,13 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
 use crate::flows::open::Part;
+use crate::flows::store_watch;
 use crate::gateway::Gateway;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
-use crate::http::measure::measure;
+use crate::http::measure::{measure, measure_start};
 use crate::http::pulse::Pulse;
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{Form, Refused};
+use crate::metrics::Metrics;
 
 const BOUNDS: Bounds = Bounds {
     connections: 64,
@@ -50,26 +52,29 @@ pub enum Stage {
     Stopping(Arc<Gateway>),
 }
 
+/// What the admin pages show.
+#[derive(Debug, Clone)]
+pub struct Views {
+    /// How far the process is.
+    pub stage: watch::Receiver<Stage>,
+    /// Whether it turns.
+    pub pulse: Arc<Pulse>,
+    /// What it counts, from its first moment.
+    pub metrics: Metrics,
+}
+
 /// Serves the admin pages until `shutdown`, and then until the last answer is out.
-pub async fn serve_admin(
-    listener: TcpListener,
-    stage: watch::Receiver<Stage>,
-    pulse: Arc<Pulse>,
-    shutdown: CancellationToken,
-) {
+pub async fn serve_admin(listener: TcpListener, views: Views, shutdown: CancellationToken) {
     let (bounds, lanes) = (BOUNDS, Lanes::here());
     Listening { introduced_by: None, tls: None, bounds, metrics: None, shutdown, lanes }
-        .run(listener, move |request, _: SocketAddr| {
-            let stage = stage.borrow().clone();
-            answer(stage, Arc::clone(&pulse), request)
-        })
+        .run(listener, move |request, _: SocketAddr| answer(views.clone(), request))
         .await;
 }
 
-async fn answer(stage: Stage, pulse: Arc<Pulse>, request: Request<Incoming>) -> Answer {
+async fn answer(views: Views, request: Request<Incoming>) -> Answer {
     let is_head = request.method() == Method::HEAD;
     let (outcome, allow) = if is_head || request.method() == Method::GET {
-        (look(&stage, &pulse, request.uri().path()), None)
+        (look(&views, request.uri().path()), None)
     } else {
         let (error, allow) = respond::refused(Refused::Method("GET, HEAD".to_owned()));
         (Err(error), allow)
@@ -82,39 +87,43 @@ async fn answer(stage: Stage, pulse: Arc<Pulse>, request: Request<Incoming>) -> 
     respond::finish(answer, is_head, allow.as_deref(), id)
 }
 
-fn look(stage: &Stage, pulse: &Pulse, path: &str) -> Result<Answer> {
+fn look(views: &Views, path: &str) -> Result<Answer> {
+    let stage = views.stage.borrow().clone();
     match path {
-        "/" => summary(stage),
-        "/livez" => match pulse.stuck() {
+        "/" => summary(&stage),
+        "/livez" => match views.pulse.stuck() {
             None => Ok(respond::text("alive\n")),
             Some(why) => Err(Error::new(Kind::Unavailable, format!("stuck: {why}"))),
         },
         "/readyz" => readiness(&stage.parts()),
-        "/metrics" => metrics(stage),
+        "/metrics" => metrics(&stage, &views.metrics),
         _ => Err(Error::absent("there is nothing here but /, /livez, /readyz and /metrics")),
     }
 }
 
-/// The parts that have to be well before requests come, and what is wrong with each.
-type Parts = [(&'static str, Result<(), String>); 5];
+/// The parts that have to be well before requests come, and what is wrong with each; what there is to
+/// say of one that is well enough.
+type Parts = [(&'static str, Result<Option<String>, String>); 5];
 
 impl Stage {
     fn parts(&self) -> Parts {
+        let fine = |state: Result<(), String>| state.map(|()| None);
         let (store, catalog, journal, policy, process) = match self {
             Self::Starting { at, trouble } => {
-                let part = |part| opened(part, *at, trouble.as_deref());
+                let part = |part| fine(opened(part, *at, trouble.as_deref()));
                 let process = Err("starting".to_owned());
                 let journal = part(Part::Journal);
                 (part(Part::Store), part(Part::Catalog), journal, part(Part::Policy), process)
             }
-            Self::Serving(gateway) => {
-                let journal = gateway.journal.journal_ready();
-                (Ok(()), gateway.journal.catalog_ready(), journal, Ok(()), Ok(()))
-            }
-            Self::Stopping(gateway) => {
-                let journal = gateway.journal.journal_ready();
-                let process = Err("stopping".to_owned());
-                (Ok(()), gateway.journal.catalog_ready(), journal, Ok(()), process)
+            Self::Serving(gateway) | Self::Stopping(gateway) => {
+                let (store, catalog) =
+                    (Ok(store_trouble(gateway)), gateway.journal.catalog_ready());
+                let journal = gateway.journal.journal_ready().map(|()| journal_trouble(gateway));
+                let process = match self {
+                    Self::Stopping(_) => Err("stopping".to_owned()),
+                    _ => Ok(None),
+                };
+                (store, fine(catalog), journal, Ok(None), process)
             }
         };
         [
@@ -136,6 +145,19 @@ impl Stage {
     }
 }
 
+/// What keeps the store from taking anything. It is no reason to get no requests: what is there can be
+/// read, and all replicas of one store would leave their balancer at once.
+fn store_trouble(gateway: &Gateway) -> Option<String> {
+    let refusal = store_watch::refusal(&gateway.metrics)?;
+    Some(format!("nothing can be published or changed: {}", refusal.words()))
+}
+
+/// What keeps this replica from following, until an operator has looked; likewise no reason to leave.
+fn journal_trouble(gateway: &Gateway) -> Option<String> {
+    let refusal = gateway.journal.refusal()?;
+    Some(format!("what changes is not seen: {}", refusal.words()))
+}
+
 /// Whether a part is there while another is being opened.
 fn opened(part: Part, at: Part, trouble: Option<&str>) -> Result<(), String> {
     match (part.cmp(&at), trouble) {
@@ -148,8 +170,9 @@ fn opened(part: Part, at: Part, trouble: Option<&str>) -> Result<(), String> {
 
 /// A line for each part.
 fn readiness(parts: &Parts) -> Result<Answer> {
-    let line = |(part, state): &(&str, Result<(), String>)| match state {
-        Ok(()) => format!("{part}: ok\n"),
+    let line = |(part, state): &(&str, Result<Option<String>, String>)| match state {
+        Ok(None) => format!("{part}: ok\n"),
+        Ok(Some(trouble)) => format!("{part}: ok to read; {trouble}\n"),
         Err(why) => format!("{part}: {why}\n"),
     };
     let lines: String = parts.iter().map(line).collect();
@@ -162,11 +185,14 @@ fn readiness(parts: &Parts) -> Result<Answer> {
     }
 }
 
-fn metrics(stage: &Stage) -> Result<Answer> {
-    let gateway = stage.gateway()?;
+/// While the store is waited for, too: an alert on what is not there would tell nobody why.
+fn metrics(stage: &Stage, metrics: &Metrics) -> Result<Answer> {
     let ready = stage.parts().iter().all(|(_, state)| state.is_ok());
-    measure(gateway, ready)?;
-    let families = gateway.metrics.registry.gather();
+    match stage {
+        Stage::Starting { .. } => measure_start(metrics),
+        Stage::Serving(gateway) | Stage::Stopping(gateway) => measure(gateway, ready)?,
+    }
+    let families = metrics.registry.gather();
     let text = TextEncoder::new().encode_to_string(&families).map_err(Error::internal)?;
     Ok(respond::metrics(text))
 }

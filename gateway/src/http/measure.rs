@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use crate::gateway::Gateway;
+use crate::metrics::Metrics;
 use crate::model::level::Level;
+use crate::stores::console;
 use crate::stores::process::Usage;
 
 /// Brings the gauges up to date.
@@ -14,8 +16,14 @@ pub(super) fn measure(gateway: &Gateway, ready: bool) -> Result<()> {
     journal(gateway)?;
     memory(gateway);
     queues(gateway);
-    process(gateway);
+    process(&gateway.metrics);
     Ok(())
+}
+
+/// The same while nothing is open yet: what can be said of the process alone.
+pub(super) fn measure_start(metrics: &Metrics) {
+    metrics.ready.set(0);
+    process(metrics);
 }
 
 fn journal(gateway: &Gateway) -> Result<()> {
@@ -52,11 +60,13 @@ fn queues(gateway: &Gateway) {
     }
 }
 
-fn process(gateway: &Gateway) {
-    let (metrics, usage) = (&gateway.metrics, Usage::now());
+fn process(metrics: &Metrics) {
+    let usage = Usage::now();
     // What another look has added meanwhile is not added again.
     let more = usage.cpu.as_secs_f64() - metrics.process_cpu.get();
     metrics.process_cpu.inc_by(more.max(0.0));
+    let lost = console::stderr().lost();
+    metrics.log_lines_lost.inc_by(lost.saturating_sub(metrics.log_lines_lost.get()));
     metrics.process_resident.set(gauge(usage.resident_bytes));
     metrics.process_virtual.set(gauge(usage.virtual_bytes));
     metrics.process_threads.set(gauge(usage.threads));

@@ -102,6 +102,20 @@ pub enum TlsError {
         /// When.
         begins: Timestamp,
     },
+    /// A local CA of the future.
+    #[error(
+        "the local CA in {} is not good before {begins}, and this machine's clock says {now}: one of \
+         the two is wrong. Set the clock; if the CA was made under a wrong one, delete it and its key \
+         to make a new one, which clients then have to trust", cert.display()
+    )]
+    Clock {
+        /// Its certificate.
+        cert: PathBuf,
+        /// When it begins.
+        begins: Timestamp,
+        /// What the clock says.
+        now: Timestamp,
+    },
     /// Half a local CA.
     #[error(
         "{} is there, but its key {} cannot be used ({reason}): restore the key, or delete both to \

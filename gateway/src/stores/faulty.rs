@@ -23,6 +23,10 @@ pub enum Fault {
     After,
     /// It is not done, and the answer says that the object exists (an S3's 409).
     Conflict,
+    /// It is not done: the disk is full.
+    Full,
+    /// It is not done: the file belongs to somebody else.
+    Forbidden,
     /// It is done after a while.
     Late(Duration),
 }
@@ -69,6 +73,10 @@ fn lost() -> Error {
     Error::Generic { store: "faulty", source: "a fault on purpose".into() }
 }
 
+fn refused(kind: std::io::ErrorKind) -> Error {
+    Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
+}
+
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(
@@ -84,6 +92,8 @@ impl ObjectStore for FaultyStore {
                 self.inner.put_opts(location, payload, opts).await
             }
             Fault::Before => Err(lost()),
+            Fault::Full => Err(refused(std::io::ErrorKind::StorageFull)),
+            Fault::Forbidden => Err(refused(std::io::ErrorKind::PermissionDenied)),
             Fault::After => self.inner.put_opts(location, payload, opts).await.and(Err(lost())),
             Fault::Conflict => Err(Error::AlreadyExists {
                 path: location.to_string(),
@@ -107,6 +117,7 @@ impl ObjectStore for FaultyStore {
                 tokio::time::sleep(wait).await;
                 self.inner.get_opts(location, options).await
             }
+            Fault::Forbidden => Err(refused(std::io::ErrorKind::PermissionDenied)),
             _ => Err(lost()),
         }
     }

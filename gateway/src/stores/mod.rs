@@ -5,6 +5,8 @@ pub mod advisories;
 pub mod blobs;
 pub mod catalog;
 pub mod checkpoints;
+pub mod console;
+pub mod disk;
 #[cfg(test)]
 pub mod faulty;
 pub mod journal;

@@ -1,5 +1,6 @@
 //! The object store: where every durable byte lives. One folder, one bucket, or memory.
 
+mod abilities;
 mod cloud;
 mod folder;
 mod measured;
@@ -119,6 +120,17 @@ impl Objects {
             Arc::new(Folder::new(store.clone().with_fsync(true), &mark));
         let cache = Arc::new(Folder::new(store, &mark));
         Ok(Self { durable: Arc::clone(&durable), cache, commit: durable })
+    }
+
+    /// Whether the file system of a folder can do what a registry needs; of other stores, yes.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] names what is missing; [`Kind::Unavailable`] when the disk takes nothing now.
+    pub async fn check_folder(&self, url: &StoreUrl) -> Result<()> {
+        let StoreUrl::Folder(path) = url else { return Ok(()) };
+        let path = path.clone();
+        let checking = tokio::task::spawn_blocking(move || abilities::check(&path));
+        checking.await.map_err(Error::internal)?
     }
 
     /// The identity of the registry in this store; a new registry is founded in an empty one.

@@ -22,7 +22,7 @@ pub struct Builder {
     s3: Option<S3>,
     public_url: Option<String>,
     config_file: bool,
-    traced: Option<String>,
+    traced: Vec<String>,
     ulimit: Option<String>,
     binary: fn() -> &'static Path,
 }
@@ -101,7 +101,7 @@ impl Builder {
             s3: None,
             public_url: None,
             config_file: true,
-            traced: None,
+            traced: Vec::new(),
             ulimit: None,
             binary,
         }
@@ -195,7 +195,15 @@ impl Builder {
     /// Under strace, which writes down these system calls: see [`Gateway::stop_and_trace`].
     #[must_use]
     pub fn traced(mut self, calls: &str) -> Self {
-        self.traced = Some(format!("trace={calls}"));
+        self.traced = ["-e".to_owned(), format!("trace={calls}")].to_vec();
+        self
+    }
+
+    /// Under strace, which lets some system calls fail: `-e inject=linkat:error=EPERM`, and perhaps
+    /// `-P` with the one path that this is about.
+    #[must_use]
+    pub fn under_strace(mut self, arguments: &[&str]) -> Self {
+        self.traced = arguments.iter().map(|one| (*one).to_owned()).collect();
         self
     }
 

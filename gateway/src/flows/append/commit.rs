@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 #[cfg(test)]
 use super::bugs::Bug;
 use super::follow::Found;
 use super::group::{Sealed, Waiting, refuse};
 use super::{Scribe, lock, unwritable};
+use crate::error::{Error, Refusal};
 
 /// Entries that are read at once after a lost race: who lost is behind by more than one when
 /// another never stops, and would stay so.
@@ -30,6 +31,8 @@ impl Scribe {
     pub(super) async fn commit(&mut self, sealed: Sealed) -> Vec<Waiting> {
         let (seq, id) = (sealed.entry.seq, sealed.entry.id);
         let mut pause = PUT_PAUSES.0;
+        // Whether each put so far has come to nothing: one of which that is not known may still land.
+        let mut is_certain = true;
         loop {
             let began = Instant::now();
             let (put, early) = self.put(&sealed).await;
@@ -67,11 +70,17 @@ impl Scribe {
                         #[cfg(test)]
                         None if self.has(Bug::MovesOn) => return self.lost(sealed, true),
                         None => {
+                            match Refusal::of(&unknown) {
+                                Some(why) if is_certain => return self.refused(sealed, why),
+                                Some(_) => (),
+                                None => is_certain = false,
+                            }
                             info!(seq, error = %unknown, "an entry was not put; the same is put again");
                         }
                     },
                 },
                 Err(e) => {
+                    is_certain &= Refusal::of(&unknown).is_some();
                     warn!(seq, put = %unknown, read = %e.chain(), "what became of an entry is not known; the same is put again");
                 }
             }
@@ -106,6 +115,15 @@ impl Scribe {
         self.won_at = Some(Instant::now());
         self.wins += 1;
         sealed.answer();
+        Vec::new()
+    }
+
+    /// The folder refused the put, and nothing stands at its number: nor can it come there, since such a
+    /// call has no effect once it has failed. Trying on would keep everybody waiting for an operator.
+    fn refused(&mut self, sealed: Sealed, why: Refusal) -> Vec<Waiting> {
+        let seq = sealed.entry.seq;
+        error!(seq, "an entry was not put: {}", why.words());
+        refuse(sealed.release(), &Error::refused_by_store(why));
         Vec::new()
     }
 

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::{FLUSH_EVERY, READ_AHEAD, READ_GAP, RECOGNISE_EVERY, Scribe, lock};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Refusal, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{ChainError, Entry};
 use crate::stores::catalog::Catalog;
@@ -35,6 +35,7 @@ impl Scribe {
     pub(super) async fn read(&mut self) -> Result<()> {
         let readers = std::mem::take(&mut self.readers);
         let outcome = self.follow(|_, _| ()).await;
+        lock(&self.status).refusal = outcome.as_ref().err().and_then(|e| Refusal::of(e));
         if let Err(e) = &outcome {
             warn!(error = %e.chain(), "the journal could not be read");
         }

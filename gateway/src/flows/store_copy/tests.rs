@@ -23,6 +23,7 @@ const HUMAN: LogFormat = LogFormat::Human;
 async fn running(folder: &FsPath) -> Running {
     let mut config = config(&[], limits());
     config.store = config::Store { url: StoreUrl::Folder(folder.to_owned()), ..config.store };
+    objects(folder).registry().await.unwrap(); // opening it founds none
     Running::open(config.into(), "https://acme.example".to_owned(), Keep::Memory).await.unwrap()
 }
 

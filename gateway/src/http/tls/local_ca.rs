@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
 use super::rotation::Source;
-use super::{Made, Prepared, Texts, TlsError, at, facts, provider, read_pair};
+use super::{Facts, Made, Prepared, Texts, TlsError, at, facts, provider, read_pair};
 
 /// How long the local CA lives.
 const CA_DAYS: i64 = 3650;
@@ -45,7 +45,10 @@ pub(super) fn prepare(
     let _lock = lock(&folder.join("lock"))?;
     let (ca, fresh_ca) = match Ca::read(folder, now)? {
         Some(ca) => (ca, false),
-        None => (Ca::create(folder, now)?, true),
+        None => {
+            keep_former(folder)?;
+            (Ca::create(folder, now)?, true)
+        }
     };
     let source = Source::LocalCa { folder: folder.clone(), names: names.to_vec() };
     let names = all_names(names);
@@ -97,7 +100,11 @@ impl Ca {
         let key = KeyPair::from_pem(&key).map_err(|e| lost(e.to_string()))?;
         let pair = read_pair(&path, &key_path).map_err(|e| lost(e.to_string()))?;
         let unreadable = || TlsError::Certificate(path.clone());
-        let ends = facts(&pair).ok_or_else(unreadable)?.ends;
+        let Facts { begins, ends, .. } = facts(&pair).ok_or_else(unreadable)?;
+        if begins > now {
+            // Made anew it would break every client, if it is this start whose clock is wrong.
+            return Err(TlsError::Clock { cert: path, begins, now });
+        }
         let cert = pair.cert.first().ok_or_else(unreadable)?.clone();
         if ends < now + days(RENEW_DAYS) {
             return Ok(None);
@@ -168,6 +175,18 @@ impl Ca {
         };
         facts(pair).is_some_and(|facts| facts.names == *names) && accepted().is_some()
     }
+}
+
+/// Keeps a CA whose end is near beside the one that takes its place: if it is a wrong clock that says
+/// so, clients go on to trust the former one once it is put back.
+fn keep_former(folder: &Path) -> Result<(), TlsError> {
+    for name in ["ca.pem", "ca.key"] {
+        let (path, former) = (folder.join(name), folder.join(format!("former-{name}")));
+        if path.try_exists().map_err(at(&path))? {
+            fs::rename(&path, former).map_err(at(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits for its turn; the lock ends with the file handle.
@@ -262,6 +281,45 @@ mod tests {
         assert!(last.ends <= day(CA_DAYS), "no certificate outlives its CA");
         assert_eq!(start(day(CA_DAYS - RENEW_DAYS + 2)).made, Made::Created);
         assert!(start(day(CA_DAYS)).ends > day(CA_DAYS + 300));
+    }
+
+    #[test]
+    fn a_ca_of_the_future_is_refused_with_a_word_on_the_clock_and_not_replaced() {
+        let data = tempfile::tempdir().unwrap();
+        let start = |now| prepare(data.path(), &[], now);
+        let file = |name: &str| fs::read(data.path().join(name)).unwrap();
+        assert_eq!(start(now() + days(400)).unwrap().made, Made::Created);
+        let ca = file("ca.pem");
+        let error = start(now()).unwrap_err().to_string();
+        assert!(error.contains("ca.pem") && error.contains("clock"), "{error}");
+        assert!(error.contains("delete"), "{error}");
+        assert_eq!(file("ca.pem"), ca);
+        assert_eq!(start(now() + days(400)).unwrap().made, Made::Reused, "that clock was right");
+    }
+
+    #[test]
+    fn a_server_certificate_of_the_future_is_made_anew() {
+        let data = tempfile::tempdir().unwrap();
+        let start = |now| prepare(data.path(), &[], now).unwrap().made;
+        assert_eq!(start(now()), Made::Created);
+        assert_eq!(start(now() + days(SERVER_DAYS)), Made::Renewed);
+        assert_eq!(start(now()), Made::Renewed, "else no client would accept it");
+    }
+
+    #[test]
+    fn a_ca_that_a_wrong_clock_ends_is_kept_beside_the_new_one() {
+        let data = tempfile::tempdir().unwrap();
+        let file = |name: &str| data.path().join(name);
+        prepare(data.path(), &[], now()).unwrap();
+        let (cert, key) = (fs::read(file("ca.pem")).unwrap(), fs::read(file("ca.key")).unwrap());
+        let late = prepare(data.path(), &[], now() + days(CA_DAYS * 3)).unwrap();
+        assert_eq!(late.made, Made::Created);
+        assert!(prepare(data.path(), &[], now()).is_err(), "of the future");
+        for (name, text) in [("ca.pem", cert), ("ca.key", key)] {
+            assert_eq!(fs::read(file(&format!("former-{name}"))).unwrap(), text);
+            fs::copy(file(&format!("former-{name}")), file(name)).unwrap();
+        }
+        assert_eq!(prepare(data.path(), &[], now()).unwrap().made, Made::Renewed);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::local_ca::{self, RENEW_DAYS, days};
 use super::{Prepared, Texts, TlsError, facts};
 use crate::config::Tls;
+use crate::flows::reread::Reread;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 
@@ -88,12 +89,17 @@ impl Rotation {
         Self { in_force, source, every, told: Mutex::default(), metrics }
     }
 
-    /// Looks until told to stop.
-    pub async fn watch(self, stop: CancellationToken) {
+    /// Looks until told to stop, and whenever somebody asks.
+    pub async fn watch(self, mut reread: Reread, stop: CancellationToken) {
         let this = Arc::new(self);
         let mut look = interval(this.every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(look.tick()).await.is_some() {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = reread.asked() => (),
+                _ = look.tick() => (),
+            }
             let this = Arc::clone(&this);
             if let Err(e) = spawn_blocking(move || this.look(Timestamp::now())).await {
                 error!(error = %e, "looking at the certificate crashed; it stays in force");

@@ -14,6 +14,7 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::traces::{self, KeyValue, Side, Told};
 
@@ -65,6 +66,24 @@ impl Measured {
 fn note(metrics: &Metrics, operation: &str, error: Option<&Error>, began: Instant) {
     let took = began.elapsed().as_secs_f64();
     metrics.store_requests.with_label_values(&[operation, outcome(error)]).observe(took);
+}
+
+/// Whether the store takes what is written to it: the gauges that alerts and `/readyz` look at. One that
+/// does not answer says nothing either way.
+fn note_refusal(metrics: &Metrics, error: Option<&Error>) {
+    let refusal = error.and_then(|error| Refusal::of(error));
+    if error.is_some() && refusal.is_none() {
+        return;
+    }
+    for one in Refusal::ALL {
+        let gauge = metrics.store_refuses.with_label_values(&[one.label()]);
+        let refuses = refusal == Some(one);
+        if refuses && gauge.get() == 0 {
+            tracing::error!(alarm = "store_unwritable", "{}", one.words());
+            metrics.alarms.with_label_values(&["store_unwritable"]).inc();
+        }
+        gauge.set(refuses.into());
+    }
 }
 
 /// What is absent or there already is an answer like any other: much here rests on asking.
@@ -124,7 +143,9 @@ impl ObjectStore for Measured {
         opts: PutOptions,
     ) -> Result<PutResult> {
         let operation = if opts.mode == PutMode::Create { "create" } else { "put" };
-        self.time(operation, self.inner.put_opts(location, payload, opts)).await
+        let put = self.time(operation, self.inner.put_opts(location, payload, opts)).await;
+        note_refusal(&self.metrics, put.as_ref().err());
+        put
     }
 
     /// Not measured: nothing here is written in parts.
@@ -221,5 +242,23 @@ mod tests {
         ] {
             assert_eq!(counted(operation, outcome), times, "{operation} {outcome}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_takes_nothing_raises_an_alarm_once_until_it_takes_something_again() {
+        let metrics = Metrics::new().unwrap();
+        let full = || {
+            let source = Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
+            Error::Generic { store: "folder", source }
+        };
+        let lost = || Error::Generic { store: "folder", source: "lost".into() };
+        let gauge = |reason| metrics.store_refuses.with_label_values(&[reason]).get();
+        let alarms = || metrics.alarms.with_label_values(&["store_unwritable"]).get();
+        for error in [full(), full(), lost()] {
+            note_refusal(&metrics, Some(&error));
+            assert_eq!((gauge("full"), gauge("read_only"), alarms()), (1, 0, 1));
+        }
+        note_refusal(&metrics, None);
+        assert_eq!((gauge("full"), alarms()), (0, 1));
     }
 }

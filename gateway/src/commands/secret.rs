@@ -1,0 +1,61 @@
+//! `token create`: a token that nobody has seen must not count.
+
+use std::io;
+use std::time::Duration;
+
+use cratehouse::cli::TokenCreate;
+use cratehouse::error::{Error, Kind};
+use cratehouse::flows::command::By;
+use cratehouse::flows::tokens;
+use cratehouse::gateway::Gateway;
+use cratehouse::model::principal::TokenId;
+use cratehouse::stores::console::{self, tell};
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
+
+use crate::Failure;
+
+/// How long the reader of standard output may take for one line: behind a pipe that is full nobody is
+/// going to see it.
+const PRINT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Prints the token alone, so that a script can take it; revokes it where it could not be printed.
+pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<(), Failure> {
+    let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
+    let grant = create.grant(Timestamp::now()).map_err(usage)?;
+    let (id, secret) =
+        tokens::create(gateway, By::Operator, &create.user, &create.name, grant).await?;
+    tell(&format!("token {id} of {}; it is not shown again:", create.user));
+    let line = format!("{}\n", secret.reveal());
+    match print(line).await {
+        Ok(()) => Ok(()),
+        Err(why) => Err(Failure::Failed(take_back(gateway, id, why).await)),
+    }
+}
+
+/// Prints, unless the reader does not read or somebody at the terminal gives up.
+async fn print(line: String) -> io::Result<()> {
+    let printing = spawn_blocking(move || console::print(&line));
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        printed = printing => printed?,
+        () = tokio::time::sleep(PRINT_LIMIT) => Err(io::ErrorKind::TimedOut.into()),
+        _ = interrupt.recv() => Err(io::ErrorKind::Interrupted.into()),
+        _ = terminate.recv() => Err(io::ErrorKind::Interrupted.into()),
+    }
+}
+
+async fn take_back(gateway: &Gateway, id: TokenId, why: io::Error) -> Error {
+    let text = match tokens::revoke(gateway, By::Operator, id).await {
+        Ok(()) => {
+            format!("token {id} could not be printed, so nobody has seen it, and it was revoked")
+        }
+        Err(e) => format!(
+            "token {id} could not be printed, so nobody has seen it; it could not be revoked either ({}): run `cratehouse token revoke {id}`",
+            e.message
+        ),
+    };
+    Error::new(Kind::Internal, text).because(why)
+}

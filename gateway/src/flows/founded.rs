@@ -1,0 +1,91 @@
+//! Which registry a store holds. Only `serve` and `init` found one: any other command that finds none
+//! was given the wrong folder.
+
+use crate::config::{Config, StoreUrl};
+use crate::error::{Error, Kind, Result};
+use crate::flows::self_test::{Effort, self_test};
+use crate::startup::{Progress, say};
+use crate::stores::objects::{Objects, RegistryId};
+
+/// The store of the configuration, which must be there already, and the registry in it. Says which it
+/// is, because what a command does, it does there.
+///
+/// # Errors
+/// When there is no registry, or the store does not answer.
+pub async fn existing(config: &Config) -> Result<(Objects, RegistryId)> {
+    let objects = open_existing(config)?;
+    let registry = registry_in(config, &objects).await?;
+    Ok((objects, registry))
+}
+
+/// The store of the configuration; its folder is not made.
+///
+/// # Errors
+/// When there is no such folder.
+pub(super) fn open_existing(config: &Config) -> Result<Objects> {
+    if let StoreUrl::Folder(path) = &config.store.url
+        && !path.is_dir()
+    {
+        return Err(none_in(config));
+    }
+    Objects::open(&config.store, config.outgoing_ca.as_deref())
+}
+
+/// The registry that is in a store already.
+pub(super) async fn registry_in(config: &Config, objects: &Objects) -> Result<RegistryId> {
+    let registry = match &config.store.url {
+        StoreUrl::Memory => objects.registry().await?, // it is always new, and soon gone
+        _ => objects.existing().await?.ok_or_else(|| none_in(config))?,
+    };
+    say(config.log.format, &format!("store {} (registry {registry})", shown(&config.store.url)));
+    Ok(registry)
+}
+
+/// The registry in a store, after that was tried; a new one where there is none. Nothing is written
+/// before the store has shown that it behaves: one that does not must not hold so much as a beginning.
+///
+/// # Errors
+/// When the store does not answer, or cannot hold a registry.
+pub async fn found(config: &Config, objects: &Objects) -> Result<RegistryId> {
+    let effort = Effort::of(&config.store.url);
+    let trying = Progress::begin("trying the store", config.log.format);
+    objects.check_folder(&config.store.url).await?;
+    self_test(objects, effort, |done, total| trying.tick(done, Some(total))).await?;
+    trying.end(&format!(
+        "the store behaves: {} races of {} creates had one winner each",
+        effort.races, effort.creates
+    ));
+    objects.registry().await
+}
+
+/// `init`: founds a registry, or finds the one that is there.
+///
+/// # Errors
+/// As [`found`].
+pub async fn init(config: &Config) -> Result<(RegistryId, bool)> {
+    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    let former = objects.existing().await?;
+    Ok((found(config, &objects).await?, former.is_none()))
+}
+
+fn none_in(config: &Config) -> Error {
+    Error::new(
+        Kind::Absent,
+        format!(
+            "there is no registry in {}: name the right place with --config, --data or --store. To make a new registry there, run `cratehouse init`, or start the server",
+            shown(&config.store.url)
+        ),
+    )
+}
+
+/// The store's URL with the whole path of a folder: which one `file://data` is depends on where one
+/// stands.
+pub fn shown(url: &StoreUrl) -> String {
+    match url {
+        StoreUrl::Folder(path) => {
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            StoreUrl::Folder(whole).to_string()
+        }
+        other => other.to_string(),
+    }
+}
