@@ -218,12 +218,20 @@ metrics! {
     /// Seconds from the first put of an entry until it is known what stands at its number.
     append_seconds: Histogram = "cratehouse_journal_append_seconds";
 
-    /// Changes, and questions that need a fresh read of the journal, that wait for their turn.
+    /// Changes that wait for their turn.
     append_waiting: IntGauge = "cratehouse_journal_waiting";
 
-    /// How many changes and questions may wait for the journal (limits.append_queue); more are
-    /// answered with 503.
+    /// How many changes may wait for the journal (limits.append_queue); more are answered with 503.
     append_queue: IntGauge = "cratehouse_journal_waiting_limit";
+
+    /// Requests that wait for a read of the journal, before something unknown is called so: from
+    /// clients whose token counts, and from others (limits.journal_waits).
+    journal_waits: IntGaugeVec = "cratehouse_journal_read_waiting" [who = "authenticated"
+        | "unauthenticated"];
+
+    /// Requests that were refused because too many without a token that counts wait for a read of the
+    /// journal (limits.journal_waits).
+    journal_waits_refused: IntCounter = "cratehouse_journal_read_waits_refused_total";
 
     /// Puts of a journal entry that ended in anything but "created".
     append_retries: IntCounter = "cratehouse_journal_append_retries_total";

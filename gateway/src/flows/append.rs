@@ -9,6 +9,7 @@ pub(super) mod bugs;
 mod commit;
 mod follow;
 mod group;
+mod reads;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,9 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
+pub use self::reads::Waiter;
+use self::reads::{CATCH_UP, Reads, Waits};
 use crate::error::{Error, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::entry::{ChainError, Happened};
 use crate::stores::catalog::Catalog;
@@ -42,14 +46,12 @@ const FLUSH_EVERY: Duration = Duration::from_secs(5);
 const RECOGNISE_EVERY: Duration = Duration::from_secs(60);
 /// How much longer than its deadline a command's answer is waited for.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(500);
-/// How long a read of the journal is waited for. Short: what is done with the answer takes its
-/// own time, and cargo waits 30 s for it all.
-const CATCH_UP: Duration = Duration::from_secs(4);
 
 /// The way to the scribe.
 #[derive(Debug, Clone)]
 pub struct Appender {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<Box<Waiting>>,
+    waits: Waits,
     status: Arc<Mutex<Status>>,
     patience: Duration,
     follow: Duration,
@@ -64,6 +66,8 @@ pub struct Settings {
     pub patience: Duration,
     /// How many commands wait.
     pub queue: usize,
+    /// How many without a token that counts wait for a read.
+    pub waits: usize,
     /// How often the journal is read.
     pub follow: Duration,
 }
@@ -75,14 +79,13 @@ pub struct Scribe {
     index: IndexCache,
     metrics: Metrics,
     settings: Settings,
-    asks: mpsc::Receiver<Ask>,
+    asks: mpsc::Receiver<Box<Waiting>>,
+    reads: Reads,
     status: Arc<Mutex<Status>>,
     /// The number of the last applied entry, for who writes checkpoints.
     heads: watch::Sender<u64>,
     /// Commands that did not fit into the last entry.
     backlog: VecDeque<Waiting>,
-    /// Those who wait for a read that begins from now on.
-    readers: Vec<oneshot::Sender<Result<()>>>,
     last_read: Option<Instant>,
     unflushed_since: Option<Instant>,
     /// When the journal was last seen to hold the entry that the catalog stands at; `None`: not
@@ -95,6 +98,8 @@ pub struct Scribe {
     /// How many have won without a break.
     wins: u32,
     put_took: Duration,
+    /// Lines of a store that does not answer.
+    lines: LineLimit,
     /// For jitter alone.
     rng: StdRng,
     #[cfg(test)]
@@ -114,12 +119,6 @@ struct Status {
     at_end: bool,
 }
 
-#[derive(Debug)]
-enum Ask {
-    Append(Box<Waiting>),
-    CatchUp(oneshot::Sender<Result<()>>),
-}
-
 impl Appender {
     /// Has an order done: the events that it became, none when all was so already.
     ///
@@ -131,7 +130,7 @@ impl Appender {
         let deadline = Instant::now() + self.patience;
         let stage = Arc::new(Stage::default());
         let waiting = Waiting { order, deadline, stage: Arc::clone(&stage), answer };
-        self.asks.try_send(Ask::Append(Box::new(waiting))).map_err(|_| {
+        self.asks.try_send(Box::new(waiting)).map_err(|_| {
             Error::unavailable(
                 "too many changes wait for the journal; nothing was changed: try again shortly",
             )
@@ -152,14 +151,15 @@ impl Appender {
     /// # Errors
     /// [`Kind::Unavailable`] when the journal cannot be read.
     pub async fn catch_up(&self) -> Result<()> {
-        let cannot =
-            || Error::unavailable("the registry cannot read its journal now; try again shortly");
-        let (answer, answered) = oneshot::channel();
-        self.asks.try_send(Ask::CatchUp(answer)).map_err(|_| cannot())?;
-        match tokio::time::timeout(CATCH_UP, answered).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(cannot()),
-        }
+        self.catch_up_for(Waiter::Authenticated).await
+    }
+
+    /// The same, by who waits: those without a token that counts are bounded.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when the journal cannot be read, or too many such wait already.
+    pub async fn catch_up_for(&self, waiter: Waiter) -> Result<()> {
+        self.waits.wait(waiter).await
     }
 
     /// Whether this replica has caught up once and is well.
@@ -200,7 +200,7 @@ impl Appender {
         lock(&self.status).last_read.map(|at| at.elapsed())
     }
 
-    /// How many ask for an append or for a read of the journal, and are not heard yet.
+    /// How many ask for an append, and are not heard yet.
     pub fn waiting(&self) -> usize {
         self.asks.max_capacity() - self.asks.capacity()
     }
@@ -248,7 +248,10 @@ impl Scribe {
         let (send, asks) = mpsc::channel(settings.queue);
         let status = Arc::<Mutex<Status>>::default();
         let (patience, follow) = (settings.patience, settings.follow);
-        let appender = Appender { asks: send, status: Arc::clone(&status), patience, follow };
+        let (reads, waits) = reads::reads(settings.waits, &metrics);
+        let appender =
+            Appender { asks: send, waits, status: Arc::clone(&status), patience, follow };
+        let lines = LineLimit::new("journal_unreachable", &metrics);
         let scribe = Self {
             journal,
             catalog,
@@ -256,10 +259,10 @@ impl Scribe {
             metrics,
             settings,
             asks,
+            reads,
             status,
             heads: watch::Sender::new(0),
             backlog: VecDeque::new(),
-            readers: Vec::new(),
             last_read: None,
             unflushed_since: None,
             recognised: None,
@@ -267,6 +270,7 @@ impl Scribe {
             won_at: None,
             wins: 0,
             put_took: Duration::ZERO,
+            lines,
             rng: StdRng::from_rng(&mut rand::rng()),
             #[cfg(test)]
             bug: None,
@@ -290,6 +294,7 @@ impl Scribe {
                     Some(ask) => self.take(ask).await,
                     None => break,
                 },
+                () = self.reads.wanted() => (), // it is due sooner
                 () = tokio::time::sleep_until(due) => drop(self.read().await), // it is logged
             }
             self.append_backlog().await;
@@ -304,20 +309,17 @@ impl Scribe {
 
     fn read_due(&mut self) -> Instant {
         let Some(last) = self.last_read else { return Instant::now() };
-        match self.readers.is_empty() {
-            true => last + self.settings.follow + self.jitter(self.settings.follow / 5),
-            false => last + READ_GAP,
+        match self.reads.is_wanted() {
+            true => last + READ_GAP,
+            false => last + self.settings.follow + self.jitter(self.settings.follow / 5),
         }
     }
 
     /// Takes an ask and all that wait behind it.
-    async fn take(&mut self, first: Ask) {
+    async fn take(&mut self, first: Box<Waiting>) {
         let mut next = Some(first);
-        while let Some(ask) = next {
-            match ask {
-                Ask::Append(waiting) => self.backlog.push_back(*waiting),
-                Ask::CatchUp(answer) => self.readers.push(answer),
-            }
+        while let Some(waiting) = next {
+            self.backlog.push_back(*waiting);
             next = match self.backlog.len() < MAX_GROUP {
                 true => self.asks.try_recv().ok(),
                 false => None,
@@ -355,7 +357,9 @@ impl Scribe {
             }
             group = refuse_late(group);
             if let Err(e) = self.recognise().await {
-                warn!(error = %e.chain(), "changes wait: the journal cannot be read");
+                if let Some(suppressed) = self.lines.admit() {
+                    warn!(error = %e.chain(), suppressed, "changes wait: the journal cannot be read");
+                }
                 tokio::time::sleep(READ_GAP + self.jitter(READ_GAP)).await;
                 continue;
             }
@@ -388,8 +392,7 @@ impl Scribe {
     fn join(&mut self, group: &mut Vec<Waiting>) {
         while self.backlog.len() + group.len() < MAX_GROUP {
             match self.asks.try_recv() {
-                Ok(Ask::Append(waiting)) => self.backlog.push_back(*waiting),
-                Ok(Ask::CatchUp(answer)) => self.readers.push(answer),
+                Ok(waiting) => self.backlog.push_back(*waiting),
                 Err(_) => break,
             }
         }

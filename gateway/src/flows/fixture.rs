@@ -25,6 +25,7 @@ use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::gateway::Gateway;
+use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
@@ -165,6 +166,7 @@ impl House {
             replica: "test".to_owned(),
             patience: LONG,
             queue: 10,
+            waits: 100,
             follow: Duration::from_millis(50),
         };
         let (mut scribe, journal) = Scribe::new(
@@ -270,6 +272,7 @@ pub(super) fn gateway(
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         licenses: Readers::default(),
         config: Arc::new(config),
+        lines: RequestLines::new(&metrics),
         metrics,
         traces: None,
         catalog,

@@ -20,6 +20,7 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::self_test::{Effort, self_test};
 use crate::gateway::Gateway;
+use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
@@ -128,6 +129,7 @@ impl Running {
             replica: config.server.replica.clone(),
             patience: config.limits.append,
             queue: config.limits.append_queue,
+            waits: config.limits.journal_waits,
             follow: config.limits.follow,
         };
         let (mut scribe, journal) = Scribe::new(
@@ -173,6 +175,7 @@ impl Running {
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             pulls,
             mirrored_names: MirroredNames::default(),
+            lines: RequestLines::new(&metrics),
             metrics,
             traces,
             config,

@@ -20,7 +20,7 @@ pub async fn list(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<UserRo
     if let Some(owners) = listed(gateway, name)? {
         return Ok(owners);
     }
-    gateway.journal.catch_up().await?;
+    gateway.journal.catch_up_for(gateway.reader()).await?;
     let absent = || Error::absent(format!("`{name}` is not a crate that is hosted here"));
     listed(gateway, name)?.ok_or_else(absent)
 }

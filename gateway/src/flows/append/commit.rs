@@ -67,12 +67,16 @@ impl Scribe {
                         #[cfg(test)]
                         None if self.has(Bug::MovesOn) => return self.lost(sealed, true),
                         None => {
-                            info!(seq, error = %unknown, "an entry was not put; the same is put again");
+                            if let Some(suppressed) = self.lines.admit() {
+                                info!(seq, error = %unknown, suppressed, "an entry was not put; the same is put again");
+                            }
                         }
                     },
                 },
                 Err(e) => {
-                    warn!(seq, put = %unknown, read = %e.chain(), "what became of an entry is not known; the same is put again");
+                    if let Some(suppressed) = self.lines.admit() {
+                        warn!(seq, put = %unknown, read = %e.chain(), suppressed, "what became of an entry is not known; the same is put again");
+                    }
                 }
             }
             tokio::time::sleep(pause + self.jitter(pause)).await;

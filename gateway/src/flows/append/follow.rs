@@ -33,14 +33,14 @@ impl Scribe {
 
     /// Reads the journal to its end for all who wait for that, and as a matter of routine.
     pub(super) async fn read(&mut self) -> Result<()> {
-        let readers = std::mem::take(&mut self.readers);
+        let nth = self.reads.begin();
         let outcome = self.follow(|_, _| ()).await;
-        if let Err(e) = &outcome {
-            warn!(error = %e.chain(), "the journal could not be read");
+        if let Err(e) = &outcome
+            && let Some(suppressed) = self.lines.admit()
+        {
+            warn!(error = %e.chain(), suppressed, "the journal could not be read");
         }
-        for reader in readers {
-            let _ = reader.send(outcome.clone()); // an asker may have left
-        }
+        self.reads.end(nth, outcome.clone());
         self.flush_when_due().await;
         outcome
     }

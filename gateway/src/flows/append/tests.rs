@@ -33,6 +33,7 @@ fn settings() -> Settings {
         replica: "test".to_owned(),
         patience: Duration::from_secs(20),
         queue: 1024,
+        waits: 100,
         follow: Duration::from_millis(500),
     }
 }

@@ -67,8 +67,13 @@ impl Checkpointer {
 
     /// Reads the journal to its end, as a start does.
     async fn follow(&self, objects: &Objects) -> Result<()> {
-        let settings =
-            Settings { replica: "test".to_owned(), patience: EVERY, queue: 1, follow: LOOK };
+        let settings = Settings {
+            replica: "test".to_owned(),
+            patience: EVERY,
+            queue: 1,
+            waits: 1,
+            follow: LOOK,
+        };
         let (index, metrics) = (IndexCache::new(0, 1 << 20), self.metrics.clone());
         let catalog = self.catalog.clone();
         let (mut scribe, _) = Scribe::new(journal_in(objects), catalog, index, metrics, settings);
@@ -389,7 +394,8 @@ async fn a_replica_leaves_alone_what_another_has_done_and_tries_again_what_faile
 async fn the_scribe_tells_how_far_it_is() {
     let journal = history(REGISTRY, 10);
     let objects = store(&journal).await;
-    let settings = Settings { replica: "test".to_owned(), patience: EVERY, queue: 1, follow: LOOK };
+    let settings =
+        Settings { replica: "test".to_owned(), patience: EVERY, queue: 1, waits: 1, follow: LOOK };
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
     let (index, metrics) = (IndexCache::new(0, 1 << 20), Metrics::new().unwrap());
     let (mut scribe, _) = Scribe::new(journal_in(&objects), catalog, index, metrics, settings);

@@ -234,6 +234,7 @@ impl World {
             replica: format!("replica{at}"),
             patience: PATIENCE,
             queue: 100,
+            waits: 100,
             follow: FOLLOW,
         };
         let index = IndexCache::new(0, 1 << 20);
