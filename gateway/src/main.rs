@@ -1,6 +1,7 @@
 //! The binary: read the configuration, open, serve, drain; or do one piece of work.
 
 mod commands;
+mod private;
 mod serve;
 
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Ok(config) => Arc::new(config),
         Err(e) => return refuse(&e),
     };
+    private::keep(&config);
     if let Err(e) = logging::init(&config.log) {
         return refuse(&e);
     }

@@ -124,10 +124,11 @@ metrics! {
     /// Alarms: a checksum that changed upstream; bytes from an upstream that do not match their index
     /// line (wrong_bytes); a mirrored (damaged_blob) or hosted crate file in the store that is damaged
     /// or gone; a broken journal; a format level that this release does not know; a catalog that cannot
-    /// be written; checkpoints that differ.
+    /// be written; checkpoints that differ; an event of the journal by an actor that no entry made, or
+    /// that one ended (unknown_actor).
     alarms: IntCounterVec = "cratehouse_alarms_total" [alarm = "checksum_changed" | "wrong_bytes"
         | "damaged_blob" | "hosted_blob_missing" | "journal_broken" | "release_too_old"
-        | "catalog_unwritable" | "checkpoint_conflict"];
+        | "catalog_unwritable" | "checkpoint_conflict" | "unknown_actor"];
 
     // Publishing, and who pulled what.
 

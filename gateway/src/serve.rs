@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::Failure;
+use crate::{Failure, private};
 
 /// Serves until a signal, then drains within the configured bound. The admin listener answers
 /// from the first moment to the last.
@@ -31,6 +31,9 @@ pub(crate) async fn serve(config: Arc<Config>) -> Result<ExitCode, Failure> {
     let voice = config.log.format;
     let mut signals = Signals::new()?;
     if let Some(line) = open_files(config.limits.connections) {
+        say(voice, &line);
+    }
+    if let Some(line) = private::complaint(&config.data) {
         say(voice, &line);
     }
     // Bound, so that trouble with it is told, and closed to everybody until all is open.

@@ -30,7 +30,9 @@ use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
-use crate::model::entry::{ChainError, Happened};
+use crate::model::checkpoint::Name;
+use crate::model::entry::{ChainError, Entry, Happened};
+use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 
@@ -70,6 +72,27 @@ pub struct Settings {
     pub waits: usize,
     /// How often the journal is read.
     pub follow: Duration,
+    /// The format level of a registry that begins.
+    pub founding: Level,
+}
+
+/// What is known of the journal's end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The number of the last applied entry.
+    pub head: u64,
+    /// The last entry, of those that were applied here, that changed hosted state.
+    pub changed: u64,
+    /// The newest checkpoint that one of those named.
+    pub named: Option<Name>,
+}
+
+impl Seen {
+    fn and(self, entry: &Entry) -> Self {
+        let named = entry.checkpoints().map(Some).fold(self.named, Option::max);
+        let changed = if entry.changes_state() { entry.seq } else { self.changed };
+        Self { head: entry.seq, changed, named }
+    }
 }
 
 /// The task that owns the journal; see [`Scribe::run`].
@@ -82,8 +105,11 @@ pub struct Scribe {
     asks: mpsc::Receiver<Box<Waiting>>,
     reads: Reads,
     status: Arc<Mutex<Status>>,
-    /// The number of the last applied entry, for who writes checkpoints.
-    heads: watch::Sender<u64>,
+    /// For who writes checkpoints.
+    heads: watch::Sender<Seen>,
+    seen: Seen,
+    /// Whether it was looked for what lies behind a gap of the journal, since this process began.
+    looked_behind: bool,
     /// Commands that did not fit into the last entry.
     backlog: VecDeque<Waiting>,
     last_read: Option<Instant>,
@@ -100,6 +126,7 @@ pub struct Scribe {
     put_took: Duration,
     /// Lines of a store that does not answer.
     lines: LineLimit,
+    stranger_lines: LineLimit,
     /// For jitter alone.
     rng: StdRng,
     #[cfg(test)]
@@ -252,6 +279,7 @@ impl Scribe {
         let appender =
             Appender { asks: send, waits, status: Arc::clone(&status), patience, follow };
         let lines = LineLimit::new("journal_unreachable", &metrics);
+        let stranger_lines = LineLimit::new("unknown_actor", &metrics);
         let scribe = Self {
             journal,
             catalog,
@@ -261,7 +289,9 @@ impl Scribe {
             asks,
             reads,
             status,
-            heads: watch::Sender::new(0),
+            heads: watch::Sender::default(),
+            seen: Seen::default(),
+            looked_behind: false,
             backlog: VecDeque::new(),
             last_read: None,
             unflushed_since: None,
@@ -271,6 +301,7 @@ impl Scribe {
             wins: 0,
             put_took: Duration::ZERO,
             lines,
+            stranger_lines,
             rng: StdRng::from_rng(&mut rand::rng()),
             #[cfg(test)]
             bug: None,
@@ -278,8 +309,8 @@ impl Scribe {
         (scribe, appender)
     }
 
-    /// Hears the number of the last applied entry, each time that the journal was read.
-    pub fn heads(&self) -> watch::Receiver<u64> {
+    /// Hears of the journal's end, each time that it was read.
+    pub fn heads(&self) -> watch::Receiver<Seen> {
         self.heads.subscribe()
     }
 
@@ -356,7 +387,7 @@ impl Scribe {
                 self.join(&mut group);
             }
             group = refuse_late(group);
-            if let Err(e) = self.recognise().await {
+            if let Err(e) = self.may_append().await {
                 if let Some(suppressed) = self.lines.admit() {
                     warn!(error = %e.chain(), suppressed, "changes wait: the journal cannot be read");
                 }
@@ -402,8 +433,8 @@ impl Scribe {
 
     /// Judges a group against the catalog plus what those before would change.
     async fn draft(&self, group: Vec<Waiting>) -> Result<Drafted> {
-        let replica = self.settings.replica.clone();
-        self.catalog.work(move |catalog| Drafted::judge(catalog, replica, group)).await
+        let writer = (self.settings.replica.clone(), self.settings.founding);
+        self.catalog.work(move |catalog| Drafted::judge(catalog, writer, group)).await
     }
 
     fn break_off(&self, why: &ChainError) -> Error {

@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
 use crate::model::index::IndexLine;
+use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
@@ -168,6 +169,7 @@ impl House {
             queue: 10,
             waits: 100,
             follow: Duration::from_millis(50),
+            founding: Level::KNOWN,
         };
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
