@@ -314,19 +314,21 @@ fn append_from_a_later_release(gateway: &Gateway, event: Value) -> u64 {
 #[test]
 fn a_format_level_is_enabled_only_where_it_is_known_and_stops_who_does_not_know_it() {
     let (mut gateway, token) = house();
-    let levels = "format level 1 is enabled; this release knows levels up to 1";
+    let levels = "format level 2 is enabled; this release knows levels up to 2";
     assert_eq!(gateway.cli_ok(&["format", "show"]), levels);
-    assert!(gateway.cli_ok(&["format", "enable", "1"]).contains("already enabled"));
-    let refused = gateway.cli(&["format", "enable", "2"]);
+    let lower = gateway.cli(&["format", "enable", "1"]);
+    assert!(String::from_utf8(lower.stderr).unwrap().contains("there is no way back"));
+    assert!(gateway.cli_ok(&["format", "enable", "2"]).contains("already enabled"));
+    let refused = gateway.cli(&["format", "enable", "3"]);
     assert!(!refused.status.success());
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("this release knows format levels up to 1"), "{said}");
+    assert!(said.contains("this release knows format levels up to 2"), "{said}");
     let level = |what| gateway.metric("cratehouse_journal_format_level", &[("level", what)]);
-    assert_eq!((level("enabled"), level("known")), (1.0, 1.0));
+    assert_eq!((level("enabled"), level("known")), (2.0, 2.0));
 
-    let event = json!({ "by": "operator", "event": "level_enabled", "level": 2 });
+    let event = json!({ "by": "operator", "event": "level_enabled", "level": 3 });
     let seq = append_from_a_later_release(&gateway, event);
-    let why = format!("journal entry {seq} enables format level 2");
+    let why = format!("journal entry {seq} enables format level 3");
     let ready = || gateway.admin().get("/readyz");
     until("it is not ready any more", || ready().status == 503);
     assert!(ready().text().contains(&why), "{}", ready());

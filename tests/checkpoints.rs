@@ -44,7 +44,8 @@ fn a_new_replica_loads_the_newest_checkpoint_and_passes_over_a_damaged_one() {
         name.trim_start_matches("checkpoints/").split('-').next().unwrap().parse().unwrap();
     let started = start_without_a_catalog(&mut gateway);
     assert!(started.contains(&format!("checkpoint {seq} loaded (30 versions)")), "{started}");
-    assert!(started.contains(&format!("journal read up to entry {}", seq + 1)), "{started}");
+    // The entry that names it, and the yank.
+    assert!(started.contains(&format!("journal read up to entry {}", seq + 2)), "{started}");
     assert_eq!(index_of(&gateway), lines);
     assert_eq!(gateway.metric("cratehouse_checkpoints_total", &[("event", "loaded")]), 1.0);
     assert_eq!(gateway.metric("cratehouse_checkpoint_seq", &[]), seq as f64);
@@ -70,6 +71,10 @@ fn a_new_replica_loads_the_newest_checkpoint_and_passes_over_a_damaged_one() {
     assert!(passed_over(&["user", "list"]));
     assert!(!passed_over(&["gc", "--dry-run"]));
     assert!(!passed_over(&["checkpoint"]));
+    let output = gateway.cli(&["journal", "verify"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && said.contains(&name) && said.contains("damaged"), "{said}");
+    std::fs::remove_file(&path).unwrap();
     gateway.cli_ok(&["journal", "verify"]);
 }
 

@@ -20,9 +20,10 @@ use cratehouse::cli::{
 use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
 use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::command::By;
-use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
+use cratehouse::flows::open::{Keep, Running, blobs_in, checkpoints_in, journal_in};
 use cratehouse::flows::prefetch::{Prefetched, prefetch};
 use cratehouse::flows::show::{Selection, Shown, show};
+use cratehouse::flows::verify::Rebuild;
 use cratehouse::flows::{
     audit, format, founded, gc, mirroring, remove, store_copy, tokens, users, verify,
 };
@@ -76,12 +77,13 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
     }
     let url = config.url_for(config.server.listen);
     let keep = match command {
-        Command::Gc(_) | Command::Checkpoint => Keep::Replayed,
+        Command::Gc(_) | Command::Checkpoint | Command::Format(_) => Keep::Replayed,
         _ => Keep::Memory,
     };
     let running = Running::open(config, url, keep).await.map_err(Failure::opening)?;
     let outcome = match command {
         Command::Checkpoint => Ok(write_checkpoint(&running).await?),
+        Command::Format(what) => Ok(look_after_format(&running, &what).await?),
         command => work(&running.gateway, command).await,
     };
     close(running).await;
@@ -136,7 +138,6 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             print(&format!("revoked token {id}"))?;
         }
         Command::Gc(what) => collect_garbage(gateway, &what).await?,
-        Command::Format(what) => look_after_format(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
             remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
@@ -158,6 +159,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         | Command::Store(_)
         | Command::Policy(_)
         | Command::Pulls(_)
+        | Command::Format(_)
         | Command::Checkpoint => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)
@@ -204,7 +206,8 @@ async fn collect_garbage(gateway: &Gateway, what: &Gc) -> Result<()> {
     print(&format!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted"))
 }
 
-async fn look_after_format(gateway: &Gateway, what: &FormatCommand) -> Result<()> {
+async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<ExitCode> {
+    let gateway = &running.gateway;
     match what {
         FormatCommand::Show => {
             let (enabled, known) = (format::enabled(gateway)?, Level::KNOWN);
@@ -215,9 +218,14 @@ async fn look_after_format(gateway: &Gateway, what: &FormatCommand) -> Result<()
         FormatCommand::Enable { level } => {
             let new = format::enable(gateway, By::Operator, *level).await?;
             let when = if new { "now" } else { "already" };
-            print(&format!("format level {level} is {when} enabled"))
+            print(&format!("format level {level} is {when} enabled"))?;
+            if gateway.catalog.head()?.level >= Level::NAMED_CHECKPOINTS {
+                // Those from before are not believed any more; this one comes from the journal alone.
+                return write_checkpoint(running).await;
+            }
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode> {
@@ -255,11 +263,20 @@ async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
     let (journal, blobs) = (journal_in(&objects), blobs_in(&objects));
     let walking = Progress::begin("walking the journal", config.log.format);
     let tick = |done, total| walking.tick(done, Some(total));
-    let mut walk = verify::walk(&journal, &registry, tick).await?;
+    let mut rebuild = Rebuild::new(&registry)?;
+    rebuild.expect_checkpoints(&checkpoints_in(&objects), &registry).await?;
+    let compared = rebuild.expect_catalog(&config.catalog.path, &registry).await?;
+    let mut walk = verify::walk_and_rebuild(&journal, &registry, rebuild, tick).await?;
     let checking = Progress::begin("checking the bytes", config.log.format);
     let tick = |done, total| checking.tick(done, Some(total));
     verify::check_bytes(&blobs, &mut walk, tick).await;
     print(&format!("the chain holds up to entry {} ({})", walk.head, walk.hash))?;
+    if !compared {
+        print(&format!(
+            "the catalog {} is not there, or in use: it was not compared",
+            config.catalog.path.display()
+        ))?;
+    }
     for wrong in &walk.wrong {
         print(wrong)?;
     }

@@ -321,6 +321,8 @@ pub struct Limits {
     pub append: Duration,
     /// Commands that wait for the journal.
     pub append_queue: usize,
+    /// Requests without a token that counts that wait for a read of the journal.
+    pub journal_waits: usize,
     /// The journal is read this often.
     pub follow: Duration,
 }
@@ -457,6 +459,7 @@ impl Default for Limits {
             body: Duration::from_secs(60),
             append: Duration::from_secs(12),
             append_queue: 1024,
+            journal_waits: 1024,
             follow: Duration::from_millis(500),
         }
     }

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::excerpt;
 pub use self::refusal::Refusal;
+use crate::model::excerpt;
 
 /// What went wrong, in a form that can be shared by all who waited for the same thing.
 #[derive(Debug, Clone)]

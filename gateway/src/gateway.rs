@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::flows::append::Appender;
+use crate::flows::append::{Appender, Waiter};
 use crate::flows::authenticate::Holders;
 use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
@@ -15,6 +15,7 @@ use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::logging::limit::LineLimit;
+use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::Catalog;
@@ -31,6 +32,8 @@ pub struct Gateway {
     pub url: String,
     /// What Prometheus sees.
     pub metrics: Metrics,
+    /// How many lines requests leave in the log.
+    pub lines: RequestLines,
     /// Where spans are told; `None`: nowhere.
     pub traces: Option<Traces>,
     /// The journal, applied.
@@ -65,4 +68,15 @@ pub struct Gateway {
     pub pulls: Pulls,
     /// What search knows of the mirror.
     pub mirrored_names: MirroredNames,
+}
+
+impl Gateway {
+    /// For whom a read of the journal is waited for by a flow that hears of no token: where reads need
+    /// one, it was looked at before.
+    pub fn reader(&self) -> Waiter {
+        match self.config.auth_required {
+            true => Waiter::Authenticated,
+            false => Waiter::Unauthenticated,
+        }
+    }
 }

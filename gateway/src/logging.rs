@@ -3,6 +3,9 @@
 
 pub mod limit;
 
+pub mod limit;
+pub mod requests;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod ownership;
+mod private;
 mod serve;
 mod signals;
 
@@ -69,6 +70,7 @@ fn run() -> ExitCode {
         Ok(config) => Arc::new(config),
         Err(e) => return refuse(&e),
     };
+    private::keep(&config);
     if let Err(e) = logging::init(&config.log) {
         return refuse(&e);
     }

@@ -141,10 +141,11 @@ metrics! {
     /// Alarms: a checksum that changed upstream; bytes from an upstream that do not match their index
     /// line (wrong_bytes); a mirrored (damaged_blob) or hosted crate file in the store that is damaged
     /// or gone; a broken journal; a format level that this release does not know; a catalog or a store
-    /// that cannot be written; checkpoints that differ.
+    /// that cannot be written; checkpoints that differ; an event of the journal by an actor that no entry made, or
+    /// that one ended (unknown_actor).
     alarms: IntCounterVec = "cratehouse_alarms_total" [alarm = "checksum_changed" | "wrong_bytes"
         | "damaged_blob" | "hosted_blob_missing" | "journal_broken" | "release_too_old"
-        | "catalog_unwritable" | "store_unwritable" | "checkpoint_conflict"];
+        | "catalog_unwritable" | "store_unwritable" | "checkpoint_conflict" | "unknown_actor"];
 
     // Publishing, and who pulled what.
 
@@ -243,12 +244,20 @@ metrics! {
     /// Seconds from the first put of an entry until it is known what stands at its number.
     append_seconds: Histogram = "cratehouse_journal_append_seconds";
 
-    /// Changes, and questions that need a fresh read of the journal, that wait for their turn.
+    /// Changes that wait for their turn.
     append_waiting: IntGauge = "cratehouse_journal_waiting";
 
-    /// How many changes and questions may wait for the journal (limits.append_queue); more are
-    /// answered with 503.
+    /// How many changes may wait for the journal (limits.append_queue); more are answered with 503.
     append_queue: IntGauge = "cratehouse_journal_waiting_limit";
+
+    /// Requests that wait for a read of the journal, before something unknown is called so: from
+    /// clients whose token counts, and from others (limits.journal_waits).
+    journal_waits: IntGaugeVec = "cratehouse_journal_read_waiting" [who = "authenticated"
+        | "unauthenticated"];
+
+    /// Requests that were refused because too many without a token that counts wait for a read of the
+    /// journal (limits.journal_waits).
+    journal_waits_refused: IntCounter = "cratehouse_journal_read_waits_refused_total";
 
     /// Puts of a journal entry that ended in anything but "created".
     append_retries: IntCounter = "cratehouse_journal_append_retries_total";

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::signals::{Stops, Wish, pass_on_hangups};
-use crate::{Failure, ownership};
+use crate::{Failure, ownership, private};
 
 /// Serves until a signal, then drains within the configured bound. The admin listener answers
 /// from the first moment to the last.
@@ -36,7 +36,11 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     let (asker, reread) = reread();
     tokio::spawn(pass_on_hangups(asker));
     let metrics = Metrics::of_process(&config).map_err(Error::internal)?;
-    let troubles = [open_files(config.limits.connections), ownership::warning(&config)];
+    let troubles = [
+        open_files(config.limits.connections),
+        ownership::warning(&config),
+        private::complaint(&config.data),
+    ];
     troubles.iter().flatten().for_each(|line| say(voice, line));
     // Bound, so that trouble with it is told, and closed to everybody until all is open.
     let socket = bind("server.listen", config.server.listen)?;

@@ -6,11 +6,13 @@ use cratehouse::flows::command::By;
 use cratehouse::flows::pins::{self, Pinned};
 use cratehouse::gateway::Gateway;
 
+use super::print;
+
 pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Result<()> {
     match what {
         PinCommand::Show { target: VersionSpec { name, version } } => {
             for pinned in pins::of(gateway, name, version).await? {
-                println!("{}", described(&pinned));
+                print(&described(&pinned))?;
             }
         }
         PinCommand::Correct(PinCorrect { target, checksum, reason, upstream }) => {
@@ -19,12 +21,12 @@ pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Res
             let was = was.await?;
             let (name, version) = version;
             match was.standing() == *checksum {
-                true => println!("{name}@{version} has this checksum already"),
-                false => println!(
+                true => print(&format!("{name}@{version} has this checksum already"))?,
+                false => print(&format!(
                     "{name}@{version} of `{}` is {checksum} from now on, and no more {}",
                     was.upstream,
                     was.standing()
-                ),
+                ))?,
             }
         }
     }

@@ -376,6 +376,7 @@ fn limits(r: &Reader<'_>) -> Limits {
         body: secs("limits.body_seconds", 3600, d.body),
         append: secs("limits.append_seconds", APPEND_SECONDS, d.append),
         append_queue: count("limits.append_queue", 1_000_000, d.append_queue),
+        journal_waits: count("limits.journal_waits", 1_000_000, d.journal_waits),
         follow: millis(r.integer("limits.follow_ms", 10..=60_000, d.follow.as_millis() as u64)),
     }
 }

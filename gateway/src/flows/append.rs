@@ -9,6 +9,7 @@ pub(super) mod bugs;
 mod commit;
 mod follow;
 mod group;
+mod reads;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,11 +23,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
+pub use self::reads::Waiter;
+use self::reads::{CATCH_UP, Reads, Waits};
 use crate::error::{Error, Refusal, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
-use crate::model::entry::{ChainError, Happened};
+use crate::model::checkpoint::Name;
+use crate::model::entry::{ChainError, Entry, Happened};
+use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 
@@ -42,14 +48,12 @@ const FLUSH_EVERY: Duration = Duration::from_secs(5);
 const RECOGNISE_EVERY: Duration = Duration::from_secs(60);
 /// How much longer than its deadline a command's answer is waited for.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(500);
-/// How long a read of the journal is waited for. Short: what is done with the answer takes its
-/// own time, and cargo waits 30 s for it all.
-const CATCH_UP: Duration = Duration::from_secs(4);
 
 /// The way to the scribe.
 #[derive(Debug, Clone)]
 pub struct Appender {
-    asks: mpsc::Sender<Ask>,
+    asks: mpsc::Sender<Box<Waiting>>,
+    waits: Waits,
     status: Arc<Mutex<Status>>,
     patience: Duration,
     follow: Duration,
@@ -64,8 +68,31 @@ pub struct Settings {
     pub patience: Duration,
     /// How many commands wait.
     pub queue: usize,
+    /// How many without a token that counts wait for a read.
+    pub waits: usize,
     /// How often the journal is read.
     pub follow: Duration,
+    /// The format level of a registry that begins.
+    pub founding: Level,
+}
+
+/// What is known of the journal's end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The number of the last applied entry.
+    pub head: u64,
+    /// The last entry, of those that were applied here, that changed hosted state.
+    pub changed: u64,
+    /// The newest checkpoint that one of those named.
+    pub named: Option<Name>,
+}
+
+impl Seen {
+    fn and(self, entry: &Entry) -> Self {
+        let named = entry.checkpoints().map(Some).fold(self.named, Option::max);
+        let changed = if entry.changes_state() { entry.seq } else { self.changed };
+        Self { head: entry.seq, changed, named }
+    }
 }
 
 /// The task that owns the journal; see [`Scribe::run`].
@@ -75,14 +102,16 @@ pub struct Scribe {
     index: IndexCache,
     metrics: Metrics,
     settings: Settings,
-    asks: mpsc::Receiver<Ask>,
+    asks: mpsc::Receiver<Box<Waiting>>,
+    reads: Reads,
     status: Arc<Mutex<Status>>,
-    /// The number of the last applied entry, for who writes checkpoints.
-    heads: watch::Sender<u64>,
+    /// For who writes checkpoints.
+    heads: watch::Sender<Seen>,
+    seen: Seen,
+    /// Whether it was looked for what lies behind a gap of the journal, since this process began.
+    looked_behind: bool,
     /// Commands that did not fit into the last entry.
     backlog: VecDeque<Waiting>,
-    /// Those who wait for a read that begins from now on.
-    readers: Vec<oneshot::Sender<Result<()>>>,
     last_read: Option<Instant>,
     unflushed_since: Option<Instant>,
     /// When the journal was last seen to hold the entry that the catalog stands at; `None`: not
@@ -95,6 +124,9 @@ pub struct Scribe {
     /// How many have won without a break.
     wins: u32,
     put_took: Duration,
+    /// Lines of a store that does not answer.
+    lines: LineLimit,
+    stranger_lines: LineLimit,
     /// For jitter alone.
     rng: StdRng,
     #[cfg(test)]
@@ -116,12 +148,6 @@ struct Status {
     at_end: bool,
 }
 
-#[derive(Debug)]
-enum Ask {
-    Append(Box<Waiting>),
-    CatchUp(oneshot::Sender<Result<()>>),
-}
-
 impl Appender {
     /// Has an order done: the events that it became, none when all was so already.
     ///
@@ -133,7 +159,7 @@ impl Appender {
         let deadline = Instant::now() + self.patience;
         let stage = Arc::new(Stage::default());
         let waiting = Waiting { order, deadline, stage: Arc::clone(&stage), answer };
-        self.asks.try_send(Ask::Append(Box::new(waiting))).map_err(|_| {
+        self.asks.try_send(Box::new(waiting)).map_err(|_| {
             Error::unavailable(
                 "too many changes wait for the journal; nothing was changed: try again shortly",
             )
@@ -154,14 +180,15 @@ impl Appender {
     /// # Errors
     /// [`Kind::Unavailable`] when the journal cannot be read.
     pub async fn catch_up(&self) -> Result<()> {
-        let cannot =
-            || Error::unavailable("the registry cannot read its journal now; try again shortly");
-        let (answer, answered) = oneshot::channel();
-        self.asks.try_send(Ask::CatchUp(answer)).map_err(|_| cannot())?;
-        match tokio::time::timeout(CATCH_UP, answered).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(cannot()),
-        }
+        self.catch_up_for(Waiter::Authenticated).await
+    }
+
+    /// The same, by who waits: those without a token that counts are bounded.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] when the journal cannot be read, or too many such wait already.
+    pub async fn catch_up_for(&self, waiter: Waiter) -> Result<()> {
+        self.waits.wait(waiter).await
     }
 
     /// Whether this replica has caught up once and is well.
@@ -208,7 +235,7 @@ impl Appender {
         lock(&self.status).last_read.map(|at| at.elapsed())
     }
 
-    /// How many ask for an append or for a read of the journal, and are not heard yet.
+    /// How many ask for an append, and are not heard yet.
     pub fn waiting(&self) -> usize {
         self.asks.max_capacity() - self.asks.capacity()
     }
@@ -256,7 +283,11 @@ impl Scribe {
         let (send, asks) = mpsc::channel(settings.queue);
         let status = Arc::<Mutex<Status>>::default();
         let (patience, follow) = (settings.patience, settings.follow);
-        let appender = Appender { asks: send, status: Arc::clone(&status), patience, follow };
+        let (reads, waits) = reads::reads(settings.waits, &metrics);
+        let appender =
+            Appender { asks: send, waits, status: Arc::clone(&status), patience, follow };
+        let lines = LineLimit::new("journal_unreachable", &metrics);
+        let stranger_lines = LineLimit::new("unknown_actor", &metrics);
         let scribe = Self {
             journal,
             catalog,
@@ -264,10 +295,12 @@ impl Scribe {
             metrics,
             settings,
             asks,
+            reads,
             status,
-            heads: watch::Sender::new(0),
+            heads: watch::Sender::default(),
+            seen: Seen::default(),
+            looked_behind: false,
             backlog: VecDeque::new(),
-            readers: Vec::new(),
             last_read: None,
             unflushed_since: None,
             recognised: None,
@@ -275,6 +308,8 @@ impl Scribe {
             won_at: None,
             wins: 0,
             put_took: Duration::ZERO,
+            lines,
+            stranger_lines,
             rng: StdRng::from_rng(&mut rand::rng()),
             #[cfg(test)]
             bug: None,
@@ -282,8 +317,8 @@ impl Scribe {
         (scribe, appender)
     }
 
-    /// Hears the number of the last applied entry, each time that the journal was read.
-    pub fn heads(&self) -> watch::Receiver<u64> {
+    /// Hears of the journal's end, each time that it was read.
+    pub fn heads(&self) -> watch::Receiver<Seen> {
         self.heads.subscribe()
     }
 
@@ -298,6 +333,7 @@ impl Scribe {
                     Some(ask) => self.take(ask).await,
                     None => break,
                 },
+                () = self.reads.wanted() => (), // it is due sooner
                 () = tokio::time::sleep_until(due) => drop(self.read().await), // it is logged
             }
             self.append_backlog().await;
@@ -312,20 +348,17 @@ impl Scribe {
 
     fn read_due(&mut self) -> Instant {
         let Some(last) = self.last_read else { return Instant::now() };
-        match self.readers.is_empty() {
-            true => last + self.settings.follow + self.jitter(self.settings.follow / 5),
-            false => last + READ_GAP,
+        match self.reads.is_wanted() {
+            true => last + READ_GAP,
+            false => last + self.settings.follow + self.jitter(self.settings.follow / 5),
         }
     }
 
     /// Takes an ask and all that wait behind it.
-    async fn take(&mut self, first: Ask) {
+    async fn take(&mut self, first: Box<Waiting>) {
         let mut next = Some(first);
-        while let Some(ask) = next {
-            match ask {
-                Ask::Append(waiting) => self.backlog.push_back(*waiting),
-                Ask::CatchUp(answer) => self.readers.push(answer),
-            }
+        while let Some(waiting) = next {
+            self.backlog.push_back(*waiting);
             next = match self.backlog.len() < MAX_GROUP {
                 true => self.asks.try_recv().ok(),
                 false => None,
@@ -362,8 +395,10 @@ impl Scribe {
                 self.join(&mut group);
             }
             group = refuse_late(group);
-            if let Err(e) = self.recognise().await {
-                warn!(error = %e.chain(), "changes wait: the journal cannot be read");
+            if let Err(e) = self.may_append().await {
+                if let Some(suppressed) = self.lines.admit() {
+                    warn!(error = %e.chain(), suppressed, "changes wait: the journal cannot be read");
+                }
                 tokio::time::sleep(READ_GAP + self.jitter(READ_GAP)).await;
                 continue;
             }
@@ -396,8 +431,7 @@ impl Scribe {
     fn join(&mut self, group: &mut Vec<Waiting>) {
         while self.backlog.len() + group.len() < MAX_GROUP {
             match self.asks.try_recv() {
-                Ok(Ask::Append(waiting)) => self.backlog.push_back(*waiting),
-                Ok(Ask::CatchUp(answer)) => self.readers.push(answer),
+                Ok(waiting) => self.backlog.push_back(*waiting),
                 Err(_) => break,
             }
         }
@@ -407,8 +441,8 @@ impl Scribe {
 
     /// Judges a group against the catalog plus what those before would change.
     async fn draft(&self, group: Vec<Waiting>) -> Result<Drafted> {
-        let replica = self.settings.replica.clone();
-        self.catalog.work(move |catalog| Drafted::judge(catalog, replica, group)).await
+        let writer = (self.settings.replica.clone(), self.settings.founding);
+        self.catalog.work(move |catalog| Drafted::judge(catalog, writer, group)).await
     }
 
     fn break_off(&self, why: &ChainError) -> Error {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::error::{Error, Kind, Result};
+use crate::flows::append::Waiter;
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::principal::Principal;
@@ -44,10 +45,12 @@ pub async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<Principa
     }
     let hash = Checksum::of(token.as_bytes());
     let current = gateway.journal.read_age().is_some_and(|age| age < HONOURED);
-    if let Some(who) = holder(gateway, &hash)?.filter(|_| current) {
-        return Ok(who);
-    }
-    gateway.journal.catch_up().await?;
+    let waiter = match holder(gateway, &hash)? {
+        Some(who) if current => return Ok(who),
+        Some(_) => Waiter::Authenticated,
+        None => Waiter::Unauthenticated,
+    };
+    gateway.journal.catch_up_for(waiter).await?;
     holder(gateway, &hash)?.ok_or_else(unknown)
 }
 

@@ -26,6 +26,11 @@ impl<'a> Chain<'a> {
         Self { journal, head: 0, hash: Checksum::of(registry.as_bytes()) }
     }
 
+    /// The journal behind an entry that is known by its hash.
+    pub fn behind(journal: &'a Journal, seq: u64, hash: Checksum) -> Self {
+        Self { journal, head: seq, hash }
+    }
+
     /// The number of the last entry that was walked.
     pub fn head(&self) -> u64 {
         self.head

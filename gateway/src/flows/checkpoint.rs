@@ -3,6 +3,11 @@
 //! Any replica writes one when enough has happened since the newest that it knows of. Two at once
 //! do no harm: what is the same has the same name. None is ever needed: the journal alone is the
 //! truth, so whatever is wrong with a checkpoint makes a start slower, and nothing else.
+//!
+//! From format level 2 on one counts only when an entry of the journal names its hash, behind the last
+//! entry that is in it: see [`trust`]. So it is put first, and named then.
+
+mod trust;
 
 use std::fmt;
 use std::time::Duration;
@@ -15,12 +20,15 @@ use tracing::{error, info, warn};
 
 use crate::config::LogFormat;
 use crate::error::{Error, Kind, Result};
+use crate::flows::append::{Appender, Seen};
+use crate::flows::command::{By, Command, Order};
 use crate::metrics::Metrics;
 use crate::model::checkpoint::{Name, Reader};
 use crate::model::checksum::Checksum;
+use crate::model::level::Level;
 use crate::startup::{Progress, grouped};
-use crate::stores::catalog::{Catalog, SCHEMA};
-use crate::stores::checkpoints::Checkpoints;
+use crate::stores::catalog::{Catalog, Head, SCHEMA};
+use crate::stores::checkpoints::{Checkpoints, FOLDER};
 use crate::stores::journal::Journal;
 
 /// A catalog this many entries behind a checkpoint loads it instead of reading them.
@@ -47,6 +55,25 @@ pub struct Checkpointer {
     pub checkpoints: Checkpoints,
     /// What Prometheus sees.
     pub metrics: Metrics,
+    /// What names checkpoints; `None` before there is anything.
+    pub namer: Option<Namer>,
+}
+
+/// How the journal comes to name checkpoints.
+#[derive(Debug, Clone)]
+pub struct Namer {
+    /// The way into it.
+    pub journal: Appender,
+    /// What is known of its end.
+    pub heads: watch::Receiver<Seen>,
+}
+
+impl Namer {
+    /// The checkpoint that was named last, when nothing has changed since.
+    fn unchanged(&self) -> Option<Name> {
+        let seen = *self.heads.borrow();
+        seen.named.filter(|named| seen.changed <= named.seq)
+    }
 }
 
 /// What is known of the checkpoints that there are.
@@ -74,8 +101,10 @@ impl Cadence {
         Self { known, entries, since: Instant::now() }
     }
 
-    fn is_due(&self, head: u64) -> bool {
-        let new = head.saturating_sub(self.known.good);
+    /// `changed` is the last entry that changed hosted state: the one that names a checkpoint is no
+    /// reason for the next checkpoint.
+    fn is_due(&self, changed: u64) -> bool {
+        let new = changed.saturating_sub(self.known.good);
         new >= self.entries || (new > 0 && self.since.elapsed() >= EVERY)
     }
 
@@ -104,9 +133,12 @@ impl Checkpointer {
         let head = self.catalog.head()?;
         let names = self.checkpoints.newest(0..=u64::MAX, MOST_TRIED).await;
         let names = names.map_err(Error::store)?;
-        let seen = names.first().map_or(0, |name| name.seq);
+        // Where a checkpoint must be named, one that claims to be ahead keeps nobody from writing.
+        let believed = |name: &&Name| !is_strict(head.level) || name.seq <= head.seq;
+        let seen = names.iter().find(believed).map_or(0, |name| name.seq);
+        let newest = names.first().map_or(0, |name| name.seq);
         let least = if head.seq == 0 { 1 } else { head.seq.saturating_add(FAR_BEHIND) };
-        if seen < least {
+        if newest < least {
             return Ok(Known { good: seen, seen });
         }
         // A catalog that is not of this journal is for the operator, not to be papered over.
@@ -177,17 +209,19 @@ impl Checkpointer {
         loading.await
     }
 
-    /// Fetches a checkpoint and checks whose it is, and that the journal holds its last entry.
-    /// Its rows are not read yet.
+    /// Fetches a checkpoint and checks whose it is, that the journal holds its last entry and, where
+    /// that is needed, names it. Its rows are not read yet.
     async fn open(&self, name: Name) -> Result<Reader> {
-        let bytes = self.checkpoints.get(&name).await.map_err(Error::store)?;
-        let reader = Reader::open(name, bytes).map_err(untrusted)?;
+        let reader = self.fetch(name).await?;
         let header = reader.header();
         header.check(&self.registry, SCHEMA).map_err(untrusted)?;
-        match self.is_in_the_journal(header.seq, &header.hash).await? {
-            true => Ok(reader),
-            false => Err(untrusted("the journal does not hold its last entry")),
-        }
+        self.check_trust(&name, header).await?;
+        Ok(reader)
+    }
+
+    async fn fetch(&self, name: Name) -> Result<Reader> {
+        let bytes = self.checkpoints.get(&name).await.map_err(Error::store)?;
+        Reader::open(name, bytes).map_err(untrusted)
     }
 
     async fn verify(&self, name: Name) -> Result<()> {
@@ -217,11 +251,18 @@ impl Checkpointer {
         self.metrics.checkpoints.with_label_values(&[event]).inc();
     }
 
-    /// Writes a checkpoint of the catalog as it is now, and returns its name.
+    /// Writes a checkpoint of the catalog as it is now, and returns its name; that of the last one, when
+    /// nothing has changed since.
     ///
     /// # Errors
     /// When nothing has happened yet, or it is not known to be in the store.
     pub async fn write(&self) -> Result<Name> {
+        let unchanged = self.namer.as_ref().and_then(Namer::unchanged);
+        if let Some(name) = unchanged
+            && self.check_bytes(name).await.is_ok()
+        {
+            return Ok(name);
+        }
         let (name, bytes) = self.catalog.work(Catalog::dump).await?;
         if name.seq == 0 {
             return Err(Error::invalid(
@@ -230,15 +271,44 @@ impl Checkpointer {
         }
         let size = bytes.len();
         let new = self.checkpoints.put(&name, bytes).await.map_err(Error::store)?;
-        if new {
-            self.count("written");
-            info!(checkpoint = %name, bytes = size, "a checkpoint is written");
+        match new {
+            true => {
+                self.count("written");
+                info!(checkpoint = %name, bytes = size, "a checkpoint is written");
+            }
+            false => self.check_bytes(name).await?,
+        }
+        if is_strict(self.catalog.head()?.level) {
+            self.name(name).await?;
         }
         self.metrics.checkpoint_seq.set(gauge(name.seq));
         if let Err(e) = self.compare(name).await {
             warn!(checkpoint = %name, error = %e.chain(), "a checkpoint could not be compared with others of its entry");
         }
         Ok(name)
+    }
+
+    /// Something of this name is there already: what it holds must be what the name says, or a start
+    /// would pass it over for ever.
+    async fn check_bytes(&self, name: Name) -> Result<()> {
+        let read = async {
+            let reader = self.fetch(name).await?;
+            self.catalog.work(move |_| reader.verify().map(drop).map_err(untrusted)).await
+        };
+        read.await.map_err(|e| {
+            let text = "the store holds something else under this checkpoint's name: delete it";
+            Error::new(e.kind, format!("{text} ({FOLDER}/{name})")).because(e)
+        })
+    }
+
+    /// Has the journal say that it may be believed.
+    async fn name(&self, name: Name) -> Result<()> {
+        let unable = || Error::new(Kind::Internal, "nothing is there to name a checkpoint");
+        let namer = self.namer.as_ref().ok_or_else(unable)?;
+        let order = Order { by: By::Replica, command: Command::NameCheckpoint(name) };
+        namer.journal.append(order).await?;
+        info!(checkpoint = %name, "the journal names the checkpoint");
+        Ok(())
     }
 
     /// Looks for sound checkpoints of the same entry that are not the same.
@@ -254,12 +324,12 @@ impl Checkpointer {
     }
 
     /// Writes a checkpoint after every so many `entries`, or a day, until told to stop. `heads`
-    /// brings the number of the last applied entry.
+    /// tells of the journal's end.
     pub async fn run(
         self,
         known: Known,
         entries: u64,
-        mut heads: watch::Receiver<u64>,
+        mut heads: watch::Receiver<Seen>,
         stop: CancellationToken,
     ) {
         let mut cadence = Cadence::new(known, entries);
@@ -271,8 +341,12 @@ impl Checkpointer {
                     changed = heads.changed() => if changed.is_err() { return },
                     _ = look.tick() => (),
                 }
-                let head = *heads.borrow_and_update();
-                if !cadence.is_due(head) {
+                let seen = *heads.borrow_and_update();
+                if let Some(named) = seen.named.filter(|named| named.seq > cadence.known.good) {
+                    self.metrics.checkpoint_seq.set(gauge(named.seq));
+                    cadence.note(named.seq);
+                }
+                if !cadence.is_due(seen.changed) {
                     continue;
                 }
                 match self.write_unless_another_did(&cadence).await {
@@ -295,6 +369,9 @@ impl Checkpointer {
     /// The entry of the newest checkpoint: of one that another replica has written meanwhile,
     /// or of our own.
     async fn write_unless_another_did(&self, cadence: &Cadence) -> Result<u64> {
+        if is_strict(self.catalog.head()?.level) {
+            return self.write().await.map(|name| name.seq); // the journal tells of others'
+        }
         let newer = cadence.known.seen.saturating_add(1)..=u64::MAX;
         let newer = self.checkpoints.newest(newer, 1).await.map_err(Error::store)?;
         match newer.first() {
@@ -305,6 +382,11 @@ impl Checkpointer {
             None => self.write().await.map(|name| name.seq),
         }
     }
+}
+
+/// Whether checkpoints must be named where this level is enabled.
+fn is_strict(level: Level) -> bool {
+    level >= Level::NAMED_CHECKPOINTS
 }
 
 fn untrusted(why: impl fmt::Display) -> Error {

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 pub use self::garbage::must_put_again;
 pub(in crate::flows) use self::garbage::nothing_pending;
 use crate::error::{Error, Kind, Result};
+use crate::model::checkpoint::Name;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened, Published};
 use crate::model::index::IndexLine;
@@ -43,6 +44,8 @@ pub struct Order {
 pub enum By {
     /// Somebody with access to the store.
     Operator,
+    /// This replica, by itself.
+    Replica,
     /// A user, with a token that allowed it when it was shown.
     Principal(Principal),
 }
@@ -147,6 +150,8 @@ pub enum Command {
         /// The level.
         level: Level,
     },
+    /// Say that a checkpoint may be believed.
+    NameCheckpoint(Name),
 }
 
 /// Why a command is not done.
@@ -171,27 +176,28 @@ impl By {
     pub fn actor(&self) -> Actor {
         match self {
             By::Operator => Actor::Operator,
+            By::Replica => Actor::Replica,
             By::Principal(who) => Actor::User { user: who.user, token: who.token },
         }
     }
 
     fn user(&self) -> Option<UserId> {
         match self {
-            By::Operator => None,
+            By::Operator | By::Replica => None,
             By::Principal(who) => Some(who.user),
         }
     }
 
     fn may(&self, scope: Scope) -> bool {
         match self {
-            By::Operator => true,
+            By::Operator | By::Replica => true,
             By::Principal(who) => who.grant.scopes.contains(&scope),
         }
     }
 
     fn check(&self, scope: Scope, krate: Option<&CrateName>) -> Judged<()> {
         match self {
-            By::Operator => Ok(()),
+            By::Operator | By::Replica => Ok(()),
             By::Principal(who) => who.check(scope, krate).map_err(|e| Error::forbidden(e).into()),
         }
     }
@@ -234,6 +240,7 @@ fn events_of<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
         Command::EnableLevel { level } => {
             format::enable(view.head()?.level, by, *level, Level::KNOWN)
         }
+        Command::NameCheckpoint(name) => format::name_checkpoint(view.head()?.seq, by, *name),
     }
 }
 

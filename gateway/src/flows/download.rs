@@ -133,7 +133,7 @@ async fn find_in_current_state(
 ) -> Result<(Origin, Got)> {
     match find(gateway, name, version).await {
         Err(error) if error.kind == Kind::Absent => {
-            gateway.journal.catch_up().await?;
+            gateway.journal.catch_up_for(gateway.reader()).await?;
             find(gateway, name, version).await
         }
         answer => answer,

@@ -27,11 +27,13 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::gateway::Gateway;
 use crate::logging::limit::LineLimit;
+use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::index_bounds::IndexBounds;
+use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
@@ -168,7 +170,9 @@ impl House {
             replica: "test".to_owned(),
             patience: LONG,
             queue: 10,
+            waits: 100,
             follow: Duration::from_millis(50),
+            founding: Level::KNOWN,
         };
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
@@ -275,6 +279,7 @@ pub(super) fn gateway(
         parsers: ClientParsers::new(&metrics),
         skipped_lines: LineLimit::new("index_lines", &metrics),
         config: Arc::new(config),
+        lines: RequestLines::new(&metrics),
         metrics,
         traces: None,
         catalog,

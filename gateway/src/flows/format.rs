@@ -65,6 +65,7 @@ mod tests {
             prev: before.hash,
             time: Timestamp::now(),
             replica: "of a later release".to_owned(),
+            level: Level::FIRST,
             events: vec![Event { by: Actor::Operator, what }],
         };
         let journal = journal_in(&Objects::same(store));

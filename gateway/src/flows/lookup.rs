@@ -98,7 +98,7 @@ async fn read_on(gateway: &Gateway) {
     if gateway.journal.lag().is_none_or(|lag| !lag.is_zero()) {
         return;
     }
-    if let Err(error) = gateway.journal.catch_up().await {
+    if let Err(error) = gateway.journal.catch_up_for(gateway.reader()).await {
         tracing::debug!(error = error.chain(), "an absent name was not looked up again");
     }
 }

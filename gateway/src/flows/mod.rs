@@ -4,6 +4,7 @@ pub mod append;
 pub mod audit;
 pub mod authenticate;
 pub mod chain;
+mod changing;
 pub mod checkpoint;
 pub mod command;
 pub mod copies;

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
-use crate::flows::checkpoint::{Checkpointer, Known};
+use crate::flows::checkpoint::{Checkpointer, Known, Namer};
 use crate::flows::copies::Copies;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
@@ -24,7 +24,9 @@ use crate::flows::search::MirroredNames;
 use crate::flows::store_watch::StoreWatch;
 use crate::gateway::Gateway;
 use crate::logging::limit::LineLimit;
+use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
+use crate::model::level::Level;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
@@ -128,24 +130,29 @@ impl Running {
         begins(Part::Catalog);
         let catalog = open_catalog(&config, &registry, keep, tell)?;
         begins(Part::Journal);
-        let checkpointer = Checkpointer {
+        let mut checkpointer = Checkpointer {
             registry,
             catalog: catalog.clone(),
             journal: journal_in(&objects),
             checkpoints: checkpoints_in(&objects),
             metrics: metrics.clone(),
+            namer: None,
         };
+        let before = catalog.head()?;
         let known = match keep {
             Keep::File => checkpointer.load(Some(voice)).await,
             Keep::Memory => checkpointer.load(None).await,
             Keep::Replayed => Known::default(),
         };
+        let loaded = catalog.head()?;
         let index = index_cache(&config);
         let settings = Settings {
             replica: config.server.replica.clone(),
             patience: config.limits.append,
             queue: config.limits.append_queue,
+            waits: config.limits.journal_waits,
             follow: config.limits.follow,
+            founding: Level::KNOWN,
         };
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
@@ -156,6 +163,11 @@ impl Running {
         );
         let reading = Progress::begin("reading the journal", voice);
         scribe.begin(|done, total| reading.tick(done, Some(total))).await?;
+        if loaded.seq > before.seq && checkpointer.was_believed_in_vain(&loaded)? {
+            catalog.empty(&checkpointer.registry)?;
+            scribe.begin(|done, total| reading.tick(done, Some(total))).await?;
+        }
+        checkpointer.namer = Some(Namer { journal: journal.clone(), heads: scribe.heads() });
         if keep == Keep::File {
             reading.end(&format!("journal read up to entry {}", catalog.head()?.seq));
         }
@@ -192,6 +204,7 @@ impl Running {
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             pulls,
             mirrored_names: MirroredNames::default(),
+            lines: RequestLines::new(&metrics),
             metrics,
             traces,
             config,

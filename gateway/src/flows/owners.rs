@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::flows::changing;
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
@@ -20,7 +21,7 @@ pub async fn list(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<UserRo
     if let Some(owners) = listed(gateway, name)? {
         return Ok(owners);
     }
-    gateway.journal.catch_up().await?;
+    gateway.journal.catch_up_for(gateway.reader()).await?;
     let absent = || Error::absent(format!("`{name}` is not a crate that is hosted here"));
     listed(gateway, name)?.ok_or_else(absent)
 }
@@ -45,7 +46,7 @@ pub async fn add(
 ) -> Result<String> {
     let logins = bounded(logins)?;
     let command = Command::AddOwners { krate: name.clone(), logins: logins.clone() };
-    gateway.journal.append(Order { by: By::Principal(who.clone()), command }).await?;
+    changing::change(gateway, Order { by: By::Principal(who.clone()), command }).await?;
     Ok(format!("{} may now publish `{name}`", named(&logins)))
 }
 
@@ -61,7 +62,7 @@ pub async fn remove(
 ) -> Result<String> {
     let logins = bounded(logins)?;
     let command = Command::RemoveOwners { krate: name.clone(), logins: logins.clone() };
-    gateway.journal.append(Order { by: By::Principal(who.clone()), command }).await?;
+    changing::change(gateway, Order { by: By::Principal(who.clone()), command }).await?;
     Ok(format!("{} may no longer publish `{name}`", named(&logins)))
 }
 

@@ -107,7 +107,7 @@ impl Shown<'_> {
     /// When a value has no form in JSON, which no event's has.
     pub fn json(&self) -> Result<String> {
         let login = match self.event.by {
-            Actor::Operator => None,
+            Actor::Operator | Actor::Replica => None,
             Actor::User { user, .. } => self.trail.login(user),
         };
         let Entry { seq, time, replica, .. } = self.entry;
@@ -148,18 +148,19 @@ mod tests {
 
         let all = lines(&journal, Selection::default()).await;
         let deeds: Vec<_> = all.iter().map(|(l, _)| l.split('\t').nth(3).unwrap()).collect();
-        assert_eq!(deeds.len(), 4);
-        assert_eq!((deeds[0], deeds[3]), ("created user alice (1)", "yanked foo 1.0.0"));
-        let json: serde_json::Value = serde_json::from_str(&all[3].1).unwrap();
+        assert_eq!(deeds.len(), 5);
+        assert_eq!(deeds[..2], ["enabled format level 2", "created user alice (1)"]);
+        assert_eq!(deeds[4], "yanked foo 1.0.0");
+        let json: serde_json::Value = serde_json::from_str(&all[4].1).unwrap();
         assert_eq!(
             (&json["seq"], &json["event"], &json["by"]),
             (&4.into(), &"yanked".into(), &"operator".into())
         );
 
         let foo = Selection { krate: Some(name("Foo").key()), since: None };
-        assert_eq!(lines(&journal, foo.clone()).await, [all[1].clone(), all[3].clone()]);
+        assert_eq!(lines(&journal, foo.clone()).await, [all[2].clone(), all[4].clone()]);
         let late = Selection { since: Some(Since::Seq(3)), ..foo };
-        assert_eq!(lines(&journal, late).await, [all[3].clone()]);
+        assert_eq!(lines(&journal, late).await, [all[4].clone()]);
         let at = |time| Selection { krate: None, since: Some(Since::Time(time)) };
         assert_eq!(lines(&journal, at(Timestamp::UNIX_EPOCH)).await, all);
         assert!(lines(&journal, at(Timestamp::MAX)).await.is_empty());

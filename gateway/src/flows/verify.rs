@@ -1,9 +1,12 @@
 //! Walking the journal from its beginning, and saying what is wrong and where.
 
+mod rebuild;
+
 use std::collections::BTreeMap;
 
 use futures_util::stream::{self, FuturesOrdered, StreamExt};
 
+pub use self::rebuild::Rebuild;
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Entry, Happened};
@@ -38,13 +41,38 @@ pub struct Walk {
 pub async fn walk(
     journal: &Journal,
     registry: &str,
+    progress: impl FnMut(u64, u64),
+) -> Result<Walk> {
+    walk_and(journal, registry, None, progress).await
+}
+
+/// The same, and rebuilds the state from the entries, to compare it with what claims to be it.
+///
+/// # Errors
+/// When the store does not answer, or the state cannot be rebuilt.
+pub async fn walk_and_rebuild(
+    journal: &Journal,
+    registry: &str,
+    rebuild: Rebuild,
+    progress: impl FnMut(u64, u64),
+) -> Result<Walk> {
+    walk_and(journal, registry, Some(rebuild), progress).await
+}
+
+async fn walk_and(
+    journal: &Journal,
+    registry: &str,
+    mut rebuild: Option<Rebuild>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Walk> {
     let newest = journal.newest_hint(0).await.map_err(Error::store)?;
     let hash = Checksum::of(registry.as_bytes());
     let mut walk = Walk { head: 0, hash, wrong: Vec::new(), live: BTreeMap::new() };
     while let Some(entries) = next_entries(journal, &mut walk).await? {
-        entries.iter().for_each(|entry| note_versions(entry, &mut walk.live));
+        entries.iter().for_each(|(entry, _)| note_versions(entry, &mut walk.live));
+        if let Some(rebuild) = &mut rebuild {
+            rebuild.apply(entries).await?;
+        }
         progress(walk.head, newest.max(walk.head));
     }
     if walk.wrong.is_empty() && newest > walk.head {
@@ -52,6 +80,9 @@ pub async fn walk(
             "journal entry {} is missing, but entry {newest} is there: the journal has a gap",
             walk.head + 1
         ));
+    }
+    if let Some(rebuild) = rebuild {
+        walk.wrong.extend(rebuild.finish(walk.head));
     }
     Ok(walk)
 }
@@ -71,7 +102,10 @@ pub async fn check_bytes(blobs: &Blobs, walk: &mut Walk, mut progress: impl FnMu
 }
 
 /// The next entries that hold; `None` at the end, or where the chain breaks.
-async fn next_entries(journal: &Journal, walk: &mut Walk) -> Result<Option<Vec<Entry>>> {
+async fn next_entries(
+    journal: &Journal,
+    walk: &mut Walk,
+) -> Result<Option<Vec<(Entry, Checksum)>>> {
     if !walk.wrong.is_empty() {
         return Ok(None);
     }
@@ -86,7 +120,7 @@ async fn next_entries(journal: &Journal, walk: &mut Walk) -> Result<Option<Vec<E
             Ok((entry, hash)) => {
                 walk.head = seq;
                 walk.hash = hash;
-                entries.push(entry);
+                entries.push((entry, hash));
             }
             Err(e) => {
                 walk.wrong.push(e.to_string());

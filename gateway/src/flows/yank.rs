@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::flows::changing;
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
@@ -22,5 +23,5 @@ pub async fn yank(
 ) -> Result<()> {
     let command = Command::Yank { krate: name.clone(), version: version.clone(), yanked };
     let order = Order { by: By::Principal(who.clone()), command };
-    gateway.journal.append(order).await.map(drop)
+    changing::change(gateway, order).await.map(drop)
 }

@@ -40,6 +40,8 @@ const NO_ROUTE: &str = "none";
 const LEFT: &str = "499";
 /// The header that says which trace a request belongs to (W3C Trace Context).
 const TRACE_PARENT: &str = "traceparent";
+/// Routes that need no token, by label, and whose answers have a line because they are no reads.
+const OPEN_ROUTES: &[&str] = &["policy_check"];
 
 /// Serves the registry until `shutdown`, and then until the last answer is out; the caller
 /// owns the socket and bounds the wait.
@@ -208,7 +210,9 @@ impl Drop for Unanswered<'_> {
             line.count(LEFT, 0, None);
             line.trace(LEFT);
             let (path, ms) = (excerpt(line.path()), line.ms());
-            line.span().in_scope(|| tracing::info!(path, ms, "ended without an answer"));
+            let Some(suppressed) = line.gateway.lines.admit(499, true) else { return };
+            line.span()
+                .in_scope(|| tracing::info!(path, ms, suppressed, "ended without an answer"));
         }
     }
 }
@@ -300,14 +304,18 @@ impl<'a> Line<'a> {
         if level > LevelFilter::current() {
             return;
         }
+        let open = OPEN_ROUTES.contains(&self.label);
+        let admitted = (level <= Level::INFO).then(|| self.gateway.lines.admit(status, open));
+        let Some(suppressed) = admitted.unwrap_or(Some(0)) else { return };
+        let suppressed = (suppressed > 0).then_some(suppressed);
         let (path, ms) = (excerpt(self.path()), self.ms());
         let path = path.as_str();
         let error = trouble.map(Error::chain);
         let error = error.as_deref();
         self.span().in_scope(|| match level {
-            Level::ERROR => tracing::error!(path, status, ms, error, "failed"),
-            Level::WARN => tracing::warn!(path, status, ms, error, "failed"),
-            Level::INFO => tracing::info!(path, status, ms, error, "answered"),
+            Level::ERROR => tracing::error!(path, status, ms, error, suppressed, "failed"),
+            Level::WARN => tracing::warn!(path, status, ms, error, suppressed, "failed"),
+            Level::INFO => tracing::info!(path, status, ms, error, suppressed, "answered"),
             _ => tracing::debug!(path, status, ms, error, "answered"),
         });
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::checkpoint::Name;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexLine;
 use crate::model::level::Level;
@@ -28,6 +29,10 @@ pub struct Entry {
     pub time: Timestamp,
     /// The replica that wrote it.
     pub replica: String,
+    /// The format level that was enabled when it was written; not said at the first one. So any entry
+    /// tells by itself whether checkpoints of it must be named.
+    #[serde(default, skip_serializing_if = "Level::is_first")]
+    pub level: Level,
     /// What happened.
     pub events: Vec<Event>,
 }
@@ -53,6 +58,8 @@ pub struct Event {
 pub enum Actor {
     /// Somebody with access to the store, by the command line.
     Operator,
+    /// The replica that wrote the entry, by itself. Of level 2.
+    Replica,
     /// A user, with a token.
     User {
         /// The user.
@@ -170,6 +177,14 @@ pub enum Happened {
         /// The level.
         level: Level,
     },
+    /// A checkpoint was written, and this is its name: one that no entry names is not believed. Of
+    /// level 2.
+    Checkpointed {
+        /// The last entry in it.
+        seq: u64,
+        /// SHA-256 of its lines.
+        hash: Checksum,
+    },
 }
 
 /// A published version.
@@ -276,12 +291,30 @@ impl Entry {
         if entry.prev != *prev {
             return Err(ChainError::Broken(seq));
         }
-        match entry.enables() {
-            Some(level) if level > Level::KNOWN => {
+        match entry.leaves() {
+            level if level > Level::KNOWN => {
                 Err(ChainError::Newer { at: seq, level, known: Level::KNOWN })
             }
             _ => Ok((entry, Checksum::of(bytes))),
         }
+    }
+
+    /// The format level that is enabled behind it.
+    pub fn leaves(&self) -> Level {
+        self.enables().map_or(self.level, |level| level.max(self.level))
+    }
+
+    /// Whether it changes hosted state: naming a checkpoint does not.
+    pub fn changes_state(&self) -> bool {
+        self.events.iter().any(|event| !matches!(event.what, Happened::Checkpointed { .. }))
+    }
+
+    /// The checkpoints that it names.
+    pub fn checkpoints(&self) -> impl Iterator<Item = Name> {
+        self.events.iter().filter_map(|event| match event.what {
+            Happened::Checkpointed { seq, hash } => Some(Name { seq, hash }),
+            _ => None,
+        })
     }
 
     /// The highest format level that it enables, if it enables any.
@@ -313,6 +346,7 @@ impl Happened {
             | Happened::Collected { .. }
             | Happened::LevelEnabled { .. } => Level::FIRST,
             Happened::PinCorrected { .. } => Level::SECOND,
+            Happened::Checkpointed { .. } => Level::NAMED_CHECKPOINTS,
         }
     }
 }
@@ -443,6 +477,7 @@ mod tests {
             prev,
             time: Timestamp::UNIX_EPOCH,
             replica: "one".to_owned(),
+            level: Level::FIRST,
             events: vec![Event { by: Actor::Operator, what }, token],
         }
     }

@@ -122,7 +122,8 @@ pub(crate) fn history(registry: &str, entries: u64) -> Vec<(Entry, Bytes, Checks
         seq += 1;
         let events = events.into_iter().map(|what| Event { by: Actor::Operator, what }).collect();
         let (id, time) = (EntryId::random(), Timestamp::UNIX_EPOCH);
-        let entry = Entry { seq, id, prev, time, replica: "test".to_owned(), events };
+        let entry =
+            Entry { seq, id, prev, time, replica: "test".to_owned(), level: Level::FIRST, events };
         let (bytes, hash) = entry.seal().unwrap();
         prev = hash;
         (entry, bytes, hash)
@@ -168,7 +169,7 @@ fn beginning() -> Vec<Vec<Happened>> {
         vec![Happened::UserDisabled { user: bob }],
         vec![Happened::Condemned { checksums: vec![Checksum::of(b"a"), Checksum::of(b"b")] }],
         vec![Happened::Collected { checksums: vec![Checksum::of(b"a")] }],
-        vec![Happened::LevelEnabled { level: Level::KNOWN }],
+        vec![Happened::LevelEnabled { level: Level::FIRST }],
         vec![Happened::PinCorrected {
             upstream: "crates-io".to_owned(),
             krate: "Public".parse().unwrap(),

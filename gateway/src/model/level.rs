@@ -60,11 +60,19 @@ impl Level {
     ///
     /// [`Happened::level`]: crate::model::entry::Happened::level
     pub const KNOWN: Self = Self(2);
+    /// From this level on a checkpoint counts only when an entry names its hash, and an entry says the
+    /// level at which it was written.
+    pub const NAMED_CHECKPOINTS: Self = Self(2);
 
     /// The one behind it.
     #[cfg(test)]
     pub(crate) fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+
+    /// Whether it is the one that needs no mention.
+    pub fn is_first(&self) -> bool {
+        *self == Self::FIRST
     }
 
     /// Its number.

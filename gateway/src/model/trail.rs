@@ -41,6 +41,7 @@ impl Trail {
     pub fn who(&self, by: &Actor) -> String {
         match by {
             Actor::Operator => "operator".to_owned(),
+            Actor::Replica => "replica".to_owned(),
             Actor::User { user, token } => format!("{} (token {token})", self.user(*user)),
         }
     }
@@ -85,6 +86,9 @@ impl Trail {
                      to {checksum}: {reason}"
                 )
             }
+            Happened::Checkpointed { seq, hash } => {
+                format!("wrote a checkpoint of entry {seq} (SHA-256 {hash})")
+            }
         };
         text.replace(char::is_control, " ")
     }
@@ -118,7 +122,8 @@ pub fn krate_of(what: &Happened) -> Option<&CrateName> {
         | Happened::TokenRevoked { .. }
         | Happened::Condemned { .. }
         | Happened::Collected { .. }
-        | Happened::LevelEnabled { .. } => None,
+        | Happened::LevelEnabled { .. }
+        | Happened::Checkpointed { .. } => None,
     }
 }
 

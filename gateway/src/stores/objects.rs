@@ -3,6 +3,7 @@
 mod abilities;
 mod cloud;
 mod folder;
+mod links;
 mod measured;
 
 use std::path::Path as FsPath;
@@ -117,8 +118,8 @@ impl Objects {
         let store = LocalFileSystem::new_with_prefix(path).map_err(|e| refuse(&e))?;
         let mark = Mark::of(path, FORMAT_PATH);
         let durable: Arc<dyn ObjectStore> =
-            Arc::new(Folder::new(store.clone().with_fsync(true), &mark));
-        let cache = Arc::new(Folder::new(store, &mark));
+            Arc::new(Folder::new(store.clone().with_fsync(true), path, &mark));
+        let cache = Arc::new(Folder::new(store, path, &mark));
         Ok(Self { durable: Arc::clone(&durable), cache, commit: durable })
     }
 

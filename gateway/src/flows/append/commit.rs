@@ -75,13 +75,17 @@ impl Scribe {
                                 Some(_) => (),
                                 None => is_certain = false,
                             }
-                            info!(seq, error = %unknown, "an entry was not put; the same is put again");
+                            if let Some(suppressed) = self.lines.admit() {
+                                info!(seq, error = %unknown, suppressed, "an entry was not put; the same is put again");
+                            }
                         }
                     },
                 },
                 Err(e) => {
                     is_certain &= Refusal::of(&unknown).is_some();
-                    warn!(seq, put = %unknown, read = %e.chain(), "what became of an entry is not known; the same is put again");
+                    if let Some(suppressed) = self.lines.admit() {
+                        warn!(seq, put = %unknown, read = %e.chain(), suppressed, "what became of an entry is not known; the same is put again");
+                    }
                 }
             }
             tokio::time::sleep(pause + self.jitter(pause)).await;

@@ -8,7 +8,7 @@ use super::{FLUSH_EVERY, READ_AHEAD, READ_GAP, RECOGNISE_EVERY, Scribe, lock};
 use crate::error::{Error, Kind, Refusal, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{ChainError, Entry};
-use crate::stores::catalog::Catalog;
+use crate::stores::catalog::{Catalog, Stranger};
 
 /// Entries that hold, and why the one behind them does not, if there is one.
 pub(super) type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
@@ -28,20 +28,31 @@ impl Scribe {
             return Err(e);
         }
         self.flush().await;
-        Ok(())
+        match self.look_behind().await {
+            Err(mut e) if lock(&self.status).broken.is_some() => {
+                e.kind = Kind::Internal;
+                Err(e)
+            }
+            // Reading needs no listing; it is tried again before the first append.
+            Err(e) => {
+                warn!(error = %e.chain(), "whether the journal has a gap could not be looked up");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Reads the journal to its end for all who wait for that, and as a matter of routine.
     pub(super) async fn read(&mut self) -> Result<()> {
-        let readers = std::mem::take(&mut self.readers);
+        let nth = self.reads.begin();
         let outcome = self.follow(|_, _| ()).await;
         lock(&self.status).refusal = outcome.as_ref().err().and_then(|e| Refusal::of(e));
-        if let Err(e) = &outcome {
-            warn!(error = %e.chain(), "the journal could not be read");
+        if let Err(e) = &outcome
+            && let Some(suppressed) = self.lines.admit()
+        {
+            warn!(error = %e.chain(), suppressed, "the journal could not be read");
         }
-        for reader in readers {
-            let _ = reader.send(outcome.clone()); // an asker may have left
-        }
+        self.reads.end(nth, outcome.clone());
         self.flush_when_due().await;
         outcome
     }
@@ -80,6 +91,38 @@ impl Scribe {
         Ok(())
     }
 
+    /// Nothing may be put into another's journal, nor into a gap.
+    pub(super) async fn may_append(&mut self) -> Result<()> {
+        self.recognise().await?;
+        match self.looked_behind {
+            true => Ok(()),
+            false => self.look_behind().await,
+        }
+    }
+
+    /// An entry that is absent is the journal's end, unless there is one behind it: then it is a gap,
+    /// and whoever put an entry there would begin another history. A listing is a hint only, so
+    /// what it shows is read.
+    async fn look_behind(&mut self) -> Result<()> {
+        let head = self.catalog.head()?.seq;
+        let newest = self.journal.newest_hint(head).await.map_err(Error::store)?;
+        if newest > head {
+            // Others may just have appended.
+            self.follow(|_, _| ()).await?;
+            let (head, found) = (self.catalog.head()?.seq, self.journal.read(newest).await);
+            if newest > head && found.map_err(Error::store)?.is_some() {
+                let why = format!(
+                    "journal entry {} is missing, but entry {newest} is there: the journal has a gap, because entries were deleted. Bring them back from a backup",
+                    head + 1
+                );
+                self.alarm("journal_broken", why.clone());
+                return Err(Error::unavailable(why));
+            }
+        }
+        self.looked_behind = true;
+        Ok(())
+    }
+
     /// Reads and applies entries until one is absent; `heard` is told each applied number, and
     /// the newest that is known of.
     async fn follow(&mut self, heard: impl FnMut(u64, u64)) -> Result<()> {
@@ -105,7 +148,8 @@ impl Scribe {
                 return Err(self.break_off(&why));
             }
             let head = self.catalog.head()?.seq;
-            self.heads.send_if_modified(|told| std::mem::replace(told, head) != head);
+            self.seen.head = head;
+            self.heads.send_if_modified(|told| std::mem::replace(told, self.seen) != self.seen);
             self.metrics.journal_head.set(i64::try_from(head).unwrap_or(i64::MAX));
             if found == READ_AHEAD && newest.is_none() {
                 // Far behind. A listing is for the progress alone: it decides nothing.
@@ -153,22 +197,42 @@ impl Scribe {
     /// Applies entries to the catalog, then drops from memory what they touch. When that fails,
     /// the catalog stays where it is, and the next read tries again.
     pub(super) async fn apply(&mut self, entries: Vec<(Entry, Checksum)>) -> bool {
-        let touched = match self.catalog.work(move |catalog| catalog.apply(&entries)).await {
-            Ok(touched) => touched,
+        let seen = entries.iter().fold(self.seen, |seen, (entry, _)| seen.and(entry));
+        let applied = match self.catalog.work(move |catalog| catalog.apply(&entries)).await {
+            Ok(applied) => applied,
             Err(e) => {
                 self.unwritten(&e);
                 return false;
             }
         };
-        for key in &touched {
+        for key in &applied.touched {
             self.index.forget(key);
         }
+        self.seen = seen;
+        self.mind_strangers(&applied.strangers);
         self.unflushed_since.get_or_insert_with(Instant::now);
         lock(&self.status).trouble = None;
         if let Ok(head) = self.catalog.head() {
             self.metrics.journal_head.set(i64::try_from(head.seq).unwrap_or(i64::MAX));
         }
         true
+    }
+
+    /// What stands in the journal counts; but no judge can have let it pass.
+    fn mind_strangers(&self, strangers: &[Stranger]) {
+        let alarms = self.metrics.alarms.with_label_values(&["unknown_actor"]);
+        alarms.inc_by(strangers.len() as u64);
+        for Stranger { seq, by } in strangers {
+            if let Some(suppressed) = self.stranger_lines.admit() {
+                error!(
+                    alarm = "unknown_actor",
+                    seq,
+                    ?by,
+                    suppressed,
+                    "an entry of the journal is by an actor that no entry made, or that one ended: whoever wrote it did not come through a replica. Look who can write the store, and run `cratehouse journal verify`"
+                );
+            }
+        }
     }
 
     pub(super) async fn flush(&mut self) {

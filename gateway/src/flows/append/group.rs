@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, Order, Refusal};
 use crate::model::checksum::Checksum;
-use crate::model::entry::{Entry, EntryId, Event, Happened};
+use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
+use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
 
 /// Bytes of events in one entry, after which further commands wait for the next one. Whoever
@@ -81,7 +82,12 @@ pub(super) struct Sealed {
 }
 
 impl Drafted {
-    pub(super) fn judge(catalog: &Catalog, replica: String, group: Vec<Waiting>) -> Result<Self> {
+    /// Judges a group. The first entry of a registry enables the format level `founding` as well.
+    pub(super) fn judge(
+        catalog: &Catalog,
+        (replica, founding): (String, Level),
+        group: Vec<Waiting>,
+    ) -> Result<Self> {
         let view = catalog.draft()?;
         let head = view.head()?;
         let (seq, time) = (head.seq + 1, Timestamp::now());
@@ -109,8 +115,13 @@ impl Drafted {
         let sealed = match events.is_empty() {
             true => None,
             false => {
+                if head.seq == 0 && founding > head.level {
+                    let what = Happened::LevelEnabled { level: founding };
+                    events.insert(0, Event { by: Actor::Operator, what });
+                }
                 let id = EntryId::random();
-                let entry = Entry { seq, id, prev: head.hash, time, replica, events };
+                let (prev, level) = (head.hash, head.level);
+                let entry = Entry { seq, id, prev, time, replica, level, events };
                 let (bytes, hash) = entry.seal().map_err(Error::internal)?;
                 Some((entry, bytes, hash))
             }

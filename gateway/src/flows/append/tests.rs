@@ -34,7 +34,9 @@ fn settings() -> Settings {
         replica: "test".to_owned(),
         patience: Duration::from_secs(20),
         queue: 1024,
+        waits: 100,
         follow: Duration::from_millis(500),
+        founding: Level::KNOWN,
     }
 }
 
@@ -225,6 +227,7 @@ async fn a_broken_chain_stops_appending_and_following() {
         prev: Checksum::of(b"something else"),
         time: Timestamp::now(),
         replica: "forger".to_owned(),
+        level: Level::FIRST,
         events: Vec::new(),
     };
     journal.create(2, entry.seal().unwrap().0).await.unwrap();
@@ -515,4 +518,106 @@ async fn an_entry_that_this_user_may_not_read_is_named_until_it_may() {
     replica.appender.catch_up().await.unwrap();
     assert_eq!(replica.appender.refusal(), None);
     replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_take_no_place_from_changes() {
+    let objects = Objects::in_memory();
+    let metrics = Metrics::new().unwrap();
+    let settings = Settings { queue: 64, ..settings() };
+    let catalog = Catalog::in_memory(REGISTRY).unwrap();
+    let index = IndexCache::new(0, 1 << 20);
+    let (mut scribe, appender) =
+        Scribe::new(journal_in(&objects), catalog, index, metrics.clone(), settings);
+    scribe.begin(|_, _| ()).await.unwrap();
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(scribe.run(stop));
+    for _ in 0..256 {
+        let appender = appender.clone();
+        tokio::spawn(async move {
+            loop {
+                let _ = appender.catch_up_for(Waiter::Unauthenticated).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(metrics.journal_waits_refused.get() > 0, "256 are too many, and have 503");
+    let order = |n: u32| Order { by: By::Operator, command: create_user(&format!("user{n}")) };
+    let done = futures_util::future::join_all((0..16).map(|n| appender.append(order(n)))).await;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    appender.catch_up().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_begins_at_the_newest_level_by_its_first_entry() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    let happened = one.order(create_user("alice")).await.unwrap();
+    assert_eq!(happened.len(), 1, "who asks hears of no more than was asked for");
+    assert_eq!(one.catalog.head().unwrap().level, Level::KNOWN);
+    let read = async |seq| {
+        let bytes = journal_in(&objects).read(seq).await.unwrap().unwrap();
+        serde_json::from_slice::<Entry>(&bytes).unwrap()
+    };
+    let first = read(1).await;
+    assert_eq!((first.level, first.enables(), first.seq), (Level::FIRST, Some(Level::KNOWN), 1));
+    one.order(create_user("bob")).await.unwrap();
+    let second = read(2).await;
+    assert_eq!((second.level, second.enables()), (Level::KNOWN, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_found_at_a_start_and_before_the_first_append() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    for n in 0..11 {
+        one.order(create_user(&format!("user{n}"))).await.unwrap();
+    }
+    one.stop().await;
+    let (metrics, catalog) = (Metrics::new().unwrap(), Catalog::in_memory(REGISTRY).unwrap());
+    let index = IndexCache::new(0, 1 << 20);
+    let (mut scribe, appender) =
+        Scribe::new(journal_in(&objects), catalog, index, metrics.clone(), settings());
+    objects.durable.delete(&entry_path(5)).await.unwrap();
+    let refusal = scribe.begin(|_, _| ()).await.unwrap_err();
+    assert_eq!(refusal.kind, Kind::Internal, "waiting does not mend it");
+    assert!(refusal.message.contains("entry 5 is missing, but entry 11 is there"), "{refusal}");
+    assert_eq!(metrics.alarms.with_label_values(&["journal_broken"]).get(), 1);
+    tokio::spawn(scribe.run(CancellationToken::new()));
+    let order = Order { by: By::Operator, command: create_user("fork") };
+    let refusal = appender.append(order).await.unwrap_err();
+    assert!(refusal.message.contains("the journal has a gap"), "{refusal}");
+    assert_eq!(journal_in(&objects).read(5).await.unwrap(), None, "nothing is put into it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_by_an_actor_that_no_entry_made_raises_an_alarm_and_counts() {
+    let objects = Objects::in_memory();
+    let one = replica(&objects).await;
+    one.order(create_user("alice")).await.unwrap();
+    let (metrics, catalog) = (Metrics::new().unwrap(), Catalog::in_memory(REGISTRY).unwrap());
+    let head = one.stop().await.head().unwrap();
+    let by = crate::model::entry::Actor::User {
+        user: crate::model::principal::UserId(1),
+        token: crate::model::principal::TokenId(7),
+    };
+    let what = Happened::UserDisabled { user: crate::model::principal::UserId(1) };
+    let entry = Entry {
+        seq: 2,
+        id: EntryId::random(),
+        prev: head.hash,
+        time: Timestamp::now(),
+        replica: "forger".to_owned(),
+        level: Level::KNOWN,
+        events: vec![crate::model::entry::Event { by, what }],
+    };
+    journal_in(&objects).create(2, entry.seal().unwrap().0).await.unwrap();
+    let index = IndexCache::new(0, 1 << 20);
+    let (mut scribe, _) =
+        Scribe::new(journal_in(&objects), catalog.clone(), index, metrics.clone(), settings());
+    scribe.begin(|_, _| ()).await.unwrap();
+    assert_eq!(metrics.alarms.with_label_values(&["unknown_actor"]).get(), 1);
+    assert_eq!(catalog.head().unwrap().seq, 2);
 }

@@ -11,8 +11,9 @@ use crate::flows::append::{Scribe, Settings};
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{checkpoints_in, journal_in};
 use crate::model::checkpoint::Writer;
-use crate::model::entry::{Entry, Happened};
+use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
 use crate::model::fixtures::history;
+use crate::model::principal::UserId;
 use crate::stores::checkpoints::FOLDER;
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::objects::Objects;
@@ -37,6 +38,18 @@ fn checkpointer(objects: &Objects, catalog: &Catalog) -> Checkpointer {
         journal: journal_in(objects),
         checkpoints: checkpoints_in(objects),
         metrics: Metrics::new().unwrap(),
+        namer: None,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        replica: "test".to_owned(),
+        patience: EVERY,
+        queue: 10,
+        waits: 1,
+        follow: LOOK,
+        founding: Level::FIRST,
     }
 }
 
@@ -67,8 +80,7 @@ impl Checkpointer {
 
     /// Reads the journal to its end, as a start does.
     async fn follow(&self, objects: &Objects) -> Result<()> {
-        let settings =
-            Settings { replica: "test".to_owned(), patience: EVERY, queue: 1, follow: LOOK };
+        let settings = settings();
         let (index, metrics) = (IndexCache::new(0, 1 << 20), self.metrics.clone());
         let catalog = self.catalog.clone();
         let (mut scribe, _) = Scribe::new(journal_in(objects), catalog, index, metrics, settings);
@@ -316,13 +328,17 @@ async fn one_is_due_after_so_many_entries_or_a_day_with_any() {
 }
 
 struct Served {
-    heads: watch::Sender<u64>,
+    heads: watch::Sender<Seen>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
+fn seen(head: u64) -> Seen {
+    Seen { head, changed: head, named: None }
+}
+
 fn serve(replica: &Checkpointer, known: Known, entries: u64) -> Served {
-    let (heads, hears) = watch::channel(0);
+    let (heads, hears) = watch::channel(Seen::default());
     let stop = CancellationToken::new();
     let task = tokio::spawn(replica.clone().run(known, entries, hears, stop.clone()));
     Served { heads, stop, task }
@@ -344,11 +360,11 @@ async fn a_replica_writes_after_so_many_entries_and_else_once_a_day() {
     let objects = store(&journal).await;
     let replica = at(&objects, &journal[..4]);
     let served = serve(&replica, Known::default(), 4);
-    served.heads.send_replace(3);
-    served.heads.send_replace(4);
+    served.heads.send_replace(seen(3));
+    served.heads.send_replace(seen(4));
     until_there_are(&objects, 1).await;
     replica.follow(&objects).await.unwrap();
-    served.heads.send_replace(6); // two more: a matter of time
+    served.heads.send_replace(seen(6)); // two more: a matter of time
     assert!(until_there_are(&objects, 2).await > EVERY / 2);
     assert_eq!(replica.counted("written"), 2);
     tokio::time::sleep(EVERY * 3).await;
@@ -372,13 +388,13 @@ async fn a_replica_leaves_alone_what_another_has_done_and_tries_again_what_faile
     });
     let replica = at(&store, &journal[..9]);
     let served = serve(&replica, Known::default(), 4);
-    served.heads.send_replace(9);
+    served.heads.send_replace(seen(9));
     while replica.metrics.checkpoint_seq.get() != theirs.seq as i64 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(replica.counted("written"), 0);
     replica.follow(&objects).await.unwrap();
-    served.heads.send_replace(journal.len() as u64);
+    served.heads.send_replace(seen(journal.len() as u64));
     until_there_are(&objects, 2).await;
     assert_eq!((replica.counted("failed"), replica.counted("written")), (3, 1));
     served.stop.cancel();
@@ -389,11 +405,135 @@ async fn a_replica_leaves_alone_what_another_has_done_and_tries_again_what_faile
 async fn the_scribe_tells_how_far_it_is() {
     let journal = history(REGISTRY, 10);
     let objects = store(&journal).await;
-    let settings = Settings { replica: "test".to_owned(), patience: EVERY, queue: 1, follow: LOOK };
+    let settings = settings();
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
     let (index, metrics) = (IndexCache::new(0, 1 << 20), Metrics::new().unwrap());
     let (mut scribe, _) = Scribe::new(journal_in(&objects), catalog, index, metrics, settings);
     let heads = scribe.heads();
     scribe.begin(|_, _| ()).await.unwrap();
-    assert_eq!(*heads.borrow(), journal.len() as u64);
+    assert_eq!(*heads.borrow(), seen(journal.len() as u64));
+}
+
+/// A journal of level 2 whose first entries were written before it was enabled, and where that is.
+fn strict_journal() -> (Journaled, u64) {
+    let mut journal = history(REGISTRY, 10);
+    let enabled = journal.len() as u64 + 1;
+    for level in [Level::FIRST, Level::NAMED_CHECKPOINTS, Level::NAMED_CHECKPOINTS] {
+        let (last, _, prev) = journal.last().unwrap();
+        let what = match level == Level::FIRST {
+            true => Happened::LevelEnabled { level: Level::NAMED_CHECKPOINTS },
+            false => Happened::UserCreated { user: UserId(last.seq as u32), login: "x".to_owned() },
+        };
+        let events = vec![Event { by: Actor::Operator, what }];
+        let (seq, prev) = (last.seq + 1, *prev);
+        let entry = Entry { seq, prev, level, events, id: EntryId::random(), ..last.clone() };
+        let (bytes, hash) = entry.seal().unwrap();
+        journal.push((entry, bytes, hash));
+    }
+    (journal, enabled)
+}
+
+/// A replica that has read the journal and can append to it.
+async fn running(objects: &Objects) -> (Checkpointer, watch::Receiver<Seen>, CancellationToken) {
+    let mut replica = empty(objects);
+    let (index, metrics) = (IndexCache::new(0, 1 << 20), replica.metrics.clone());
+    let settings = Settings { patience: Duration::from_secs(10), ..settings() };
+    let catalog = replica.catalog.clone();
+    let (mut scribe, namer) = Scribe::new(journal_in(objects), catalog, index, metrics, settings);
+    scribe.begin(|_, _| ()).await.unwrap();
+    replica.namer = Some(Namer { journal: namer, heads: scribe.heads() });
+    let (heads, stop) = (scribe.heads(), CancellationToken::new());
+    tokio::spawn(scribe.run(stop.clone()));
+    (replica, heads, stop)
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_no_entry_names_is_not_believed_whatever_it_says_of_itself() {
+    let (journal, enabled) = strict_journal();
+    let last = journal.len();
+    for (what, upto, level) in [
+        ("of the last entry", last, Level::NAMED_CHECKPOINTS),
+        ("that claims another level", last, Level::FIRST),
+        ("of an entry before", last - 1, Level::NAMED_CHECKPOINTS),
+        ("of the entry that enables the level", enabled as usize, Level::NAMED_CHECKPOINTS),
+        ("from before the level", enabled as usize - 1, Level::FIRST),
+        ("from long before the level", 4, Level::FIRST),
+    ] {
+        let objects = store(&journal).await;
+        let mut forged = journal[..upto].to_vec();
+        if let Happened::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
+            *login = "mallory".to_owned();
+        }
+        let (name, bytes) = at(&objects, &forged).catalog.dump().unwrap();
+        let mut reader = Reader::open(name, bytes).unwrap();
+        let header = crate::model::checkpoint::Header { level, ..reader.header().clone() };
+        let mut writer = Writer::begin(&header).unwrap();
+        while let Some(row) = reader.next_row().unwrap() {
+            let key = row.key::<serde_json::Value>().unwrap();
+            writer.row(row.table(), &key, row.value().as_bytes()).unwrap();
+        }
+        let (name, bytes) = writer.finish().unwrap();
+        overwrite(&objects, &name, bytes).await;
+        let new = empty(&objects);
+        new.load(None).await;
+        assert_eq!((new.head(), new.counted("passed_over")), (0, 1), "{what}");
+        new.follow(&objects).await.unwrap();
+        assert_eq!(state(&new), state(&at(&objects, &journal)), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_is_named_when_it_is_written_and_then_believed() {
+    let (journal, _) = strict_journal();
+    let objects = store(&journal).await;
+    let (replica, ..) = running(&objects).await;
+    let before = state(&replica);
+    let name = replica.write().await.unwrap();
+    assert_eq!((name, replica.head()), (before, journal.len() as u64 + 1));
+    tokio::time::sleep(LOOK * 2).await; // it is read, too
+    assert_eq!((replica.write().await.unwrap(), replica.head()), (name, name.seq + 1));
+    let new = empty(&objects);
+    assert_eq!(new.load(None).await, Known { good: name.seq, seen: name.seq });
+    assert_eq!((state(&new), new.counted("loaded")), (name, 1));
+    // A forged one beside it is passed over, and raises no alarm: it was never named.
+    let mut forged = journal.clone();
+    if let Happened::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
+        *login = "mallory".to_owned();
+    }
+    let (twin, bytes) = at(&objects, &forged).catalog.dump().unwrap();
+    overwrite(&objects, &twin, bytes).await;
+    let new = empty(&objects);
+    new.load(None).await;
+    assert_eq!((state(&new), new.counted("passed_over"), new.alarms()), (name, 1, 0));
+    // Without a way into the journal nothing is written that nobody would believe.
+    let refusal = at(&objects, &journal).write().await.unwrap_err();
+    assert_eq!(refusal.kind, Kind::Internal);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_put_under_a_checkpoints_name_is_not_named() {
+    let (journal, _) = strict_journal();
+    let objects = store(&journal).await;
+    let (replica, ..) = running(&objects).await;
+    overwrite(&objects, &state(&replica), "squatted").await;
+    let refusal = replica.write().await.unwrap_err();
+    assert!(refusal.message.contains("delete it"), "{refusal}");
+    assert_eq!(replica.head(), journal.len() as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn naming_a_checkpoint_is_no_reason_for_the_next_one() {
+    let (journal, _) = strict_journal();
+    let objects = store(&journal).await;
+    let (replica, heads, _stop) = running(&objects).await;
+    let stop = CancellationToken::new();
+    tokio::spawn(replica.clone().run(Known::default(), 1, heads, stop.clone()));
+    until_there_are(&objects, 1).await;
+    tokio::time::sleep(EVERY * 3).await;
+    assert_eq!((names(&objects).await.len(), replica.head()), (1, journal.len() as u64 + 1));
+    let order =
+        Order { by: By::Operator, command: Command::CreateUser { login: "carol".to_owned() } };
+    replica.namer.as_ref().unwrap().journal.append(order).await.unwrap();
+    until_there_are(&objects, 2).await;
+    stop.cancel();
 }

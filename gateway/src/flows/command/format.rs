@@ -3,6 +3,7 @@
 
 use super::{By, Judged, Refusal, lagging};
 use crate::error::Error;
+use crate::model::checkpoint::Name;
 use crate::model::entry::Happened;
 use crate::model::level::Level;
 use crate::model::principal::Scope;
@@ -25,6 +26,20 @@ pub(super) fn enable(enabled: Level, by: &By, asked: Level, known: Level) -> Jud
         Ok(true) => Ok(vec![Happened::LevelEnabled { level: asked }]),
         Ok(false) => Ok(Vec::new()),
         Err(why) => Err(Refusal::from(Error::invalid(why))),
+    }
+}
+
+/// Names a checkpoint: only what a replica has written, of an entry that there is.
+pub(super) fn name_checkpoint(head: u64, by: &By, name: Name) -> Judged {
+    let Name { seq, hash } = name;
+    match (by, (1..=head).contains(&seq)) {
+        (By::Principal(_), _) => {
+            Err(Error::forbidden("replicas name their checkpoints themselves").into())
+        }
+        (_, false) => {
+            Err(lagging(Error::invalid(format!("there is no entry {seq} to have a checkpoint of"))))
+        }
+        _ => Ok(vec![Happened::Checkpointed { seq, hash }]),
     }
 }
 

@@ -35,6 +35,7 @@ impl Journal {
             prev: head.hash,
             time: self.now,
             replica: "one".to_owned(),
+            level: Level::FIRST,
             events: events.iter().map(event).collect(),
         };
         let hash = entry.seal().unwrap().1;
@@ -292,7 +293,7 @@ proptest! {
         for (asker, wish) in &wishes {
             let by = who.get(*asker).map_or(By::Operator, |who| By::Principal(who.clone()));
             let counts = match &by {
-                By::Operator => true,
+                By::Operator | By::Replica => true,
                 By::Principal(who) => {
                     let view = journal.catalog.view().unwrap();
                     view.live_token(who.token, journal.now).unwrap().is_some()

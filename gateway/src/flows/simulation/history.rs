@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::registry::{Fulfilled, Registry, User, Wish};
 use crate::model::checksum::Checksum;
-use crate::model::entry::{Actor, Entry, Happened};
+use crate::model::entry::{Actor, Entry, Event, Happened};
 
 /// One wish, and what its asker learned.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +100,12 @@ fn replay(
                         return Err(format!("entry {seq} holds something else than {record:?}"));
                     }
                     deeds.push(Deed { token: token.0, seq });
+                }
+                Some(Actor::Replica) => {
+                    let naming = |it: &Event| matches!(it.what, Happened::Checkpointed { .. });
+                    if !events.iter().all(naming) {
+                        return Err(format!("entry {seq} is a replica's, and names no checkpoint"));
+                    }
                 }
                 _ => {
                     let mut sweeps = events.iter().map(|event| &event.what);

@@ -90,6 +90,7 @@ fn runs_are_eventful() {
         "begins with its disk",
         "loads checkpoint",
         "writes checkpoint",
+        "forges checkpoint",
         "is cut off",
         "nothing moves",
         "swept",
@@ -119,6 +120,13 @@ fn every_mistake_of_an_append_is_found() {
 #[test]
 fn a_publish_that_forgets_when_its_bytes_were_put_is_found() {
     is_found(&Plan { forgets_puts: true, ..Plan::default() }, "are lost");
+}
+
+#[test]
+fn a_replica_that_believes_every_checkpoint_is_found() {
+    let plan = Plan { believes: true, ..Plan::default() };
+    let found = first_wrong(ENOUGH, &plan).unwrap();
+    assert!(found.contains("catalogs differ") || found.contains("is another"), "{found}");
 }
 
 #[test]

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::Value;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,17 +23,20 @@ use super::wishes::{ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, 
 use crate::error::{Error, Result};
 use crate::flows::append::bugs::Bug;
 use crate::flows::append::{Scribe, Settings};
-use crate::flows::checkpoint::Checkpointer;
+use crate::flows::checkpoint::{Checkpointer, Namer};
 use crate::flows::fixture;
 use crate::flows::gc;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{checkpoints_in, journal_in};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
+use crate::model::checkpoint::{Name, Reader, Writer};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
+use crate::model::level::Level;
 use crate::model::principal::{TokenId, UserId};
 use crate::stores::catalog::Catalog;
+use crate::stores::checkpoints::FOLDER;
 use crate::stores::objects::Objects;
 use crate::stores::upstream::fixture::limits;
 
@@ -53,6 +59,8 @@ pub(super) struct Plan {
     pub(super) bug: Option<Bug>,
     /// Create-only puts overwrite.
     pub(super) overwrites: bool,
+    /// Every sound checkpoint is believed.
+    pub(super) believes: bool,
     /// Publishes count their bytes as put when their entry is, and not when their put began.
     pub(super) forgets_puts: bool,
 }
@@ -80,6 +88,9 @@ pub(super) fn run(seed: u64, plan: &Plan) -> Run {
 
 struct World {
     plan: Plan,
+    /// Whether the registry is of a format level at which checkpoints must be named; then some are
+    /// forged.
+    strict: bool,
     began: Instant,
     sea: Arc<Sea>,
     rng: Mutex<StdRng>,
@@ -124,6 +135,7 @@ impl World {
             overwrites: plan.overwrites,
         };
         let count = rng.random_range(2..=3);
+        let strict = rng.random();
         let replicas = (0..count).map(|_| {
             let wire = Wire::new(&sea, rng.random());
             Mutex::new(Replica { wire, life: None, disk: None })
@@ -131,6 +143,7 @@ impl World {
         let replicas = replicas.collect();
         let world = Self {
             plan: plan.clone(),
+            strict,
             began: Instant::now(),
             sea,
             rng: Mutex::new(rng),
@@ -140,7 +153,7 @@ impl World {
             tokens: Mutex::default(),
             story: Mutex::default(),
         };
-        world.tell(format!("{weather:?}"));
+        world.tell(format!("{weather:?}, strict: {strict}"));
         Arc::new(world)
     }
 
@@ -193,13 +206,17 @@ impl World {
             hash: Checksum::of(&token.to_be_bytes()),
             grant: grant_of(user_of(token)),
         });
-        let events = users.chain(tokens).map(|what| Event { by: Actor::Operator, what });
+        let level = Happened::LevelEnabled { level: Level::NAMED_CHECKPOINTS };
+        let level = self.strict.then_some(level).into_iter();
+        let events = level.chain(users).chain(tokens);
+        let events = events.map(|what| Event { by: Actor::Operator, what });
         let entry = Entry {
             seq: 1,
             id: EntryId::random(),
             prev: Catalog::in_memory(REGISTRY).unwrap().head().unwrap().hash,
             time: Timestamp::now(),
             replica: "founder".to_owned(),
+            level: Level::FIRST,
             events: events.collect(),
         };
         let calm = Wire::new(&self.sea, 0);
@@ -218,14 +235,18 @@ impl World {
         let objects = Objects::same(wire);
         let catalog = disk.unwrap_or_else(|| Catalog::in_memory(REGISTRY).unwrap());
         let metrics = Metrics::new().unwrap();
-        let checkpointer = Checkpointer {
+        let mut checkpointer = Checkpointer {
             registry: REGISTRY.to_owned(),
             catalog: catalog.clone(),
             journal: journal_in(&objects),
             checkpoints: checkpoints_in(&objects),
             metrics: metrics.clone(),
+            namer: None,
         };
-        checkpointer.load(None).await;
+        match self.plan.believes {
+            true => checkpointer.load_whatever_is_sound().await,
+            false => drop(checkpointer.load(None).await),
+        }
         let loaded = metrics.checkpoints.with_label_values(&["loaded"]).get();
         if loaded > 0 {
             self.tell(format!("{at} loads checkpoint {}", catalog.head().unwrap().seq));
@@ -234,7 +255,9 @@ impl World {
             replica: format!("replica{at}"),
             patience: PATIENCE,
             queue: 100,
+            waits: 100,
             follow: FOLLOW,
+            founding: Level::KNOWN,
         };
         let index = IndexCache::new(0, 1 << 20);
         let mut tries = 0..MOST_STARTS;
@@ -254,6 +277,7 @@ impl World {
             }
             sleep(Duration::from_secs(1)).await;
         };
+        checkpointer.namer = Some(Namer { journal: journal.clone(), heads: scribe.heads() });
         let scribe = tokio::spawn(scribe.run(CancellationToken::new()));
         let config = fixture::config(&[], limits());
         let gateway = fixture::gateway(config, &objects, catalog, index, metrics, journal);
@@ -346,7 +370,7 @@ impl World {
             self.nap(4000).await;
             let at = self.anyone();
             let wait = Duration::from_millis(self.draw(|rng| rng.random_range(0..12_000)));
-            match self.draw(|rng| rng.random_range(0..6)) {
+            match self.draw(|rng| rng.random_range(0..8)) {
                 0 => {
                     self.kill(at);
                     sleep(wait / 4).await;
@@ -361,6 +385,7 @@ impl World {
                     self.tell(format!("nothing moves for {wait:?}"));
                     self.sea.pause(wait);
                 }
+                3 | 4 if self.strict => self.forge(at).await,
                 _ => {
                     let life = |replica: &Replica| {
                         replica.life.as_ref().map(|life| life.checkpointer.clone())
@@ -374,6 +399,22 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Somebody who can write below `checkpoints/` alone puts one there that is not what the journal
+    /// says, in place of the genuine ones.
+    async fn forge(&self, at: usize) {
+        let Some(gateway) = self.gateway(at) else { return };
+        let (name, bytes) = gateway.catalog.dump().unwrap();
+        let (name, bytes) = forged(name, bytes);
+        let folder = Path::from(FOLDER);
+        let genuine: Vec<_> = self.sea.inner.list(Some(&folder)).try_collect().await.unwrap();
+        for object in genuine {
+            self.sea.inner.delete(&object.location).await.unwrap();
+        }
+        let path = Path::from(format!("{FOLDER}/{name}"));
+        self.sea.inner.put(&path, bytes.into()).await.unwrap();
+        self.tell(format!("somebody forges checkpoint {}", name.seq));
     }
 
     /// An operator who sweeps now and then, and ends what was broken off, once that is no longer
@@ -490,6 +531,23 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// A sound checkpoint in which the first user has another name. It is looked at before the genuine one:
+/// hashes differ from run to run, and their order must not.
+fn forged(name: Name, bytes: Bytes) -> (Name, Bytes) {
+    let mut forged = (0..).map(|nth| renamed(name, bytes.clone(), &format!("mallory{nth}")));
+    forged.find(|(other, _)| *other > name).unwrap()
+}
+
+fn renamed(name: Name, bytes: Bytes, login: &str) -> (Name, Bytes) {
+    let mut reader = Reader::open(name, bytes).unwrap();
+    let mut writer = Writer::begin(reader.header()).unwrap();
+    while let Some(row) = reader.next_row().unwrap() {
+        let (key, value) = (row.key::<Value>().unwrap(), row.value().replace("user1", login));
+        writer.row(row.table(), &key, value.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap()
 }
 
 fn ready(gateway: &Gateway) -> Result<()> {

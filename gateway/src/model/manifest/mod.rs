@@ -20,8 +20,8 @@ use semver::VersionReq;
 
 pub use self::dependencies::{DependencyError, DraftDep};
 use self::features::Split;
-use self::schema::{RawManifest, RawPackage, RawValue};
 pub use self::features::{FeatureError, MAX_FEATURE_BYTES};
+use self::schema::{RawManifest, RawPackage, RawValue};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;
 use crate::model::excerpt::excerpt as shown;

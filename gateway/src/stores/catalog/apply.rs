@@ -9,9 +9,10 @@ use super::rows::{
     TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
 };
 use super::view::{read, write};
+use super::{Applied, Stranger};
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
-use crate::model::entry::{Entry, Happened, Published};
+use crate::model::entry::{Actor, Entry, Happened, Published};
 use crate::model::level::Level;
 use crate::model::name::{CrateName, NameKey};
 use crate::model::version::CrateVersion;
@@ -35,9 +36,7 @@ pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Resu
     if let Some(found) = found {
         return Ok(found == stamp.as_bytes() && is_known(&meta)?);
     }
-    let hash = Checksum::of(registry.as_bytes());
-    let (published, level) = (Timestamp::UNIX_EPOCH, Level::FIRST);
-    let head = Head { seq: 0, hash, published, level };
+    let head = Head::before_the_first(registry);
     meta.insert("stamp", stamp.as_bytes()).map_err(Error::internal)?;
     meta.insert("head", write(&head)?.as_slice()).map_err(Error::internal)?;
     Ok(true)
@@ -54,17 +53,33 @@ pub(super) fn entry(
     txn: &WriteTransaction,
     entry: &Entry,
     hash: &Checksum,
-) -> Result<Vec<NameKey>> {
-    let mut touched = Vec::new();
+    applied: &mut Applied,
+) -> Result<()> {
     for one in &entry.events {
-        touched.extend(event(txn, entry.seq, entry.time, &one.what)?);
+        if !counts(txn, &one.by)? {
+            applied.strangers.push(Stranger { seq: entry.seq, by: one.by.clone() });
+        }
+        applied.touched.extend(event(txn, entry.seq, entry.time, &one.what)?);
     }
     change_head(txn, |head| {
         head.seq = entry.seq;
         head.hash = *hash;
         head.level = head.level.max(entry.enables().unwrap_or_default());
-    })?;
-    Ok(touched)
+    })
+}
+
+/// Whether an earlier event made the actor, and none ended it. The judge lets no other act; an entry
+/// that came another way says who never was.
+fn counts(txn: &WriteTransaction, by: &Actor) -> Result<bool> {
+    let Actor::User { user, token } = by else { return Ok(true) };
+    let tokens = txn.open_table(TOKENS).map_err(Error::internal)?;
+    let row = tokens.get(token.0).map_err(Error::internal)?;
+    let token = row.map(|row| read::<TokenRow>(row.value())).transpose()?;
+    let users = txn.open_table(USERS).map_err(Error::internal)?;
+    let row = users.get(user.0).map_err(Error::internal)?;
+    let holder = row.map(|row| read::<UserRow>(row.value())).transpose()?;
+    Ok(token.is_some_and(|token| token.user == *user && !token.revoked)
+        && holder.is_some_and(|holder| !holder.disabled))
 }
 
 /// Applies one event; names the crate that it touches.
@@ -148,7 +163,7 @@ pub(super) fn event(
             return correct_pin(txn, upstream, krate, version, &row).map(Some);
         }
         // With its entry, in `entry`: what needs the level stands behind that, never in it.
-        Happened::LevelEnabled { .. } => (),
+        Happened::LevelEnabled { .. } | Happened::Checkpointed { .. } => (),
     }
     Ok(None)
 }

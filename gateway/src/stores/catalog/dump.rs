@@ -120,6 +120,16 @@ pub(super) fn restore(
     Ok(head)
 }
 
+/// A catalog of a registry as it is before the first entry.
+pub(super) fn empty(txn: &WriteTransaction, registry: &str) -> Result<()> {
+    clear(txn)?;
+    let head = Head::before_the_first(registry);
+    let mut meta = txn.open_table(META).map_err(Error::internal)?;
+    meta.insert("head", write(&head)?.as_slice()).map_err(Error::internal)?;
+    drop(meta);
+    AllTables::open(txn).map(drop)
+}
+
 /// Empties every table but for the stamp of schema and registry.
 fn clear(txn: &WriteTransaction) -> Result<()> {
     txn.delete_table(CONDEMNED).map_err(Error::internal)?;

@@ -24,7 +24,7 @@ pub use self::view::{Tables, View};
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{Name, Reader};
 use crate::model::checksum::Checksum;
-use crate::model::entry::{Entry, Happened};
+use crate::model::entry::{Actor, Entry, Happened};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
@@ -57,6 +57,24 @@ pub enum Opened {
     Created,
     /// Something damaged, of another registry or of another release; it was thrown away.
     Replaced,
+}
+
+/// What applying entries told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The crates that they touch.
+    pub touched: Vec<NameKey>,
+    /// Events by actors that no earlier one made, or that one ended. They are applied like all others.
+    pub strangers: Vec<Stranger>,
+}
+
+/// An event's actor that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// The entry.
+    pub seq: u64,
+    /// Who it says that acted.
+    pub by: Actor,
 }
 
 impl Catalog {
@@ -97,6 +115,19 @@ impl Catalog {
         let catalog = Self::over(db, true);
         catalog.begin(registry)?;
         Ok(catalog)
+    }
+
+    /// The catalog file of a registry as it is, to be looked at; `None` where there is none that can be
+    /// compared: none at all, one of another registry or release, or one that another process holds.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn look_at(path: &Path, registry: &str) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let Ok(catalog) = Self::try_open(path, MEMORY_CACHE_BYTES) else { return Ok(None) };
+        Ok(catalog.begin(registry)?.then_some(catalog))
     }
 
     fn try_open(path: &Path, cache_bytes: usize) -> Result<Self, redb::Error> {
@@ -147,26 +178,36 @@ impl Catalog {
         Ok(View::new(txn))
     }
 
-    /// Applies entries, in order, in one transaction, and returns the crates they touch. Not on
+    /// Applies entries, in order, in one transaction. Not on
     /// disk yet when it returns: after a crash the journal is read again from where
     /// [`Catalog::flush`] left it. Blocks: call it off the async threads.
     ///
     /// # Errors
     /// When redb fails; then nothing was applied.
-    pub fn apply(&self, entries: &[(Entry, Checksum)]) -> Result<Vec<NameKey>> {
+    pub fn apply(&self, entries: &[(Entry, Checksum)]) -> Result<Applied> {
         let mut txn = self.db.begin_write().map_err(Error::internal)?;
         txn.set_durability(Durability::None).map_err(Error::internal)?;
-        let mut touched = Vec::new();
+        let mut applied = Applied::default();
         for (entry, hash) in entries {
-            touched.extend(apply::entry(&txn, entry, hash)?);
+            apply::entry(&txn, entry, hash, &mut applied)?;
         }
         self.commit(txn)?;
         if entries.iter().any(|(entry, _)| corrects_a_pin(entry)) {
             self.corrections.fetch_add(1, Ordering::Release);
         }
-        touched.sort();
-        touched.dedup();
-        Ok(touched)
+        applied.touched.sort();
+        applied.touched.dedup();
+        Ok(applied)
+    }
+
+    /// Empties it: the journal is read from its beginning then. Blocks.
+    ///
+    /// # Errors
+    /// When redb fails; then nothing has changed.
+    pub fn empty(&self, registry: &str) -> Result<()> {
+        let txn = self.db.begin_write().map_err(Error::internal)?;
+        dump::empty(&txn, registry)?;
+        self.commit(txn)
     }
 
     /// The whole state as it is now, as a checkpoint. Reads from a transaction of its own, and so

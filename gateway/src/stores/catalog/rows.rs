@@ -51,6 +51,13 @@ pub struct Head {
     pub level: Level,
 }
 
+impl Head {
+    pub(super) fn before_the_first(registry: &str) -> Self {
+        let hash = Checksum::of(registry.as_bytes());
+        Self { seq: 0, hash, published: Timestamp::UNIX_EPOCH, level: Level::FIRST }
+    }
+}
+
 /// A hosted crate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CrateRow {

@@ -48,6 +48,7 @@ fn entries(events: Vec<Vec<Happened>>) -> Vec<(Entry, Checksum)> {
                 prev,
                 time: Timestamp::UNIX_EPOCH,
                 replica: "one".to_owned(),
+                level: Level::FIRST,
                 events: events.into_iter().map(event).collect(),
             };
             prev = entry.seal().unwrap().1;

@@ -2,21 +2,29 @@
 //! folder, in which nothing is found and everything can be created: taken for the store, it
 //! would answer "absent" for what is only away, and lose what it is given. So its mark, which is
 //! always there once it was, is looked for before every write and behind every "not found".
+//!
+//! No symbolic link in it is followed: see [`links`].
 
 use std::fmt;
+use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+
+use super::links;
+
+/// Objects of a listing that are looked at together.
+const LISTED_AT_ONCE: usize = 512;
 
 type Listing = BoxStream<'static, Result<ObjectMeta>>;
 
@@ -24,6 +32,7 @@ type Listing = BoxStream<'static, Result<ObjectMeta>>;
 #[derive(Debug)]
 pub(super) struct Folder {
     inner: LocalFileSystem,
+    root: Arc<FsPath>,
     mark: Arc<Mark>,
 }
 
@@ -58,8 +67,48 @@ impl Mark {
 
 impl Folder {
     /// A folder with its mark.
-    pub(super) fn new(inner: LocalFileSystem, mark: &Arc<Mark>) -> Self {
-        Self { inner, mark: Arc::clone(mark) }
+    pub(super) fn new(inner: LocalFileSystem, root: &FsPath, mark: &Arc<Mark>) -> Self {
+        Self { inner, root: root.into(), mark: Arc::clone(mark) }
+    }
+
+    /// That no link stands on the way.
+    async fn no_link(&self, location: &Path) -> Result<()> {
+        let (root, location) = (Arc::clone(&self.root), location.clone());
+        blocking(move || links::check(&root, &location)).await
+    }
+
+    /// That what was opened was not reached by a link.
+    async fn opened_directly(&self, location: &Path, found: GetResult) -> Result<GetResult> {
+        let (root, location) = (Arc::clone(&self.root), location.clone());
+        let check = move || match &found.payload {
+            GetResultPayload::File(file, _) => {
+                links::check_file(&root, &location, file).map(|()| found)
+            }
+            _ => links::check(&root, &location).map(|()| found),
+        };
+        blocking(check).await
+    }
+
+    fn without_links(&self, listing: Listing) -> Listing {
+        let lister = links::Lister::new(&self.root);
+        let chunks = listing.ready_chunks(LISTED_AT_ONCE);
+        let admitted = stream::unfold((chunks, lister), |(mut chunks, mut lister)| async move {
+            let chunk = chunks.next().await?;
+            let admit = move || {
+                let mut chunk = chunk;
+                chunk.retain(|found| found.as_ref().map_or(true, |it| lister.admits(&it.location)));
+                Ok((chunk, lister))
+            };
+            match blocking(admit).await {
+                Ok((chunk, lister)) => Some((stream::iter(chunk), (chunks, lister))),
+                Err(e) => {
+                    let end = stream::empty().boxed().ready_chunks(LISTED_AT_ONCE);
+                    let lister = links::Lister::new(FsPath::new(""));
+                    Some((stream::iter(vec![Err(e)]), (end, lister)))
+                }
+            }
+        });
+        admitted.flatten().boxed()
     }
 
     fn checked(&self, listing: Listing) -> Listing {
@@ -78,6 +127,7 @@ impl ObjectStore for Folder {
         opts: PutOptions,
     ) -> Result<PutResult> {
         self.mark.check().await?;
+        self.no_link(location).await?;
         self.inner.put_opts(location, payload, opts).await
     }
 
@@ -87,6 +137,7 @@ impl ObjectStore for Folder {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.mark.check().await?;
+        self.no_link(location).await?;
         self.inner.put_multipart_opts(location, opts).await
     }
 
@@ -96,7 +147,8 @@ impl ObjectStore for Folder {
                 self.mark.check().await?;
                 Err(absent)
             }
-            found => found,
+            Ok(found) => self.opened_directly(location, found).await,
+            Err(e) => Err(e),
         }
     }
 
@@ -104,24 +156,41 @@ impl ObjectStore for Folder {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let root = Arc::clone(&self.root);
+        let checked = locations.and_then(move |location| {
+            let root = Arc::clone(&root);
+            async move {
+                let way = location.clone();
+                blocking(move || links::check_way(&root, &way)).await.map(|()| location)
+            }
+        });
+        self.inner.delete_stream(checked.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> Listing {
-        self.checked(self.inner.list(prefix))
+        self.checked(self.without_links(self.inner.list(prefix)))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> Listing {
-        self.checked(self.inner.list_with_offset(prefix, offset))
+        self.checked(self.without_links(self.inner.list_with_offset(prefix, offset)))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.mark.check().await?;
-        self.inner.list_with_delimiter(prefix).await
+        let mut listed = self.inner.list_with_delimiter(prefix).await?;
+        let mut lister = links::Lister::new(&self.root);
+        let admit = move || {
+            listed.objects.retain(|object| lister.admits(&object.location));
+            listed.common_prefixes.retain(|folder| lister.admits(folder));
+            Ok(listed)
+        };
+        blocking(admit).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.mark.check().await?;
+        self.no_link(from).await?;
+        self.no_link(to).await?;
         self.inner.copy_opts(from, to, options).await
     }
 }
@@ -130,6 +199,15 @@ impl fmt::Display for Folder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
+}
+
+/// Does what blocks off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let folder = |source| Error::Generic { store: "folder", source };
+    let done = tokio::task::spawn_blocking(work).await.map_err(|e| folder(e.into()))?;
+    done.map_err(|e| folder(e.into()))
 }
 
 #[cfg(test)]
@@ -144,7 +222,7 @@ mod tests {
         let root = folder.path().join("store");
         std::fs::create_dir(&root).unwrap();
         let mark = Mark::of(&root, "mark");
-        let store = Folder::new(LocalFileSystem::new_with_prefix(&root).unwrap(), &mark);
+        let store = Folder::new(LocalFileSystem::new_with_prefix(&root).unwrap(), &root, &mark);
         let get = async |path: &str| store.get(&Path::from(path)).await;
         let count = async || store.list(None).try_collect::<Vec<_>>().await.map(|all| all.len());
         assert!(matches!(get("mark").await, Err(Error::NotFound { .. })), "a new store");
@@ -165,5 +243,57 @@ mod tests {
         std::fs::rename(&away, &root).unwrap();
         get("a").await.unwrap();
         store.put(&Path::from("c"), "c".into()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_link_in_it_is_followed() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("store"), folder.path().join("outside"));
+        std::fs::create_dir_all(root.join("blobs/real")).unwrap();
+        std::fs::create_dir_all(&outside).unwrap();
+        std::fs::write(outside.join("secret"), "secret").unwrap();
+        std::fs::write(root.join("blobs/real/own"), "own").unwrap();
+        symlink(outside.join("secret"), root.join("blobs/file")).unwrap();
+        symlink(root.join("blobs/real/own"), root.join("blobs/inside")).unwrap();
+        symlink(&outside, root.join("blobs/folder")).unwrap();
+        symlink(&outside, root.join("away")).unwrap();
+        // The folder of the store may itself be behind one.
+        symlink(&root, folder.path().join("way")).unwrap();
+        let root = folder.path().join("way");
+        let mark = Mark::of(&root, "mark");
+        let store = Folder::new(LocalFileSystem::new_with_prefix(&root).unwrap(), &root, &mark);
+        for linked in ["blobs/file", "blobs/inside", "blobs/folder/secret", "away/secret"] {
+            let linked = Path::from(linked);
+            for refusal in [
+                store.get(&linked).await.map(drop).unwrap_err(),
+                store.head(&linked).await.map(drop).unwrap_err(),
+                store.put(&linked, "mine".into()).await.map(drop).unwrap_err(),
+                store.copy(&linked, &Path::from("copy")).await.unwrap_err(),
+                store.copy(&Path::from("blobs/real/own"), &linked).await.unwrap_err(),
+            ] {
+                assert!(refusal.to_string().contains("symbolic link"), "{linked}: {refusal}");
+            }
+        }
+        let new = Path::from("away/new");
+        assert!(store.put(&new, "mine".into()).await.is_err());
+        assert!(store.delete(&Path::from("away/secret")).await.is_err());
+        store.delete(&Path::from("blobs/file")).await.unwrap(); // the link, and not what it names
+        assert_eq!(std::fs::read(outside.join("secret")).unwrap(), b"secret");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+
+        let names = |objects: Vec<ObjectMeta>| {
+            objects.into_iter().map(|it| it.location.to_string()).collect::<Vec<_>>()
+        };
+        let all = store.list(None).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(names(all), ["blobs/real/own"]);
+        let below = store.list(Some(&Path::from("away"))).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(names(below), Vec::<String>::new());
+        let listed = store.list_with_delimiter(Some(&Path::from("blobs"))).await.unwrap();
+        assert_eq!(names(listed.objects), Vec::<String>::new());
+        assert_eq!(listed.common_prefixes, [Path::from("blobs/real")]);
+        let own = store.get(&Path::from("blobs/real/own")).await.unwrap();
+        assert_eq!(own.bytes().await.unwrap(), "own");
+        store.put(&Path::from("blobs/new/one"), "new".into()).await.unwrap();
     }
 }

@@ -1,0 +1,164 @@
+//! The state, rebuilt from the journal's entries alone, beside what claims to be it: checkpoints, and a
+//! replica's catalog.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::model::checkpoint::{Name, Reader, Unsound};
+use crate::model::checksum::Checksum;
+use crate::model::entry::{Actor, Entry};
+use crate::stores::catalog::{Catalog, SCHEMA, Stranger};
+use crate::stores::checkpoints::{Checkpoints, FOLDER};
+
+/// Checkpoints that are compared, the newest first: each takes as long as writing one.
+const MOST_CHECKPOINTS: usize = 16;
+/// Entries by strangers that are named; beyond, they are counted.
+const MOST_STRANGERS: usize = 20;
+
+/// A claim about the state behind some entry.
+#[derive(Debug)]
+struct Claim {
+    /// Who makes it.
+    what: String,
+    /// SHA-256 of the lines that the state would be as a checkpoint.
+    hash: Checksum,
+}
+
+/// The state so far, and what it is to be compared with.
+#[derive(Debug)]
+pub struct Rebuild {
+    catalog: Catalog,
+    /// By the entry that they are of.
+    claims: BTreeMap<u64, Vec<Claim>>,
+    strangers: usize,
+    wrong: Vec<String>,
+}
+
+impl Rebuild {
+    /// Before the first entry.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn new(registry: &str) -> Result<Self> {
+        let catalog = Catalog::in_memory(registry)?;
+        Ok(Self { catalog, claims: BTreeMap::new(), strangers: 0, wrong: Vec::new() })
+    }
+
+    /// Compares the newest checkpoints of a store. One of another release says the state in other
+    /// words, and is left out.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn expect_checkpoints(
+        &mut self,
+        checkpoints: &Checkpoints,
+        registry: &str,
+    ) -> Result<()> {
+        let names = checkpoints.newest(0..=u64::MAX, MOST_CHECKPOINTS).await;
+        for name in names.map_err(Error::store)? {
+            let bytes = checkpoints.get(&name).await.map_err(Error::store)?;
+            let what = format!("{FOLDER}/{name}");
+            let read = move || {
+                let reader = Reader::open(name, bytes)?;
+                let header = reader.header().clone();
+                match header.schema == SCHEMA {
+                    true => reader.verify().map(Some),
+                    false => Ok(None),
+                }
+            };
+            let read: Result<_, Unsound> =
+                tokio::task::spawn_blocking(read).await.map_err(Error::internal)?;
+            match read {
+                Ok(Some(header)) if header.registry == registry => self.claim(what, name),
+                Ok(Some(header)) => {
+                    self.wrong.push(format!("{what} is of another registry, {}", header.registry));
+                }
+                Ok(None) => (),
+                Err(e) => self.wrong.push(format!("{what} cannot be believed: {e}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a replica's catalog, where there is one that nobody uses; says whether.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub async fn expect_catalog(&mut self, path: &Path, registry: &str) -> Result<bool> {
+        let (at, registry) = (path.to_owned(), registry.to_owned());
+        let look = move || match Catalog::look_at(&at, &registry)? {
+            Some(catalog) => Ok::<_, Error>(Some(catalog.dump()?.0)),
+            None => Ok(None),
+        };
+        let name = tokio::task::spawn_blocking(look).await.map_err(Error::internal)??;
+        let compared = name.is_some();
+        if let Some(name) = name.filter(|name| name.seq > 0) {
+            self.claim(format!("the catalog {}", path.display()), name);
+        }
+        Ok(compared)
+    }
+
+    fn claim(&mut self, what: String, Name { seq, hash }: Name) {
+        self.claims.entry(seq).or_default().push(Claim { what, hash });
+    }
+
+    /// Applies the next entries, and compares what is claimed of the states between them.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub(super) async fn apply(&mut self, mut entries: Vec<(Entry, Checksum)>) -> Result<()> {
+        while let Some((first, _)) = entries.first() {
+            let first = first.seq;
+            let until = self.claims.range(first..).next().map(|(seq, _)| *seq);
+            let count = until.map_or(usize::MAX, |seq| {
+                usize::try_from(seq - first).unwrap_or(usize::MAX).saturating_add(1)
+            });
+            let rest = entries.split_off(count.min(entries.len()));
+            let last = entries.last().map(|(entry, _)| entry.seq);
+            let applied = self.catalog.work(move |catalog| catalog.apply(&entries)).await?;
+            applied.strangers.iter().for_each(|stranger| self.mind(stranger));
+            if let Some(claims) = last.and_then(|seq| self.claims.remove(&seq)) {
+                self.compare(claims).await?;
+            }
+            entries = rest;
+        }
+        Ok(())
+    }
+
+    async fn compare(&mut self, claims: Vec<Claim>) -> Result<()> {
+        let name = self.catalog.work(|catalog| Ok(catalog.dump()?.0)).await?;
+        for claim in claims.iter().filter(|claim| claim.hash != name.hash) {
+            self.wrong.push(format!(
+                "{} is not what the entries up to {} make (SHA-256 {}, and the entries make {}): it was forged, or a replica with a fault wrote it. Delete it",
+                claim.what, name.seq, claim.hash, name.hash
+            ));
+        }
+        Ok(())
+    }
+
+    fn mind(&mut self, Stranger { seq, by }: &Stranger) {
+        self.strangers += 1;
+        if let Actor::User { user, token } = by
+            && self.strangers <= MOST_STRANGERS
+        {
+            self.wrong.push(format!(
+                "journal entry {seq} has an event by user {user} with token {token}, which no entry before it made, or which one ended: whoever wrote it did not come through a replica"
+            ));
+        }
+    }
+
+    /// What is wrong, once the journal was walked up to `head`.
+    pub(super) fn finish(mut self, head: u64) -> Vec<String> {
+        if self.strangers > MOST_STRANGERS {
+            self.wrong.push(format!("{} events are by such actors in all", self.strangers));
+        }
+        for (seq, claims) in self.claims {
+            let missing = |claim: Claim| {
+                format!("{} is of entry {seq}, and the chain holds up to {head} only", claim.what)
+            };
+            self.wrong.extend(claims.into_iter().map(missing));
+        }
+        self.wrong
+    }
+}
