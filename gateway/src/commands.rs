@@ -213,7 +213,7 @@ async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<Ex
             let (enabled, known) = (format::enabled(gateway)?, Level::KNOWN);
             print(&format!(
                 "format level {enabled} is enabled; this release knows levels up to {known}"
-            ))
+            ))?;
         }
         FormatCommand::Enable { level } => {
             let new = format::enable(gateway, By::Operator, *level).await?;

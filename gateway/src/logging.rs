@@ -2,8 +2,6 @@
 //! counted (`stores/console.rs`), and nothing that logs waits for it.
 
 pub mod limit;
-
-pub mod limit;
 pub mod requests;
 
 use std::backtrace::{Backtrace, BacktraceStatus};

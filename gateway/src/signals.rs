@@ -3,7 +3,7 @@
 //! from the first moment, as in every Rust program.)
 
 use cratehouse::cli::{
-    Command, FormatCommand, JournalCommand, MirrorCommand, StoreCommand, TokenCommand, UserCommand,
+    Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand, StoreCommand, TokenCommand, UserCommand,
 };
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::reread::Rereader;
@@ -64,6 +64,7 @@ fn outlives_its_terminal(command: &Command) -> bool {
         Command::User(what) => !matches!(what, UserCommand::List),
         Command::Token(what) => !matches!(what, TokenCommand::List { .. }),
         Command::Store(StoreCommand::Copy(_)) => true,
+        Command::Pin(what) => matches!(what, PinCommand::Correct(_)),
         Command::Format(what) => matches!(what, FormatCommand::Enable { .. }),
         Command::Mirror(MirrorCommand::Refresh { .. } | MirrorCommand::Purge { .. }) => true,
         Command::Journal(JournalCommand::Verify | JournalCommand::Show(_)) => false,
