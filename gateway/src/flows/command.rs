@@ -13,6 +13,7 @@ pub(in crate::flows) use self::garbage::nothing_pending;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened, Published};
+use crate::model::excerpt;
 use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
@@ -473,10 +474,10 @@ fn same_spelling(row: &CrateRow, name: &CrateName) -> Judged<()> {
 }
 
 fn short_text(what: &str, text: &str) -> Judged<String> {
-    match text.len() <= MAX_TEXT_BYTES && !text.contains(char::is_control) {
+    match text.len() <= MAX_TEXT_BYTES && !text.contains(excerpt::acts) {
         true => Ok(text.to_owned()),
         false => Err(Error::invalid(format!(
-            "the {what} has {MAX_TEXT_BYTES} characters at most, and no control characters"
+            "the {what} has {MAX_TEXT_BYTES} characters at most, and none that acts on a terminal or on the direction of text"
         ))
         .into()),
     }
