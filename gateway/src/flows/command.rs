@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::checkpoint::Name;
 use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened, Published};
+use crate::model::excerpt;
 use crate::model::index::IndexLine;
 use crate::model::index_bounds::{IndexBounds, OutOfBounds};
 use crate::model::level::Level;
@@ -526,10 +527,10 @@ fn stated(reason: &str) -> Judged<String> {
 }
 
 fn short_text(what: &str, text: &str) -> Judged<String> {
-    match text.len() <= MAX_TEXT_BYTES && !text.contains(char::is_control) {
+    match text.len() <= MAX_TEXT_BYTES && !text.contains(excerpt::acts) {
         true => Ok(text.to_owned()),
         false => Err(Error::invalid(format!(
-            "the {what} has {MAX_TEXT_BYTES} characters at most, and no control characters"
+            "the {what} has {MAX_TEXT_BYTES} characters at most, and none that acts on a terminal or on the direction of text"
         ))
         .into()),
     }

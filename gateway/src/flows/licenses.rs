@@ -19,6 +19,7 @@ use crate::flows::parsing::Parsers;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
+use crate::model::excerpt::excerpt;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::LicenseFact;
@@ -199,7 +200,8 @@ pub(super) async fn read(
     bytes: &Bytes,
 ) -> Result<()> {
     let fact = gateway.licenses.of(version, bytes, &gateway.metrics).await?;
-    tracing::debug!(krate = %version.name, version = %version.version, ?fact, "a licence was read");
+    tracing::debug!(krate = %version.name, version = %version.version,
+        fact = excerpt(&format!("{fact:?}")), "a licence was read");
     let judging = Arc::clone(&known.judging);
     judging.learned.add([(version.cksum, fact)]);
     judging.learned.unsaved.store(true, Ordering::Release); // not earlier: who saves reads it first
