@@ -301,6 +301,14 @@ fn our_url_has_no_path_and_no_credentials() {
 }
 
 #[test]
+fn a_mirror_whose_bound_is_not_set_is_bounded_by_its_disk() {
+    let max = |text: &str| read(text, &[]).mirror.max;
+    assert_eq!(max(""), MirrorMax::Disk);
+    assert_eq!(max("mirror.max_mib = 0"), MirrorMax::Unbounded);
+    assert_eq!(max("mirror.max_mib = 3"), MirrorMax::Bytes(3 << 20));
+}
+
+#[test]
 fn a_url_is_made_from_the_bound_address_when_none_is_configured() {
     let config = read("", &[]);
     let url = |bound: &str| config.url_for(bound.parse().unwrap());
@@ -391,6 +399,8 @@ fn the_example_tells_the_true_defaults() {
     example.allowed_registries = default.allowed_registries.clone();
     example.outgoing_ca = default.outgoing_ca.clone();
     example.tracing.otlp = None;
+    assert_eq!(example.mirror.max, MirrorMax::Unbounded, "0, as it stands there");
+    example.mirror.max = MirrorMax::Disk;
     assert_eq!(format!("{example:?}"), format!("{default:?}"));
 }
 

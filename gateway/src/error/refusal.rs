@@ -23,10 +23,13 @@ impl Refusal {
     pub fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(error) = next {
-            if let Some(found) = error.downcast_ref::<io::Error>().and_then(Self::of_io) {
+            let of_system = error.downcast_ref::<io::Error>();
+            if let Some(found) = of_system.and_then(Self::of_io) {
                 return Some(found);
             }
-            next = error.source();
+            // The source of an `io::Error` that wraps another error is that one's, not itself.
+            let wrapped = of_system.and_then(io::Error::get_ref);
+            next = wrapped.map(|inner| inner as &(dyn StdError + 'static)).or(error.source());
         }
         None
     }
