@@ -1,5 +1,7 @@
 //! Log lines: to standard error, for people or for machines.
 
+pub mod limit;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 

@@ -47,6 +47,9 @@ metrics! {
     /// configuration, which all replicas of one release should share.
     build: IntGaugeVec = "cratehouse_build_info" [version, commit, config];
 
+    /// Log lines that were left out because too many of their kind came within a time, by kind.
+    log_lines_suppressed: IntCounterVec = "cratehouse_log_lines_suppressed_total" [kind];
+
     /// 1 when this replica may get requests, as /readyz says; else 0.
     ready: IntGauge = "cratehouse_ready";
 
