@@ -17,9 +17,10 @@ use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
+use cratehouse::flows::prefetch::{Prefetched, prefetch};
 use cratehouse::flows::show::{Selection, Shown, show};
 use cratehouse::flows::{
-    audit, format, gc, mirroring, prefetch, remove, store_copy, tokens, users, verify,
+    audit, format, gc, mirroring, remove, store_copy, tokens, users, verify,
 };
 use cratehouse::gateway::Gateway;
 use cratehouse::model::level::Level;
@@ -183,8 +184,11 @@ async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode>
     let lock = std::fs::read_to_string(&what.lock).map_err(refuse)?;
     let filling = Progress::begin("filling the mirror", gateway.config.log.format);
     let tick = |done: usize, total: usize| filling.tick(done as u64, Some(total as u64));
-    let failed = prefetch::prefetch(gateway, &lock, tick).await?;
+    let Prefetched { failed, elsewhere } = prefetch(gateway, &lock, tick).await?;
     filling.end("the mirror is filled");
+    for package in &elsewhere {
+        eprintln!("{package}: left out, it is from another registry");
+    }
     for (package, why) in &failed {
         eprintln!("{package}: {}", why.chain());
     }

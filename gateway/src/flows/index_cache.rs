@@ -74,6 +74,9 @@ pub(super) struct Known {
     pub(super) body: Option<Checksum>,
     /// What the policy makes of the file.
     pub(super) judging: Arc<Judging>,
+    /// When a read of the journal began, to its end, that did not have the name; `None`: there was
+    /// no need for one.
+    pub(super) read_from: Option<Instant>,
 }
 
 /// How a lookup was answered: the metric's label.
@@ -113,14 +116,16 @@ impl Known {
     /// There is no such crate, as far as this moment tells.
     pub(super) fn absent(until: Option<Instant>) -> Self {
         let judging = Arc::default();
-        Self { answer: Ok(None), outcome: Outcome::Negative, until, body: None, judging }
+        let outcome = Outcome::Negative;
+        Self { answer: Ok(None), outcome, until, body: None, judging, read_from: None }
     }
 
     /// No answer could be had; for `rest` nobody tries again.
     pub(super) fn trouble(error: Error, rest: Duration) -> Self {
         let until = Some(Instant::now() + rest);
         let judging = Arc::default();
-        Self { answer: Err(error), outcome: Outcome::Error, until, body: None, judging }
+        let outcome = Outcome::Error;
+        Self { answer: Err(error), outcome, until, body: None, judging, read_from: None }
     }
 
     /// Whether this place definitely does not have the crate, so that the next one is asked.

@@ -2,7 +2,7 @@
 //! A name that is hosted or reserved, in whatever spelling, is never asked of an upstream.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -78,11 +78,12 @@ async fn find(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result
     if let Some(row) = gateway.catalog.krate(key)? {
         return Ok(hosted(gateway, name, row).await);
     }
+    let began = Instant::now();
     let known = match is_reserved(&gateway.config, key) {
         true => Known::absent(None),
         false => mirroring::chain(gateway, name).await,
     };
-    if known.is_absent() {
+    if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
         read_on(gateway).await;
     }
     // The name may have been published while the upstreams were asked: from then on it is ours.

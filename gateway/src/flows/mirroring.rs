@@ -11,12 +11,12 @@ use crate::config::Identity;
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
-use crate::flows::read_through::{ReadThrough, Rendered};
+use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
-use crate::model::name::CrateName;
+use crate::model::name::{CrateName, NameKey};
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::upstream::{Answer, Trouble, TroubleKind, Upstream};
@@ -60,13 +60,15 @@ pub(super) async fn chain(gateway: &Arc<Gateway>, name: &CrateName) -> Known {
 }
 
 async fn walk(gateway: &Arc<Gateway>, name: &CrateName, force: bool) -> (Known, usize) {
+    let mut read_from = None;
     for at in 0..gateway.upstreams.len() {
         let known = at_upstream(gateway, name, at, force).await;
         if !known.is_absent() {
             return (known, at);
         }
+        read_from = read_from.max(known.read_from);
     }
-    (Known::absent(None), gateway.upstreams.len())
+    (Known { read_from, ..Known::absent(None) }, gateway.upstreams.len())
 }
 
 async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force: bool) -> Known {
@@ -102,7 +104,18 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         metrics: &gateway.metrics,
         own: Arc::new(own_registries(gateway, upstream)),
     };
-    let known = reader.look(name, former.as_ref().and_then(Rendered::remembered), force).await;
+    let remembered = former.as_ref().and_then(Rendered::remembered);
+    let known = match reader.begin(name, remembered, force).await {
+        Begun::Known(known) => known,
+        Begun::Ask(question) if question.is_first() => match unheard_of(gateway, &key).await {
+            Ok(read_from) => {
+                let known = reader.ask(name, *question).await;
+                Known { read_from: Some(read_from), ..known }
+            }
+            Err(answer) => return answer,
+        },
+        Begun::Ask(question) => reader.ask(name, *question).await,
+    };
     if let Ok(Some(_)) = known.answer {
         gateway.mirrored_names.note(name);
     }
@@ -113,6 +126,26 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         gateway.index.put(&key, None, (name, place), known.clone(), now);
     }
     known
+}
+
+/// A name of which nothing is held goes to an upstream only after a read of the journal, begun by
+/// now, that does not have it: another replica may just have published it. Says when that began.
+///
+/// # Errors
+/// The answer without asking: the name is hosted, or that cannot be told.
+async fn unheard_of(gateway: &Gateway, key: &NameKey) -> Result<Instant, Known> {
+    let began = Instant::now();
+    let unread = |error: Error| {
+        let message = "whether this registry hosts that name cannot be told now, so it was not \
+                       looked for elsewhere; try again in a few seconds";
+        Known::trouble(Error::unavailable(message).because(error), Duration::ZERO)
+    };
+    gateway.journal.catch_up().await.map_err(unread)?;
+    match gateway.catalog.krate(key) {
+        Ok(None) => Ok(began),
+        Ok(Some(_)) => Err(Known::absent(None)),
+        Err(error) => Err(Known::trouble(error, Duration::ZERO)),
+    }
 }
 
 /// The index URLs that become null in an upstream's lines.

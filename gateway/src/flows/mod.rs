@@ -20,6 +20,7 @@ pub mod gc;
 mod index_cache;
 mod judging;
 pub mod licenses;
+mod lock_file;
 pub mod lookup;
 mod makers;
 pub mod mirroring;

@@ -10,9 +10,8 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::judging::{self, Facts};
-use crate::flows::prefetch::parse_aside;
 use crate::flows::rulebook::InForce;
-use crate::flows::{licenses, lookup};
+use crate::flows::{licenses, lock_file, lookup};
 use crate::gateway::Gateway;
 use crate::model::index::IndexFile;
 use crate::model::lock::{Locked, LockedSource};
@@ -38,7 +37,7 @@ pub async fn check(
     policies: &[Arc<InForce>],
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<Report>> {
-    let packages = parse_aside(lock).await?;
+    let packages = lock_file::packages(gateway, lock).await?;
     let (total, now) = (packages.len(), gateway.rulebook.now());
     let mut columns = vec![Vec::with_capacity(total); policies.len()];
     let (mut waiting, mut under_way) = (packages.into_iter(), FuturesOrdered::new());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use crate::error::{Error, Result};
-use crate::flows::{download, lookup};
+use crate::flows::{download, lock_file, lookup};
 use crate::gateway::Gateway;
 use crate::model::lock::{self, Locked, LockedSource};
 use crate::model::name::CrateName;
@@ -15,9 +15,18 @@ use crate::model::version::CrateVersion;
 /// Packages that are fetched at one time.
 const PACKAGES_AT_ONCE: usize = 16;
 
-/// Fills the mirror with every registry package of a Cargo.lock (its text), from whatever
-/// registry: through this gateway there is one. `progress(done, total)` is called after each.
-/// Returns the packages that failed, sorted, with their reasons; tries all.
+/// What came of filling the mirror.
+#[derive(Debug, Default)]
+pub struct Prefetched {
+    /// The packages that failed, sorted, with their reasons.
+    pub failed: Vec<(String, Error)>,
+    /// The packages of other registries, sorted: they were left out.
+    pub elsewhere: Vec<String>,
+}
+
+/// Fills the mirror with every package of a Cargo.lock (its text) that is from crates.io, from this
+/// registry or from one of its upstreams. `progress(done, total)` is called after each; all are
+/// tried.
 ///
 /// # Errors
 /// Invalid, when the text is no Cargo.lock.
@@ -25,8 +34,10 @@ pub async fn prefetch(
     gateway: &Arc<Gateway>,
     lock: &str,
     progress: impl Fn(usize, usize),
-) -> Result<Vec<(String, Error)>> {
-    let mut packages = parse_aside(lock).await?;
+) -> Result<Prefetched> {
+    let mut packages = lock_file::packages(gateway, lock).await?;
+    let other = |package: &&Locked| package.source == LockedSource::OtherRegistry;
+    let elsewhere = packages.iter().filter(other).map(full_name).collect();
     packages.retain(|package| package.source == LockedSource::Registry);
     let total = packages.len();
     // Collected before they are buffered: a stream of closures is not `Send` for every caller.
@@ -41,7 +52,11 @@ pub async fn prefetch(
         progress(done, total);
     }
     failed.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(failed)
+    Ok(Prefetched { failed, elsewhere })
+}
+
+fn full_name(package: &Locked) -> String {
+    format!("{} {}", package.name, package.version)
 }
 
 /// The packages of a Cargo.lock. Parses in a task of its own, so that a panic of the parser is an
@@ -59,7 +74,7 @@ pub(super) async fn parse_aside(lock: &str) -> Result<BTreeSet<Locked>> {
 
 async fn fetch_named(gateway: &Arc<Gateway>, package: Locked) -> (String, Result<()>) {
     let answer = fetch(gateway, &package).await;
-    (format!("{} {}", package.name, package.version), answer)
+    (full_name(&package), answer)
 }
 
 async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<()> {
@@ -104,15 +119,35 @@ mod tests {
                 .concat();
         let seen = std::cell::RefCell::new(Vec::new());
         let progress = |done, total| seen.borrow_mut().push((done, total));
-        let failed = prefetch(&house.gateway, &text, progress).await.unwrap();
+        let failed = prefetch(&house.gateway, &text, progress).await.unwrap().failed;
         let failed: Vec<_> = failed.iter().map(|(what, e)| (what.as_str(), e.kind)).collect();
         assert_eq!(failed, [("Foo 1.0.1", Kind::Absent), ("bar 1.0.0", Kind::Absent)]);
         assert_eq!(seen.into_inner(), [(1, 3), (2, 3), (3, 3)]);
         assert_eq!((public.fills(), house.foo().await.1), (1, "hit"));
 
         let changed = lock("Foo", "1.0.0", b"y");
-        let failed = prefetch(&house.gateway, &changed, |_, _| ()).await.unwrap();
+        let failed = prefetch(&house.gateway, &changed, |_, _| ()).await.unwrap().failed;
         assert!(failed[0].1.message.contains("checksum"), "{failed:?}");
+    }
+
+    #[tokio::test]
+    async fn names_of_other_registries_are_left_out_and_told() {
+        let public = Public::start(b"x").await;
+        let house = House::open(&memory(), &[&public], limits()).await;
+        let from = |source: &str| package("Foo", &format!("source = \"{source}\""));
+        let ours = "sparse+https://crates.acme.example/index/";
+        let upstream = format!("sparse+{}/index/", public.server.url);
+        let lock = ["sparse+https://partner.example/index/", ours, &upstream].map(from).concat();
+        let done = prefetch(&house.gateway, &lock, |_, _| ()).await.unwrap();
+        assert_eq!(done.elsewhere, ["Foo 1.0.0+b"]);
+        let failed: Vec<_> = done.failed.iter().map(|(what, e)| (what.as_str(), e.kind)).collect();
+        assert_eq!(failed, [("Foo 1.0.0+b", Kind::Absent); 2], "that version is nowhere");
+
+        public.server.paths();
+        let partner = from("sparse+https://partner.example/index/").replace("Foo", "secret");
+        let done = prefetch(&house.gateway, &partner, |_, _| ()).await.unwrap();
+        assert_eq!((done.failed.len(), done.elsewhere), (0, vec!["secret 1.0.0+b".to_owned()]));
+        assert_eq!(public.server.paths(), Vec::<String>::new());
     }
 
     #[tokio::test]

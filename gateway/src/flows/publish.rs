@@ -230,6 +230,11 @@ async fn claim(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<String>> 
     if reserved || gateway.upstreams.is_empty() {
         return Ok(Vec::new());
     }
+    // Another replica may have just published it: then it is no upstream's business.
+    gateway.journal.catch_up().await?;
+    if gateway.catalog.krate(&name.key())?.is_some() {
+        return Ok(Vec::new());
+    }
     match mirroring::taken_upstream(gateway, name).await? {
         Some((upstream, spelling)) => Err(Error::invalid(format!(
             "the upstream `{upstream}` has a crate `{spelling}`: publish `{name}` under another name, or have an administrator reserve it for this registry (`[names] reserved`), which hides the upstream's"

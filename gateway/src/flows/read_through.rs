@@ -66,6 +66,29 @@ struct Copy {
     rendered: Rendered,
 }
 
+/// What came of looking at what is held.
+pub(super) enum Begun {
+    /// That is the answer.
+    Known(Known),
+    /// The upstream is to be asked.
+    Ask(Box<Question>),
+}
+
+/// What an upstream is to be asked, and what is held of it.
+pub(super) struct Question {
+    copy: Option<Copy>,
+    last: Option<Rendered>,
+    now: Timestamp,
+}
+
+impl Question {
+    /// Whether nothing is held of the crate: its name would be new to the upstream, as far as this
+    /// replica knows.
+    pub(super) fn is_first(&self) -> bool {
+        self.last.is_none()
+    }
+}
+
 /// Why a body is no index file.
 #[derive(Debug, thiserror::Error)]
 enum Unfit {
@@ -93,29 +116,35 @@ impl Rendered {
     fn known(self, outcome: Outcome, fresh: Duration) -> Known {
         let until = Instant::now().checked_add(fresh);
         let (body, judging) = (Some(self.body), self.judging);
-        Known { answer: Ok(Some(self.file)), outcome, until, body, judging }
+        Known { answer: Ok(Some(self.file)), outcome, until, body, judging, read_from: None }
     }
 }
 
 impl ReadThrough<'_> {
-    /// The index file of a crate. With `force` the upstream is asked even though the copy is
-    /// fresh. `remembered` is what memory has of it, however old.
-    pub(super) async fn look(
+    /// The index file of a crate, as far as it is held. With `force` the upstream is to be asked even
+    /// though the copy is fresh. `remembered` is what memory has of it, however old.
+    pub(super) async fn begin(
         &self,
         name: &CrateName,
         remembered: Option<Rendered>,
         force: bool,
-    ) -> Known {
+    ) -> Begun {
         let now = Timestamp::now();
         let copy = self.copy(name, remembered.as_ref()).await;
         let fresh_for = copy.as_ref().filter(|_| !force).and_then(|c| self.fresh_for(c, now));
         if let (Some(copy), Some(left)) = (&copy, fresh_for) {
-            return copy.rendered.clone().known(Outcome::Store, left);
+            return Begun::Known(copy.rendered.clone().known(Outcome::Store, left));
         }
         let last = copy.as_ref().map(|copy| copy.rendered.clone()).or(remembered);
         if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
-            return last.clone().known(Outcome::Stale, REST);
+            return Begun::Known(last.clone().known(Outcome::Stale, REST));
         }
+        Begun::Ask(Box::new(Question { copy, last, now }))
+    }
+
+    /// Asks the upstream.
+    pub(super) async fn ask(&self, name: &CrateName, question: Question) -> Known {
+        let Question { copy, last, now } = question;
         let validators = copy.as_ref().and_then(|copy| self.validators(&copy.kept.head));
         let mut arriving = self.index.arriving();
         let mut more = |bytes| arriving.takes(bytes);

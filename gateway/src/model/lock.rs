@@ -1,5 +1,7 @@
 //! A Cargo.lock: the packages that it names, and where they are from.
 
+mod known;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +10,8 @@ use cargo_lock::{Lockfile, Package};
 use serde::Serialize;
 
 use crate::model::checksum::Checksum;
+
+pub use self::known::KnownRegistries;
 
 /// The largest lock file that is read, in bytes.
 pub const MAX_LOCK_BYTES: usize = 4 * 1024 * 1024;
@@ -24,6 +28,8 @@ pub struct Locked {
     pub version: String,
     /// Where it is from.
     pub source: LockedSource,
+    /// Its registry, as the lock file writes it: `registry+…`, `sparse+…` or `local-registry+…`.
+    pub registry: Option<String>,
     /// SHA-256 of its crate file, where it is locked.
     pub cksum: Option<Checksum>,
 }
@@ -32,8 +38,11 @@ pub struct Locked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LockedSource {
-    /// A registry, whichever: through this gateway there is one.
+    /// A registry. Of those that [`KnownRegistries`] has marked: one that is asked through here.
     Registry,
+    /// Another registry than those: its names are asked nowhere.
+    #[serde(rename = "other-registry")]
+    OtherRegistry,
     /// A git repository.
     Git,
     /// The workspace, or a path.
@@ -72,8 +81,9 @@ pub fn packages(lock: &str) -> Result<BTreeSet<Locked>, LockError> {
 impl Locked {
     fn new(package: &Package) -> Self {
         let cksum = package.checksum.as_ref().and_then(|sum| sum.as_sha256());
+        let registry = package.source.as_ref().filter(|source| source.is_registry());
         let source = match &package.source {
-            Some(source) if source.is_registry() => LockedSource::Registry,
+            Some(_) if registry.is_some() => LockedSource::Registry,
             Some(source) if source.is_git() => LockedSource::Git,
             _ => LockedSource::Path,
         };
@@ -81,6 +91,7 @@ impl Locked {
             name: package.name.to_string(),
             version: package.version.to_string(),
             source,
+            registry: registry.map(ToString::to_string),
             cksum: cksum.map(Checksum::from_bytes),
         }
     }
@@ -100,6 +111,7 @@ impl LockedSource {
     pub fn label(self) -> &'static str {
         match self {
             Self::Registry => "registry",
+            Self::OtherRegistry => "other-registry",
             Self::Git => "git",
             Self::Path => "path",
         }
@@ -135,17 +147,20 @@ mod tests {
         ]
         .concat();
         let found: Vec<_> = packages(&lock).unwrap().into_iter().collect();
-        let locked = |name: &str, source, cksum| Locked {
+        let locked = |name: &str, source, registry: Option<&str>, cksum| Locked {
             name: name.to_owned(),
             version: "1.0.0+b".to_owned(),
             source,
+            registry: registry.map(str::to_owned),
             cksum,
         };
+        let own = "sparse+https://crates.acme.example/index/";
+        let public = format!("registry+{CRATES_IO_IDENTITY}");
         let wanted = [
-            locked("app", LockedSource::Path, None),
-            locked("forked", LockedSource::Git, None),
-            locked("own", LockedSource::Registry, None),
-            locked("public", LockedSource::Registry, Some(sum)),
+            locked("app", LockedSource::Path, None, None),
+            locked("forked", LockedSource::Git, None, None),
+            locked("own", LockedSource::Registry, Some(own), None),
+            locked("public", LockedSource::Registry, Some(&public), Some(sum)),
         ];
         assert_eq!(found, wanted);
     }
@@ -164,6 +179,7 @@ mod tests {
             name: "foo".to_owned(),
             version: "1.0.0".to_owned(),
             source: LockedSource::Registry,
+            registry: None,
             cksum,
         };
         let sum = Checksum::of(b"x");

@@ -94,7 +94,10 @@ impl Scene {
             metrics: &self.metrics,
             own: Arc::default(),
         };
-        let known = reader.look(&foo(), remembered, force).await;
+        let known = match reader.begin(&foo(), remembered, force).await {
+            Begun::Known(known) => known,
+            Begun::Ask(question) => reader.ask(&foo(), *question).await,
+        };
         copies.settled().await;
         known
     }

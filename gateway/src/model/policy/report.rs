@@ -54,7 +54,8 @@ pub struct Counts {
     pub deny: usize,
     /// They could not be judged.
     pub unknown: usize,
-    /// They are from no registry, so nobody judges them.
+    /// They are from no registry, or from one that is not asked through this one: so they are not
+    /// judged.
     pub outside: usize,
 }
 
@@ -248,6 +249,7 @@ impl Row {
             Some(judgement) => parts.extend(reasons(judgement, self.newest_allowed.as_ref())),
             None if self.problem.is_none() => parts.push(match self.source {
                 LockedSource::Git => "it is from git".to_owned(),
+                LockedSource::OtherRegistry => "it is from another registry".to_owned(),
                 _ => "it is from no registry".to_owned(),
             }),
             None => (),
@@ -334,13 +336,20 @@ impl fmt::Display for Report {
         write!(f, "{table}")?;
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))?;
         let Counts { allow, hold, deny, unknown, outside } = self.counts;
+        let other = |row: &&Row| row.source == LockedSource::OtherRegistry;
+        let elsewhere = self.packages.iter().filter(other).count();
         write!(
             f,
             "{} packages by policy {}: {allow} allowed, {hold} held, {deny} denied, {unknown} \
-             unknown, {outside} from no registry",
+             unknown, {} from no registry",
             self.packages.len(),
-            self.policy
-        )
+            self.policy,
+            outside - elsewhere
+        )?;
+        match elsewhere {
+            0 => Ok(()),
+            some => write!(f, ", {some} from another registry"),
+        }
     }
 }
 

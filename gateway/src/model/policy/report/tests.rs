@@ -17,6 +17,7 @@ fn locked(spec: &str) -> Locked {
         name: name.to_owned(),
         version: version.to_owned(),
         source: LockedSource::Registry,
+        registry: None,
         cksum: Some(Checksum::of(b"x")),
     }
 }
