@@ -19,9 +19,7 @@ use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, journal_in};
 use cratehouse::flows::prefetch::{Prefetched, prefetch};
 use cratehouse::flows::show::{Selection, Shown, show};
-use cratehouse::flows::{
-    audit, format, gc, mirroring, remove, store_copy, tokens, users, verify,
-};
+use cratehouse::flows::{audit, format, gc, mirroring, remove, store_copy, tokens, users, verify};
 use cratehouse::gateway::Gateway;
 use cratehouse::model::level::Level;
 use cratehouse::startup::Progress;

@@ -198,6 +198,8 @@ pub struct Catalog {
 pub struct Cache {
     /// Memory for rendered index files, in bytes.
     pub index_bytes: u64,
+    /// Memory for names that no upstream has, in bytes.
+    pub absent_bytes: u64,
     /// Memory for crate files, in bytes.
     pub crates_bytes: u64,
 }
@@ -295,6 +297,11 @@ pub struct Limits {
     pub fill_wait: Duration,
     /// Requests under way to one upstream.
     pub upstream_requests: usize,
+    /// Names that one client may ask upstreams for in vain at once.
+    pub absent_burst: u32,
+    /// Names that one client may ask upstreams for in vain each second, when it has used up
+    /// `absent_burst`.
+    pub absent_per_second: u32,
     /// Redirects that are followed.
     pub redirects: usize,
     /// Connections at one time.
@@ -439,6 +446,8 @@ impl Default for Limits {
             fill: Duration::from_secs(120),
             fill_wait: Duration::from_secs(25),
             upstream_requests: 128,
+            absent_burst: 1000,
+            absent_per_second: 50,
             redirects: 5,
             connections: 10_000,
             per_address: PerAddress::default(),

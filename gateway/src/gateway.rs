@@ -6,10 +6,12 @@ use crate::config::Config;
 use crate::flows::append::Appender;
 use crate::flows::authenticate::Holders;
 use crate::flows::copies::Copies;
+use crate::flows::credit::Credits;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
@@ -45,6 +47,10 @@ pub struct Gateway {
     pub copies: Copies,
     /// The chain of upstreams, in order.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What of their doings is logged.
+    pub mirror_lines: MirrorLines,
+    /// What clients may ask them for in vain.
+    pub credits: Credits,
     /// What may enter.
     pub rulebook: Arc<Rulebook>,
     /// Who reads licences for it.

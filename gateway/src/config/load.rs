@@ -159,6 +159,7 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         },
         cache: Cache {
             index_bytes: r.integer("cache.index_mib", 0..=1024 * KIB, 128) * MIB,
+            absent_bytes: r.integer("cache.absent_mib", 0..=1024 * KIB, 16) * MIB,
             crates_bytes: r.integer("cache.crates_mib", 0..=1024 * KIB, 256) * MIB,
         },
         mirror: Mirror {
@@ -339,6 +340,9 @@ fn limits(r: &Reader<'_>) -> Limits {
     let count = |key, most, default| size(r.integer(key, 1..=most, default as u64));
     let kib = |key, most, default| size(r.integer(key, 1..=most, default as u64 / KIB) * KIB);
     let mib = |key, most, default| size(r.integer(key, 1..=most, default as u64 / MIB) * MIB);
+    let number = |key, most, default: u32| {
+        u32::try_from(r.integer(key, 1..=most, default.into())).unwrap_or(default)
+    };
     let secs = |key, most, default: Duration| seconds(r.integer(key, 1..=most, default.as_secs()));
     let patience = CARGO_PATIENCE_SECONDS - 1;
     let streams = r.integer("limits.streams", 1..=10_000, u64::from(d.streams));
@@ -356,6 +360,8 @@ fn limits(r: &Reader<'_>) -> Limits {
         fill: secs("limits.fill_seconds", 3600, d.fill),
         fill_wait: secs("limits.fill_wait_seconds", patience, d.fill_wait),
         upstream_requests: count("limits.upstream_requests", 10_000, d.upstream_requests),
+        absent_burst: number("limits.absent_burst", 1_000_000, d.absent_burst),
+        absent_per_second: number("limits.absent_per_second", 100_000, d.absent_per_second),
         redirects: size(r.integer("limits.redirects", 0..=20, d.redirects as u64)),
         connections: count("limits.connections", 1_000_000, d.connections),
         per_address: per_address(r),

@@ -16,10 +16,12 @@ use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::command::{By, Command, Order};
 use crate::flows::copies::Copies;
+use crate::flows::credit::Credits;
 use crate::flows::download::{CrateCache, File, Part, download};
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::open::{blobs_in, journal_in, mirror_in, pulls_in};
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
@@ -262,6 +264,8 @@ pub(super) fn gateway(
         blobs: blobs_in(objects),
         mirror: mirror_in(objects),
         copies: Copies::default(),
+        mirror_lines: MirrorLines::new(&metrics),
+        credits: Credits::new(&config.limits, metrics.clone()),
         index,
         crates: CrateCache::of(&config, metrics.clone()),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
@@ -307,7 +311,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             cache_bytes: 0,
             checkpoint_entries: 1000,
         },
-        cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
+        cache: config::Cache { index_bytes: 0, absent_bytes: 0, crates_bytes: 8 << 20 },
         mirror: config::Mirror { max_bytes: None, max_age_days: None, sweep: LONG },
         policy: config::Policy { dir: None, advisories: None, reload: LONG },
         pulls: config::Pulls { flush: LONG, retention_days: Some(90) },

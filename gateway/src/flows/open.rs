@@ -11,10 +11,12 @@ use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known};
 use crate::flows::copies::Copies;
+use crate::flows::credit::Credits;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
@@ -165,6 +167,8 @@ impl Running {
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
             copies: Copies::default(),
+            mirror_lines: MirrorLines::new(&metrics),
+            credits: Credits::new(&config.limits, metrics.clone()),
             upstreams,
             rulebook,
             licenses: Readers::default(),
@@ -266,7 +270,8 @@ pub fn mirror_in(objects: &Objects) -> MirrorStore {
 /// for two of the largest in both their encodings.
 fn index_cache(config: &Config) -> IndexCache {
     let kept = config.cache.index_bytes;
-    IndexCache::new(kept, kept.max(4 * config.limits.index_file_bytes as u64))
+    let absent = config.cache.absent_bytes;
+    IndexCache::bounded(kept, absent, kept.max(4 * config.limits.index_file_bytes as u64))
 }
 
 /// Before anything is written: a store that misbehaves must not hold so much as a beginning.
