@@ -36,6 +36,7 @@ use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::catalog::Catalog;
 use crate::stores::objects::Objects;
+use crate::stores::upstream::Upstream;
 use crate::stores::upstream::fixture::{self, Server, reply};
 use crate::stores::uses::UsesStore;
 
@@ -258,7 +259,8 @@ pub(super) fn gateway(
     metrics: Metrics,
     journal: Appender,
 ) -> Gateway {
-    let upstreams = config.upstreams.iter().map(|u| Arc::new(fixture::upstream(u))).collect();
+    let upstream = |of| Upstream::new(of, &config.limits, None, metrics.clone()).unwrap();
+    let upstreams = config.upstreams.iter().map(|of| Arc::new(upstream(of))).collect();
     Gateway {
         url: "https://crates.acme.example".to_owned(),
         blobs: blobs_in(objects),

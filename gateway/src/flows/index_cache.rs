@@ -479,7 +479,10 @@ impl IndexCache {
         let added = shelves.entry_by_ref(key).and_upsert_with(|former| {
             let former = former.map(|entry| entry.into_value());
             // What was absent until now is known of other spellings and places, too.
-            let former = former.or_else(|| self.absent.get(key).filter(|_| !is_absent));
+            let former = match former {
+                None if !is_absent => self.absent.get(key),
+                former => former,
+            };
             Arc::new(Shelf::with(former.as_deref(), generation, slot))
         });
         if !is_absent {

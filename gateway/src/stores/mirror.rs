@@ -403,9 +403,7 @@ mod tests {
         for mirror in [in_memory(), local] {
             for before in [None, Some(checked("{}\n", 5))] {
                 if let Some(before) = before {
-                    let seen = mirror.index_seen("up", &foo()).await.unwrap().1;
                     mirror.delete_index("up", &foo()).await.unwrap();
-                    drop(seen);
                     mirror.put_index("up", &foo(), before, Seen::Absent).await.unwrap();
                 }
                 let seen = mirror.index_seen("up", &foo()).await.unwrap().1;

@@ -123,7 +123,8 @@ fn names_that_nobody_has_push_out_no_index_file() {
     for n in 0..10_000 {
         put(&cache, None, &format!("none-{n}"), Place::Upstream(0), absent(60));
     }
-    let (names, bytes) = cache.absent();
+    // What is too much is given up bit by bit.
+    let (names, bytes) = (0..1000).map(|_| cache.absent()).last().unwrap();
     assert!(names > 0 && bytes <= (64 << 10) / ABSENT_SHARE, "{names} names, {bytes} bytes");
     assert!(bytes >= names * 890, "{bytes} bytes for {names} names");
     for file_name in files {

@@ -154,7 +154,7 @@ async fn what_another_replica_has_read_is_learned_while_the_file_stays_in_memory
     };
     let before = judge().await;
     let kept = [(Checksum::of(&under("GPL-3.0-only")), LicenseFact::Missing)].into();
-    house.gateway.mirror.put_licenses("up1", &name("foo"), &kept).await.unwrap();
+    house.gateway.mirror.add_licenses("up1", &name("foo"), &kept).await.unwrap();
     assert!(Arc::ptr_eq(&before, &judge().await), "not before it is time");
     *known.judging.learned.next_look() = Some(Instant::now());
     eventually(|| async { judge().await.file.version(&version("1.0.0")).unwrap().yanked }).await;

@@ -159,8 +159,8 @@ impl Line {
     fn pop(&mut self) -> Option<oneshot::Sender<Place>> {
         while let Some(client) = self.order.pop_front() {
             let Some(waiting) = self.clients.get_mut(&client) else { continue };
-            let first = std::iter::from_fn(|| waiting.first_come.pop_front());
-            let next = first.into_iter().find(|sender| !sender.is_closed());
+            let next = std::iter::from_fn(|| waiting.first_come.pop_front())
+                .find(|sender| !sender.is_closed());
             if waiting.first_come.is_empty() {
                 self.clients.remove(&client);
             } else {
