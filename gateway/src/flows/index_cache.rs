@@ -214,6 +214,7 @@ impl Shelf {
         let mut slots: Vec<Slot> =
             current.iter().flat_map(|shelf| shelf.slots.iter().filter(other)).cloned().collect();
         slots.drain(..(slots.len() + 1).saturating_sub(MAX_SLOTS));
+        slots.reserve_exact(1); // most names have one spelling and one place
         slots.push(slot);
         Self { generation, slots, checked: AtomicBool::new(false) }
     }

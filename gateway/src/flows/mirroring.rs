@@ -78,8 +78,10 @@ pub(super) async fn chain(
     client: ClientKey,
     name: &CrateName,
 ) -> (Known, usize) {
-    if gateway.upstreams.is_empty() {
-        return (Known::absent(None), 0);
+    let chain = gateway.upstreams.len();
+    let remembered = gateway.index.answer(&name.key(), name, chain);
+    if let Some(absent) = remembered.filter(Known::is_absent) {
+        return (absent, chain); // it was charged, if at all, when it was asked for
     }
     let credit = match credit(gateway, client, name).await {
         Ok(credit) => credit.map(Arc::new),

@@ -8,6 +8,7 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::config::Limits;
 use crate::error::Kind;
+use crate::flows::download::{Part, download_for};
 use crate::flows::fixture::{House, Public, memory, name};
 use crate::flows::policy_check::{self, Reach};
 use crate::stores::faulty::{Fault, FaultyStore};
@@ -75,6 +76,24 @@ async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
         let _ = lookup_for(gateway, client(3), &name(spelling)).await;
     }
     assert!(gateway.credits.left(client(3)) > 999.0);
+}
+
+/// Where absent names are remembered, as they are by default.
+#[tokio::test]
+async fn a_download_of_an_absent_name_looks_twice_and_is_charged_once() {
+    let public = Public::start(b"public").await;
+    let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..Limits::default() };
+    let running = super::tests::gateway_with(&[&public.server.url], limits).await;
+    let version = "1.0.0".parse().unwrap();
+    for n in 0..30 {
+        let absent = name(&format!("gone-{n}"));
+        let looked = download_for(&running.gateway, client(1), &absent, &version, Part::Bytes);
+        assert_eq!(looked.await.unwrap_err().kind, Kind::Absent);
+    }
+    let left = running.gateway.credits.left(client(1));
+    assert!(left > 955.0, "{left}");
+    assert_eq!(public.server.paths().len(), 30);
+    running.close().await;
 }
 
 #[tokio::test]
