@@ -1,9 +1,11 @@
 //! The mirror: what it asks of upstreams, what it passes on, and what it makes of trouble.
 
+use cratehouse_tests::authority::Authority;
 use cratehouse_tests::cargo::{Cargo, Project};
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::krate::{Dep, Krate};
+use cratehouse_tests::memory_s3::MemoryS3;
 use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::{Answer, Switches, Upstream, Validators, closed_port_url};
 
@@ -319,6 +321,33 @@ fn a_hosted_name_that_is_not_reserved_is_not_asked_for_after_its_publish() {
     client.download("in-house", "2.0.0").assert_status(404);
     client.publish(&Krate::new("in-house", "1.1.0"), &token).assert_status(200);
     assert_eq!(upstream.requests(), []);
+}
+
+/// Whatever is asked of a replica that has not followed yet.
+#[test]
+fn a_name_that_another_replica_has_just_hosted_is_not_asked_for() {
+    covers!(66);
+    let (server, authority, upstream) = (MemoryS3::start(), Authority::new(), Upstream::start());
+    let replica = || {
+        let builder = Gateway::builder().certificate(&authority).s3(&server.bucket());
+        builder.upstream(&upstream).set("limits", "follow_ms = 60000").start()
+    };
+    let (one, other) = (replica(), replica());
+    let token = one.token("alice");
+    let (first, second) = (one.client(), other.client());
+    // From now on the second knows the token, and need not read the journal for it.
+    second.publish(&Krate::new("its-own", "1.0.0"), &token).assert_status(200);
+    first.publish(&Krate::new("looked-up", "1.0.0"), &token).assert_status(200);
+    upstream.forget_requests();
+    second.index("looked-up").assert_status(200);
+    first.publish(&Krate::new("downloaded-next", "1.0.0"), &token).assert_status(200);
+    second.download("downloaded-next", "1.0.0").assert_status(200);
+    first.publish(&Krate::new("published-next", "1.0.0"), &token).assert_status(200);
+    second.publish(&Krate::new("published-next", "1.1.0"), &token).assert_status(200);
+    for (name, by_first) in [("looked-up", 0), ("downloaded-next", 1), ("published-next", 1)] {
+        // The first asked before its first publish, as it must: each of two spellings once.
+        assert_eq!(upstream.mentions(name).len(), by_first, "{name}");
+    }
 }
 
 #[test]

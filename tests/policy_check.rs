@@ -257,7 +257,17 @@ fn a_lock_file_is_judged_over_https_for_who_may_read() {
         |body: &[u8], token: &str| client.call(Method::POST, CHECK, Some(body.to_vec()), token);
     post(text.as_bytes(), "").assert_refused(401, "token");
     post(text.as_bytes(), &other).assert_refused(403, "read");
-    assert_eq!(post(text.as_bytes(), &token).assert_status(200).json()["outcome"], "denied");
+    // What was never asked for is looked up for those alone who may change something.
+    let outcome = |token: &str| {
+        post(text.as_bytes(), token).assert_status(200).json()["outcome"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!((outcome(&token).as_str(), upstream.mentions("evil").len()), ("unknown", 0));
+    let writer = gateway.token_with("ci", &["--scope", "read", "--scope", "publish-update"]);
+    assert_eq!((outcome(&writer).as_str(), upstream.mentions("evil").len()), ("denied", 1));
+    assert_eq!(outcome(&token), "denied", "now it is held");
     post(b"[package", &token).assert_refused(400, "this is not a Cargo.lock");
     post(b"\xff", &token).assert_refused(400, "this is not a Cargo.lock");
     post(&vec![b' '; 5 << 20], &token).assert_refused(413, "too large");
@@ -265,9 +275,33 @@ fn a_lock_file_is_judged_over_https_for_who_may_read() {
     client.get("/api/v1/policy/explain/evil").assert_refused(401, "token");
     client.get("/api/v1/policy/waivers").assert_refused(401, "token");
     let seen = [("route", "policy_check"), ("status", "200")];
-    assert_eq!(gateway.metric("cratehouse_http_request_seconds_count", &seen), 1.0);
+    assert_eq!(gateway.metric("cratehouse_http_request_seconds_count", &seen), 3.0);
     let denials = gateway.metric("cratehouse_policy_denials_total", &[]);
     assert_eq!(denials, 0.0, "nobody was refused anything");
+}
+
+#[test]
+fn names_of_other_registries_are_asked_nowhere() {
+    let upstream = public();
+    let gateway = house(&upstream);
+    let partner = "source = \"sparse+https://partner.example/index/\"\n";
+    let foreign =
+        |name: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\n{partner}\n");
+    let packages = [locked("good", "1.0.0"), foreign("secret"), foreign("evil")];
+    let (_, text) = lock(&gateway, &packages);
+    let (status, table, _) = run(&gateway, &["policy", "check"]);
+    assert!(status == 0 && table.contains("it is from another registry"), "{table}");
+    assert!(table.contains("1 allowed, 0 held, 0 denied, 0 unknown, 0 from no registry, 2 from"));
+    let writer = gateway.token("alice");
+    let reply = gateway.client().call(Method::POST, CHECK, Some(text.into_bytes()), &writer);
+    let report = reply.assert_status(200).json();
+    assert_eq!(package(&report, "secret")["source"], "other-registry");
+    assert_eq!(report["counts"]["outside"], 2);
+    let (status, out, err) = run(&gateway, &["prefetch", "--lock", "Cargo.lock"]);
+    assert!(status == 0 && err.contains("secret 1.0.0: left out"), "{out}{err}");
+    assert_eq!(upstream.mentions("secret"), []);
+    assert_eq!(upstream.mentions("evil"), []);
+    assert_eq!(upstream.download_count(), 1);
 }
 
 #[test]

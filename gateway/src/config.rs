@@ -20,6 +20,7 @@
 //! `deploy/cratehouse.toml` names every key; a test holds it against the keys read here.
 
 mod load;
+mod per_address;
 mod reader;
 mod store_url;
 mod values;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use self::per_address::{PER_ADDRESS_PERCENT, PerAddress};
 pub use self::store_url::{Cloud, StoreUrl};
 use crate::model::checksum::Checksum;
 use crate::model::index_bounds::IndexBounds;
@@ -197,6 +199,8 @@ pub struct Catalog {
 pub struct Cache {
     /// Memory for rendered index files, in bytes.
     pub index_bytes: u64,
+    /// Memory for names that no upstream has, in bytes.
+    pub absent_bytes: u64,
     /// Memory for crate files, in bytes.
     pub crates_bytes: u64,
 }
@@ -307,10 +311,17 @@ pub struct Limits {
     pub fill_wait: Duration,
     /// Requests under way to one upstream.
     pub upstream_requests: usize,
+    /// Names that one client may ask upstreams for in vain at once.
+    pub absent_burst: u32,
+    /// Names that one client may ask upstreams for in vain each second, when it has used up
+    /// `absent_burst`.
+    pub absent_per_second: u32,
     /// Redirects that are followed.
     pub redirects: usize,
     /// Connections at one time.
     pub connections: usize,
+    /// How much of a limit one client address may take.
+    pub per_address: PerAddress,
     /// Requests under way on one HTTP/2 connection.
     pub streams: u32,
     /// How long a TLS handshake or a request's head may take.
@@ -452,8 +463,11 @@ impl Default for Limits {
             fill: Duration::from_secs(120),
             fill_wait: Duration::from_secs(25),
             upstream_requests: 128,
+            absent_burst: 1000,
+            absent_per_second: 50,
             redirects: 5,
             connections: 10_000,
+            per_address: PerAddress::default(),
             streams: 256,
             head: Duration::from_secs(15),
             body: Duration::from_secs(60),

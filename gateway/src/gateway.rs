@@ -6,15 +6,16 @@ use crate::config::Config;
 use crate::flows::append::{Appender, Waiter};
 use crate::flows::authenticate::Holders;
 use crate::flows::copies::Copies;
+use crate::flows::credit::Credits;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
-use crate::logging::limit::LineLimit;
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
@@ -50,12 +51,14 @@ pub struct Gateway {
     pub copies: Copies,
     /// The chain of upstreams, in order.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What of their doings is logged.
+    pub mirror_lines: MirrorLines,
+    /// What clients may ask them for in vain.
+    pub credits: Credits,
     /// What may enter.
     pub rulebook: Arc<Rulebook>,
     /// Who reads licences for it.
     pub licenses: Readers,
-    /// How often it is logged that lines of upstreams' index files cannot be read.
-    pub skipped_lines: LineLimit,
     /// Permits to parse what clients send.
     pub parsers: ClientParsers,
     /// Rendered index files in memory.

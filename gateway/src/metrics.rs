@@ -73,6 +73,12 @@ metrics! {
     /// Memory that the bodies of index files may take before no more are made, in bytes.
     index_memory_limit: IntGauge = "cratehouse_index_memory_limit_bytes";
 
+    /// Names that no upstream has, as far as they are remembered.
+    absent_names: IntGauge = "cratehouse_absent_names";
+
+    /// Memory that they take, in bytes (at the most cache.absent_mib).
+    absent_memory: IntGauge = "cratehouse_absent_names_memory_bytes";
+
     /// Memory that crate files take, kept or on their way to a client, in bytes.
     crate_memory: IntGauge = "cratehouse_crate_memory_bytes";
 
@@ -92,6 +98,19 @@ metrics! {
     /// too_large or error).
     upstream_requests: HistogramVec = "cratehouse_upstream_request_seconds" [upstream, kind,
         outcome];
+
+    /// Requests to upstreams that ended for a reason of our own, by upstream: crowded (too many
+    /// waited for a place), no_memory (there was none for the answer; where it helps, it is asked for
+    /// again with more). They say nothing about the upstream.
+    upstream_refused: IntCounterVec = "cratehouse_upstream_refused_total" [upstream,
+        reason = "crowded" | "no_memory"];
+
+    /// Names that waited in their client's own queue, because it had asked upstreams for too many
+    /// that none has (limits.absent_burst, limits.absent_per_second).
+    absent_queued: IntCounter = "cratehouse_absent_names_queued_total";
+
+    /// Names that were refused with 429, because that queue was too long.
+    absent_throttled: IntCounter = "cratehouse_absent_names_throttled_total";
 
     /// Requests under way to upstreams, by upstream and kind (index, crate).
     upstream_under_way: IntGaugeVec = "cratehouse_upstream_requests_under_way" [upstream, kind];
@@ -328,6 +347,9 @@ impl Metrics {
     /// Makes the series of one upstream exist that alerts watch.
     pub fn expect_upstream(&self, upstream: &str) {
         let _ = self.upstream_bytes.with_label_values(&[upstream]);
+        for reason in ["crowded", "no_memory"] {
+            let _ = self.upstream_refused.with_label_values(&[upstream, reason]);
+        }
         for kind in ["config", "index", "crate"] {
             for outcome in ["200", "error", "timeout"] {
                 let _ = self.upstream_requests.with_label_values(&[upstream, kind, outcome]);

@@ -3,7 +3,8 @@
 //! from the first moment, as in every Rust program.)
 
 use cratehouse::cli::{
-    Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand, StoreCommand, TokenCommand, UserCommand,
+    Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand, StoreCommand, TokenCommand,
+    UserCommand,
 };
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::reread::Rereader;

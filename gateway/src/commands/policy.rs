@@ -10,8 +10,9 @@ use cratehouse::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 use cratehouse::config::Config;
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::open::{Keep, Running};
-use cratehouse::flows::policy_check;
+use cratehouse::flows::policy_check::{self, Reach};
 use cratehouse::flows::rulebook::{InForce, try_policy};
+use cratehouse::model::client_key::ClientKey;
 use cratehouse::model::policy::{Outcome, Report, Waivers};
 use cratehouse::startup::Progress;
 use cratehouse::stores::console::tell;
@@ -82,8 +83,9 @@ async fn judged(
     let (url, voice) = (config.url_for(config.server.listen), config.log.format);
     let running = Running::open(Arc::new(config), url, Keep::Memory).await?;
     let judging = Progress::begin("judging packages", voice);
+    let reach = Reach::Upstreams(ClientKey::Exempt);
     let tick = |done: usize, total: usize| judging.tick(done as u64, Some(total as u64));
-    let reports = policy_check::check(&running.gateway, &lock, &policies, tick).await;
+    let reports = policy_check::check(&running.gateway, reach, &lock, &policies, tick).await;
     super::close(running).await;
     reports
 }

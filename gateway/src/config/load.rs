@@ -16,8 +16,8 @@ use super::values::{
 };
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, MirrorMax, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing,
-    Upstream, crates_io_index,
+    Mirror, MirrorMax, PER_ADDRESS_PERCENT, PerAddress, Policy, Proxies, ProxyHeader, Pulls,
+    Server, Store, StoreUrl, Tls, Tracing, Upstream, crates_io_index,
 };
 use crate::model::index_bounds::IndexBounds;
 use crate::model::name::NamePattern;
@@ -160,6 +160,7 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         },
         cache: Cache {
             index_bytes: r.integer("cache.index_mib", 0..=1024 * KIB, 128) * MIB,
+            absent_bytes: r.integer("cache.absent_mib", 0..=1024 * KIB, 16) * MIB,
             crates_bytes: r.integer("cache.crates_mib", 0..=1024 * KIB, 256) * MIB,
         },
         mirror: Mirror {
@@ -348,6 +349,9 @@ fn limits(r: &Reader<'_>) -> Limits {
     let count = |key, most, default| size(r.integer(key, 1..=most, default as u64));
     let kib = |key, most, default| size(r.integer(key, 1..=most, default as u64 / KIB) * KIB);
     let mib = |key, most, default| size(r.integer(key, 1..=most, default as u64 / MIB) * MIB);
+    let number = |key, most, default: u32| {
+        u32::try_from(r.integer(key, 1..=most, default.into())).unwrap_or(default)
+    };
     let secs = |key, most, default: Duration| seconds(r.integer(key, 1..=most, default.as_secs()));
     let patience = CARGO_PATIENCE_SECONDS - 1;
     let streams = r.integer("limits.streams", 1..=10_000, u64::from(d.streams));
@@ -369,8 +373,11 @@ fn limits(r: &Reader<'_>) -> Limits {
         fill: secs("limits.fill_seconds", 3600, d.fill),
         fill_wait: secs("limits.fill_wait_seconds", patience, d.fill_wait),
         upstream_requests: count("limits.upstream_requests", 10_000, d.upstream_requests),
+        absent_burst: number("limits.absent_burst", 1_000_000, d.absent_burst),
+        absent_per_second: number("limits.absent_per_second", 100_000, d.absent_per_second),
         redirects: size(r.integer("limits.redirects", 0..=20, d.redirects as u64)),
         connections: count("limits.connections", 1_000_000, d.connections),
+        per_address: per_address(r),
         streams: u32::try_from(streams).unwrap_or(d.streams),
         head: secs("limits.head_seconds", 300, d.head),
         body: secs("limits.body_seconds", 3600, d.body),
@@ -378,6 +385,14 @@ fn limits(r: &Reader<'_>) -> Limits {
         append_queue: count("limits.append_queue", 1_000_000, d.append_queue),
         journal_waits: count("limits.journal_waits", 1_000_000, d.journal_waits),
         follow: millis(r.integer("limits.follow_ms", 10..=60_000, d.follow.as_millis() as u64)),
+    }
+}
+
+fn per_address(r: &Reader<'_>) -> PerAddress {
+    let percent = r.integer("limits.per_address_percent", 1..=100, PER_ADDRESS_PERCENT.into());
+    PerAddress {
+        percent: u8::try_from(percent).unwrap_or(PER_ADDRESS_PERCENT),
+        exempt: Networks::new(r.list("limits.exempt_networks", network)),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::flows::streaming::{self, Stored};
 use crate::flows::{judging, licenses, mirroring, reading};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::ReadLicense;
@@ -59,20 +60,35 @@ pub enum File {
     },
 }
 
-/// One version's crate file. `name` and `version` must be spelled as in the index line.
+/// One version's crate file, for work of our own: see [`download_for`].
 ///
 /// # Errors
-/// Absent, with what is wrong with the name or the version; forbidden, when its checksum changed
-/// upstream; unavailable, when it takes longer than `limits.fill_wait` (the work goes on), or there
-/// is no room in memory; else the trouble of the store or of an upstream.
+/// As [`download_for`].
 pub async fn download(
     gateway: &Arc<Gateway>,
     name: &CrateName,
     version: &CrateVersion,
     part: Part,
 ) -> Result<Download> {
+    download_for(gateway, ClientKey::Exempt, name, version, part).await
+}
+
+/// One version's crate file, on behalf of a client. `name` and `version` must be spelled as in the index line.
+///
+/// # Errors
+/// Absent, with what is wrong with the name or the version; forbidden, when its checksum changed
+/// upstream; unavailable, when it takes longer than `limits.fill_wait` (the work goes on), or there
+/// is no room in memory; throttled, when the client has asked for too much that nobody has; else the
+/// trouble of the store or of an upstream.
+pub async fn download_for(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    name: &CrateName,
+    version: &CrateVersion,
+    part: Part,
+) -> Result<Download> {
     let finding = async {
-        let (origin, got) = find_in_current_state(gateway, name, version).await?;
+        let (origin, got) = find_in_current_state(gateway, client, name, version).await?;
         let source = got.source;
         Ok((opened(gateway, origin, got, part).await?, source))
     };
@@ -128,13 +144,14 @@ async fn opened(gateway: &Arc<Gateway>, origin: Origin, got: Got, part: Part) ->
 /// end.
 async fn find_in_current_state(
     gateway: &Arc<Gateway>,
+    client: ClientKey,
     name: &CrateName,
     version: &CrateVersion,
 ) -> Result<(Origin, Got)> {
-    match find(gateway, name, version).await {
+    match find(gateway, client, name, version).await {
         Err(error) if error.kind == Kind::Absent => {
             gateway.journal.catch_up_for(gateway.reader()).await?;
-            find(gateway, name, version).await
+            find(gateway, client, name, version).await
         }
         answer => answer,
     }
@@ -142,12 +159,13 @@ async fn find_in_current_state(
 
 async fn find(
     gateway: &Arc<Gateway>,
+    client: ClientKey,
     name: &CrateName,
     version: &CrateVersion,
 ) -> Result<(Origin, Got)> {
     let key = name.key();
     if let Some((at, known)) = mirroring::in_memory(gateway, name) {
-        let got = mirrored(gateway, at, &known, name, version).await?;
+        let got = mirrored(gateway, client, at, &known, name, version).await?;
         return Ok((Origin::Mirrored, got));
     }
     if let Some(krate) = gateway.catalog.krate(&key)? {
@@ -165,12 +183,10 @@ async fn find(
              under it"
         )));
     }
-    for at in 0..gateway.upstreams.len() {
-        let known = mirroring::known_at(gateway, name, at).await?;
-        if known.answer.clone()?.is_some() {
-            let got = mirrored(gateway, at, &known, name, version).await?;
-            return Ok((Origin::Mirrored, got));
-        }
+    let (known, at) = mirroring::chain(gateway, client, &mirroring::lowered(name)).await;
+    if known.answer.clone()?.is_some() {
+        let got = mirrored(gateway, client, at, &known, name, version).await?;
+        return Ok((Origin::Mirrored, got));
     }
     Err(Error::absent(format_args!("there is no crate `{name}`")))
 }
@@ -184,6 +200,7 @@ async fn hosted(gateway: &Arc<Gateway>, row: VersionRow) -> Result<Got> {
 
 async fn mirrored(
     gateway: &Arc<Gateway>,
+    client: ClientKey,
     at: usize,
     known: &Known,
     name: &CrateName,
@@ -193,7 +210,7 @@ async fn mirrored(
     let wanted = mirrored_version(at, &file, name, version)?;
     let license = allowed(gateway, name, version, known).await?;
     let listed = wanted.listed.clone();
-    let got = verified(gateway, wanted).await?;
+    let got = verified(gateway, client, wanted).await?;
     match license {
         ReadLicense::No => {}
         ReadLicense::WhenAtHand => read_license_aside(gateway, known, &listed, &got),
@@ -256,11 +273,11 @@ async fn allowed(
     }
 }
 
-async fn verified(gateway: &Arc<Gateway>, wanted: Wanted) -> Result<Got> {
+async fn verified(gateway: &Arc<Gateway>, client: ClientKey, wanted: Wanted) -> Result<Got> {
     let key = (Origin::Mirrored, wanted.listed.cksum);
     let bound = gateway.config.limits.fill;
     let (owned, filled) = (Arc::clone(gateway), wanted.clone());
-    let got = gateway.crates.obtain(key, bound, || fill::mirrored(owned, filled)).await?;
+    let got = gateway.crates.obtain(key, bound, || fill::mirrored(owned, client, filled)).await?;
     pinning::pin(gateway, &wanted).await?;
     gateway.uses.note(&wanted.listed.cksum);
     Ok(got)

@@ -14,10 +14,11 @@ use crate::flows::reading::{Found, Reading, Unread};
 use crate::flows::room::{Room, bytes_holding};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::stores::blobs::{Origin, has_checksum};
 use crate::stores::catalog::VersionRow;
-use crate::stores::upstream::{CrateAnswer, Trouble, TroubleKind, Upstream};
+use crate::stores::upstream::{CrateAnswer, Trouble, TroubleKind, Turn, Upstream};
 
 /// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
 /// is announced to be larger gets more on the spot; it is asked for a second time only when
@@ -110,13 +111,13 @@ pub async fn hosted(gateway: Arc<Gateway>, row: VersionRow) -> Result<Got> {
 /// Those of the upstreams; that the bytes are wrong or that nobody has them (502); that the
 /// checksum differs from the pin (403); that there is no room in memory. A store that fails is
 /// none, but for the pin.
-pub async fn mirrored(gateway: Arc<Gateway>, wanted: Wanted) -> Result<Got> {
+pub async fn mirrored(gateway: Arc<Gateway>, client: ClientKey, wanted: Wanted) -> Result<Got> {
     let (cksum, crates) = (wanted.listed.cksum, &gateway.crates);
     if let Some(content) = stored(&gateway, &wanted).await? {
         return Ok(Got { content, cksum, source: Source::Store });
     }
     pinning::refuse_if_pinned_otherwise(&gateway, &wanted).await?;
-    let (bytes, mut room) = from_chain(&gateway, &wanted).await?;
+    let (bytes, mut room) = from_chain(&gateway, client, &wanted).await?;
     let size = bytes.len() as u64;
     room.fit(size);
     pinning::pin(&gateway, &wanted).await?;
@@ -156,14 +157,20 @@ async fn stored(gateway: &Gateway, wanted: &Wanted) -> Result<Option<Content>> {
         Ok(Found::Nothing) => {}
         Ok(Found::Damaged) => {
             gateway.metrics.alarms.with_label_values(&["damaged_blob"]).inc();
-            tracing::error!(%wanted, %cksum, "the store's copy is damaged; it is filled again");
+            if let Some(suppressed) = gateway.mirror_lines.damaged_copy.admit() {
+                tracing::error!(%wanted, %cksum, suppressed,
+                    "the store's copy is damaged; it is filled again");
+            }
         }
         Ok(Found::TooLarge { bytes }) => {
             tracing::warn!(%wanted, bytes, "the store's copy exceeds limits.mirrored_crate_bytes");
         }
         Err(Unread::NoRoom(error)) => return Err(error),
         Err(Unread::Store(error)) => {
-            tracing::warn!(%wanted, error = %error.chain(), "the store failed; asking upstream");
+            if let Some(suppressed) = gateway.mirror_lines.store.admit() {
+                tracing::warn!(%wanted, error = %error.chain(), suppressed,
+                    "the store failed; asking upstream");
+            }
         }
     }
     Ok(None)
@@ -186,10 +193,14 @@ async fn store(gateway: &Gateway, wanted: &Wanted, bytes: Bytes) -> bool {
 
 /// The bytes from the upstream that lists the version. One that lists a version without having
 /// its bytes (a filtered mirror) passes it on to the next that lists the same bytes.
-async fn from_chain(gateway: &Arc<Gateway>, wanted: &Wanted) -> Result<(Bytes, Room)> {
+async fn from_chain(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    wanted: &Wanted,
+) -> Result<(Bytes, Room)> {
     for (at, upstream) in gateway.upstreams.iter().enumerate().skip(wanted.at) {
         let Some(listed) = listed_by(gateway, at, wanted).await? else { continue };
-        if let Some(filled) = from_upstream(gateway, upstream, &listed).await? {
+        if let Some(filled) = from_upstream(gateway, client, upstream, &listed).await? {
             return Ok(filled);
         }
         tracing::info!(upstream = upstream.name(), %wanted, "in its index, but 404 at its `dl`");
@@ -221,17 +232,21 @@ fn same_bytes<'a>(file: &'a IndexFile, wanted: &Listed) -> Option<&'a Listed> {
 /// definitely does not have them.
 async fn from_upstream(
     gateway: &Gateway,
+    client: ClientKey,
     upstream: &Upstream,
     listed: &Listed,
 ) -> Result<Option<(Bytes, Room)>> {
-    let (answer, room) = ask(gateway, upstream, listed).await?;
+    let (answer, room) = ask(gateway, client, upstream, listed).await?;
     let CrateAnswer::Found(bytes) = answer else { return Ok(None) };
     if has_checksum(&bytes, &listed.cksum).await {
         return Ok(Some((bytes, room)));
     }
     gateway.metrics.alarms.with_label_values(&["wrong_bytes"]).inc();
-    tracing::error!(upstream = upstream.name(), krate = %listed.name, version = %listed.version,
-        cksum = %listed.cksum, bytes = bytes.len(), "an upstream sent wrong bytes; refused");
+    if let Some(suppressed) = gateway.mirror_lines.wrong_bytes.admit() {
+        tracing::error!(upstream = upstream.name(), krate = %listed.name,
+            version = %listed.version, cksum = %listed.cksum, bytes = bytes.len(), suppressed,
+            "an upstream sent wrong bytes; refused");
+    }
     Err(Error::new(
         Kind::BadUpstream,
         format!(
@@ -247,18 +262,21 @@ async fn from_upstream(
 
 async fn ask(
     gateway: &Gateway,
+    client: ClientKey,
     upstream: &Upstream,
     listed: &Listed,
 ) -> Result<(CrateAnswer, Room)> {
     let largest = gateway.config.limits.mirrored_crate_bytes as u64;
-    let crates = &gateway.crates;
+    let (crates, turn) = (&gateway.crates, Turn { client, held: false });
     let mut room = crates.room(largest.min(FIRST_ROOM_BYTES)).await?;
-    let trouble = match ask_within(&mut room, largest, upstream, listed).await {
+    let trouble = match ask_within(&mut room, largest, upstream, turn, listed).await {
         Ok(answer) => return Ok((answer, room)),
         Err(trouble) => trouble,
     };
     let needed = match trouble.kind {
-        TroubleKind::TooLarge { announced } => announced.unwrap_or(largest),
+        TroubleKind::TooLarge { announced } | TroubleKind::NoRoom { announced } => {
+            announced.unwrap_or(largest)
+        }
         _ => return Err(trouble.into()),
     };
     if needed > largest || needed <= room.bytes() {
@@ -267,7 +285,7 @@ async fn ask(
     // Not held while waiting for more, or two fills could wait for each other.
     drop(room);
     let mut room = crates.room(needed).await?;
-    Ok((ask_within(&mut room, largest, upstream, listed).await?, room))
+    Ok((ask_within(&mut room, largest, upstream, turn, listed).await?, room))
 }
 
 /// Asks with the room that there is, and as much as is announced if that is to be had at once.
@@ -275,13 +293,14 @@ async fn ask_within(
     room: &mut Room,
     largest: u64,
     upstream: &Upstream,
+    turn: Turn,
     listed: &Listed,
 ) -> Result<CrateAnswer, Trouble> {
     let mut fit = |announced: Option<u64>| match announced {
         Some(bytes) if bytes <= largest => room.fit(bytes),
         _ => room.bytes(),
     };
-    upstream.crate_file(listed, &mut fit).await
+    upstream.crate_file(turn, listed, &mut fit).await
 }
 
 #[cfg(test)]

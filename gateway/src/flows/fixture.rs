@@ -16,17 +16,18 @@ use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::command::{By, Command, Order};
 use crate::flows::copies::Copies;
+use crate::flows::credit::Credits;
 use crate::flows::download::{CrateCache, File, Part, download};
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::open::{blobs_in, journal_in, mirror_in, pulls_in};
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::gateway::Gateway;
-use crate::logging::limit::LineLimit;
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -39,6 +40,7 @@ use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::catalog::Catalog;
 use crate::stores::objects::Objects;
+use crate::stores::upstream::Upstream;
 use crate::stores::upstream::fixture::{self, Server, reply};
 use crate::stores::uses::UsesStore;
 
@@ -263,12 +265,15 @@ pub(super) fn gateway(
     metrics: Metrics,
     journal: Appender,
 ) -> Gateway {
-    let upstreams = config.upstreams.iter().map(|u| Arc::new(fixture::upstream(u))).collect();
+    let upstream = |of| Upstream::new(of, &config.limits, None, metrics.clone()).unwrap();
+    let upstreams = config.upstreams.iter().map(|of| Arc::new(upstream(of))).collect();
     Gateway {
         url: "https://crates.acme.example".to_owned(),
         blobs: blobs_in(objects),
         mirror: mirror_in(objects),
         copies: Copies::default(),
+        mirror_lines: MirrorLines::new(&metrics),
+        credits: Credits::new(&config.limits, metrics.clone()),
         index,
         crates: CrateCache::of(&config, metrics.clone()),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
@@ -277,7 +282,6 @@ pub(super) fn gateway(
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         licenses: Readers::new(&metrics),
         parsers: ClientParsers::new(&metrics),
-        skipped_lines: LineLimit::new("index_lines", &metrics),
         config: Arc::new(config),
         lines: RequestLines::new(&metrics),
         metrics,
@@ -317,7 +321,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             cache_bytes: 0,
             checkpoint_entries: 1000,
         },
-        cache: config::Cache { index_bytes: 0, crates_bytes: 8 << 20 },
+        cache: config::Cache { index_bytes: 0, absent_bytes: 0, crates_bytes: 8 << 20 },
         mirror: config::Mirror {
             max: config::MirrorMax::Unbounded,
             max_age_days: None,

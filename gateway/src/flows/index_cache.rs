@@ -1,9 +1,12 @@
 //! Index files in memory: what is known of every spelling of a name, at every place of the chain.
+//! Names of which nothing but absence is known stand apart, under a bound of their own: they push out
+//! no index file, and are gone when their time is over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 use tokio::time::{sleep, timeout};
@@ -21,6 +24,11 @@ use crate::model::name::{CrateName, NameKey};
 const MAX_SLOTS: usize = 32;
 /// What a slot takes beside its file, in bytes.
 const SLOT_BYTES: usize = 300;
+/// What a slot without a file takes, the cache's own tables included, in bytes: measured as resident
+/// memory with 200,000 of them, and rounded up.
+const ABSENT_BYTES: usize = 900;
+/// The share of the memory for index files that absent names have where nothing else is said.
+const ABSENT_SHARE: u64 = 8;
 /// What an index file takes beside that and what it says itself, in bytes: the cache's own tables,
 /// what is known for the policy, and what malloc adds to many small pieces. As was measured: a file
 /// of one version has 4.5 kB resident (`bench/`, growth).
@@ -33,6 +41,8 @@ const GIVE_UP_EVERY: Duration = Duration::from_millis(50);
 pub struct IndexCache {
     /// All spellings of a name stand on one shelf, so that forgetting a name forgets them all.
     shelves: Cache<NameKey, Arc<Shelf>>,
+    /// The shelves of names that no place is known to have.
+    absent: Cache<NameKey, Arc<Shelf>>,
     /// Index files that are being made.
     pub(super) flights: Arc<Flights<Flight, Known>>,
     /// Who unpacks, reads and compresses them.
@@ -115,7 +125,7 @@ impl Outcome {
 impl Known {
     /// There is no such crate, as far as this moment tells.
     pub(super) fn absent(until: Option<Instant>) -> Self {
-        let judging = Arc::default();
+        let judging = Judging::of_nothing();
         let outcome = Outcome::Negative;
         Self { answer: Ok(None), outcome, until, body: None, judging, read_from: None }
     }
@@ -123,7 +133,7 @@ impl Known {
     /// No answer could be had; for `rest` nobody tries again.
     pub(super) fn trouble(error: Error, rest: Duration) -> Self {
         let until = Some(Instant::now() + rest);
-        let judging = Arc::default();
+        let judging = Judging::of_nothing();
         let outcome = Outcome::Error;
         Self { answer: Err(error), outcome, until, body: None, judging, read_from: None }
     }
@@ -204,6 +214,7 @@ impl Shelf {
         let mut slots: Vec<Slot> =
             current.iter().flat_map(|shelf| shelf.slots.iter().filter(other)).cloned().collect();
         slots.drain(..(slots.len() + 1).saturating_sub(MAX_SLOTS));
+        slots.reserve_exact(1); // most names have one spelling and one place
         slots.push(slot);
         Self { generation, slots, checked: AtomicBool::new(false) }
     }
@@ -245,23 +256,63 @@ impl Shelf {
     }
 
     fn weight(&self) -> u32 {
-        let file = |slot: &Slot| match &slot.known.answer {
-            Ok(Some(file)) => FILE_BYTES + file.weight() + slot.known.judging.weight(file),
-            _ => 0,
+        let slot = |slot: &Slot| match &slot.known.answer {
+            Ok(Some(file)) => {
+                SLOT_BYTES + FILE_BYTES + file.weight() + slot.known.judging.weight(file)
+            }
+            _ => ABSENT_BYTES,
         };
-        let bytes: usize = self.slots.iter().map(|slot| SLOT_BYTES + file(slot)).sum();
+        let bytes: usize = self.slots.iter().map(slot).sum();
         u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// When nothing that stands here is current any more; `None`: never, by itself.
+    fn ends(&self) -> Option<Instant> {
+        let untils: Option<Vec<Instant>> = self.slots.iter().map(|slot| slot.known.until).collect();
+        untils?.into_iter().max()
+    }
+}
+
+/// Shelves without a file are dropped when nothing on them is current.
+struct WhileCurrent;
+
+impl Expiry<NameKey, Arc<Shelf>> for WhileCurrent {
+    fn expire_after_create(
+        &self,
+        _: &NameKey,
+        shelf: &Arc<Shelf>,
+        at: Instant,
+    ) -> Option<Duration> {
+        shelf.ends().map(|end| end.saturating_duration_since(at))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &NameKey,
+        shelf: &Arc<Shelf>,
+        at: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        shelf.ends().map(|end| end.saturating_duration_since(at))
     }
 }
 
 impl IndexCache {
-    /// `capacity` bytes for index files that are kept, and `more` for answers under way with files
-    /// that are not.
+    /// `capacity` bytes for index files that are kept, an eighth of that for absent names, and `more`
+    /// for answers under way with files that are not kept.
     pub fn new(capacity: u64, more: u64) -> Self {
+        Self::bounded(capacity, capacity / ABSENT_SHARE, more)
+    }
+
+    /// `capacity` bytes for index files that are kept, `absent` for names that nobody has, and `more`
+    /// for answers under way with files that are not kept.
+    pub fn bounded(capacity: u64, absent: u64, more: u64) -> Self {
         let weigh = |_: &NameKey, shelf: &Arc<Shelf>| shelf.weight();
         let shelves = Cache::builder().max_capacity(capacity).weigher(weigh).build();
+        let absent = Cache::builder().max_capacity(absent).weigher(weigh);
+        let absent = absent.expire_after(WhileCurrent).build();
         let tally = Arc::new(Tally::new(capacity.saturating_add(more)));
-        Self { shelves, flights: Arc::default(), makers: Makers::default(), tally }
+        Self { shelves, absent, flights: Arc::default(), makers: Makers::default(), tally }
     }
 
     /// The memory that the bodies of index files take now, in bytes.
@@ -273,6 +324,12 @@ impl IndexCache {
     /// at the same time.
     pub fn limit(&self) -> u64 {
         self.tally.total()
+    }
+
+    /// How many names that nobody has are remembered, and the memory that they take, in bytes.
+    pub fn absent(&self) -> (u64, u64) {
+        self.absent.run_pending_tasks();
+        (self.absent.entry_count(), self.absent.weighted_size())
     }
 
     /// A file whose bodies count until nobody has them: a hit costs nothing for it.
@@ -337,6 +394,11 @@ impl IndexCache {
     /// touches it was applied to the catalog, and by administrators. See [`IndexCache::put`].
     pub fn forget(&self, key: &NameKey) {
         self.shelves.invalidate(key);
+        self.absent.invalidate(key);
+    }
+
+    fn shelf(&self, key: &NameKey) -> Option<Arc<Shelf>> {
+        self.shelves.get(key).or_else(|| self.absent.get(key))
     }
 
     /// The answer to a lookup through a chain of upstreams of this length, if it is in memory.
@@ -374,7 +436,7 @@ impl IndexCache {
     }
 
     fn checked(&self, key: &NameKey) -> Option<Arc<Shelf>> {
-        self.shelves.get(key).filter(|shelf| shelf.checked.load(Ordering::Acquire))
+        self.shelf(key).filter(|shelf| shelf.checked.load(Ordering::Acquire))
     }
 
     /// What stands on a shelf has become lighter or heavier.
@@ -387,13 +449,13 @@ impl IndexCache {
 
     /// What is known of one spelling at one place, if it is in memory and current.
     pub(super) fn recall(&self, key: &NameKey, name: &CrateName, place: Place) -> Option<Known> {
-        let shelf = self.shelves.get(key)?;
+        let shelf = self.shelf(key)?;
         shelf.current(name, place, Instant::now()).map(Known::recalled)
     }
 
     /// The same, however old it is.
     pub(super) fn remember(&self, key: &NameKey, name: &CrateName, place: Place) -> Option<Known> {
-        self.shelves.get(key)?.at(name, place).cloned()
+        self.shelf(key)?.at(name, place).cloned()
     }
 
     /// Takes note of what is known of a name in the state `generation`; `generation_now` reads the
@@ -410,12 +472,23 @@ impl IndexCache {
         known: Known,
         generation_now: impl FnOnce() -> Result<Option<u64>>,
     ) {
+        let is_absent = generation.is_none()
+            && !matches!(known.answer, Ok(Some(_)))
+            && !self.shelves.contains_key(key);
         let slot = Slot { name: name.clone(), place, known };
-        let entry = self.shelves.entry_by_ref(key);
-        let added = entry.and_upsert_with(|former| {
+        let shelves = if is_absent { &self.absent } else { &self.shelves };
+        let added = shelves.entry_by_ref(key).and_upsert_with(|former| {
             let former = former.map(|entry| entry.into_value());
+            // What was absent until now is known of other spellings and places, too.
+            let former = match former {
+                None if !is_absent => self.absent.get(key),
+                former => former,
+            };
             Arc::new(Shelf::with(former.as_deref(), generation, slot))
         });
+        if !is_absent {
+            self.absent.invalidate(key);
+        }
         let shelf = added.into_value();
         match generation_now() {
             Ok(now) if now == generation => shelf.checked.store(true, Ordering::Release),

@@ -2,7 +2,7 @@
 //! when a verdict changes by itself; never for a request.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -71,6 +71,12 @@ pub(super) struct Shown {
 }
 
 impl Judging {
+    /// Of no file: one for all, because absent names are many.
+    pub(super) fn of_nothing() -> Arc<Self> {
+        static NOTHING: LazyLock<Arc<Judging>> = LazyLock::new(Arc::default);
+        Arc::clone(&NOTHING)
+    }
+
     pub(super) fn new(facts: Facts) -> Self {
         let learned = Learned::of(Arc::clone(&facts.licenses));
         Self { facts, learned, ..Self::default() }

@@ -145,7 +145,7 @@ impl Learned {
         let saving = async {
             self.add(listed(file, store.licenses(upstream, &name).await?));
             let all: Licenses = self.all().iter().map(|(sum, f)| (*sum, f.clone())).collect();
-            store.put_licenses(upstream, &name, &all).await
+            store.add_licenses(upstream, &name, &all).await
         };
         let saved = saving.await;
         if saved.is_err() {

@@ -14,6 +14,7 @@ use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::{judging, mirroring};
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::policy::LicenseFact;
@@ -28,7 +29,20 @@ pub use crate::flows::index_cache::IndexCache;
 /// When the catalog fails, or an upstream did not answer and nothing is known from before;
 /// unavailable, when it takes longer than `limits.fill_wait` (the work goes on).
 pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
-    let known = look(gateway, name).await;
+    lookup_for(gateway, ClientKey::Exempt, name).await
+}
+
+/// The same on behalf of a client: what it asks upstreams for takes its share of their places, and
+/// what none of them has is charged to it.
+///
+/// # Errors
+/// As [`lookup`]; throttled, when the client has asked for too much that nobody has.
+pub async fn lookup_for(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    name: &CrateName,
+) -> Result<Option<Arc<IndexFile>>> {
+    let known = look(gateway, client, name).await;
     let outcome = known.as_ref().map_or(Outcome::Error, |known| known.outcome);
     gateway.metrics.index_lookups.with_label_values(&[outcome.label()]).inc();
     let known = known?;
@@ -54,17 +68,26 @@ pub fn at_hand(gateway: &Gateway, name: &CrateName) -> Option<Option<Arc<IndexFi
 /// What is known of a crate, before the policy.
 ///
 /// # Errors
-/// As [`lookup`].
-pub(super) async fn look(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Known> {
+/// As [`lookup_for`].
+pub(super) async fn look(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    name: &CrateName,
+) -> Result<Known> {
     let key = name.key();
     match gateway.index.answer(&key, name, gateway.upstreams.len()) {
         Some(known) => Ok(known),
-        None => find_in_time(gateway, &key, name).await,
+        None => find_in_time(gateway, client, &key, name).await,
     }
 }
 
-async fn find_in_time(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result<Known> {
-    let finding = timeout(gateway.config.limits.fill_wait, find(gateway, key, name));
+async fn find_in_time(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    key: &NameKey,
+    name: &CrateName,
+) -> Result<Known> {
+    let finding = timeout(gateway.config.limits.fill_wait, find(gateway, client, key, name));
     finding.await.unwrap_or_else(|_| {
         Err(Error::unavailable(format_args!(
             "the index file of `{name}` is still on its way to the registry; try again in a few \
@@ -73,14 +96,19 @@ async fn find_in_time(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -
     })
 }
 
-async fn find(gateway: &Arc<Gateway>, key: &NameKey, name: &CrateName) -> Result<Known> {
+async fn find(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    key: &NameKey,
+    name: &CrateName,
+) -> Result<Known> {
     if let Some(row) = gateway.catalog.krate(key)? {
         return Ok(hosted(gateway, name, row).await);
     }
     let began = Instant::now();
     let known = match is_reserved(&gateway.config, key) {
         true => Known::absent(None),
-        false => mirroring::chain(gateway, name).await,
+        false => mirroring::chain(gateway, client, name).await.0,
     };
     if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
         read_on(gateway).await;
@@ -201,5 +229,7 @@ pub(super) fn landed(result: Option<Known>) -> Known {
     result.unwrap_or_else(crashed)
 }
 
+#[cfg(test)]
+mod new_names;
 #[cfg(test)]
 mod tests;

@@ -5,24 +5,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
+use tokio::time::timeout;
 
 use crate::config::Identity;
 use crate::error::{Error, Result};
+use crate::flows::credit::Credit;
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
 use crate::flows::makers::Makers;
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::blobs::Origin;
-use crate::stores::upstream::{Answer, Trouble, TroubleKind, Upstream};
+use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 
 /// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
 const MAX_SEPARATORS: u32 = 8;
+/// How long it may take to learn whether the store holds something of a crate.
+const STORE_WAIT: Duration = Duration::from_secs(5);
 /// Spellings that are asked for at one time.
 const SPELLINGS: usize = 16;
 
@@ -40,12 +45,13 @@ pub async fn mirrored_at(
 }
 
 /// The same, with all that is known of it.
-pub(super) async fn known_at(gateway: &Arc<Gateway>, name: &CrateName, at: usize) -> Result<Known> {
+async fn known_at(gateway: &Arc<Gateway>, name: &CrateName, at: usize) -> Result<Known> {
     let key = name.key();
     if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
         return Ok(Known::absent(None));
     }
-    Ok(at_upstream(gateway, &lowered(name), at, false).await)
+    let asked = Asked { client: ClientKey::Exempt, credit: None, force: false };
+    Ok(at_upstream(gateway, &lowered(name), at, &asked).await)
 }
 
 /// What is known of a mirrored crate, and the upstream in the chain that it is from, if memory
@@ -54,15 +60,90 @@ pub(super) fn in_memory(gateway: &Gateway, name: &CrateName) -> Option<(usize, K
     gateway.index.mirrored(&name.key(), &lowered(name), gateway.upstreams.len())
 }
 
-/// Asks the chain for a crate. Only a definite not-found passes it on to the next upstream.
-pub(super) async fn chain(gateway: &Arc<Gateway>, name: &CrateName) -> Known {
-    walk(gateway, name, false).await.0
+/// Who has a crate looked up, and how.
+#[derive(Debug, Clone)]
+struct Asked {
+    client: ClientKey,
+    /// What the client pays with if no upstream has the crate; `None`: something is held of it.
+    credit: Option<Arc<Credit>>,
+    /// Whether upstreams are asked even though the copy is fresh.
+    force: bool,
 }
 
-async fn walk(gateway: &Arc<Gateway>, name: &CrateName, force: bool) -> (Known, usize) {
+/// Asks the chain for a crate, and says which upstream answered; its length when none has it. Only a
+/// definite not-found passes it on to the next upstream. A name that none has is charged to the
+/// client, and waits in the client's own queue when it has no credit left.
+pub(super) async fn chain(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    name: &CrateName,
+) -> (Known, usize) {
+    let chain = gateway.upstreams.len();
+    let remembered = gateway.index.answer(&name.key(), name, chain);
+    if let Some(absent) = remembered.filter(Known::is_absent) {
+        return (absent, chain); // it was charged, if at all, when it was asked for
+    }
+    let credit = match credit(gateway, client, name).await {
+        Ok(credit) => credit.map(Arc::new),
+        Err(error) => return (Known::trouble(error, Duration::ZERO), 0),
+    };
+    let asked = Asked { client, credit, force: false };
+    let (known, at) = walk(gateway, name, &asked).await;
+    // A name that another replica has just hosted was not asked for.
+    let in_vain = known.is_absent() && matches!(gateway.catalog.krate(&name.key()), Ok(None));
+    if !in_vain {
+        asked.give_back();
+    }
+    (known, at)
+}
+
+/// What the client pays with; `None`: nothing, because something is held of the crate.
+async fn credit(gateway: &Gateway, client: ClientKey, name: &CrateName) -> Result<Option<Credit>> {
+    if is_remembered(gateway, name) {
+        return Ok(None);
+    }
+    match gateway.credits.at_once(client) {
+        Some(credit) => Ok(Some(credit)),
+        None if is_kept(gateway, name).await => Ok(None),
+        None => gateway.credits.wait(client).await.map(Some),
+    }
+}
+
+/// Whether anything is held of a mirrored crate, in memory or in the store, however old. A store that
+/// does not answer has nothing.
+pub(super) async fn is_held(gateway: &Gateway, name: &CrateName) -> bool {
+    is_remembered(gateway, name) || is_kept(gateway, name).await
+}
+
+fn is_remembered(gateway: &Gateway, name: &CrateName) -> bool {
+    let key = name.key();
+    (0..gateway.upstreams.len()).any(|at| {
+        let known = gateway.index.remember(&key, name, Place::Upstream(at));
+        known.is_some_and(|known| matches!(known.answer, Ok(Some(_))))
+    })
+}
+
+async fn is_kept(gateway: &Gateway, name: &CrateName) -> bool {
+    for upstream in &gateway.upstreams {
+        if let Ok(Ok(true)) =
+            timeout(STORE_WAIT, gateway.mirror.has_index(upstream.name(), name)).await
+        {
+            return true;
+        }
+    }
+    false
+}
+
+impl Asked {
+    fn give_back(&self) {
+        self.credit.iter().for_each(|credit| credit.give_back());
+    }
+}
+
+async fn walk(gateway: &Arc<Gateway>, name: &CrateName, asked: &Asked) -> (Known, usize) {
     let mut read_from = None;
     for at in 0..gateway.upstreams.len() {
-        let known = at_upstream(gateway, name, at, force).await;
+        let known = at_upstream(gateway, name, at, asked).await;
         if !known.is_absent() {
             return (known, at);
         }
@@ -71,20 +152,27 @@ async fn walk(gateway: &Arc<Gateway>, name: &CrateName, force: bool) -> (Known, 
     (Known { read_from, ..Known::absent(None) }, gateway.upstreams.len())
 }
 
-async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, force: bool) -> Known {
-    let place = Place::Upstream(at);
+async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, asked: &Asked) -> Known {
+    let (place, force) = (Place::Upstream(at), asked.force);
     let recalled = gateway.index.recall(&name.key(), name, place);
     if let Some(known) = recalled.filter(|_| !force) {
         return known;
     }
     let flight = Flight { name: name.clone(), place, generation: None, force };
-    let (owned, name) = (Arc::clone(gateway), name.clone());
-    let work = || async move { ask(&owned, &name, at, force).await };
+    let (owned, name, asked) = (Arc::clone(gateway), name.clone(), asked.clone());
+    // It may outlive the request: then this settles what the name costs.
+    let work = || async move {
+        let known = ask(&owned, &name, at, &asked).await;
+        if !known.is_absent() {
+            asked.give_back();
+        }
+        known
+    };
     landed(gateway.index.flights.join(flight, work).await)
 }
 
 /// Reads one upstream through the store, and takes note of what came of it.
-async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Known {
+async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> Known {
     let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
     let (key, place) = (name.key(), Place::Upstream(at));
     let corrections = gateway.catalog.corrections();
@@ -104,20 +192,21 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, force: bool) -> Kno
         pins: &gateway.crates.pins,
         catalog: &gateway.catalog,
         metrics: &gateway.metrics,
-        skipped_lines: &gateway.skipped_lines,
+        lines: &gateway.mirror_lines,
         own: Arc::new(own_registries(gateway, upstream)),
     };
     let remembered = former.as_ref().and_then(Rendered::remembered);
-    let known = match reader.begin(name, remembered, force).await {
+    let turn = |held| Turn { client: asked.client, held };
+    let known = match reader.begin(name, remembered, asked.force).await {
         Begun::Known(known) => known,
         Begun::Ask(question) if question.is_first() => match unheard_of(gateway, &key).await {
             Ok(read_from) => {
-                let known = reader.ask(name, *question).await;
+                let known = reader.ask(name, turn(false), *question).await;
                 Known { read_from: Some(read_from), ..known }
             }
             Err(answer) => return answer,
         },
-        Begun::Ask(question) => reader.ask(name, *question).await,
+        Begun::Ask(question) => reader.ask(name, turn(true), *question).await,
     };
     if let Ok(Some(_)) = known.answer {
         gateway.mirrored_names.note(name);
@@ -146,7 +235,7 @@ async fn unheard_of(gateway: &Gateway, key: &NameKey) -> Result<Instant, Known> 
                        looked for elsewhere; try again in a few seconds";
         Known::trouble(Error::unavailable(message).because(error), Duration::ZERO)
     };
-    gateway.journal.catch_up().await.map_err(unread)?;
+    gateway.journal.catch_up_for(gateway.reader()).await.map_err(unread)?;
     match gateway.catalog.krate(key) {
         Ok(None) => Ok(began),
         Ok(Some(_)) => Err(Known::absent(None)),
@@ -177,7 +266,8 @@ pub async fn refresh(gateway: &Arc<Gateway>, name: &CrateName) -> Result<String>
             "`{name}` is hosted or reserved here: its name is never asked of an upstream"
         )));
     }
-    let (known, at) = walk(gateway, &lowered(name), true).await;
+    let asked = Asked { client: ClientKey::Exempt, credit: None, force: true };
+    let (known, at) = walk(gateway, &lowered(name), &asked).await;
     let upstream = gateway.upstreams.get(at).map_or("", |upstream| upstream.name());
     if known.outcome == Outcome::Stale {
         return Err(Error::unavailable(format_args!(
@@ -330,7 +420,9 @@ async fn has(
     upstream: &Arc<Upstream>,
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>, Trouble> {
-    let Answer::Found { body, .. } = upstream.index_file(name, None, &mut |_| true).await? else {
+    let Answer::Found { body, .. } =
+        upstream.index_file(Turn::OWN, name, None, &mut |_| true).await?
+    else {
         return Ok(None);
     };
     let (asked, wanted) = (Arc::clone(upstream), name.clone());

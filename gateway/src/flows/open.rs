@@ -11,11 +11,13 @@ use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known, Namer};
 use crate::flows::copies::Copies;
+use crate::flows::credit::Credits;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
 use crate::flows::founded;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
+use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::reread::Reread;
@@ -23,7 +25,6 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::store_watch::StoreWatch;
 use crate::gateway::Gateway;
-use crate::logging::limit::LineLimit;
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::level::Level;
@@ -194,11 +195,12 @@ impl Running {
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
             copies: Copies::default(),
+            mirror_lines: MirrorLines::new(&metrics),
+            credits: Credits::new(&config.limits, metrics.clone()),
             upstreams,
             rulebook,
             licenses: Readers::new(&metrics),
             parsers: ClientParsers::new(&metrics),
-            skipped_lines: LineLimit::new("index_lines", &metrics),
             index,
             crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
@@ -304,7 +306,8 @@ pub fn mirror_in(objects: &Objects) -> MirrorStore {
 /// for two of the largest in both their encodings.
 fn index_cache(config: &Config) -> IndexCache {
     let kept = config.cache.index_bytes;
-    IndexCache::new(kept, kept.max(4 * config.limits.index_file_bytes as u64))
+    let absent = config.cache.absent_bytes;
+    IndexCache::bounded(kept, absent, kept.max(4 * config.limits.index_file_bytes as u64))
 }
 
 fn open_catalog(

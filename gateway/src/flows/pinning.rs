@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
 use crate::flows::flights::Flights;
+use crate::flows::mirror_lines::MirrorLines;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -85,6 +86,7 @@ impl Pins {
     pub(super) async fn compare(
         &self,
         metrics: &Metrics,
+        lines: &MirrorLines,
         upstream: &str,
         wanted: &Wanted,
         pinned: Checksum,
@@ -96,8 +98,10 @@ impl Pins {
         let change = self.alarmed.entry((wanted.key(), listed.cksum));
         if change.or_insert(()).await.is_fresh() {
             metrics.alarms.with_label_values(&["checksum_changed"]).inc();
-            tracing::error!(upstream, krate = %listed.name, version = %listed.version, %pinned,
-                listed = %listed.cksum, "the checksum of a version changed upstream");
+            if let Some(suppressed) = lines.checksum_changed.admit() {
+                tracing::error!(upstream, krate = %listed.name, version = %listed.version, %pinned,
+                    listed = %listed.cksum, suppressed, "the checksum of a version changed upstream");
+            }
         }
         Err(Error::forbidden(format_args!(
             "{wanted} is refused: the upstream `{upstream}` now lists it with another checksum \
@@ -173,7 +177,8 @@ fn broke_off() -> Error {
 /// Raises the alarm in any case, and refuses where the policy does not put up with the change.
 async fn compare(gateway: &Gateway, wanted: &Wanted, pinned: Checksum) -> Result<()> {
     let (pins, upstream) = (&gateway.crates.pins, wanted.upstream(gateway));
-    match pins.compare(&gateway.metrics, upstream, wanted, pinned).await {
+    let lines = &gateway.mirror_lines;
+    match pins.compare(&gateway.metrics, lines, upstream, wanted, pinned).await {
         Err(_) if is_tolerated(gateway, wanted) => Ok(()),
         compared => compared,
     }
@@ -248,16 +253,30 @@ mod tests {
     #[tokio::test]
     async fn each_change_raises_one_alarm() {
         let (pins, metrics, sum) = (Pins::default(), Metrics::new().unwrap(), Checksum::of(b"a"));
+        let lines = MirrorLines::new(&metrics);
         let alarms = metrics.alarms.with_label_values(&["checksum_changed"]);
         let listed = async |at, bytes: &[u8]| {
             let wanted = wanted(at, Checksum::of(bytes));
-            (pins.compare(&metrics, "up", &wanted, sum).await.is_ok(), alarms.get())
+            (pins.compare(&metrics, &lines, "up", &wanted, sum).await.is_ok(), alarms.get())
         };
         assert_eq!(listed(0, b"a").await, (true, 0));
         assert_eq!(listed(0, b"b").await, (false, 1));
         assert_eq!(listed(0, b"b").await, (false, 1));
         assert_eq!(listed(0, b"c").await, (false, 2));
         assert_eq!(listed(1, b"b").await, (false, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_changes_everything_raises_every_alarm_and_writes_few_lines() {
+        let (pins, metrics, sum) = (Pins::default(), Metrics::new().unwrap(), Checksum::of(b"a"));
+        let lines = MirrorLines::new(&metrics);
+        for n in 0..20_000 {
+            let wanted = wanted(n, Checksum::of(b"b"));
+            assert!(pins.compare(&metrics, &lines, "up", &wanted, sum).await.is_err());
+        }
+        assert_eq!(metrics.alarms.with_label_values(&["checksum_changed"]).get(), 20_000);
+        let suppressed = metrics.log_lines_suppressed.with_label_values(&["checksum_changed"]);
+        assert_eq!(suppressed.get(), 20_000 - u64::from(crate::logging::limit::LINES));
     }
 
     #[tokio::test]

@@ -10,9 +10,11 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::judging::{self, Facts};
+use crate::flows::lookup::is_reserved;
 use crate::flows::rulebook::InForce;
-use crate::flows::{licenses, lock_file, lookup};
+use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
@@ -21,6 +23,15 @@ use crate::model::version::{CrateVersion, no_such_version};
 
 /// Packages whose index files are looked up at one time.
 const PACKAGES_AT_ONCE: usize = 16;
+
+/// Which index files a check may have looked up.
+#[derive(Debug, Clone, Copy)]
+pub enum Reach {
+    /// Any, on behalf of this client.
+    Upstreams(ClientKey),
+    /// Those of which something is held here; the others are told as unknown.
+    Held(ClientKey),
+}
 
 /// What each of some policies makes of the packages of a Cargo.lock (its text), at one time and by
 /// the same index files: a report for each policy, the packages in the same order.
@@ -33,6 +44,7 @@ const PACKAGES_AT_ONCE: usize = 16;
 /// Invalid, when the text is no Cargo.lock.
 pub async fn check(
     gateway: &Arc<Gateway>,
+    reach: Reach,
     lock: &str,
     policies: &[Arc<InForce>],
     progress: impl Fn(usize, usize),
@@ -44,7 +56,7 @@ pub async fn check(
     for done in 1..=total {
         let free = PACKAGES_AT_ONCE.saturating_sub(under_way.len());
         let next = waiting.by_ref().take(free);
-        under_way.extend(next.map(|package| rows(gateway, package, policies, now)));
+        under_way.extend(next.map(|package| rows(gateway, reach, package, policies, now)));
         let rows = under_way.next().await.unwrap_or_default();
         columns.iter_mut().zip(rows).for_each(|(column, row)| column.push(row));
         progress(done, total);
@@ -60,12 +72,13 @@ pub async fn check(
 /// Absent, when there is no such crate or version; else as a lookup.
 pub async fn explain(
     gateway: &Arc<Gateway>,
+    client: ClientKey,
     name: &CrateName,
     version: Option<&CrateVersion>,
 ) -> Result<Explanation> {
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let licenses_wanted = in_force.policy.wants_licenses();
-    let Some((file, facts)) = seen(gateway, name, licenses_wanted).await? else {
+    let Some((file, facts)) = seen(gateway, client, &lowered(name)?, licenses_wanted).await? else {
         return Err(no_crate(name));
     };
     let (name, only) = (name.clone(), version.cloned());
@@ -86,6 +99,7 @@ pub async fn explain(
 /// A package's row in the report of each policy.
 async fn rows(
     gateway: &Arc<Gateway>,
+    reach: Reach,
     package: Locked,
     policies: &[Arc<InForce>],
     now: Timestamp,
@@ -94,7 +108,7 @@ async fn rows(
     if package.source != LockedSource::Registry {
         return same(Row::outside(&package));
     }
-    let (file, facts) = match found(gateway, &package, policies).await {
+    let (file, facts) = match found(gateway, reach, &package, policies).await {
         Ok(found) => found,
         Err(why) => return same(Row::unknown(&package, why.message)),
     };
@@ -109,28 +123,52 @@ async fn rows(
 
 async fn found(
     gateway: &Arc<Gateway>,
+    reach: Reach,
     package: &Locked,
     policies: &[Arc<InForce>],
 ) -> Result<(Arc<IndexFile>, Facts)> {
     let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
     let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
-    seen(gateway, &name, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
+    let lower = lowered(&name)?;
+    let client = match reach {
+        Reach::Held(_) if !is_held(gateway, &lower).await? => return Err(never_asked_for(&name)),
+        Reach::Held(client) | Reach::Upstreams(client) => client,
+    };
+    seen(gateway, client, &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
 }
 
 /// The index file of a crate before any policy, and what else is known of its versions.
 async fn seen(
     gateway: &Arc<Gateway>,
-    name: &CrateName,
+    client: ClientKey,
+    lower: &CrateName,
     licenses_wanted: bool,
 ) -> Result<Option<(Arc<IndexFile>, Facts)>> {
-    let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
-    let known = lookup::look(gateway, &lower).await?;
+    let known = lookup::look(gateway, client, lower).await?;
     let Some(file) = known.answer? else { return Ok(None) };
     if licenses_wanted {
         licenses::begin(gateway, &known.judging, &file).await;
     }
     Ok(Some((file, known.judging.facts())))
+}
+
+/// Whether a crate can be judged without an upstream being asked for what is new to it.
+async fn is_held(gateway: &Gateway, lower: &CrateName) -> Result<bool> {
+    let key = lower.key();
+    let ours = gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key);
+    Ok(ours || mirroring::is_held(gateway, lower).await)
+}
+
+fn lowered(name: &CrateName) -> Result<CrateName> {
+    CrateName::parse(&name.lower()).map_err(Error::invalid)
+}
+
+fn never_asked_for(name: &CrateName) -> Error {
+    Error::absent(format_args!(
+        "nothing is held of `{name}` here yet: a build that needs it or `cratehouse prefetch` brings \
+         it in, and a check with a token that may publish looks it up"
+    ))
 }
 
 fn no_crate(name: &CrateName) -> Error {

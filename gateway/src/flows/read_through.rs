@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::flows::copies::Copies;
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
+use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pinning::{Pins, Wanted};
-use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::freshness;
@@ -27,8 +27,10 @@ use crate::model::mirrored::{self, OwnRegistries, Skipped, Unreadable};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::catalog::Catalog;
-use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
-use crate::stores::upstream::{Answer, Body, REST, Trouble, TroubleKind, Upstream, Validators};
+use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore, Seen};
+use crate::stores::upstream::{
+    Answer, Body, REST, Trouble, TroubleKind, Turn, Upstream, Validators,
+};
 
 /// How long a lookup waits for the store's copy. It is a cache: without it the upstream is asked.
 const STORE_WAIT: Duration = Duration::from_secs(5);
@@ -50,8 +52,7 @@ pub(super) struct ReadThrough<'a> {
     /// Where pins are corrected.
     pub(super) catalog: &'a Catalog,
     pub(super) metrics: &'a Metrics,
-    /// For lines on what an upstream's index files hold that cannot be read.
-    pub(super) skipped_lines: &'a LineLimit,
+    pub(super) lines: &'a MirrorLines,
     /// The registries that become null in its lines.
     pub(super) own: Arc<OwnRegistries>,
 }
@@ -85,8 +86,28 @@ pub(super) enum Begun {
 /// What an upstream is to be asked, and what is held of it.
 pub(super) struct Question {
     copy: Option<Copy>,
+    /// What stood in the copy's place.
+    seen: Seen,
     last: Option<Rendered>,
     now: Timestamp,
+}
+
+/// What stood in the store when the upstream was asked, and when that was.
+struct Place {
+    copy: Option<Copy>,
+    seen: Seen,
+    now: Timestamp,
+}
+
+/// What is to be kept of an answer.
+struct Copied {
+    bytes: Bytes,
+    validators: Validators,
+    /// In place of what it is kept.
+    seen: Seen,
+    now: Timestamp,
+    /// Whether the first sights of its versions are noted.
+    noted: bool,
 }
 
 impl Question {
@@ -139,7 +160,7 @@ impl ReadThrough<'_> {
         force: bool,
     ) -> Begun {
         let now = Timestamp::now();
-        let copy = self.copy(name, remembered.as_ref()).await;
+        let (copy, seen) = self.copy(name, remembered.as_ref()).await;
         let fresh_for = copy.as_ref().filter(|_| !force).and_then(|c| self.fresh_for(c, now));
         if let (Some(copy), Some(left)) = (&copy, fresh_for) {
             return Begun::Known(copy.rendered.clone().known(Outcome::Store, left));
@@ -148,20 +169,26 @@ impl ReadThrough<'_> {
         if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
             return Begun::Known(last.clone().known(Outcome::Stale, REST));
         }
-        Begun::Ask(Box::new(Question { copy, last, now }))
+        Begun::Ask(Box::new(Question { copy, seen, last, now }))
     }
 
     /// Asks the upstream.
-    pub(super) async fn ask(&self, name: &CrateName, question: Question) -> Known {
-        let Question { copy, last, now } = question;
+    pub(super) async fn ask(&self, name: &CrateName, turn: Turn, question: Question) -> Known {
+        let Question { copy, seen, last, now } = question;
         let validators = copy.as_ref().and_then(|copy| self.validators(&copy.kept.head));
         let mut arriving = self.index.arriving();
         let mut more = |bytes| arriving.takes(bytes);
-        let settled = match self.upstream.index_file(name, validators.as_ref(), &mut more).await {
-            Ok(answer) => self.settle(name, answer, copy, last.as_ref(), now).await,
-            Err(trouble) => Err(trouble.into()),
+        let asking = self.upstream.index_file(turn, name, validators.as_ref(), &mut more);
+        let (settled, rest) = match asking.await {
+            Ok(answer) => {
+                let place = Place { copy, seen, now };
+                (self.settle(name, answer, place, last.as_ref()).await, REST)
+            }
+            // The next to ask may have more luck with us.
+            Err(trouble) if trouble.is_ours() => (Err(trouble.into()), Duration::ZERO),
+            Err(trouble) => (Err(trouble.into()), REST),
         };
-        settled.unwrap_or_else(|error| self.without_answer(name, error, last))
+        settled.unwrap_or_else(|error| self.without_answer(name, error, last, rest))
     }
 
     /// What an answer means, beside what was known: the copy follows it, and a version that
@@ -171,15 +198,16 @@ impl ReadThrough<'_> {
         &self,
         name: &CrateName,
         answer: Answer,
-        copy: Option<Copy>,
+        place: Place,
         last: Option<&Rendered>,
-        now: Timestamp,
     ) -> Result<Known> {
+        let Place { copy, seen, now } = place;
+        let noted = copy.as_ref().is_some_and(|copy| copy.kept.head.sights_noted);
         let fresh = self.upstream.config().fresh;
         let (body, validators, unchanged) = match (answer, copy) {
             (Answer::NotFound, copy) => {
                 self.pin_lost(name, last, None, now).await?;
-                return Ok(self.gone(name, copy.is_some()).await);
+                return Ok(self.gone(name, copy.is_some(), now).await);
             }
             (Answer::Found { body, validators }, _) => (body, validators, None),
             (Answer::NotModified, Some(copy)) => {
@@ -205,9 +233,11 @@ impl ReadThrough<'_> {
         let known_before = last.filter(|last| last.body == rendered.body).is_some();
         let rendered = match last.filter(|_| !known_before) {
             Some(former) => self.follow(name, former, rendered, now).await?,
+            None if last.is_none() => self.recall(name, rendered, now).await?,
             None => rendered,
         };
-        self.keep(name, bytes, validators, &rendered, now).await;
+        let copied = Copied { bytes, validators, seen, now, noted: noted && known_before };
+        self.keep(name, copied, &rendered).await;
         let outcome = if known_before { Outcome::Revalidated } else { Outcome::Miss };
         Ok(rendered.known(outcome, fresh))
     }
@@ -217,7 +247,7 @@ impl ReadThrough<'_> {
         let Some(first) = &skipped.first else { return };
         let (upstream, lines) = (self.upstream.name(), skipped.lines);
         self.metrics.index_lines_skipped.with_label_values(&[upstream]).inc_by(lines);
-        if let Some(suppressed) = self.skipped_lines.admit() {
+        if let Some(suppressed) = self.lines.skipped.admit() {
             tracing::warn!(upstream, krate = %name, lines, %first, suppressed,
                 "lines of an upstream's index file cannot be read; they are left out");
         }
@@ -242,6 +272,22 @@ impl ReadThrough<'_> {
         Ok(new.noticing(self.facts(seen, changed)))
     }
 
+    /// A file with what was noted of its versions without a date, though nothing else is known of it
+    /// any more: its copy may have been lost.
+    async fn recall(&self, name: &CrateName, new: Rendered, now: Timestamp) -> Result<Rendered> {
+        if new.file.versions().all(|listed| listed.pubtime.is_some()) {
+            return Ok(new);
+        }
+        let noted = in_time(self.store.sights(self.upstream.name(), name)).await?;
+        Ok(match noted {
+            Some(noted) => {
+                let seen = noticed::recalled(&noted, &new.file, now);
+                new.noticing(self.facts(seen, BTreeMap::new()))
+            }
+            None => new,
+        })
+    }
+
     fn facts(
         &self,
         seen: BTreeMap<CrateVersion, Timestamp>,
@@ -255,31 +301,41 @@ impl ReadThrough<'_> {
         }
     }
 
-    /// The last known file when no answer could be had, else that trouble; either for a moment,
-    /// so that not every asker waits again.
-    fn without_answer(&self, name: &CrateName, error: Error, last: Option<Rendered>) -> Known {
+    /// The last known file when no answer could be had, else that trouble; either for `rest`, so that
+    /// not every asker waits again.
+    fn without_answer(
+        &self,
+        name: &CrateName,
+        error: Error,
+        last: Option<Rendered>,
+        rest: Duration,
+    ) -> Known {
         let upstream = self.upstream.name();
         match last {
             Some(last) => {
-                tracing::warn!(upstream, krate = %name, error = %error.chain(),
-                    "no answer from an upstream; the last known index file is served");
-                last.known(Outcome::Stale, REST)
+                if let Some(suppressed) = self.lines.no_answer.admit() {
+                    tracing::warn!(upstream, krate = %name, error = %error.chain(), suppressed,
+                        "no answer from an upstream; the last known index file is served");
+                }
+                last.known(Outcome::Stale, rest)
             }
             None => {
-                tracing::warn!(upstream, krate = %name, error = %error.chain(),
-                    "no answer from an upstream, and nothing is known from before");
-                Known::trouble(error, REST)
+                if let Some(suppressed) = self.lines.no_answer.admit() {
+                    tracing::warn!(upstream, krate = %name, error = %error.chain(), suppressed,
+                        "no answer from an upstream, and nothing is known from before");
+                }
+                Known::trouble(error, rest)
             }
         }
     }
 
     /// The upstream does not have the crate, perhaps no longer.
-    async fn gone(&self, name: &CrateName, had_copy: bool) -> Known {
+    async fn gone(&self, name: &CrateName, had_copy: bool, now: Timestamp) -> Known {
         let upstream = self.upstream.name();
         if had_copy {
             tracing::info!(upstream, krate = %name, "a crate is no longer at its upstream");
             let _turn = self.copies.turn((upstream, name)).await;
-            let deleted = self.store.delete_index(upstream, name);
+            let deleted = self.store.delete_index_as_of(upstream, name, now);
             if let Err(e) = in_time(deleted).await {
                 tracing::warn!(upstream, krate = %name, error = %e.chain(),
                     "a mirrored index file could not be deleted");
@@ -288,17 +344,29 @@ impl ReadThrough<'_> {
         Known::absent(Instant::now().checked_add(self.upstream.config().negative))
     }
 
-    /// The store's copy, if it can be had and read.
-    async fn copy(&self, name: &CrateName, remembered: Option<&Rendered>) -> Option<Copy> {
+    /// The store's copy, if it can be had and read, and what stands in its place.
+    async fn copy(&self, name: &CrateName, remembered: Option<&Rendered>) -> (Option<Copy>, Seen) {
         let upstream = self.upstream.name();
-        let kept = match in_time(self.store.index(upstream, name)).await {
-            Ok(kept) => kept?,
+        match in_time(self.store.index_seen(upstream, name)).await {
+            Ok((Some(kept), seen)) => (self.read(name, kept, remembered).await, seen),
+            Ok((None, seen)) => (None, seen),
             Err(e) => {
-                tracing::warn!(upstream, krate = %name, error = %e.chain(),
-                    "a mirrored index file could not be read from the store");
-                return None;
+                if let Some(suppressed) = self.lines.store.admit() {
+                    tracing::warn!(upstream, krate = %name, error = %e.chain(), suppressed,
+                        "a mirrored index file could not be read from the store");
+                }
+                (None, Seen::Absent)
             }
-        };
+        }
+    }
+
+    async fn read(
+        &self,
+        name: &CrateName,
+        kept: KeptIndex,
+        remembered: Option<&Rendered>,
+    ) -> Option<Copy> {
+        let upstream = self.upstream.name();
         // The store compared the checksum just now: it is not worked out again.
         if let Some(rendered) = remembered.filter(|known| known.body == kept.head.sha256) {
             return Some(Copy { kept, rendered: rendered.clone() });
@@ -350,7 +418,8 @@ impl ReadThrough<'_> {
         for (version, pinned) in changed {
             let Some(listed) = file.version(version).cloned() else { continue };
             let wanted = Wanted { at: self.at, listed };
-            let _ = self.pins.compare(self.metrics, self.upstream.name(), &wanted, *pinned).await;
+            let (metrics, lines, upstream) = (self.metrics, self.lines, self.upstream.name());
+            let _ = self.pins.compare(metrics, lines, upstream, &wanted, *pinned).await;
         }
     }
 
@@ -369,26 +438,31 @@ impl ReadThrough<'_> {
         head.from == self.upstream.config().index.as_str()
     }
 
-    /// Overwrites the copy, while the asker goes on. It is a cache: failing is logged.
-    async fn keep(
-        &self,
-        name: &CrateName,
-        body: Bytes,
-        validators: Validators,
-        rendered: &Rendered,
-        checked: Timestamp,
-    ) {
+    /// Overwrites the copy, while the asker goes on. It is a cache: failing is logged. First sights are
+    /// noted before it, because they must outlive it.
+    async fn keep(&self, name: &CrateName, copied: Copied, rendered: &Rendered) {
+        let Copied { bytes: body, validators, seen: place, now: checked, noted } = copied;
         let Validators { etag, last_modified } = validators;
         let from = self.upstream.config().index.to_string();
         let (sha256, facts) = (rendered.body, rendered.judging.facts());
         let (seen, changed) = ((*facts.first_seen).clone(), (*facts.changed).clone());
-        let head = KeptHead { etag, last_modified, checked, from, sha256, seen, changed };
-        let kept = KeptIndex { head, body };
+        let sights = noticed::to_note(&rendered.file, &seen);
+        let sights_noted = noted || sights.is_empty();
+        let head =
+            KeptHead { etag, last_modified, checked, from, sha256, seen, sights_noted, changed };
+        let mut kept = KeptIndex { head, body };
         let (upstream, name) = (self.upstream.name().to_owned(), name.clone());
         let (store, served) = (self.store.clone(), Arc::clone(&rendered.file));
         let turn = self.copies.turn((&upstream, &name)).await;
         self.copies.follow(turn, async move {
-            if let Err(e) = in_time(store.put_index(&upstream, &name, &kept)).await {
+            if !kept.head.sights_noted {
+                match in_time(store.add_sights(&upstream, &name, &sights)).await {
+                    Ok(()) => kept.head.sights_noted = true,
+                    Err(e) => tracing::warn!(upstream, krate = %name, error = %e.chain(),
+                        "first sights could not be noted in the store"),
+                }
+            }
+            if let Err(e) = in_time(store.put_index(&upstream, &name, kept, place)).await {
                 tracing::warn!(upstream, krate = %name, error = %e.chain(),
                     "a mirrored index file could not be kept in the store");
             }
@@ -461,7 +535,7 @@ impl ReadThrough<'_> {
         let wanted = Wanted { at: self.at, listed: listed.clone() };
         let pinned = self.catalog.standing_pin(upstream, name, &was.version, pin.cksum)?;
         // It is refused when somebody asks for its bytes; the alarm need not wait for that.
-        let compared = self.pins.compare(self.metrics, upstream, &wanted, pinned).await;
+        let compared = self.pins.compare(self.metrics, self.lines, upstream, &wanted, pinned).await;
         Ok(compared.is_err().then(|| (was.version.clone(), pinned)))
     }
 

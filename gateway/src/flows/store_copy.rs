@@ -134,6 +134,8 @@ enum Sort {
     Blob(Checksum),
     /// An upstream's index file, or licences that were read: caches that are overwritten freely.
     Cache,
+    /// First sights: they change, and decide something.
+    Sights,
     /// Anything else is written once.
     Fixed,
 }
@@ -144,6 +146,7 @@ impl Sort {
         match parts[..] {
             ["blobs", _, _, name] => name.parse().map_or(Self::Fixed, Self::Blob),
             ["mirror", _, "index" | "licenses", ..] => Self::Cache,
+            ["mirror", _, "sights", ..] => Self::Sights,
             _ => Self::Fixed,
         }
     }
@@ -190,7 +193,7 @@ impl Copying<'_> {
             Err(e) => return Err(Error::store(e)),
         };
         // Crate files are read back in the end, and an index file decides nothing.
-        if present == Some(object.size) && sort != Sort::Fixed {
+        if present == Some(object.size) && matches!(sort, Sort::Blob(_) | Sort::Cache) {
             return Ok(Outcome::Present);
         }
         if object.size > MAX_OBJECT_BYTES {
@@ -208,7 +211,7 @@ impl Copying<'_> {
             return Ok(Outcome::Odd(format!("{path} is damaged in FROM and was not copied")));
         }
         match (present, sort) {
-            (None, _) | (Some(_), Sort::Cache) => {
+            (None, _) | (Some(_), Sort::Cache | Sort::Sights) => {
                 self.to.put(&path, bytes.into()).await.map_err(Error::store)?;
                 Ok(Outcome::Copied)
             }

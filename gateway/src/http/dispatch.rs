@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::flows;
-use crate::flows::download::{Download, Part, download};
+use crate::flows::download::{Download, Part, download_for};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
 use crate::gateway::Gateway;
@@ -19,6 +19,7 @@ use crate::http::body::{self, Upload};
 use crate::http::respond::{self, Answer};
 use crate::http::route::Route;
 use crate::http::{auth, forwarded, manage, pages, policy};
+use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
@@ -105,13 +106,15 @@ impl Door {
             }
             Route::IndexFile(name) => {
                 auth::reader(gateway, headers).await?;
-                let found = flows::lookup::lookup(gateway, &name).await?;
+                let found =
+                    flows::lookup::lookup_for(gateway, self.client(headers, asker), &name).await?;
                 self.index_file(&name, found, headers)
             }
             Route::Download(name, version) => {
                 let who = auth::reader(gateway, headers).await?;
                 let part = if asker.takes_body { Part::Bytes } else { Part::Head };
-                let got = download(gateway, &name, &version, part).await?;
+                let got = download_for(gateway, self.client(headers, asker), &name, &version, part)
+                    .await?;
                 Ok(self.crate_file(got, (&name, &version), who.as_deref(), (asker, headers)))
             }
             Route::Search { query, limit } => {
@@ -143,13 +146,18 @@ impl Door {
             }
             Route::Policy(what) => {
                 auth::reader(gateway, headers).await?;
-                policy::answer(self, what, upload).await
+                policy::answer(self, what, (headers, asker), upload).await
             }
             Route::Manage(what) => {
                 let by = auth::administrator(gateway, headers).await?;
                 manage::manage(gateway, by, what, upload).await
             }
         }
+    }
+
+    /// Whose share of a limit a request takes.
+    pub(super) fn client(&self, headers: &HeaderMap, asker: Asker) -> ClientKey {
+        forwarded::client_key(&self.gateway.config, asker.peer, headers)
     }
 
     fn index_file(

@@ -41,6 +41,9 @@ fn memory(gateway: &Gateway) {
     let (metrics, index, crates) = (&gateway.metrics, &gateway.index, &gateway.crates);
     metrics.index_memory.set(gauge(index.taken()));
     metrics.index_memory_limit.set(gauge(index.limit()));
+    let (names, bytes) = index.absent();
+    metrics.absent_names.set(gauge(names));
+    metrics.absent_memory.set(gauge(bytes));
     metrics.crate_memory.set(gauge(crates.taken()));
     metrics.crate_memory_limit.set(gauge(crates.limit()));
 }

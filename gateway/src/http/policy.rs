@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::flows::policy_check;
+use crate::flows::policy_check::{self, Reach};
+use crate::gateway::Gateway;
+use crate::http::auth;
 use crate::http::body::{self, Upload};
-use crate::http::dispatch::Door;
+use crate::http::dispatch::{Asker, Door};
 use crate::http::respond::{self, Answer};
 use crate::http::route::Ask;
+use crate::model::client_key::ClientKey;
 use crate::model::lock::MAX_LOCK_BYTES;
 use crate::model::policy::Waivers;
+use crate::model::principal::Scope;
 
 /// Lock files that are judged at one time; more wait.
 pub const CHECKS_AT_ONCE: usize = 4;
@@ -26,12 +31,18 @@ const CHECK_WAIT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// Those of the flow and of the body; unavailable, when too many ask or it takes too long.
-pub async fn answer(door: &Door, what: Ask, upload: &mut Upload<Incoming>) -> Result<Answer> {
+pub async fn answer(
+    door: &Door,
+    what: Ask,
+    (headers, asker): (&HeaderMap, Asker),
+    upload: &mut Upload<Incoming>,
+) -> Result<Answer> {
     let gateway = &door.gateway;
+    let client = door.client(headers, asker);
     match what {
-        Ask::Check => check(door, upload).await,
+        Ask::Check => check(door, reach(gateway, client, headers).await, upload).await,
         Ask::Explain(name, version) => {
-            let why = policy_check::explain(gateway, &name, version.as_ref()).await?;
+            let why = policy_check::explain(gateway, client, &name, version.as_ref()).await?;
             respond::json(&why)
         }
         Ask::Waivers => {
@@ -41,7 +52,19 @@ pub async fn answer(door: &Door, what: Ask, upload: &mut Upload<Incoming>) -> Re
     }
 }
 
-async fn check(door: &Door, upload: &mut Upload<Incoming>) -> Result<Answer> {
+/// What a check may look up. One request names ten thousand crates: that upstreams are asked for those
+/// of which nothing is held here takes a token that may change something. Where reads are open, a token
+/// that was meant for another registry is as good as none.
+async fn reach(gateway: &Gateway, client: ClientKey, headers: &HeaderMap) -> Reach {
+    match auth::caller(gateway, headers).await {
+        Ok(who) if who.grant.scopes.iter().any(|scope| *scope != Scope::Read) => {
+            Reach::Upstreams(client)
+        }
+        _ => Reach::Held(client),
+    }
+}
+
+async fn check(door: &Door, reach: Reach, upload: &mut Upload<Incoming>) -> Result<Answer> {
     let gateway = &door.gateway;
     let _room = upload.room(&door.body_memory, MAX_LOCK_BYTES, body::MEMORY_WAIT).await?;
     let lock = upload.read(MAX_LOCK_BYTES, gateway.config.limits.body).await?;
@@ -52,7 +75,7 @@ async fn check(door: &Door, upload: &mut Upload<Incoming>) -> Result<Answer> {
         return Err(Error::unavailable("too many lock files are being judged: try again shortly"));
     };
     let policies = [gateway.rulebook.in_force()];
-    let judging = policy_check::check(gateway, lock, &policies, |_, _| ());
+    let judging = policy_check::check(gateway, reach, lock, &policies, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {
         Ok(reports) => respond::json(&reports?.first()),
         Err(_) => Err(Error::unavailable(format_args!(

@@ -1,9 +1,11 @@
 //! Mirrored index files, licences and pins in the store.
 //!
-//! An index file is a cache: overwritten freely, and absent when it is damaged. A pin decides:
-//! it is created once, and never changed or deleted.
+//! An index file is a cache: overwritten by what is newer, and absent when it is damaged. A pin
+//! decides: it is created once, and never changed or deleted.
 
 mod licenses;
+mod overwrite;
+mod sights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +21,9 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 
 pub use self::licenses::Licenses;
+pub use self::overwrite::Seen;
+use self::overwrite::{Put, put_over};
+pub use self::sights::Sights;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
@@ -26,6 +31,8 @@ use crate::model::version::CrateVersion;
 
 /// How often a pin is tried before the store counts as unavailable.
 const PIN_ATTEMPTS: u32 = 3;
+/// How often an index file is put when others put it at the same time.
+const PUT_ATTEMPTS: u32 = 3;
 /// The wait before a pin is tried again; it doubles.
 const PIN_WAIT: Duration = Duration::from_millis(100);
 
@@ -65,6 +72,9 @@ pub struct KeptHead {
     /// When versions without a `pubtime` were first seen here, if not at the first fetch.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub seen: BTreeMap<CrateVersion, Timestamp>,
+    /// Whether the first sights of all its versions without a `pubtime` are noted beside it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sights_noted: bool,
     /// The pins of versions whose checksum was seen to change.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub changed: BTreeMap<CrateVersion, Checksum>,
@@ -91,10 +101,22 @@ impl MirrorStore {
     /// # Errors
     /// When the store does not answer.
     pub async fn index(&self, upstream: &str, name: &CrateName) -> Result<Option<KeptIndex>> {
+        Ok(self.index_seen(upstream, name).await?.0)
+    }
+
+    /// The same, and what stands in its place: for who will put another.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn index_seen(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+    ) -> Result<(Option<KeptIndex>, Seen)> {
         let path = index_path(upstream, name);
-        let bytes = match self.cache.get(&path).await {
-            Ok(found) => found.bytes().await.map_err(Error::store)?,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
+        let (seen, bytes) = match self.cache.get(&path).await {
+            Ok(found) => (Seen::of(&found), found.bytes().await.map_err(Error::store)?),
+            Err(StoreError::NotFound { .. }) => return Ok((None, Seen::Absent)),
             Err(e) => return Err(Error::store(e)),
         };
         let kept = tokio::task::spawn_blocking(move || KeptIndex::decode(&bytes)).await;
@@ -102,10 +124,23 @@ impl MirrorStore {
         if kept.is_none() {
             tracing::warn!(%path, "a mirrored index file in the store is damaged and not used");
         }
-        Ok(kept)
+        Ok((kept, seen))
     }
 
-    /// Keeps an index file, in place of a former one.
+    /// Whether the index file of a crate is kept.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn has_index(&self, upstream: &str, name: &CrateName) -> Result<bool> {
+        match self.cache.head(&index_path(upstream, name)).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(e) => Err(Error::store(e)),
+        }
+    }
+
+    /// Keeps an index file, in place of the one that was seen. Where another replica has put one
+    /// meanwhile, the one that was checked later stays, with what either knows of first sights.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -113,11 +148,45 @@ impl MirrorStore {
         &self,
         upstream: &str,
         name: &CrateName,
-        kept: &KeptIndex,
+        mut kept: KeptIndex,
+        mut seen: Seen,
     ) -> Result<()> {
-        let payload = kept.encode().map_err(Error::internal)?;
-        let put = self.cache.put(&index_path(upstream, name), payload).await;
-        put.map(drop).map_err(Error::store)
+        let path = index_path(upstream, name);
+        for _ in 0..PUT_ATTEMPTS {
+            let payload = kept.encode().map_err(Error::internal)?;
+            let put = put_over(self.cache.as_ref(), &path, payload.clone(), &seen).await?;
+            let (other, now) = match put {
+                Put::Done => return Ok(()),
+                Put::Overtaken | Put::CannotCompare => self.index_seen(upstream, name).await?,
+            };
+            if other.as_ref().is_some_and(|other| other.head.checked > kept.head.checked) {
+                return Ok(());
+            }
+            if put == Put::CannotCompare {
+                return self.cache.put(&path, payload).await.map(drop).map_err(Error::store);
+            }
+            if let Some(other) = other {
+                kept.head.learn_from(&other.head);
+            }
+            seen = now;
+        }
+        Ok(()) // others put it again and again: theirs will do
+    }
+
+    /// Drops a kept index file, unless another replica has checked it after `checked`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn delete_index_as_of(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+        checked: Timestamp,
+    ) -> Result<()> {
+        match self.index(upstream, name).await? {
+            Some(kept) if kept.head.checked > checked => Ok(()),
+            _ => self.delete_index(upstream, name).await,
+        }
     }
 
     /// Drops a kept index file; fine when there is none.
@@ -221,6 +290,23 @@ impl MirrorStore {
     }
 }
 
+impl KeptHead {
+    /// Takes over what another replica noted, of the same versions, and this one did not see: the
+    /// earlier sights, and checksums that had changed.
+    fn learn_from(&mut self, other: &Self) {
+        for (version, at) in &mut self.seen {
+            if let Some(earlier) = other.seen.get(version) {
+                *at = (*at).min(*earlier);
+            }
+        }
+        if self.sha256 == other.sha256 {
+            for (version, pinned) in &other.changed {
+                self.changed.entry(version.clone()).or_insert(*pinned);
+            }
+        }
+    }
+}
+
 impl KeptIndex {
     /// In two parts: the body is that which is served too, and not copied.
     fn encode(&self) -> serde_json::Result<PutPayload> {
@@ -267,6 +353,7 @@ mod tests {
                 checked: "2026-01-01T00:00:00Z".parse().unwrap(),
                 from: "https://up.example/".to_owned(),
                 sha256: Checksum::of(body.as_bytes()),
+                sights_noted: false,
                 seen: [("1.0.0+b".parse().unwrap(), Timestamp::UNIX_EPOCH)].into(),
                 changed: [("1.1.0".parse().unwrap(), Checksum::of(b"was"))].into(),
             },
@@ -284,7 +371,8 @@ mod tests {
         let mirror = in_memory();
         assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
         for body in ["{}\n{}", ""] {
-            mirror.put_index("up", &foo(), &kept(body)).await.unwrap();
+            let seen = mirror.index_seen("up", &foo()).await.unwrap().1;
+            mirror.put_index("up", &foo(), kept(body), seen).await.unwrap();
             assert_eq!(mirror.index("up", &foo()).await.unwrap(), Some(kept(body)));
         }
         assert_eq!(mirror.names("up").await.unwrap(), ["foo".parse().unwrap()]);
@@ -295,6 +383,65 @@ mod tests {
         assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
     }
 
+    fn checked(body: &'static str, second: i64) -> KeptIndex {
+        let mut kept = kept(body);
+        kept.head.checked = Timestamp::from_second(second).unwrap();
+        kept
+    }
+
+    fn in_a_folder() -> (tempfile::TempDir, MirrorStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(store);
+        (folder, MirrorStore::new(Arc::clone(&store), store))
+    }
+
+    /// Of two replicas that have read the same copy, one puts late what it fetched early.
+    #[tokio::test]
+    async fn a_copy_that_was_fetched_earlier_does_not_replace_a_later_one() {
+        let (_folder, local) = in_a_folder();
+        for mirror in [in_memory(), local] {
+            for before in [None, Some(checked("{}\n", 5))] {
+                if let Some(before) = before {
+                    mirror.delete_index("up", &foo()).await.unwrap();
+                    mirror.put_index("up", &foo(), before, Seen::Absent).await.unwrap();
+                }
+                let seen = mirror.index_seen("up", &foo()).await.unwrap().1;
+                let (early, late) = (checked("early", 10), checked("late", 20));
+                mirror.put_index("up", &foo(), late.clone(), seen.clone()).await.unwrap();
+                mirror.put_index("up", &foo(), early, seen).await.unwrap();
+                assert_eq!(mirror.index("up", &foo()).await.unwrap(), Some(late));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_later_copy_replaces_one_that_came_between_and_learns_from_it() {
+        let (_folder, local) = in_a_folder();
+        for mirror in [in_memory(), local] {
+            let (mut early, mut late) = (checked("early", 10), checked("late", 20));
+            let version: CrateVersion = "1.0.0".parse().unwrap();
+            early.head.seen = [(version.clone(), Timestamp::from_second(9).unwrap())].into();
+            late.head.seen = [(version.clone(), Timestamp::from_second(19).unwrap())].into();
+            mirror.put_index("up", &foo(), early, Seen::Absent).await.unwrap();
+            mirror.put_index("up", &foo(), late, Seen::Absent).await.unwrap();
+            let stands = mirror.index("up", &foo()).await.unwrap().unwrap();
+            assert_eq!(stands.body, "late");
+            assert_eq!(stands.head.seen[&version], Timestamp::from_second(9).unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_learned_earlier_that_a_crate_is_gone_does_not_delete_a_later_copy() {
+        let mirror = in_memory();
+        mirror.put_index("up", &foo(), checked("late", 20), Seen::Absent).await.unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        mirror.delete_index_as_of("up", &foo(), at(10)).await.unwrap();
+        assert!(mirror.index("up", &foo()).await.unwrap().is_some());
+        mirror.delete_index_as_of("up", &foo(), at(20)).await.unwrap();
+        assert!(mirror.index("up", &foo()).await.unwrap().is_none());
+    }
+
     #[tokio::test]
     async fn a_damaged_index_file_counts_as_absent() {
         let store = Arc::new(InMemory::new());
@@ -303,7 +450,10 @@ mod tests {
         let changed = Bytes::from(String::from_utf8_lossy(&whole).replace("{}\n{}", "{}\n[]"));
         for damaged in [whole.slice(..whole.len() - 1), changed, Bytes::new(), "\n".into()] {
             store.put(&Path::from("mirror/up/index/3/f/foo"), damaged.into()).await.unwrap();
-            assert_eq!(mirror.index("up", &foo()).await.unwrap(), None);
+            let (kept_now, seen) = mirror.index_seen("up", &foo()).await.unwrap();
+            assert_eq!(kept_now, None);
+            mirror.put_index("up", &foo(), kept("{}\n"), seen).await.unwrap();
+            assert_eq!(mirror.index("up", &foo()).await.unwrap(), Some(kept("{}\n")));
         }
     }
 

@@ -11,7 +11,6 @@ use moka::future::Cache;
 use reqwest::Response;
 use reqwest::header::{self, HeaderValue};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use url::{Origin, Url};
 
@@ -24,16 +23,19 @@ use crate::model::name::CrateName;
 use crate::traces::{self, KeyValue, Side, Told, Trace};
 
 use door::Door;
+use places::{Place, Places};
 use trouble::{Meaning, explain, meaning, retry_after};
 use wire::{collector, headers, read_certificates, shown, token_header, validators};
 
 mod body;
 mod door;
 mod guard;
+mod places;
 mod trouble;
 mod wire;
 
 pub use body::Body;
+pub use places::Turn;
 pub use trouble::{Trouble, TroubleKind};
 
 /// How long a `config.json` is believed.
@@ -55,8 +57,9 @@ pub struct Upstream {
     config: config::Upstream,
     index_bytes: usize,
     fill: Duration,
+    /// The largest crate file that is taken, in bytes.
+    crate_bytes: u64,
     redirects: usize,
-    requests_at_once: usize,
     /// Reaches any address: for the origins that the configuration names.
     home: Door,
     /// Reaches public addresses alone: for every other origin.
@@ -64,8 +67,8 @@ pub struct Upstream {
     /// The origins that the configuration names. They alone are shown the token.
     trusted: Vec<Origin>,
     token: Option<HeaderValue>,
-    index_requests: Semaphore,
-    crate_requests: Semaphore,
+    index_requests: Places,
+    crate_requests: Places,
     learned: Cache<(), Arc<Learned>>,
     last_learned: Mutex<Option<Arc<Learned>>>,
     resting: Mutex<Option<(Instant, Trouble)>>,
@@ -130,6 +133,8 @@ struct Errand<'a> {
     /// themselves, and some servers label them so.
     inflate: bool,
     room: Room<'a>,
+    /// The most bytes that its body may have, whatever room there is.
+    largest: u64,
     arriving: Arriving<'a>,
     within: Duration,
     /// What it is a part of.
@@ -165,13 +170,13 @@ impl Upstream {
             index_bytes: limits.index_file_bytes,
             fill: limits.fill,
             redirects: limits.redirects,
-            requests_at_once: limits.upstream_requests,
+            crate_bytes: limits.mirrored_crate_bytes as u64,
             home: Door::new(config, Arc::clone(&roots), false)?,
             foreign: Door::new(config, roots, true)?,
             trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
             token: config.token.as_ref().map(|t| token_header(config, t)).transpose()?,
-            index_requests: Semaphore::new(limits.upstream_requests),
-            crate_requests: Semaphore::new(limits.upstream_requests),
+            index_requests: Places::new(limits.upstream_requests),
+            crate_requests: Places::new(limits.upstream_requests),
             learned: Cache::builder().max_capacity(1).time_to_live(CONFIG_FRESH).build(),
             last_learned: Mutex::default(),
             resting: Mutex::default(),
@@ -192,9 +197,7 @@ impl Upstream {
 
     /// How many requests are under way to it: for its index, for its crate files.
     pub fn under_way(&self) -> [(&'static str, usize); 2] {
-        let taken =
-            |queue: &Semaphore| self.requests_at_once.saturating_sub(queue.available_permits());
-        [("index", taken(&self.index_requests)), ("crate", taken(&self.crate_requests))]
+        [("index", self.index_requests.taken()), ("crate", self.crate_requests.taken())]
     }
 
     /// Asks for the index file of a crate, conditionally when there are validators. How many bytes
@@ -204,23 +207,26 @@ impl Upstream {
     /// [`Trouble`] for everything but a definite answer.
     pub async fn index_file(
         &self,
+        turn: Turn,
         name: &CrateName,
         validators: Option<&Validators>,
         arriving: Arriving<'_>,
     ) -> Result<Answer, Trouble> {
         let url = self.index_url(&name.index_path())?;
-        let (room, within) = (&mut |_| self.index_bytes as u64, self.config.timeout);
+        let largest = self.index_bytes as u64;
+        let (room, within) = (&mut |_| largest, self.config.timeout);
         let errand = Errand {
             kind: "index",
             url,
             validators,
             inflate: true,
             room,
+            largest,
             arriving,
             within,
             trace: None,
         };
-        let answer = self.run(&self.index_requests, errand).await;
+        let answer = self.run(&self.index_requests, turn, errand).await;
         self.note(&answer);
         answer
     }
@@ -232,11 +238,12 @@ impl Upstream {
     /// [`Trouble`] for everything but a definite answer.
     pub async fn crate_file(
         &self,
+        turn: Turn,
         listed: &Listed,
         room: Room<'_>,
     ) -> Result<CrateAnswer, Trouble> {
         let learned = self.template().await?;
-        let answer = self.crate_at(&learned.template, listed, room).await?;
+        let answer = self.crate_at(turn, &learned.template, listed, room).await?;
         let doubtful = self.config.dl.is_none() && learned.at.elapsed() > CONFIG_DOUBT;
         if !(doubtful && matches!(answer, CrateAnswer::NotFound)) {
             return Ok(answer);
@@ -245,7 +252,7 @@ impl Upstream {
         let again = self.template().await?;
         match again.template == learned.template {
             true => Ok(answer),
-            false => self.crate_at(&again.template, listed, room).await,
+            false => self.crate_at(turn, &again.template, listed, room).await,
         }
     }
 
@@ -258,6 +265,7 @@ impl Upstream {
 
     fn note(&self, answer: &Result<Answer, Trouble>) {
         let rest = match answer {
+            Err(trouble) if trouble.is_ours() => return,
             Err(trouble) if trouble.is_general() => {
                 let rest = trouble.retry_after.unwrap_or(REST).max(REST);
                 Some((Instant::now() + rest, trouble.clone()))
@@ -269,6 +277,7 @@ impl Upstream {
 
     async fn crate_at(
         &self,
+        turn: Turn,
         template: &DlTemplate,
         listed: &Listed,
         room: Room<'_>,
@@ -282,11 +291,12 @@ impl Upstream {
             validators: None,
             inflate: false,
             room,
+            largest: self.crate_bytes,
             arriving: &mut |_| true,
             within: self.fill,
             trace: None,
         };
-        match self.run(&self.crate_requests, errand).await? {
+        match self.run(&self.crate_requests, turn, errand).await? {
             Answer::Found { body, .. } => {
                 Ok(CrateAnswer::Found(body.unpack().map_err(|e| self.misfit(&e))?))
             }
@@ -320,11 +330,14 @@ impl Upstream {
             validators: None,
             inflate: true,
             room: &mut |_| CONFIG_BYTES,
+            largest: CONFIG_BYTES,
             arriving: &mut |_| true,
             within: self.config.timeout,
             trace: None,
         };
-        let answer = self.run(&self.index_requests, errand).await?;
+        // All crate files of all clients wait for it.
+        let turn = Turn { held: true, ..Turn::OWN };
+        let answer = self.run(&self.index_requests, turn, errand).await?;
         let Answer::Found { body, .. } = answer else {
             return Err(self.nonsense("it has no config.json"));
         };
@@ -339,8 +352,13 @@ impl Upstream {
     }
 
     /// Runs an errand when its turn has come, within its time, and measures it.
-    async fn run(&self, queue: &Semaphore, mut errand: Errand<'_>) -> Result<Answer, Trouble> {
-        let _turn = self.turn(queue, errand.within).await?;
+    async fn run(
+        &self,
+        places: &Places,
+        turn: Turn,
+        mut errand: Errand<'_>,
+    ) -> Result<Answer, Trouble> {
+        let _place = self.place(places, turn, errand.within).await?;
         let started = Instant::now();
         errand.trace = traces::current().map(|trace| trace.part());
         let answer = match timeout(errand.within, self.ask(&mut errand)).await {
@@ -357,8 +375,14 @@ impl Upstream {
             Err(trouble) => trouble.outcome(),
         };
         let took = started.elapsed();
-        let labels = [self.name(), errand.kind, &outcome];
-        self.metrics.upstream_requests.with_label_values(&labels).observe(took.as_secs_f64());
+        match &answer {
+            Err(trouble) if trouble.is_ours() => self.count_refused(trouble),
+            _ => {
+                let labels = [self.name(), errand.kind, &outcome];
+                let requests = self.metrics.upstream_requests.with_label_values(&labels);
+                requests.observe(took.as_secs_f64());
+            }
+        }
         if let Some(trace) = errand.trace {
             trace.tell(Told {
                 name: format!("upstream {}", errand.kind).into(),
@@ -375,17 +399,18 @@ impl Upstream {
         answer
     }
 
-    async fn turn<'a>(
-        &self,
-        queue: &'a Semaphore,
-        within: Duration,
-    ) -> Result<SemaphorePermit<'a>, Trouble> {
-        match timeout(within, queue.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => {
-                Err(self.trouble(TroubleKind::Busy, "too many requests of ours wait for it"))
-            }
-        }
+    async fn place(&self, places: &Places, turn: Turn, within: Duration) -> Result<Place, Trouble> {
+        timeout(within, places.turn(turn)).await.map_err(|_| {
+            let trouble =
+                self.trouble(TroubleKind::Crowded, "too many requests of ours wait for it");
+            self.count_refused(&trouble);
+            trouble
+        })
+    }
+
+    fn count_refused(&self, trouble: &Trouble) {
+        let labels = [self.name(), trouble.reason()];
+        self.metrics.upstream_refused.with_label_values(&labels).inc();
     }
 
     /// Asks, and follows redirects.
@@ -462,9 +487,16 @@ impl Upstream {
         mut response: Response,
     ) -> Result<Answer, Trouble> {
         let (url, announced) = (shown(&errand.url), response.content_length());
-        let unusable = |e: io::Error| self.unusable(&url, announced, &e);
         let validators = validators(response.headers());
-        let room = usize::try_from((errand.room)(announced)).unwrap_or(usize::MAX);
+        let (room, largest) = ((errand.room)(announced), errand.largest);
+        let is_allowed = room < largest && announced.is_none_or(|bytes| bytes <= largest);
+        let unusable = |e: io::Error| match e.kind() {
+            io::ErrorKind::FileTooLarge if is_allowed => {
+                self.trouble(TroubleKind::NoRoom { announced }, format!("{url}: {e}"))
+            }
+            _ => self.unusable(&url, announced, &e),
+        };
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
         let mut body = collector(errand.inflate, room, &response).map_err(unusable)?;
         let received = self.metrics.upstream_bytes.with_label_values(&[self.name()]);
         while let Some(piece) = response.chunk().await.map_err(|e| self.broken(&errand.url, e))? {

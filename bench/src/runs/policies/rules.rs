@@ -129,7 +129,6 @@ unparsable = "hold"
 
 [integrity]
 checksum_changed = "deny"
-version_removed = "deny"
 
 "#;
 

@@ -112,6 +112,70 @@ fn a_shelf_is_bounded_and_loses_the_oldest() {
     assert_eq!(places.last(), Some(&Place::Upstream(2 * MAX_SLOTS - 1)));
 }
 
+#[test]
+fn names_that_nobody_has_push_out_no_index_file() {
+    let cache = IndexCache::new(64 << 10, 1 << 20);
+    let files = ["a", "b", "c"];
+    for file_name in files {
+        put(&cache, None, file_name, Place::Upstream(0), file(Outcome::Miss, 60));
+        assert_eq!(outcome(&cache, file_name, 1), Some(Outcome::Hit));
+    }
+    for n in 0..10_000 {
+        put(&cache, None, &format!("none-{n}"), Place::Upstream(0), absent(60));
+    }
+    // What is too much is given up bit by bit.
+    let (names, bytes) = (0..1000).map(|_| cache.absent()).last().unwrap();
+    assert!(names > 0 && bytes <= (64 << 10) / ABSENT_SHARE, "{names} names, {bytes} bytes");
+    assert!(bytes >= names * 890, "{bytes} bytes for {names} names");
+    for file_name in files {
+        assert_eq!(outcome(&cache, file_name, 1), Some(Outcome::Hit));
+    }
+}
+
+#[test]
+fn names_that_nobody_has_are_gone_when_their_time_is_over() {
+    let cache = IndexCache::new(1 << 20, 1 << 20);
+    put(&cache, None, "kept", Place::Upstream(0), absent(3600));
+    for n in 0..100 {
+        put(&cache, None, &format!("none-{n}"), Place::Upstream(0), absent(0));
+    }
+    let patience = Instant::now() + Duration::from_secs(30);
+    while cache.absent().0 > 1 && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(cache.absent().0, 1);
+    assert_eq!(outcome(&cache, "kept", 1), Some(Outcome::Negative));
+}
+
+#[test]
+fn what_was_absent_at_other_places_is_known_when_a_file_comes() {
+    let cache = IndexCache::new(1 << 20, 1 << 20);
+    put(&cache, None, "foo-bar", Place::Upstream(0), absent(60));
+    put(&cache, None, "foo_bar", Place::Upstream(0), absent(60));
+    assert_eq!(cache.absent().0, 1);
+    put(&cache, None, "foo-bar", Place::Upstream(1), file(Outcome::Miss, 60));
+    assert_eq!(outcome(&cache, "foo-bar", 2), Some(Outcome::Hit));
+    assert_eq!(outcome(&cache, "foo_bar", 1), Some(Outcome::Negative));
+    assert_eq!(cache.absent().0, 0);
+}
+
+/// Measures what [`ABSENT_BYTES`] says: `cargo test --lib -- --ignored memory_of_absent --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn memory_of_absent_names() {
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    };
+    let cache = IndexCache::bounded(0, 1 << 30, 1 << 20);
+    let before = resident();
+    for n in 0..200_000 {
+        put(&cache, None, &format!("some-name-{n}"), Place::Upstream(0), absent(3600));
+    }
+    let names = cache.absent().0;
+    println!("{} bytes each of {names}", (resident() - before) / names);
+}
+
 /// Puts a file of so many bytes, and gives what an answer would send of it.
 fn put_counted(cache: &IndexCache, text: &str, bytes: usize) -> Bytes {
     let made = cache.counted(IndexFile::new(Bytes::from(vec![b'x'; bytes]), Vec::new()));

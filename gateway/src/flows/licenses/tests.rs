@@ -6,6 +6,7 @@ use crate::error::Kind;
 use crate::flows::fixture::{House, Public, memory, name, version};
 use crate::flows::judging;
 use crate::flows::lookup::{self, lookup};
+use crate::model::client_key::ClientKey;
 use crate::model::fixtures::CrateFile;
 
 const DENY: &str = "contact = \"the platform team\"\n[licenses]\nallow = [\"MIT\"]\n";
@@ -145,7 +146,7 @@ async fn only_licences_of_listed_versions_are_known_and_the_store_is_asked_now_a
 async fn what_another_replica_has_read_is_learned_while_the_file_stays_in_memory() {
     let (store, public) = (memory(), Public::start(&under("GPL-3.0-only")).await);
     let house = House::ruled(&store, &[&public], DENY).await;
-    let known = lookup::look(&house.gateway, &name("foo")).await.unwrap();
+    let known = lookup::look(&house.gateway, ClientKey::Exempt, &name("foo")).await.unwrap();
     let file = known.answer.clone().unwrap().unwrap();
     let judge = || async {
         let foo = name("foo");
@@ -153,7 +154,7 @@ async fn what_another_replica_has_read_is_learned_while_the_file_stays_in_memory
     };
     let before = judge().await;
     let kept = [(Checksum::of(&under("GPL-3.0-only")), LicenseFact::Missing)].into();
-    house.gateway.mirror.put_licenses("up1", &name("foo"), &kept).await.unwrap();
+    house.gateway.mirror.add_licenses("up1", &name("foo"), &kept).await.unwrap();
     assert!(Arc::ptr_eq(&before, &judge().await), "not before it is time");
     *known.judging.learned.next_look() = Some(Instant::now());
     eventually(|| async { judge().await.file.version(&version("1.0.0")).unwrap().yanked }).await;

@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::config::Limits;
 use crate::flows::command::{By, Command, Order};
 use crate::flows::open::{Keep, Running};
 use crate::model::checksum::Checksum;
@@ -66,8 +67,13 @@ async fn upstream(has: &'static str, status: u16) -> Server {
 }
 
 async fn gateway(upstreams: &[&str]) -> Running {
+    gateway_with(upstreams, Limits::default()).await
+}
+
+pub(super) async fn gateway_with(upstreams: &[&str], limits: Limits) -> Running {
     let settings = [("CRATEHOUSE_STORE__URL", "memory://")].map(|(k, v)| (k.into(), v.into()));
     let mut config = Config::load(&Default::default(), settings).unwrap();
+    config.limits = limits;
     config.reserved = vec!["acme-*".parse().unwrap()];
     config.upstreams = upstreams
         .iter()

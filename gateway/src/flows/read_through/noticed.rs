@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use crate::model::checksum::Checksum;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::version::CrateVersion;
+use crate::stores::mirror::Sights;
 
 /// When the versions without a `pubtime` were first seen here. One that was there at the first
-/// fetch has no entry: it counts as old, as does everything once the copy and memory are lost. One
-/// that loses its `pubtime` keeps its age.
+/// fetch has no entry: it counts as old. One that loses its `pubtime` keeps its age.
 pub(super) fn first_sights(
     former: &IndexFile,
     seen: &BTreeMap<CrateVersion, Timestamp>,
@@ -39,6 +39,25 @@ pub(super) fn keep_sights(
     let listed = former.versions().filter(|was| away(&was.version));
     kept.extend(listed.map(|was| (was.version.clone(), old(was))));
     kept.extend(seen.iter().filter(|(version, _)| away(version)).map(|(v, at)| (v.clone(), *at)));
+}
+
+/// The same where no former file is left, by what was noted of all versions without a date. One that
+/// was not noted has come since.
+pub(super) fn recalled(
+    noted: &Sights,
+    new: &IndexFile,
+    now: Timestamp,
+) -> BTreeMap<CrateVersion, Timestamp> {
+    let undated = new.versions().filter(|listed| listed.pubtime.is_none());
+    let sight = |listed: &Listed| noted.get(&listed.version).copied().unwrap_or(Some(now));
+    undated.filter_map(|listed| Some((listed.version.clone(), sight(listed)?))).collect()
+}
+
+/// What is to be noted of a file: its versions without a date, and when they were first seen.
+pub(super) fn to_note(file: &IndexFile, seen: &BTreeMap<CrateVersion, Timestamp>) -> Sights {
+    let undated = file.versions().filter(|listed| listed.pubtime.is_none());
+    let note = |listed: &Listed| (listed.version.clone(), seen.get(&listed.version).copied());
+    undated.map(note).collect()
 }
 
 /// Those of the versions that had changed their checksum, given with their pins, that are listed
@@ -91,6 +110,24 @@ mod tests {
         let third = file(&[("1.0.0", None, ""), ("2.0.0", None, ""), ("2.0.1", None, "")]);
         let later = first_sights(&second, &sights, &third, at("04"));
         assert_eq!(later, expected(&[("2.0.0", "03"), ("2.0.1", "04")]));
+    }
+
+    #[test]
+    fn what_was_noted_makes_up_for_a_former_file_that_is_lost() {
+        let file = file(&[("1.0.0", None, ""), ("1.1.0", None, ""), ("1.2.0", Some("01"), "")]);
+        let seen = [("1.1.0".parse().unwrap(), at("02"))].into();
+        let noted = to_note(&file, &seen);
+        assert_eq!(recalled(&noted, &file, at("09")), seen);
+        let more = super::tests::file(&[
+            ("1.0.0", None, ""),
+            ("1.1.0", None, ""),
+            ("1.2.0", Some("01"), ""),
+            ("1.3.0", None, ""),
+        ]);
+        let later = recalled(&noted, &more, at("09"));
+        let expected = [("1.1.0", "02"), ("1.3.0", "09")];
+        let expected = expected.map(|(version, day)| (version.parse().unwrap(), at(day)));
+        assert_eq!(later, expected.into());
     }
 
     #[test]

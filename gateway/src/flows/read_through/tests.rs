@@ -8,7 +8,6 @@ use object_store::path::Path;
 use super::*;
 use crate::config;
 use crate::error::Kind;
-use crate::logging::limit::LineLimit;
 use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
 
 /// An upstream whose answers can be changed, and a mirror of it.
@@ -96,12 +95,12 @@ impl Scene {
             pins: &self.pins,
             catalog: &self.catalog,
             metrics: &self.metrics,
-            skipped_lines: &LineLimit::new("index_lines", &self.metrics),
+            lines: &MirrorLines::new(&self.metrics),
             own: Arc::default(),
         };
         let known = match reader.begin(&foo(), remembered, force).await {
             Begun::Known(known) => known,
-            Begun::Ask(question) => reader.ask(&foo(), *question).await,
+            Begun::Ask(question) => reader.ask(&foo(), Turn::OWN, *question).await,
         };
         copies.settled().await;
         known
@@ -224,13 +223,18 @@ async fn first_sights_are_carried_on_by_the_copy_and_by_memory() {
     scene.script.says(200, both.clone() + &line("1.2.0", "d"));
     let known = scene.cold().await;
     assert_eq!((seen(&known).len(), &seen(&known)[0]), (2, &first[0]));
-    // The copy is lost: memory still knows, and who has neither holds everything for old.
+    // The copy is lost: memory still knows, and who has neither finds what was noted.
     scene.store.delete_index("up", &foo()).await.unwrap();
     scene.script.says(200, both);
     let remembered = scene.look(Rendered::remembered(&known), false).await;
     assert_eq!(seen(&remembered), first);
     scene.store.delete_index("up", &foo()).await.unwrap();
-    assert_eq!(seen(&scene.cold().await), []);
+    assert_eq!(seen(&scene.cold().await), first);
+    // What comes while there is no copy is new, too.
+    scene.store.delete_index("up", &foo()).await.unwrap();
+    scene.script.says(200, line("1.0.0", "a") + &line("1.1.0", "b") + &line("1.3.0", "e"));
+    let last = seen(&scene.cold().await);
+    assert_eq!((last.len(), &last[0], last[1].0.as_str()), (2, &first[0], "1.3.0"));
 }
 
 #[tokio::test]

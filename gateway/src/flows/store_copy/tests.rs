@@ -92,14 +92,17 @@ async fn a_copy_has_every_object_and_serves() {
 async fn a_second_copy_brings_what_is_new() {
     let (from, source) = registry().await;
     let target = Objects::in_memory();
+    let sights = Path::from("mirror/up/sights/ba/r/bar");
+    source.durable.put(&sights, "one".into()).await.unwrap();
     copy(&source, &target, HUMAN).await.unwrap();
+    source.durable.put(&sights, "two".into()).await.unwrap();
     let house = running(from.path()).await;
     publish(&house, "3.0.0", b"three").await;
     house.close().await;
     let index = Path::from("mirror/up/index/ba/r/bar");
     source.durable.put(&index, "revalidated".into()).await.unwrap();
     let copied = copy(&source, &target, HUMAN).await.unwrap();
-    assert_eq!((copied.head, copied.objects, copied.present), (3, 3, 7));
+    assert_eq!((copied.head, copied.objects, copied.present), (3, 4, 7));
     assert_eq!(content(&source).await, content(&target).await);
 }
 

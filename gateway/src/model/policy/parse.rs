@@ -181,8 +181,9 @@ fn never_in_force(file: &PolicyText, waiver: &Spanned<Waiver>) -> Option<Problem
 fn not_to_be_had(file: &PolicyText, integrity: &Spanned<Integrity>) -> Option<Problem> {
     let wanted = integrity.get_ref().version_removed;
     let message = format!(
-        "`version_removed = \"{}\"` cannot be had, only \"deny\": a version that its upstream has \
-         removed is not listed here either, so no build could choose it",
+        "`version_removed = \"{}\"` cannot be had, and `version_removed` is no setting any more: \
+         remove it. A version that its upstream has removed is not listed here either, so that no \
+         build can choose it",
         wanted.label()
     );
     let line = line_at(&file.text, integrity.span().start);
@@ -301,7 +302,10 @@ mod tests {
         for action in ["allow", "hold"] {
             let text = format!("\n[integrity]\nversion_removed = \"{action}\"");
             let refused = refusal(&text);
-            assert!(refused.contains("line 2") && refused.contains("only \"deny\""), "{refused}");
+            assert!(
+                refused.contains("line 2") && refused.contains("no setting any more: remove it"),
+                "{refused}"
+            );
         }
     }
 

@@ -225,8 +225,9 @@ pub struct Integrity {
     /// A version has another checksum than when it was first served here.
     #[serde(default = "deny")]
     pub checksum_changed: Verdict,
-    /// A version that was served here is no longer listed: deny, and nothing else. What is not
-    /// listed cannot be chosen by any build, so that no other word would be true.
+    /// No setting any more: files of release 0.1 may say `deny`, which is always so. What is not listed
+    /// cannot be chosen by any build. It stays among what the policy's version is a hash of, so that
+    /// an update changes no version.
     #[serde(default = "deny")]
     pub version_removed: Verdict,
     /// The mode of `checksum_changed`.

@@ -1,5 +1,5 @@
 //! What the crate files of a mirrored crate state of their licences: one object a crate, by
-//! checksum. A cache: overwritten freely, and what is lost is read again.
+//! checksum. A cache: replicas add to it, and what is lost is read again.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt};
 
 use super::MirrorStore;
+use super::overwrite::merge_into;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
@@ -40,23 +41,32 @@ impl MirrorStore {
         }))
     }
 
-    /// Keeps the licences of a crate's versions, in place of the former ones.
+    /// Adds to the licences of a crate's versions. Those of versions that are no longer listed stay,
+    /// for they may come back; when all of them become too many, `more` alone is kept.
     ///
     /// # Errors
-    /// When the store does not answer; when they are too many.
-    pub async fn put_licenses(
+    /// When the store does not answer; when `more` are too many.
+    pub async fn add_licenses(
         &self,
         upstream: &str,
         name: &CrateName,
-        licenses: &Licenses,
+        more: &Licenses,
     ) -> Result<()> {
-        let bytes = serde_json::to_vec(licenses).map_err(Error::internal)?;
-        if bytes.len() as u64 > LARGEST_BYTES {
+        let add = |former: Option<Bytes>| {
+            let former = former.filter(|bytes| bytes.len() as u64 <= LARGEST_BYTES);
+            let former = former.and_then(|bytes| serde_json::from_slice::<Licenses>(&bytes).ok());
+            let mut all = former.unwrap_or_default();
+            all.extend(more.iter().map(|(sum, fact)| (*sum, fact.clone())));
+            let bytes = serde_json::to_vec(&all).map_err(Error::internal)?;
+            if bytes.len() as u64 <= LARGEST_BYTES {
+                return Ok(Some(bytes));
+            }
+            let bytes = serde_json::to_vec(more).map_err(Error::internal)?;
             let why = format!("the licences of `{name}` take more than {LARGEST_BYTES} bytes");
-            return Err(Error::new(Kind::Internal, why));
-        }
-        let put = self.cache.put(&path(upstream, name), bytes.into()).await;
-        put.map(drop).map_err(Error::store)
+            let fits = bytes.len() as u64 <= LARGEST_BYTES;
+            fits.then_some(Some(bytes)).ok_or_else(|| Error::new(Kind::Internal, why))
+        };
+        merge_into(self.cache.as_ref(), &path(upstream, name), add).await
     }
 }
 
@@ -81,7 +91,12 @@ mod tests {
         let facts = [LicenseFact::Stated("MIT".to_owned()), LicenseFact::Missing];
         let sums = [Checksum::of(b"a"), Checksum::of(b"b")];
         let kept: Licenses = sums.into_iter().zip(facts).collect();
-        mirror.put_licenses("up", &foo, &kept).await.unwrap();
+        // Two replicas, each with what it has read.
+        let parts: Vec<Licenses> =
+            kept.iter().map(|(sum, fact)| [(*sum, fact.clone())].into()).collect();
+        for part in &parts {
+            mirror.add_licenses("up", &foo, part).await.unwrap();
+        }
         assert_eq!(mirror.licenses("up", &foo).await.unwrap(), kept);
         assert_eq!(mirror.licenses("other", &foo).await.unwrap(), Licenses::new());
         assert!(mirror.names("up").await.unwrap().is_empty());

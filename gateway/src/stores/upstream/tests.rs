@@ -44,14 +44,14 @@ async fn index_files_are_asked_for_conditionally_by_what_the_upstream_offers() {
     })
     .await;
     let up = upstream(&config(&server.url));
-    let (bytes, validators) = found(up.index_file(&foo(), None, &mut |_| true).await);
+    let (bytes, validators) = found(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await);
     assert_eq!(bytes, "x");
-    let again = up.index_file(&foo(), Some(&validators), &mut |_| true).await;
+    let again = up.index_file(Turn::OWN, &foo(), Some(&validators), &mut |_| true).await;
     assert!(matches!(again, Ok(Answer::NotModified)));
     let dated = Validators { etag: None, ..validators };
-    let again = up.index_file(&foo(), Some(&dated), &mut |_| true).await;
+    let again = up.index_file(Turn::OWN, &foo(), Some(&dated), &mut |_| true).await;
     assert!(matches!(again, Ok(Answer::NotModified)));
-    found(up.index_file(&foo(), Some(&Validators::default()), &mut |_| true).await);
+    found(up.index_file(Turn::OWN, &foo(), Some(&Validators::default()), &mut |_| true).await);
 
     let requests = server.requests();
     let header = |at: usize, name: &str| requests[at].1.get(name).map(|v| v.to_str().unwrap());
@@ -77,7 +77,9 @@ async fn not_found_is_an_answer_and_everything_else_is_trouble() {
     })
     .await;
     let up = upstream(&config(&server.url));
-    let ask = async |name: &str| up.index_file(&name.parse().unwrap(), None, &mut |_| true).await;
+    let ask = async |name: &str| {
+        up.index_file(Turn::OWN, &name.parse().unwrap(), None, &mut |_| true).await
+    };
     assert!(matches!(ask("a").await, Ok(Answer::NotFound)));
     assert!(matches!(ask("b").await, Ok(Answer::NotFound)));
     assert!(up.resting().is_none());
@@ -110,18 +112,19 @@ async fn bodies_are_inflated_within_the_bound() {
     .await;
     let up = upstream(&config(&server.url));
     assert_eq!(
-        found(up.index_file(&"a".parse().unwrap(), None, &mut |_| true).await).0.len(),
+        found(up.index_file(Turn::OWN, &"a".parse().unwrap(), None, &mut |_| true).await).0.len(),
         1000
     );
     let unpacked = async |name: &str| {
-        let answer = up.index_file(&name.parse().unwrap(), None, &mut |_| true).await;
+        let answer = up.index_file(Turn::OWN, &name.parse().unwrap(), None, &mut |_| true).await;
         let Ok(Answer::Found { body, .. }) = answer else { panic!("{answer:?}") };
         up.misfit(&body.unpack().unwrap_err()).kind
     };
     assert!(matches!(unpacked("b").await, TroubleKind::TooLarge { .. }));
     assert_eq!(unpacked("c").await, TroubleKind::Nonsense);
-    let ask =
-        async |name: &str| kind(up.index_file(&name.parse().unwrap(), None, &mut |_| true).await);
+    let ask = async |name: &str| {
+        kind(up.index_file(Turn::OWN, &name.parse().unwrap(), None, &mut |_| true).await)
+    };
     assert_eq!(ask("d").await, TroubleKind::TooLarge { announced: Some(1001) });
 }
 
@@ -145,7 +148,10 @@ async fn raw(answer: &'static [u8], hold: Duration) -> String {
 async fn a_body_shorter_than_announced_is_trouble() {
     let url = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345", Duration::ZERO).await;
     let up = upstream(&config(&url));
-    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Unreachable);
+    assert_eq!(
+        kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
+        TroubleKind::Unreachable
+    );
 }
 
 #[tokio::test]
@@ -157,14 +163,58 @@ async fn a_body_is_read_as_long_as_there_is_memory_for_it() {
         arrived += bytes;
         true
     };
-    found(up.index_file(&foo(), None, &mut count).await);
+    found(up.index_file(Turn::OWN, &foo(), None, &mut count).await);
     assert_eq!(arrived, 1000);
     let mut refuse = |bytes| {
         refused += bytes;
         false
     };
-    assert_eq!(kind(up.index_file(&foo(), None, &mut refuse).await), TroubleKind::NoMemory);
+    assert_eq!(
+        kind(up.index_file(Turn::OWN, &foo(), None, &mut refuse).await),
+        TroubleKind::NoMemory
+    );
     assert!(refused > 0 && up.resting().is_none(), "the upstream did nothing wrong");
+    let counted = up.metrics.upstream_refused.with_label_values(&["up", "no_memory"]).get();
+    assert_eq!((counted, requests_counted(&up, "error"), requests_counted(&up, "200")), (1, 0, 1));
+}
+
+/// How many index and crate files the upstream's metric counts by an outcome.
+fn requests_counted(up: &Upstream, outcome: &str) -> u64 {
+    let of = |kind| up.metrics.upstream_requests.with_label_values(&["up", kind, outcome]);
+    ["index", "crate"].map(|kind| of(kind).get_sample_count()).iter().sum()
+}
+
+#[tokio::test]
+async fn that_too_many_of_ours_wait_is_no_trouble_of_the_upstream() {
+    let server = Server::start(|_, _| reply(200, &[], "x")).await;
+    let timeout = Duration::from_millis(50);
+    let up = upstream(&config::Upstream { timeout, ..config(&server.url) });
+    let taken = futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN)));
+    let taken = taken.await;
+    let refused = up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await.unwrap_err();
+    assert_eq!((refused.kind, up.resting().is_none()), (TroubleKind::Crowded, true));
+    let counted = up.metrics.upstream_refused.with_label_values(&["up", "crowded"]).get();
+    assert_eq!((counted, requests_counted(&up, "error"), server.paths().len()), (1, 0, 0));
+    drop(taken);
+    found(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await);
+}
+
+#[tokio::test]
+async fn a_refusal_of_ours_does_not_end_the_rest_of_an_upstream_in_trouble() {
+    let server = Server::start(|_, _| reply(503, &[], "")).await;
+    let timeout = Duration::from_millis(50);
+    let up = upstream(&config::Upstream { timeout, ..config(&server.url) });
+    assert_eq!(
+        kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
+        TroubleKind::Busy
+    );
+    let _taken =
+        futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN))).await;
+    assert_eq!(
+        kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
+        TroubleKind::Crowded
+    );
+    assert!(up.resting().is_some());
 }
 
 #[tokio::test]
@@ -172,7 +222,10 @@ async fn a_body_that_does_not_end_in_time_is_a_timeout() {
     let hold = Duration::from_secs(60);
     let url = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345", hold).await;
     let up = upstream(&config::Upstream { timeout: Duration::from_millis(200), ..config(&url) });
-    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Timeout);
+    assert_eq!(
+        kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
+        TroubleKind::Timeout
+    );
 }
 
 #[tokio::test]
@@ -181,7 +234,10 @@ async fn a_closed_port_is_unreachable() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let up = upstream(&config(&url));
-    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Unreachable);
+    assert_eq!(
+        kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
+        TroubleKind::Unreachable
+    );
     assert!(up.resting().is_some());
 }
 
@@ -201,16 +257,22 @@ async fn the_token_goes_to_the_configured_origin_alone() {
     .await;
     let base = with_token(config(&server.url));
     let up = upstream(&config::Upstream { private_dl: true, ..base.clone() });
-    assert_eq!(found(up.index_file(&"a".parse().unwrap(), None, &mut |_| true).await).0, "here");
     assert_eq!(
-        found(up.index_file(&"c".parse().unwrap(), None, &mut |_| true).await).0,
+        found(up.index_file(Turn::OWN, &"a".parse().unwrap(), None, &mut |_| true).await).0,
+        "here"
+    );
+    assert_eq!(
+        found(up.index_file(Turn::OWN, &"c".parse().unwrap(), None, &mut |_| true).await).0,
         "elsewhere"
     );
     assert!(server.requests().iter().all(|(_, headers)| headers["authorization"] == "s3cret"));
     assert!(other.requests().iter().all(|(_, headers)| !headers.contains_key("authorization")));
 
     let careful = upstream(&base);
-    let refused = careful.index_file(&"c".parse().unwrap(), None, &mut |_| true).await.unwrap_err();
+    let refused = careful
+        .index_file(Turn::OWN, &"c".parse().unwrap(), None, &mut |_| true)
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind, TroubleKind::Nonsense);
     assert!(refused.detail.contains("private"), "{refused}");
     assert!(!refused.detail.contains("sig"), "{refused}");
@@ -221,7 +283,10 @@ async fn the_token_goes_to_the_configured_origin_alone() {
 async fn redirects_are_bounded() {
     let server = Server::start(|_, _| reply(302, &[("location", "/again")], "")).await;
     let up = upstream(&config(&server.url));
-    assert_eq!(kind(up.index_file(&foo(), None, &mut |_| true).await), TroubleKind::Nonsense);
+    assert_eq!(
+        kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
+        TroubleKind::Nonsense
+    );
     assert_eq!(server.paths().len(), 4);
 }
 
@@ -257,18 +322,24 @@ async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
     .await;
     let up = upstream(&config(&server.url));
     for _ in 0..2 {
-        let answer = up.crate_file(&listed(), &mut |_| 5).await.unwrap();
+        let answer = up.crate_file(Turn::OWN, &listed(), &mut |_| 5).await.unwrap();
         assert!(matches!(answer, CrateAnswer::Found(bytes) if bytes == "bytes"));
     }
-    let large = up.crate_file(&listed(), &mut |_| 4).await.unwrap_err();
-    assert_eq!(large.kind, TroubleKind::TooLarge { announced: Some(5) });
+    let large = up.crate_file(Turn::OWN, &listed(), &mut |_| 4).await.unwrap_err();
+    assert_eq!(large.kind, TroubleKind::NoRoom { announced: Some(5) });
+    assert!(large.is_ours(), "there was no room for it just then");
+    let counted = up.metrics.upstream_refused.with_label_values(&["up", "no_memory"]).get();
+    assert_eq!((counted, requests_counted(&up, "too_large")), (1, 0));
     let requests = server.requests();
     assert_eq!(requests.iter().filter(|(path, _)| path.ends_with("config.json")).count(), 1);
     assert_eq!(requests[1].1["accept-encoding"], "identity");
 
     let pinned = format!("{}/elsewhere", server.url);
     let up = upstream(&config::Upstream { dl: Some(pinned), ..config(&server.url) });
-    assert!(matches!(up.crate_file(&listed(), &mut |_| 5).await, Ok(CrateAnswer::NotFound)));
+    assert!(matches!(
+        up.crate_file(Turn::OWN, &listed(), &mut |_| 5).await,
+        Ok(CrateAnswer::NotFound)
+    ));
     assert_eq!(server.paths(), ["/elsewhere/Foo/1.0.0+b/download"]);
 }
 
@@ -279,7 +350,7 @@ async fn requests_beyond_the_bound_wait_and_then_give_up() {
     let up = upstream(&config);
     let names = ["a", "b", "c", "d", "e"].map(|name| name.parse::<CrateName>().unwrap());
     let kinds = futures_util::future::join_all(
-        names.iter().map(async |name| up.index_file(name, None, &mut |_| true).await),
+        names.iter().map(async |name| up.index_file(Turn::OWN, name, None, &mut |_| true).await),
     )
     .await
     .into_iter()

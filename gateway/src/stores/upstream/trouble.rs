@@ -35,7 +35,7 @@ pub struct Trouble {
 pub enum TroubleKind {
     /// No answer in time.
     Timeout,
-    /// It is overloaded, or we ask too much, or too many requests of ours wait for it.
+    /// It is overloaded, or we ask too much.
     Busy,
     /// No connection, or one that broke.
     Unreachable,
@@ -46,8 +46,15 @@ pub enum TroubleKind {
         /// How many bytes it has, where it said so.
         announced: Option<u64>,
     },
+    /// Too many requests of ours wait for it.
+    Crowded,
     /// We have no memory for an answer now.
     NoMemory,
+    /// An answer is larger than the room that was there for it just then, though not too large.
+    NoRoom {
+        /// How many bytes it has, where it said so.
+        announced: Option<u64>,
+    },
 }
 
 impl Trouble {
@@ -60,8 +67,22 @@ impl Trouble {
 
     /// Whether the upstream as a whole is in trouble, not just this answer.
     pub fn is_general(&self) -> bool {
-        use TroubleKind::{NoMemory, Nonsense, TooLarge};
-        !matches!(self.kind, Nonsense | TooLarge { .. } | NoMemory)
+        use TroubleKind::{Nonsense, TooLarge};
+        !(self.is_ours() || matches!(self.kind, Nonsense | TooLarge { .. }))
+    }
+
+    /// Whether the reason is ours: it says nothing about the upstream.
+    pub fn is_ours(&self) -> bool {
+        use TroubleKind::{Crowded, NoMemory, NoRoom};
+        matches!(self.kind, Crowded | NoMemory | NoRoom { .. })
+    }
+
+    /// The metric's label of a reason that is ours.
+    pub(super) fn reason(&self) -> &'static str {
+        match self.kind {
+            TroubleKind::Crowded => "crowded",
+            _ => "no_memory",
+        }
     }
 
     /// The metric's label: the status, else the kind.
@@ -85,7 +106,10 @@ impl From<Trouble> for Error {
             TroubleKind::TooLarge { .. } => {
                 (Kind::BadUpstream, "gave an answer that is larger than this registry takes")
             }
-            TroubleKind::NoMemory => {
+            TroubleKind::Crowded => {
+                (Kind::Unavailable, "was not asked: too many requests of this registry wait for it")
+            }
+            TroubleKind::NoMemory | TroubleKind::NoRoom { .. } => {
                 (Kind::Unavailable, "gave an answer for which this registry has no memory now")
             }
         };

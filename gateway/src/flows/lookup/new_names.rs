@@ -1,0 +1,155 @@
+//! Names that are new to the upstreams: when they are asked for, and who is charged for them.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::config::Limits;
+use crate::error::Kind;
+use crate::flows::download::{Part, download_for};
+use crate::flows::fixture::{House, Public, memory, name};
+use crate::flows::policy_check::{self, Reach};
+use crate::stores::faulty::{Fault, FaultyStore};
+use crate::stores::upstream::fixture::limits;
+
+fn client(n: u8) -> ClientKey {
+    ClientKey::of([192, 0, 2, n].into())
+}
+
+#[tokio::test]
+async fn a_name_that_another_replica_has_just_hosted_is_asked_of_no_upstream() {
+    let (store, public) = (memory(), Public::start(b"public").await);
+    let one = House::open(&store, &[&public], limits()).await;
+    let other = House::open(&store, &[&public], limits()).await;
+    one.publish("tool", "1.0.0", b"a tool").await;
+    assert!(lookup(&other.gateway, &name("tool")).await.unwrap().is_some());
+    one.publish("saw", "1.0.0", b"a saw").await;
+    assert!(other.download("saw", "1.0.0").await.0.is_ok());
+    one.publish("axe", "1.0.0", b"an axe").await;
+    assert!(mirroring::mirrored_at(&other.gateway, &name("axe"), 0).await.unwrap().is_none());
+    assert_eq!(public.server.paths(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_unheard_of_name_is_not_asked_for_while_the_journal_cannot_be_read() {
+    let public = Public::start(b"public").await;
+    let faulty =
+        Arc::new(FaultyStore::new(Arc::new(InMemory::new()), Box::new(|_, _| Fault::None)));
+    let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
+    let house = House::open(&store, &[&public], limits()).await;
+    assert!(lookup(&house.gateway, &name("foo")).await.unwrap().is_some());
+    public.server.paths();
+    faulty.plan(Box::new(|_, path| match path.as_ref().starts_with("journal") {
+        true => Fault::Before,
+        false => Fault::None,
+    }));
+    let refused = lookup(&house.gateway, &name("tool")).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Unavailable);
+    assert_eq!(public.server.paths(), Vec::<String>::new());
+    assert!(lookup(&house.gateway, &name("foo")).await.unwrap().is_some(), "it is held");
+    assert_eq!(public.server.paths().len(), 1, "and revalidated");
+    faulty.plan(Box::new(|_, _| Fault::None));
+    assert!(lookup(&house.gateway, &name("tool")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
+    let public = Public::start(b"public").await;
+    let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..limits() };
+    let house = House::open(&memory(), &[&public], limits).await;
+    let gateway = &house.gateway;
+    for _ in 0..100 {
+        assert!(lookup_for(gateway, client(1), &name("foo")).await.unwrap().is_some());
+    }
+    assert!(gateway.credits.left(client(1)) > 999.0);
+    for n in 0..500 {
+        let absent = name(&format!("none-{n}"));
+        assert!(lookup_for(gateway, client(2), &absent).await.unwrap().is_none());
+    }
+    assert!(gateway.credits.left(client(2)) < 900.0, "{}", gateway.credits.left(client(2)));
+    assert!(gateway.credits.left(client(1)) > 999.0);
+    // What is in trouble, or hosted, costs nothing.
+    house.publish("tool", "1.0.0", b"ours").await;
+    for spelling in ["tool", "acme-none"] {
+        let _ = lookup_for(gateway, client(3), &name(spelling)).await;
+    }
+    assert!(gateway.credits.left(client(3)) > 999.0);
+}
+
+/// Where absent names are remembered, as they are by default.
+#[tokio::test]
+async fn a_download_of_an_absent_name_looks_twice_and_is_charged_once() {
+    let public = Public::start(b"public").await;
+    let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..Limits::default() };
+    let running = super::tests::gateway_with(&[&public.server.url], limits).await;
+    let version = "1.0.0".parse().unwrap();
+    for n in 0..30 {
+        let absent = name(&format!("gone-{n}"));
+        let looked = download_for(&running.gateway, client(1), &absent, &version, Part::Bytes);
+        assert_eq!(looked.await.unwrap_err().kind, Kind::Absent);
+    }
+    let left = running.gateway.credits.left(client(1));
+    assert!(left > 955.0, "{left}");
+    assert_eq!(public.server.paths().len(), 30);
+    running.close().await;
+}
+
+#[tokio::test]
+async fn a_client_without_credit_still_has_what_is_held_and_others_have_everything() {
+    let (store, public) = (memory(), Public::start(b"public").await);
+    let limits = Limits { absent_burst: 1, absent_per_second: 1, ..limits() };
+    let house = House::open(&store, &[&public], limits).await;
+    let gateway = &house.gateway;
+    assert!(lookup(gateway, &name("foo")).await.unwrap().is_some());
+    gateway.copies.settled().await;
+    let spend = || while gateway.credits.at_once(client(1)).is_some() {};
+    spend();
+    assert!(lookup_for(gateway, client(1), &name("foo")).await.unwrap().is_some());
+    assert_eq!(gateway.metrics.absent_queued.get(), 0);
+    let queued = || gateway.metrics.absent_queued.get();
+    for n in 0..100 {
+        spend(); // some comes back each second
+        assert!(
+            lookup_for(gateway, client(1), &name(&format!("none-{n}"))).await.unwrap().is_none()
+        );
+        if queued() > 0 {
+            break;
+        }
+    }
+    assert_eq!(queued(), 1, "it waited for its turn");
+    assert!(lookup_for(gateway, client(2), &name("other")).await.unwrap().is_none());
+    assert_eq!(queued(), 1);
+}
+
+#[tokio::test]
+async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_it_may() {
+    let public = Public::start(b"x").await;
+    let house = House::open(&memory(), &[&public], limits()).await;
+    let package = |name: &str, source: &str| {
+        format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\nsource = \"{source}\"\n")
+    };
+    let crates_io = format!("registry+{}", crate::model::index::CRATES_IO_IDENTITY);
+    let lock = [
+        package("Foo", &crates_io),
+        package("none", &crates_io),
+        package("secret", "sparse+https://partner.example/index/"),
+    ]
+    .concat();
+    let policies = [house.gateway.rulebook.in_force()];
+    let check = async |reach| {
+        let reports = policy_check::check(&house.gateway, reach, &lock, &policies, |_, _| ()).await;
+        let counts = reports.unwrap()[0].counts;
+        (counts.allow, counts.unknown, counts.outside, public.server.paths())
+    };
+    let path = |name: &str| name.to_owned();
+    assert_eq!(check(Reach::Held(client(1))).await, (0, 2, 1, Vec::new()));
+    let asked = vec![path("/index/3/f/foo"), path("/index/no/ne/none")];
+    let (allow, unknown, outside, mut paths) = check(Reach::Upstreams(client(1))).await;
+    paths.sort();
+    assert_eq!((allow, unknown, outside, paths), (1, 1, 1, asked));
+    house.gateway.copies.settled().await;
+    let held = check(Reach::Held(client(1))).await;
+    assert_eq!(held, (1, 1, 1, vec![path("/index/3/f/foo")]), "it is revalidated");
+}
