@@ -203,13 +203,14 @@ impl<'t, 'v, V: Visitor> Walk<'t, 'v, V> {
         let text = self.source.input();
         let mut first: Option<ParseError> = None;
         parse_document(tokens, self, &mut first);
-        if let Some(error) = first {
-            let place = error.unexpected().or(error.context()).unwrap_or_default();
-            return Err(Stopped::Toml(error_at(text, place, described(&error))));
-        }
-        match self.stopped.take() {
-            Some(stopped) => Err(stopped),
-            None => Ok(()),
+        // What follows a stop is not looked at: the parser may find more wrong with it.
+        match (self.stopped.take(), first) {
+            (Some(stopped), _) => Err(stopped),
+            (None, Some(error)) => {
+                let place = error.unexpected().or(error.context()).unwrap_or_default();
+                Err(Stopped::Toml(error_at(text, place, described(&error))))
+            }
+            (None, None) => Ok(()),
         }
     }
 
