@@ -187,13 +187,17 @@ fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
 }
 
 async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {
-    let judge = || command::judge(&gateway.catalog.view()?, order, Timestamp::now());
-    match judge() {
+    // Off the async threads: of a crate with many versions all are looked at.
+    let judge = || {
+        let order = order.clone();
+        gateway.catalog.scan(move |view| Ok(command::judge(view, &order, Timestamp::now())))
+    };
+    match judge().await? {
         Ok(_) => Ok(()),
         Err(refusal) if must_put_again(&refusal.error) => Ok(()), // they are not put yet
         Err(refusal) if refusal.lag_could_explain => {
             gateway.journal.catch_up().await?;
-            judge().map(drop).map_err(|refusal| refusal.error)
+            judge().await?.map(drop).map_err(|refusal| refusal.error)
         }
         Err(refusal) => Err(refusal.error),
     }
