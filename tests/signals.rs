@@ -55,7 +55,7 @@ fn a_hangup_has_certificate_and_policy_read_again_at_once() {
     trusting(&old).download("foo", "1.0.0").assert_status(200);
     std::fs::write(gateway.folder().join("cert.pem"), &new.cert).unwrap();
     std::fs::write(gateway.folder().join("cert.key"), &new.key).unwrap();
-    std::fs::write(&rule, "[[bans.deny]]\ncrate = \"foo\"\nreason = \"it is tried\"\n").unwrap();
+    std::fs::write(&rule, "[[ban]]\nname = \"foo\"\nreason = \"it is tried\"\n").unwrap();
     assert!(is_served(&old) && !is_served(&new));
     gateway.signal("HUP");
     until("the new certificate is shown", || is_served(&new));
