@@ -12,6 +12,7 @@ use cratehouse::error::{Error, Kind};
 use cratehouse::flows::open;
 use cratehouse::http::tls::{self, TlsError};
 use cratehouse::logging;
+use cratehouse::threads;
 
 /// Why a command does not succeed.
 enum Failure {
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     if let Err(e) = logging::init(&config.log) {
         return refuse(&e);
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match threads::begin() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&e),
     };

@@ -135,8 +135,15 @@ metrics! {
     /// Downloads whose record waits to be written to the store.
     pulls_waiting: IntGauge = "cratehouse_pulls_waiting";
 
+    /// Records that wait to be written to the store. One stands for all downloads of a version by one
+    /// token from one address since the last write.
+    pull_records_waiting: IntGauge = "cratehouse_pull_records_waiting";
+
     /// Downloads whose record was written to the store.
     pulls_recorded: IntCounter = "cratehouse_pulls_recorded_total";
+
+    /// Records of downloads that were written to the store.
+    pull_records: IntCounter = "cratehouse_pull_records_total";
 
     /// Downloads whose record was lost: too many waited for the store, or it did not take them
     /// before a stop.
@@ -253,6 +260,9 @@ metrics! {
 
     /// Threads.
     process_threads: IntGauge = "process_threads";
+
+    /// Pieces of work for which no thread was free in time, or the system gave none.
+    threads_refused: IntCounter = "cratehouse_threads_refused_total";
 
     /// Files and sockets that are open.
     process_open_files: IntGauge = "process_open_fds";

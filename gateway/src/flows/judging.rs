@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{IndexCache, Known};
@@ -22,6 +21,7 @@ use crate::model::policy::{
     newest_allowed, refusal,
 };
 use crate::model::version::CrateVersion;
+use crate::threads::aside;
 
 /// A verdict that changes by itself is looked at after this time at the latest: a clock may be set.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -203,7 +203,7 @@ pub(super) async fn shown(
         let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics, &index);
         Shown { edition, ..shown }
     };
-    let shown = Arc::new(spawn_blocking(work).await.map_err(Error::internal)?);
+    let shown = Arc::new(aside(work).await?);
     let former = {
         let mut place = known.judging.shown.write().unwrap_or_else(PoisonError::into_inner);
         place.replace(Arc::clone(&shown))

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
@@ -24,6 +23,7 @@ use crate::model::name::CrateName;
 use crate::model::policy::LicenseFact;
 use crate::model::version::CrateVersion;
 use crate::stores::mirror::{Licenses, MirrorStore};
+use crate::threads::aside_in_time;
 
 /// Crate files that are read for their licence at one time: they are inflated.
 const READERS: usize = 4;
@@ -237,7 +237,7 @@ impl Readers {
             let _turn = turns.acquire_owned().await;
             let reading = move || LicenseFact::of_crate_file(&bytes, &name, &number);
             // A reader that crashes has met a file that cannot be read.
-            let fact = spawn_blocking(reading).await.unwrap_or(LicenseFact::Missing);
+            let fact = aside_in_time(reading).await.unwrap_or(LicenseFact::Missing);
             metrics.licenses_read.with_label_values(&[fact.label()]).inc();
             fact
         };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use tokio::task::{JoinError, spawn_blocking};
 
 use crate::config::Identity;
 use crate::error::{Error, Result};
@@ -20,6 +19,7 @@ use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::upstream::{Answer, Trouble, TroubleKind, Upstream};
+use crate::threads::aside;
 
 /// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
 const MAX_SEPARATORS: u32 = 8;
@@ -276,10 +276,10 @@ async fn has(
         let spelled = first.map_or(wanted, |version| version.name);
         Ok(Some((asked.name().to_owned(), spelled)))
     };
-    let crashed = |e: JoinError| {
-        Err(Trouble::new(upstream.name(), TroubleKind::Nonsense, format!("its answer: {e}")))
+    let crashed = |e: Error| {
+        Err(Trouble::new(upstream.name(), TroubleKind::Nonsense, format!("its answer: {}", e.chain())))
     };
-    spawn_blocking(read).await.unwrap_or_else(crashed)
+    aside(read).await.unwrap_or_else(crashed)
 }
 
 /// Every mirrored crate name in the store that was ever asked for and found, in lower case.

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::model::entry::Published;
 use crate::model::name::CrateName;
 use crate::model::policy::{Mode, Objection};
+use crate::threads::aside;
 
 /// Whether a publish meets `[publish]`; `readme`: whether the crate has one.
 ///
@@ -37,7 +37,7 @@ pub(super) async fn to_name(gateway: &Arc<Gateway>, name: &CrateName) -> Result<
         let hosted = catalog.names()?;
         Ok::<_, Error>(in_force.policy.objection_to_name(&new, &hosted))
     };
-    let objection = spawn_blocking(compare).await.map_err(Error::internal)??;
+    let objection = aside(compare).await??;
     settled(gateway, "names", name, objection)
 }
 

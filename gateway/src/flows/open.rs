@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -32,6 +32,7 @@ use crate::stores::pulls::PullsStore;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
 use crate::traces::{Exporting, Traces};
+use crate::threads::aside;
 
 /// Where the catalog is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,8 +234,7 @@ fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exp
 
 async fn open_rulebook(config: &Arc<Config>, metrics: &Metrics) -> Result<Arc<Rulebook>> {
     let (config, metrics) = (Arc::clone(config), metrics.clone());
-    let opening = spawn_blocking(move || Rulebook::open(&config, metrics));
-    opening.await.map_err(Error::internal)?.map(Arc::new)
+    aside(move || Rulebook::open(&config, metrics)).await?.map(Arc::new)
 }
 
 /// The journal in a store.

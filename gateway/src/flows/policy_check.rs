@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::judging::{self, Facts};
@@ -19,6 +18,7 @@ use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
 use crate::model::policy::{Explanation, Report, Row};
 use crate::model::version::CrateVersion;
+use crate::threads::aside;
 
 /// Packages whose index files are looked up at one time.
 const PACKAGES_AT_ONCE: usize = 16;
@@ -79,7 +79,7 @@ pub async fn explain(
         };
         Explanation::of(by, name.clone(), facts.upstream, judged, only.as_ref()).ok_or_else(absent)
     };
-    spawn_blocking(explaining).await.map_err(Error::internal)?
+    aside(explaining).await?
 }
 
 /// A package's row in the report of each policy.
@@ -102,8 +102,8 @@ async fn rows(
         let by = |by: &Arc<InForce>| Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
         judges.iter().map(by).collect()
     };
-    let crashed = |e| same(Row::unknown(&package, Error::internal(e).message));
-    spawn_blocking(judge).await.unwrap_or_else(crashed)
+    let crashed = |e: Error| same(Row::unknown(&package, e.message));
+    aside(judge).await.unwrap_or_else(crashed)
 }
 
 async fn found(

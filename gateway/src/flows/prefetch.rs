@@ -11,6 +11,7 @@ use crate::gateway::Gateway;
 use crate::model::lock::{self, Locked, LockedSource};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use crate::threads::aside;
 
 /// Packages that are fetched at one time.
 const PACKAGES_AT_ONCE: usize = 16;
@@ -51,7 +52,7 @@ pub async fn prefetch(
 /// Invalid, when the text is no Cargo.lock, or too large.
 pub(super) async fn parse_aside(lock: &str) -> Result<BTreeSet<Locked>> {
     let text = lock.to_owned();
-    let parsing = tokio::task::spawn_blocking(move || lock::packages(&text));
+    let parsing = aside(move || lock::packages(&text));
     let parsed =
         parsing.await.map_err(|e| Error::invalid("this is not a Cargo.lock").because(e))?;
     parsed.map_err(Error::invalid)

@@ -23,6 +23,7 @@ use crate::model::tarball::{self, TarballLimits};
 use crate::model::upload::{self, UploadLimits};
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
+use crate::threads::aside;
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
 const PREPARE: Duration = Duration::from_secs(14);
@@ -181,9 +182,7 @@ async fn prepare(
 /// Frame, archive and manifest: computation, so off the async threads.
 async fn unpack(gateway: &Arc<Gateway>, body: Bytes) -> Result<Parcel> {
     let limits = gateway.config.limits.clone();
-    tokio::task::spawn_blocking(move || open_parcel(body, &limits))
-        .await
-        .map_err(Error::internal)?
+    aside(move || open_parcel(body, &limits)).await?
 }
 
 fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {

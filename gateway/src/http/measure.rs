@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::model::level::Level;
 use crate::stores::process::Usage;
+use crate::threads;
 
 /// Brings the gauges up to date.
 ///
@@ -42,7 +43,8 @@ fn queues(gateway: &Gateway) {
     metrics.connections_limit.set(gauge(limits.connections as u64));
     metrics.append_waiting.set(gauge(gateway.journal.waiting() as u64));
     metrics.append_queue.set(gauge(limits.append_queue as u64));
-    metrics.pulls_waiting.set(gauge(gateway.pulls.left() as u64));
+    metrics.pulls_waiting.set(gauge(gateway.pulls.left()));
+    metrics.pull_records_waiting.set(gauge(gateway.pulls.records() as u64));
     metrics.upstream_limit.set(gauge(limits.upstream_requests as u64));
     for upstream in &gateway.upstreams {
         for (kind, under_way) in upstream.under_way() {
@@ -57,6 +59,8 @@ fn process(gateway: &Gateway) {
     // What another look has added meanwhile is not added again.
     let more = usage.cpu.as_secs_f64() - metrics.process_cpu.get();
     metrics.process_cpu.inc_by(more.max(0.0));
+    let refused = threads::refused().saturating_sub(metrics.threads_refused.get());
+    metrics.threads_refused.inc_by(refused);
     metrics.process_resident.set(gauge(usage.resident_bytes));
     metrics.process_virtual.set(gauge(usage.virtual_bytes));
     metrics.process_threads.set(gauge(usage.threads));

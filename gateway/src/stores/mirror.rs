@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use crate::threads;
 
 /// How often a pin is tried before the store counts as unavailable.
 const PIN_ATTEMPTS: u32 = 3;
@@ -97,8 +98,7 @@ impl MirrorStore {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(Error::store(e)),
         };
-        let kept = tokio::task::spawn_blocking(move || KeptIndex::decode(&bytes)).await;
-        let kept = kept.map_err(Error::internal)?;
+        let kept = threads::aside(move || KeptIndex::decode(&bytes)).await?;
         if kept.is_none() {
             tracing::warn!(%path, "a mirrored index file in the store is damaged and not used");
         }
