@@ -9,6 +9,7 @@
 )]
 
 mod administration;
+mod answers;
 mod auth;
 mod balancers;
 mod cargo_client;

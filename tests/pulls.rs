@@ -63,7 +63,10 @@ fn after_a_stop_users_and_tokens_that_fetched_a_version_are_named() {
         }
     }
     let shown = gateway.cli_ok(&["pulls", "Public_Crate@1.2.3", "--since", "2020-01-01"]);
-    assert!(shown.starts_with("time\tcrate\tversion\tuser\ttoken\taddress\treplica\tcount\tlast\n"), "{shown}");
+    assert!(
+        shown.starts_with("time\tcrate\tversion\tuser\ttoken\taddress\treplica\tcount\tlast\n"),
+        "{shown}"
+    );
     assert!(shown.contains("\tpublic-crate\t1.2.3\tbob\t2\t127.0.0.1\tcrates-7\t1\t"), "{shown}");
     assert!(shown.contains("2 pulls of Public_Crate@1.2.3 are recorded since 2020"), "{shown}");
     assert!(shown.contains("\nalice (user 1) with token 1: 1, the last at "), "{shown}");

@@ -94,17 +94,6 @@ fn a_stop_may_take_longer_than_the_drain() {
     assert!(stop >= drain + MARGIN_SECONDS, "{drain} s, then {stop} s");
 }
 
-/// The cores of the largest machine that the unit is for.
-const MOST_CORES: usize = 128;
-
-#[test]
-fn the_process_may_have_as_many_threads_as_it_may_want() {
-    let unit = unit();
-    let [allowed] = values(&unit, "TasksMax")[..] else { panic!("one bound") };
-    let sum = cratehouse::threads::at_most(MOST_CORES);
-    assert_eq!(allowed, sum.to_string(), "the sum of bounds in threads.rs");
-}
-
 #[test]
 fn a_configuration_that_is_refused_is_not_tried_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -26,6 +26,25 @@ metrics! {
     /// How many connections there may be at one time (limits.connections).
     connections_limit: IntGauge = "cratehouse_http_connections_limit";
 
+    /// Requests under way that memory did not answer at once, and those whose responses are not sent yet.
+    requests_under_way: IntGauge = "cratehouse_http_requests_under_way";
+
+    /// How many of them there may be at one time (limits.requests).
+    requests_limit: IntGauge = "cratehouse_http_requests_limit";
+
+    /// Requests that were refused, because too many were under way, in all or from one address.
+    requests_refused: IntCounter = "cratehouse_http_requests_refused_total";
+
+    /// Memory that responses above 16 KiB take, in bytes, but for index files and crate files: they were
+    /// made for one request and are not sent yet.
+    response_memory: IntGauge = "cratehouse_response_memory_bytes";
+
+    /// Memory that they may take at the most, in bytes (limits.response_memory_mib).
+    response_memory_limit: IntGauge = "cratehouse_response_memory_limit_bytes";
+
+    /// Responses that were refused, because there was no memory for them.
+    response_memory_refusals: IntCounter = "cratehouse_response_memory_refusals_total";
+
     /// Connections that ended in a failed TLS handshake.
     handshake_failures: IntCounter = "cratehouse_tls_handshake_failures_total";
 
@@ -80,6 +99,12 @@ metrics! {
     /// Crate files that broke off while they were sent from the store: store (it failed), damaged.
     streams_broken: IntCounterVec = "cratehouse_streams_broken_total" [reason = "store"
         | "damaged"];
+
+    /// Mirrored crates that a search finds.
+    search_names: IntGauge = "cratehouse_search_names";
+
+    /// Memory that their names take, in bytes: 64 MiB at the most, beyond which no more are found.
+    search_memory: IntGauge = "cratehouse_search_memory_bytes";
 
     // Upstreams and the mirror.
 

@@ -57,11 +57,16 @@ const fn makers(cores: usize) -> usize {
 /// # Errors
 /// When the system gives no threads or files.
 pub fn begin() -> io::Result<Runtime> {
-    let runtime = Builder::new_multi_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_keep_alive(STAY)
-        .build()?;
+    let build = || {
+        Builder::new_multi_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_keep_alive(STAY)
+            .build()
+    };
+    // Tokio panics where the system gives it no threads for its workers.
+    let refused = |_| Err(io::Error::other("the system gives the process no threads"));
+    let runtime = catch_unwind(build).unwrap_or_else(refused)?;
     runtime.spawn(keep_one_alive());
     let _ = HOME.set(runtime.handle().clone()); // a process begins once
     Ok(runtime)
@@ -72,10 +77,7 @@ pub fn begin() -> io::Result<Runtime> {
 /// # Errors
 /// As [`begin`].
 pub fn lane() -> io::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(LANE_BLOCKING_THREADS)
-        .build()
+    Builder::new_current_thread().enable_all().max_blocking_threads(LANE_BLOCKING_THREADS).build()
 }
 
 /// A runtime that runs no task: what it has is a pool of a few threads, which stay.
@@ -246,6 +248,18 @@ mod tests {
         let crashed = aside(|| panic!("on purpose")).await;
         assert_eq!(crashed.map(|()| ()).unwrap_err().kind, Kind::Internal);
         assert_eq!(aside(|| 1).await.unwrap(), 1);
+    }
+
+    /// The cores of the largest machine that the unit is for.
+    const MOST_CORES: usize = 128;
+
+    #[test]
+    fn the_systemd_unit_allows_as_many_threads_as_there_may_be() {
+        let unit = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../deploy/systemd/cratehouse.service");
+        let unit = std::fs::read_to_string(unit).unwrap();
+        let allowed = unit.lines().find_map(|line| line.strip_prefix("TasksMax=")).unwrap();
+        assert_eq!(allowed, at_most(MOST_CORES).to_string(), "the sum of bounds has changed");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use cratehouse::flows::policy_check;
 use cratehouse::flows::rulebook::{InForce, try_policy};
 use cratehouse::model::policy::{Outcome, Report, Waivers};
 use cratehouse::startup::Progress;
+use cratehouse::threads::aside;
 use jiff::Timestamp;
 use serde::Serialize;
-use cratehouse::threads::aside;
 
 /// What says to a script: something is denied.
 const DENIED: u8 = 1;

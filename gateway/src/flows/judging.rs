@@ -204,6 +204,9 @@ pub(super) async fn shown(
         Shown { edition, ..shown }
     };
     let shown = Arc::new(aside(work).await?);
+    if let Some(at) = upstream_at(gateway, known) {
+        gateway.mirrored_names.note(at, &shown.file);
+    }
     let former = {
         let mut place = known.judging.shown.write().unwrap_or_else(PoisonError::into_inner);
         place.replace(Arc::clone(&shown))
@@ -211,6 +214,12 @@ pub(super) async fn shown(
     drop(former); // not under the lock
     gateway.index.weigh_again(&name.key());
     Ok(Some(shown))
+}
+
+/// The place in the chain of the upstream that a file is from; `None`: it is hosted.
+fn upstream_at(gateway: &Gateway, known: &Known) -> Option<usize> {
+    let upstream = known.judging.upstream()?;
+    gateway.upstreams.iter().position(|one| one.name() == upstream)
 }
 
 /// Each version of a file with its judgement, by any policy: for who asks why.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::model::entry::Published;

@@ -17,9 +17,10 @@ use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::rulebook::Rulebook;
-use crate::flows::search::MirroredNames;
+use crate::flows::search::{self, MirroredNames};
 use crate::flows::self_test::{Effort, self_test};
-use crate::gateway::Gateway;
+use crate::flows::shares::Shares;
+use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
@@ -31,8 +32,8 @@ use crate::stores::objects::Objects;
 use crate::stores::pulls::PullsStore;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
-use crate::traces::{Exporting, Traces};
 use crate::threads::aside;
+use crate::traces::{Exporting, Traces};
 
 /// Where the catalog is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +174,11 @@ impl Running {
             crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             pulls,
+            in_flight: Shares::new(config.limits.requests, &config.limits.per_address),
+            responses: Shares::new(
+                config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
+                &config.limits.per_address,
+            ),
             mirrored_names: MirroredNames::default(),
             metrics,
             traces,
@@ -189,6 +195,8 @@ impl Running {
             let every = gateway.config.policy.reload;
             let watching = Arc::clone(&gateway.rulebook).watch(every, stop.clone());
             tasks.push(("rulebook", tokio::spawn(watching)));
+            let searching = search::run(Arc::clone(&gateway), stop.clone());
+            tasks.push(("keeper of names", tokio::spawn(searching)));
             let recording = pulls::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }

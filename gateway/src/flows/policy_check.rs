@@ -16,7 +16,7 @@ use crate::gateway::Gateway;
 use crate::model::index::IndexFile;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
-use crate::model::policy::{Explanation, Report, Row};
+use crate::model::policy::{Explanation, Report, Row, Which};
 use crate::model::version::CrateVersion;
 use crate::threads::aside;
 
@@ -62,22 +62,26 @@ pub async fn check(
 pub async fn explain(
     gateway: &Arc<Gateway>,
     name: &CrateName,
-    version: Option<&CrateVersion>,
+    which: Which,
 ) -> Result<Explanation> {
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let licenses_wanted = in_force.policy.wants_licenses();
     let Some((file, facts)) = seen(gateway, name, licenses_wanted).await? else {
         return Err(no_crate(name));
     };
-    let (name, only) = (name.clone(), version.cloned());
+    let name = name.clone();
     let explaining = move || {
         let judged = judging::judge_all(&in_force, &facts, &file, now);
         let by = (&in_force.policy, in_force.advisories.as_deref());
-        let absent = || match &only {
-            Some(version) => Error::absent(format_args!("`{name}` has no version {version}")),
-            None => no_crate(&name),
-        };
-        Explanation::of(by, name.clone(), facts.upstream, judged, only.as_ref()).ok_or_else(absent)
+        let explain = |only| Explanation::of(by, name.clone(), facts.upstream, judged, only);
+        match &which {
+            Which::One(version) => explain(Some(version))
+                .ok_or_else(|| Error::absent(format_args!("`{name}` has no version {version}"))),
+            Which::Page { before, most } => {
+                let all = explain(None).ok_or_else(|| no_crate(&name))?;
+                Ok(all.page(before.as_ref(), *most))
+            }
+        }
     };
     aside(explaining).await?
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gateway::Gateway;
+use crate::http::responses;
 use crate::model::level::Level;
 use crate::stores::process::Usage;
 use crate::threads;
@@ -36,11 +37,19 @@ fn memory(gateway: &Gateway) {
     metrics.index_memory_limit.set(gauge(index.limit()));
     metrics.crate_memory.set(gauge(crates.taken()));
     metrics.crate_memory_limit.set(gauge(crates.limit()));
+    let (names, bytes) = gateway.mirrored_names.size();
+    metrics.search_names.set(gauge(names as u64));
+    metrics.search_memory.set(gauge(bytes as u64));
+    let (taken, limit) = responses::memory(&gateway.responses);
+    metrics.response_memory.set(gauge(taken as u64));
+    metrics.response_memory_limit.set(gauge(limit as u64));
 }
 
 fn queues(gateway: &Gateway) {
     let (metrics, limits) = (&gateway.metrics, &gateway.config.limits);
     metrics.connections_limit.set(gauge(limits.connections as u64));
+    metrics.requests_under_way.set(gauge(gateway.in_flight.taken() as u64));
+    metrics.requests_limit.set(gauge(gateway.in_flight.total() as u64));
     metrics.append_waiting.set(gauge(gateway.journal.waiting() as u64));
     metrics.append_queue.set(gauge(limits.append_queue as u64));
     metrics.pulls_waiting.set(gauge(gateway.pulls.left()));

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::flows::policy_check;
 use crate::http::body::{self, Upload};
 use crate::http::dispatch::Door;
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
+use crate::http::responses::Responses;
 use crate::http::route::Ask;
 use crate::model::lock::MAX_LOCK_BYTES;
 use crate::model::policy::Waivers;
@@ -26,22 +27,31 @@ const CHECK_WAIT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// Those of the flow and of the body; unavailable, when too many ask or it takes too long.
-pub async fn answer(door: &Door, what: Ask, upload: &mut Upload<Incoming>) -> Result<Answer> {
+pub async fn answer(
+    door: &Door,
+    responses: Responses<'_>,
+    what: Ask,
+    upload: &mut Upload<Incoming>,
+) -> Result<Answer> {
     let gateway = &door.gateway;
     match what {
-        Ask::Check => check(door, upload).await,
-        Ask::Explain(name, version) => {
-            let why = policy_check::explain(gateway, &name, version.as_ref()).await?;
-            respond::json(&why)
+        Ask::Check => check(door, responses, upload).await,
+        Ask::Explain(name, which) => {
+            let _turn = door.long_answer(responses).await?;
+            responses.json(&policy_check::explain(gateway, &name, which).await?)
         }
         Ask::Waivers => {
             let (book, in_force) = (&gateway.rulebook, gateway.rulebook.in_force());
-            respond::json(&Waivers::of(in_force.policy.waivers(), book.now()))
+            responses.json(&Waivers::of(in_force.policy.waivers(), book.now()))
         }
     }
 }
 
-async fn check(door: &Door, upload: &mut Upload<Incoming>) -> Result<Answer> {
+async fn check(
+    door: &Door,
+    responses: Responses<'_>,
+    upload: &mut Upload<Incoming>,
+) -> Result<Answer> {
     let gateway = &door.gateway;
     let _room = upload.room(&door.body_memory, MAX_LOCK_BYTES, body::MEMORY_WAIT).await?;
     let lock = upload.read(MAX_LOCK_BYTES, gateway.config.limits.body).await?;
@@ -54,7 +64,7 @@ async fn check(door: &Door, upload: &mut Upload<Incoming>) -> Result<Answer> {
     let policies = [gateway.rulebook.in_force()];
     let judging = policy_check::check(gateway, lock, &policies, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {
-        Ok(reports) => respond::json(&reports?.first()),
+        Ok(reports) => responses.json(&reports?.first()),
         Err(_) => Err(Error::unavailable(format_args!(
             "the lock file was not judged within {} s; what was learned is kept: try again",
             CHECK_WAIT.as_secs()

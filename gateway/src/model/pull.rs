@@ -26,7 +26,7 @@ pub struct Pull {
     pub time: Timestamp,
     /// The same of the last of them; absent: there was one alone, or all were at one time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    last: Option<Timestamp>,
+    pub last: Option<Timestamp>,
     /// How many they were; absent: one.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: NonZero<u64>,
@@ -332,7 +332,10 @@ mod tests {
             let selection = Selection { since: Some(time.parse().unwrap()), ..all_of("foo") };
             selection.among(&lines).pulls.len()
         };
-        assert_eq!((since(NOON), since("2026-11-22T12:00:30Z"), since("2026-11-22T12:01:00Z")), (2, 1, 0));
+        assert_eq!(
+            (since(NOON), since("2026-11-22T12:00:30Z"), since("2026-11-22T12:01:00Z")),
+            (2, 1, 0)
+        );
         let nothing = text.replace("\"count\":3", "\"count\":0");
         assert_eq!(all_of("foo").among(nothing.as_bytes()).unreadable, 1);
     }
@@ -399,7 +402,10 @@ mod tests {
             ]
         );
         let line = pull(NOON, "1.0.0", "a\tb").line();
-        assert_eq!(line, "2026-11-22T12:00:00.000Z\tfoo\t1.0.0\ta b\t7\t10.0.0.1\ttest\t1\t2026-11-22T12:00:00.000Z");
+        assert_eq!(
+            line,
+            "2026-11-22T12:00:00.000Z\tfoo\t1.0.0\ta b\t7\t10.0.0.1\ttest\t1\t2026-11-22T12:00:00.000Z"
+        );
         assert_eq!(line.split('\t').count(), COLUMNS.split('\t').count());
     }
 }

@@ -4,6 +4,7 @@
 //! it is created once, and never changed or deleted.
 
 mod licenses;
+mod names;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 
 pub use self::licenses::Licenses;
+pub use self::names::NamesList;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
