@@ -55,20 +55,23 @@ pub async fn check(
 }
 
 /// Why the versions of a crate, or one of them, are judged as they are by the policy in force.
-/// Upper and lower case of the name do not matter.
+/// Upper and lower case of the name do not matter. `turn` is awaited when the crate is known, and before
+/// its versions are judged.
 ///
 /// # Errors
 /// Absent, when there is no such crate or version; else as a lookup.
-pub async fn explain(
+pub async fn explain<T>(
     gateway: &Arc<Gateway>,
     name: &CrateName,
     which: Which,
+    turn: impl Future<Output = Result<T>>,
 ) -> Result<Explanation> {
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let licenses_wanted = in_force.policy.wants_licenses();
     let Some((file, facts)) = seen(gateway, name, licenses_wanted).await? else {
         return Err(no_crate(name));
     };
+    let _turn = turn.await?;
     let name = name.clone();
     let explaining = move || {
         let judged = judging::judge_all(&in_force, &facts, &file, now);

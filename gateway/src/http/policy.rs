@@ -37,8 +37,8 @@ pub async fn answer(
     match what {
         Ask::Check => check(door, responses, upload).await,
         Ask::Explain(name, which) => {
-            let _turn = door.long_answer(responses).await?;
-            responses.json(&policy_check::explain(gateway, &name, which).await?)
+            let turn = door.long_answer(responses);
+            responses.json(&policy_check::explain(gateway, &name, which, turn).await?)
         }
         Ask::Waivers => {
             let (book, in_force) = (&gateway.rulebook, gateway.rulebook.in_force());

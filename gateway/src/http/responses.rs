@@ -102,10 +102,12 @@ impl Write for Growing<'_> {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
         let (needed, has) = (self.bytes.len() + part.len(), self.bytes.capacity());
         if needed > has {
-            let capacity = needed.max(2 * has);
+            let twice = if needed > SMALL_BYTES { 2 * has } else { SMALL_BYTES.min(2 * has) };
+            let mut capacity = needed.max(twice);
             if capacity > SMALL_BYTES && self.take(capacity).is_none() {
                 // Perhaps not twice as much, but what is needed.
                 self.take(needed).ok_or(io::ErrorKind::OutOfMemory)?;
+                capacity = needed;
             }
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }

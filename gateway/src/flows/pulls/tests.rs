@@ -181,7 +181,7 @@ async fn a_store_that_is_away_loses_nothing_until_the_bound() {
 #[tokio::test]
 async fn a_batch_whose_answer_was_lost_is_not_written_twice() {
     let house = House::new();
-    let pulls = house.replica("a");
+    let pulls = house.replica("test");
     pulls.notes(&at(0, "1.0.0"));
     house.away(Fault::After);
     assert!(pulls.write().await.is_err());
