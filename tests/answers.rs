@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use cratehouse_tests::gateway::{Builder, Gateway};
+use cratehouse_tests::gateway::{Builder, Gateway, UpstreamConfig};
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::{Answer, Upstream};
@@ -26,7 +26,7 @@ fn public() -> Upstream {
 }
 
 fn house(upstream: &Upstream) -> Builder {
-    Gateway::builder().upstream(upstream)
+    Gateway::builder().upstream(UpstreamConfig::from(upstream).fresh_seconds(3600))
 }
 
 /// A client that takes heads and no byte of a body.
