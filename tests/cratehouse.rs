@@ -10,6 +10,7 @@
 )]
 
 mod administration;
+mod answers;
 mod auth;
 mod balancers;
 mod cargo_client;

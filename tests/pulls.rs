@@ -63,8 +63,11 @@ fn after_a_stop_users_and_tokens_that_fetched_a_version_are_named() {
         }
     }
     let shown = gateway.cli_ok(&["pulls", "Public_Crate@1.2.3", "--since", "2020-01-01"]);
-    assert!(shown.starts_with("time\tcrate\tversion\tuser\ttoken\taddress\treplica\n"), "{shown}");
-    assert!(shown.contains("\tpublic-crate\t1.2.3\tbob\t2\t127.0.0.1\tcrates-7\n"), "{shown}");
+    assert!(
+        shown.starts_with("time\tcrate\tversion\tuser\ttoken\taddress\treplica\tcount\tlast\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("\tpublic-crate\t1.2.3\tbob\t2\t127.0.0.1\tcrates-7\t1\t"), "{shown}");
     assert!(shown.contains("2 pulls of Public_Crate@1.2.3 are recorded since 2020"), "{shown}");
     assert!(shown.contains("\nalice (user 1) with token 1: 1, the last at "), "{shown}");
     let stored = gateway.stored_bytes(&gateway.stored("pulls")[0]);
@@ -94,6 +97,38 @@ fn only_a_get_that_was_answered_with_the_bytes_is_a_pull() {
         assert!(shown.starts_with("no pull of ") && shown.contains("records begin on"), "{shown}");
     }
     assert!(lines(&gateway, &["public-crate", "--since", "2999-01-01"]).is_empty());
+}
+
+#[test]
+fn many_downloads_of_one_version_are_one_record_beside_those_of_release_0_1() {
+    let upstream = Upstream::with(&[public()]);
+    let builder = Gateway::builder().upstream(&upstream).auth_required().set("pulls", RARELY);
+    let mut gateway = builder.start();
+    let (alice, bob) = (gateway.token("alice"), gateway.token("bob"));
+    let path = "/api/v1/crates/public-crate/1.2.3/download";
+    for token in std::iter::repeat_n(&alice, 300).chain([&bob]) {
+        gateway.client().get_as(path, token).assert_status(200);
+    }
+    assert!(gateway.stop().success(), "nothing is lost at an orderly stop");
+    let [batch] = &gateway.stored("pulls")[..] else { panic!("one batch") };
+    let stored = String::from_utf8(gateway.stored_bytes(batch)).unwrap();
+    assert_eq!(stored.lines().count(), 2, "{stored}");
+
+    let old = format!(
+        "{{\"time\":\"2020-01-02T12:00:00Z\",\"crate\":\"public-crate\",\"version\":\"1.2.3\",\
+         \"checksum\":\"{}\",\"by\":{{\"login\":\"alice\",\"user\":1,\"token\":1}},\
+         \"address\":\"10.0.0.1\",\"replica\":\"old\"}}\n",
+        public().cksum()
+    );
+    let day = gateway.data().join("store/pulls/2020-01-02");
+    std::fs::create_dir_all(&day).unwrap();
+    std::fs::write(day.join("120000.000000-old-00000000.jsonl"), old).unwrap();
+    let counts: Vec<_> =
+        lines(&gateway, &["public-crate"]).iter().map(|pull| pull["count"].as_u64()).collect();
+    assert_eq!(counts, [None, Some(300), None]);
+    let shown = gateway.cli_ok(&["pulls", "public-crate"]);
+    assert!(shown.contains("\n302 pulls of public-crate are recorded"), "{shown}");
+    assert!(shown.contains("\nalice (user 1) with token 1: 301, the last at "), "{shown}");
 }
 
 #[test]

@@ -81,17 +81,18 @@ fn the_host_of_the_preset_is_built_in_one_place() {
 /// What a source file of the gateway, given relative to `gateway/src`, may import from `crate`.
 /// `None`: everything (the entry points).
 fn may_import(path: &str) -> Option<&'static [&'static str]> {
-    const COMMON: &[&str] = &["model", "config", "error", "metrics", "traces", "logging"];
+    const COMMON: &[&str] =
+        &["model", "config", "error", "metrics", "threads", "traces", "logging"];
     match path.split('/').next().unwrap_or_default().trim_end_matches(".rs") {
         "model" => Some(&["model"]),
-        "config" | "error" | "metrics" | "traces" | "stores" => Some(COMMON),
+        "config" | "error" | "metrics" | "threads" | "traces" | "stores" => Some(COMMON),
         "flows" | "gateway" => Some(&[
             "flows", "stores", "gateway", "startup", "model", "config", "error", "metrics",
-            "traces", "logging",
+            "threads", "traces", "logging",
         ]),
         "http" => Some(&[
-            "http", "flows", "stores", "gateway", "model", "config", "error", "metrics", "traces",
-            "logging",
+            "http", "flows", "stores", "gateway", "model", "config", "error", "metrics", "threads",
+            "traces", "logging",
         ]),
         _ => None,
     }

@@ -324,6 +324,11 @@ pub struct Limits {
     pub per_address: PerAddress,
     /// Requests under way on one HTTP/2 connection.
     pub streams: u32,
+    /// Requests under way that memory does not answer at once, and their responses until they are
+    /// sent.
+    pub requests: usize,
+    /// Memory for responses above 16 KiB that are made for one request, in bytes.
+    pub response_memory_bytes: usize,
     /// How long a TLS handshake or a request's head may take.
     pub head: Duration,
     /// How long a request body may take.
@@ -469,6 +474,8 @@ impl Default for Limits {
             connections: 10_000,
             per_address: PerAddress::default(),
             streams: 256,
+            requests: 4096,
+            response_memory_bytes: 64 * MIB,
             head: Duration::from_secs(15),
             body: Duration::from_secs(60),
             append: Duration::from_secs(12),

@@ -16,6 +16,7 @@ use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
+use crate::flows::shares::Shares;
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::stores::blobs::Blobs;
@@ -23,6 +24,9 @@ use crate::stores::catalog::Catalog;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::upstream::Upstream;
 use crate::traces::Traces;
+
+/// What [`Gateway::responses`] counts in, in bytes.
+pub const RESPONSE_STEP_BYTES: usize = 1 << 10;
 
 /// Everything that a request may need. Components are concrete; each owns one outside thing.
 #[derive(Debug)]
@@ -69,6 +73,10 @@ pub struct Gateway {
     pub uses: Uses,
     /// Who pulled what, until it is written down.
     pub pulls: Pulls,
+    /// Requests that memory does not answer at once.
+    pub in_flight: Shares,
+    /// Memory for large responses that are made for one request, in KiB.
+    pub responses: Shares,
     /// What search knows of the mirror.
     pub mirrored_names: MirroredNames,
 }

@@ -15,4 +15,5 @@ pub mod metrics;
 pub mod model;
 pub mod startup;
 pub mod stores;
+pub mod threads;
 pub mod traces;

@@ -17,6 +17,7 @@ use cratehouse::flows::open;
 use cratehouse::http::tls::{self, TlsError};
 use cratehouse::logging;
 use cratehouse::stores::console;
+use cratehouse::threads;
 
 /// Why a command does not succeed.
 enum Failure {
@@ -77,7 +78,7 @@ fn run() -> ExitCode {
     if let Err(e) = ownership::work_as_owner(&config, &cli.command) {
         return fail(&e.chain());
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match threads::begin() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&e),
     };

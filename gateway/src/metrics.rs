@@ -28,6 +28,25 @@ metrics! {
     /// How many connections there may be at one time (limits.connections).
     connections_limit: IntGauge = "cratehouse_http_connections_limit";
 
+    /// Requests under way that memory did not answer at once, and those whose responses are not sent yet.
+    requests_under_way: IntGauge = "cratehouse_http_requests_under_way";
+
+    /// How many of them there may be at one time (limits.requests).
+    requests_limit: IntGauge = "cratehouse_http_requests_limit";
+
+    /// Requests that were refused, because too many were under way, in all or from one address.
+    requests_refused: IntCounter = "cratehouse_http_requests_refused_total";
+
+    /// Memory that responses above 16 KiB take, in bytes, but for index files and crate files: they were
+    /// made for one request and are not sent yet.
+    response_memory: IntGauge = "cratehouse_response_memory_bytes";
+
+    /// Memory that they may take at the most, in bytes (limits.response_memory_mib).
+    response_memory_limit: IntGauge = "cratehouse_response_memory_limit_bytes";
+
+    /// Responses that were refused, because there was no memory for them.
+    response_memory_refusals: IntCounter = "cratehouse_response_memory_refusals_total";
+
     /// Connections that ended in a failed TLS handshake.
     handshake_failures: IntCounter = "cratehouse_tls_handshake_failures_total";
 
@@ -91,6 +110,12 @@ metrics! {
     /// Crate files that broke off while they were sent from the store: store (it failed), damaged.
     streams_broken: IntCounterVec = "cratehouse_streams_broken_total" [reason = "store"
         | "damaged"];
+
+    /// Mirrored crates that a search finds.
+    search_names: IntGauge = "cratehouse_search_names";
+
+    /// Memory that their names take, in bytes: 64 MiB at the most, beyond which no more are found.
+    search_memory: IntGauge = "cratehouse_search_memory_bytes";
 
     // Upstreams and the mirror.
 
@@ -183,8 +208,15 @@ metrics! {
     /// Downloads whose record waits to be written to the store.
     pulls_waiting: IntGauge = "cratehouse_pulls_waiting";
 
+    /// Records that wait to be written to the store. One stands for all downloads of a version by one
+    /// token from one address since the last write.
+    pull_records_waiting: IntGauge = "cratehouse_pull_records_waiting";
+
     /// Downloads whose record was written to the store.
     pulls_recorded: IntCounter = "cratehouse_pulls_recorded_total";
+
+    /// Records of downloads that were written to the store.
+    pull_records: IntCounter = "cratehouse_pull_records_total";
 
     /// Downloads whose record was lost: too many waited for the store, or it did not take them
     /// before a stop.
@@ -315,6 +347,9 @@ metrics! {
 
     /// Threads.
     process_threads: IntGauge = "process_threads";
+
+    /// Pieces of work for which no thread was free in time, or the system gave none.
+    threads_refused: IntCounter = "cratehouse_threads_refused_total";
 
     /// Files and sockets that are open.
     process_open_files: IntGauge = "process_open_fds";

@@ -87,8 +87,11 @@ fn the_memory_limit_holds_what_the_configuration_bounds() {
         let evicted = index.max(4 * number("limits", "index_file_mib"));
         let crates = number("cache", "crates_mib") + number("limits", "fill_memory_mib");
         let (publishes, rest) = (256, 32);
+        let (responses, names) = (number("limits", "response_memory_mib"), 64);
         let all = number("catalog", "cache_mib") + index + evicted + crates + publishes + rest;
-        let bound = all * MIB + number("limits", "connections") * 64 * KIB;
+        let all = all + responses + names;
+        let requests = number("limits", "requests") * (36 + 4 * 2) * KIB;
+        let bound = all * MIB + number("limits", "connections") * 64 * KIB + requests;
         let limit = overlay.container()["resources"]["limits"]["memory"].as_str().unwrap();
         let limit = thousandths(limit) / 1000;
         assert!(bound + bound / 10 <= limit, "{}: {bound} of {limit} bytes", overlay.name);

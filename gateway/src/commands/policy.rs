@@ -16,9 +16,9 @@ use cratehouse::model::client_key::ClientKey;
 use cratehouse::model::policy::{Outcome, Report, Waivers};
 use cratehouse::startup::Progress;
 use cratehouse::stores::console::tell;
+use cratehouse::threads::aside;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::task::spawn_blocking;
 
 /// What says to a script: something is denied.
 const DENIED: u8 = 1;
@@ -66,8 +66,7 @@ async fn waivers(config: &Arc<Config>, what: &PolicyWaivers) -> Result<ExitCode>
 
 async fn tried(config: &Arc<Config>, dir: Option<&Path>) -> Result<Arc<InForce>> {
     let (config, dir) = (Arc::clone(config), dir.map(PathBuf::from));
-    let reading = spawn_blocking(move || try_policy(&config, dir.as_deref()));
-    reading.await.map_err(Error::internal)?.map(Arc::new)
+    aside(move || try_policy(&config, dir.as_deref())).await?.map(Arc::new)
 }
 
 /// The reports of some policies, by the index files that a server over the same store would use.

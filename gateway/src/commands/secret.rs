@@ -10,9 +10,9 @@ use cratehouse::flows::tokens;
 use cratehouse::gateway::Gateway;
 use cratehouse::model::principal::TokenId;
 use cratehouse::stores::console::{self, tell};
+use cratehouse::threads::aside;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::spawn_blocking;
 
 use crate::Failure;
 
@@ -36,11 +36,11 @@ pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Res
 
 /// Prints, unless the reader does not read or somebody at the terminal gives up.
 async fn print(line: String) -> io::Result<()> {
-    let printing = spawn_blocking(move || console::print(&line));
+    let printing = aside(move || console::print(&line));
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        printed = printing => printed?,
+        printed = printing => printed.map_err(io::Error::other)?,
         () = tokio::time::sleep(PRINT_LIMIT) => Err(io::ErrorKind::TimedOut.into()),
         _ = interrupt.recv() => Err(io::ErrorKind::Interrupted.into()),
         _ = terminate.recv() => Err(io::ErrorKind::Interrupted.into()),

@@ -379,6 +379,8 @@ fn limits(r: &Reader<'_>) -> Limits {
         connections: count("limits.connections", 1_000_000, d.connections),
         per_address: per_address(r),
         streams: u32::try_from(streams).unwrap_or(d.streams),
+        requests: count("limits.requests", 1_000_000, d.requests),
+        response_memory_bytes: mib("limits.response_memory_mib", 64 * KIB, d.response_memory_bytes),
         head: secs("limits.head_seconds", 300, d.head),
         body: secs("limits.body_seconds", 3600, d.body),
         append: secs("limits.append_seconds", APPEND_SECONDS, d.append),

@@ -24,6 +24,7 @@ use crate::startup::grouped;
 use crate::stores::blobs::Origin;
 use crate::stores::disk::Disk;
 use crate::stores::uses::UsesStore;
+use crate::threads::aside;
 
 /// How often a replica writes down what it has used.
 const NOTE_EVERY: Duration = Duration::from_secs(600);
@@ -130,8 +131,7 @@ fn bounds_now(config: &Config, disk: Option<Disk>, found: u64) -> Bounds {
 /// Sweeps as configured.
 async fn sweep_as_configured(gateway: &Gateway) -> Result<Swept> {
     let config = Arc::clone(&gateway.config);
-    let disk = tokio::task::spawn_blocking(move || disk_of(&config)).await;
-    let disk = disk.map_err(Error::internal)?;
+    let disk = aside(move || disk_of(&config)).await?;
     let bounds = |found| bounds_now(&gateway.config, disk, found);
     sweep_within(gateway, bounds, Timestamp::now()).await
 }
@@ -139,7 +139,7 @@ async fn sweep_as_configured(gateway: &Gateway) -> Result<Swept> {
 /// Whether the disk is so full that a sweep should not wait for its turn.
 async fn is_short_of_room(gateway: &Gateway) -> bool {
     let config = Arc::clone(&gateway.config);
-    let disk = tokio::task::spawn_blocking(move || disk_of(&config)).await;
+    let disk = aside(move || disk_of(&config)).await;
     disk.ok().flatten().is_some_and(|disk| disk.free < disk.reserved() / 2)
 }
 

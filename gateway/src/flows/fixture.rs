@@ -27,7 +27,8 @@ use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
-use crate::gateway::Gateway;
+use crate::flows::shares::Shares;
+use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
@@ -278,6 +279,11 @@ pub(super) fn gateway(
         crates: CrateCache::of(&config, metrics.clone()),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
         pulls: Pulls::new(pulls_in(objects), "test", true, metrics.clone()),
+        in_flight: Shares::new(config.limits.requests, &config.limits.per_address),
+        responses: Shares::new(
+            config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
+            &config.limits.per_address,
+        ),
         mirrored_names: MirroredNames::default(),
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         licenses: Readers::new(&metrics),

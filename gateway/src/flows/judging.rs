@@ -6,7 +6,6 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::index_cache::{IndexCache, Known};
@@ -22,6 +21,7 @@ use crate::model::policy::{
     newest_allowed, refusal,
 };
 use crate::model::version::CrateVersion;
+use crate::threads::aside;
 
 /// A verdict that changes by itself is looked at after this time at the latest: a clock may be set.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -209,7 +209,10 @@ pub(super) async fn shown(
         let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics, &index);
         Shown { edition, ..shown }
     };
-    let shown = Arc::new(spawn_blocking(work).await.map_err(Error::internal)?);
+    let shown = Arc::new(aside(work).await?);
+    if let Some(at) = upstream_at(gateway, known) {
+        gateway.mirrored_names.note(at, &shown.file);
+    }
     let former = {
         let mut place = known.judging.shown.write().unwrap_or_else(PoisonError::into_inner);
         place.replace(Arc::clone(&shown))
@@ -217,6 +220,12 @@ pub(super) async fn shown(
     drop(former); // not under the lock
     gateway.index.weigh_again(&name.key());
     Ok(Some(shown))
+}
+
+/// The place in the chain of the upstream that a file is from; `None`: it is hosted.
+fn upstream_at(gateway: &Gateway, known: &Known) -> Option<usize> {
+    let upstream = known.judging.upstream()?;
+    gateway.upstreams.iter().position(|one| one.name() == upstream)
 }
 
 /// Each version of a file with its judgement, by any policy: for who asks why.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -19,6 +18,7 @@ use crate::model::index::{IndexFile, Listed};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::policy::LicenseFact;
 use crate::stores::catalog::{CrateRow, VersionRow};
+use crate::threads::aside;
 
 pub use crate::flows::index_cache::IndexCache;
 
@@ -171,7 +171,7 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
             let versions = catalog.versions(&wanted)?;
             Ok::<_, Error>(hosted_file(&versions)?.map(|file| (file, hosted_facts(&versions))))
         };
-        if let Some((file, facts)) = spawn_blocking(read).await.map_err(Error::internal)?? {
+        if let Some((file, facts)) = aside(read).await?? {
             known = Known {
                 answer: Ok(Some(gateway.index.counted(file))),
                 outcome: Outcome::Miss,

@@ -5,17 +5,11 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::thread::available_parallelism;
-use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result};
-
-/// A small file need not wait for a large one.
-const FEWEST: usize = 2;
-/// How long a thread without work stays: its memory is of use to the next file.
-const STAY: Duration = Duration::from_secs(60);
+use crate::threads;
 
 /// Those threads; they are begun when there is work. Cheap to clone.
 #[derive(Clone, Default)]
@@ -29,25 +23,16 @@ impl Makers {
     /// Does a piece of work when its turn has come. Whoever waits bounds the time.
     ///
     /// # Errors
-    /// When it crashed, which is our own fault, or the system has no threads for it.
+    /// When it crashed, which is our own fault; unavailable, when the system has no thread for it.
     pub(super) async fn make<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        match self.0.0.get_or_init(threads) {
-            Ok(threads) => threads.spawn_blocking(work).await.map_err(Error::internal),
+        match self.0.0.get_or_init(|| threads::pool("index files")) {
+            Ok(pool) => threads::aside_on(pool.handle(), work).await,
             Err(e) => Err(Error::internal(io::Error::from(e.kind()))),
         }
     }
-}
-
-fn threads() -> io::Result<Runtime> {
-    let cores = available_parallelism().map_or(FEWEST, usize::from);
-    Builder::new_current_thread()
-        .max_blocking_threads(cores.max(FEWEST))
-        .thread_keep_alive(STAY)
-        .thread_name("index files")
-        .build()
 }
 
 impl Drop for Threads {
@@ -79,7 +64,7 @@ mod tests {
         let makers = Makers::default();
         let work = (0..100).map(|_| makers.make(|| thread::current().id()));
         let threads: HashSet<_> = join_all(work).await.into_iter().map(Result::unwrap).collect();
-        assert!(threads.len() <= available_parallelism().unwrap().get().max(FEWEST));
+        assert!(threads.len() <= thread::available_parallelism().unwrap().get().max(2));
     }
 
     #[tokio::test]

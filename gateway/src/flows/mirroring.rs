@@ -208,8 +208,11 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
         },
         Begun::Ask(question) => reader.ask(name, turn(true), *question).await,
     };
-    if let Ok(Some(_)) = known.answer {
-        gateway.mirrored_names.note(name);
+    match &known.answer {
+        Ok(Some(file)) if gateway.rulebook.is_silent() => gateway.mirrored_names.note(at, file),
+        Ok(Some(file)) => gateway.mirrored_names.note_unjudged(at, name, file),
+        Ok(None) => gateway.mirrored_names.forget(at, name),
+        Err(_) => {}
     }
     // Trouble with an early question says nothing against an answer that is good for longer.
     let unanswered = matches!(known.outcome, Outcome::Stale | Outcome::Error);
@@ -310,9 +313,12 @@ pub async fn purge(
         gateway.crates.forget(sum);
     }
     // Last, because they tell the checksums: a purge that fails half-way can be repeated.
-    for upstream in &gateway.upstreams {
+    for (at, upstream) in gateway.upstreams.iter().enumerate() {
         let _turn = gateway.copies.turn((upstream.name(), &name)).await;
         gateway.mirror.delete_index(upstream.name(), &name).await?;
+        if version.is_none() {
+            gateway.mirrored_names.forget(at, &name);
+        }
     }
     gateway.index.forget(&name.key());
     Ok(format!("forgot the index files of `{name}` and {} crate files at the most", sums.len()))

@@ -42,10 +42,11 @@ mod read_through;
 mod reading;
 pub mod remove;
 pub mod reread;
-mod room;
+pub mod room;
 pub mod rulebook;
 pub mod search;
 pub mod self_test;
+pub mod shares;
 pub mod show;
 #[cfg(test)]
 mod simulation;

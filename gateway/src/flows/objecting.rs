@@ -3,9 +3,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use tokio::task::spawn_blocking;
-
 use crate::error::{Error, Result};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
@@ -15,6 +12,8 @@ use crate::model::policy::{
     AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, Objection, Source, Subject, Verdict,
     refusal_of_new, said,
 };
+use crate::threads::aside;
+use jiff::Timestamp;
 
 /// Whether a publish meets `[publish]`; `readme`: whether the crate has one.
 ///
@@ -42,7 +41,7 @@ pub(super) async fn to_name(gateway: &Arc<Gateway>, name: &CrateName) -> Result<
         let hosted = catalog.names()?;
         Ok::<_, Error>(in_force.policy.objection_to_name(&new, &hosted))
     };
-    let objection = spawn_blocking(compare).await.map_err(Error::internal)??;
+    let objection = aside(compare).await??;
     settled(gateway, "names", name, objection)
 }
 
@@ -63,7 +62,7 @@ pub(super) async fn to_version(
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let owned = published.clone();
     let judge = move || judged(&in_force, &owned, now);
-    let judgement = spawn_blocking(judge).await.map_err(Error::internal)?;
+    let judgement = aside(judge).await?;
     let line = &published.line;
     match judgement.verdict {
         Verdict::Allow => Ok(None),

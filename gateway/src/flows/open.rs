@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -22,9 +22,10 @@ use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::reread::Reread;
 use crate::flows::rulebook::Rulebook;
-use crate::flows::search::MirroredNames;
+use crate::flows::search::{self, MirroredNames};
+use crate::flows::shares::Shares;
 use crate::flows::store_watch::StoreWatch;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::level::Level;
@@ -38,6 +39,7 @@ use crate::stores::objects::Objects;
 use crate::stores::pulls::PullsStore;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
+use crate::threads::aside;
 use crate::traces::{Exporting, Traces};
 
 /// Where the catalog is kept.
@@ -205,6 +207,11 @@ impl Running {
             crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             pulls,
+            in_flight: Shares::new(config.limits.requests, &config.limits.per_address),
+            responses: Shares::new(
+                config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
+                &config.limits.per_address,
+            ),
             mirrored_names: MirroredNames::default(),
             lines: RequestLines::new(&metrics),
             metrics,
@@ -228,6 +235,8 @@ impl Running {
             {
                 tasks.push(("store's watch", tokio::spawn(watch.run(stop.clone()))));
             }
+            let searching = search::run(Arc::clone(&gateway), stop.clone());
+            tasks.push(("keeper of names", tokio::spawn(searching)));
             let recording = pulls::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }
@@ -273,8 +282,7 @@ fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exp
 
 async fn open_rulebook(config: &Arc<Config>, metrics: &Metrics) -> Result<Arc<Rulebook>> {
     let (config, metrics) = (Arc::clone(config), metrics.clone());
-    let opening = spawn_blocking(move || Rulebook::open(&config, metrics));
-    opening.await.map_err(Error::internal)?.map(Arc::new)
+    aside(move || Rulebook::open(&config, metrics)).await?.map(Arc::new)
 }
 
 /// The journal in a store.

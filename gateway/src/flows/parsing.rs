@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
+use crate::threads::aside;
 
 /// A short text need not wait for a long one.
 const FEWEST: usize = 2;
@@ -82,11 +82,11 @@ impl Parsers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let turn = self.turn().await?;
-        let working = spawn_blocking(move || {
+        let working = move || {
             let _turn = turn;
             work()
-        });
-        working.await.map_err(Error::internal)
+        };
+        aside(working).await
     }
 
     async fn turn(&self) -> Result<Turn> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::flows::judging::{self, Facts};
@@ -18,8 +17,9 @@ use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
-use crate::model::policy::{Explanation, Report, Row};
+use crate::model::policy::{Explanation, Report, Row, Which};
 use crate::model::version::{CrateVersion, no_such_version};
+use crate::threads::aside;
 
 /// Packages whose index files are looked up at one time.
 const PACKAGES_AT_ONCE: usize = 16;
@@ -66,34 +66,40 @@ pub async fn check(
 }
 
 /// Why the versions of a crate, or one of them, are judged as they are by the policy in force.
-/// Upper and lower case of the name do not matter.
+/// Upper and lower case of the name do not matter. `turn` is awaited when the crate is known, and before
+/// its versions are judged.
 ///
 /// # Errors
 /// Absent, when there is no such crate or version; else as a lookup.
-pub async fn explain(
+pub async fn explain<T>(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     name: &CrateName,
-    version: Option<&CrateVersion>,
+    which: Which,
+    turn: impl Future<Output = Result<T>>,
 ) -> Result<Explanation> {
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let licenses_wanted = in_force.policy.wants_licenses();
     let Some((file, facts)) = seen(gateway, client, &lowered(name)?, licenses_wanted).await? else {
         return Err(no_crate(name));
     };
-    let (name, only) = (name.clone(), version.cloned());
+    let _turn = turn.await?;
+    let name = name.clone();
     let explaining = move || {
         let judged = judging::judge_all(&in_force, &facts, &file, now);
         let by = (&in_force.policy, in_force.advisories.as_deref());
-        let absent = || match &only {
-            Some(version) => {
+        let explain = |only| Explanation::of(by, name.clone(), facts.upstream, judged, only);
+        match &which {
+            Which::One(version) => explain(Some(version)).ok_or_else(|| {
                 Error::absent(no_such_version(&name, version, file.same_number(version)))
+            }),
+            Which::Page { before, most } => {
+                let all = explain(None).ok_or_else(|| no_crate(&name))?;
+                Ok(all.page(before.as_ref(), *most))
             }
-            None => no_crate(&name),
-        };
-        Explanation::of(by, name.clone(), facts.upstream, judged, only.as_ref()).ok_or_else(absent)
+        }
     };
-    spawn_blocking(explaining).await.map_err(Error::internal)?
+    aside(explaining).await?
 }
 
 /// A package's row in the report of each policy.
@@ -117,8 +123,8 @@ async fn rows(
         let by = |by: &Arc<InForce>| Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
         judges.iter().map(by).collect()
     };
-    let crashed = |e| same(Row::unknown(&package, Error::internal(e).message));
-    spawn_blocking(judge).await.unwrap_or_else(crashed)
+    let crashed = |e: Error| same(Row::unknown(&package, e.message));
+    aside(judge).await.unwrap_or_else(crashed)
 }
 
 async fn found(

@@ -1,18 +1,18 @@
-//! Recording who pulled what. A download leaves a record in memory and waits for nothing; records
-//! are written to the store in batches, and deleted by the day when they are old.
+//! Recording who pulled what. A download leaves a record in memory, or one more in the count of a
+//! record that is there, and waits for nothing; records are written to the store in batches, and
+//! deleted by the day when they are old.
 //!
-//! While the store is away they wait, up to a bound; then new ones are dropped, and counted: what
-//! was taken note of first stays. A crash loses those that were not written yet, at most
-//! `[pulls] flush_seconds` old while the store answers.
+//! While the store is away they wait, up to a bound; then what would be a new record is dropped, and
+//! counted: what was taken note of first stays. A crash loses those that were not written yet, at
+//! most `[pulls] flush_seconds` old while the store answers.
 
 mod ask;
+mod tallying;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 use tokio::sync::Notify;
@@ -21,28 +21,29 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::ask::{Answer, ask, start};
+use self::tallying::{Batch, Download, Tallying};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
-use crate::model::pull::{MAX_LINE_BYTES, Pull, encode};
+use crate::model::pull::MAX_LINE_BYTES;
 use crate::model::uses::day_of;
 use crate::model::version::CrateVersion;
-use crate::stores::pulls::{BatchName, MAX_BATCH_BYTES, PullsStore};
+use crate::stores::pulls::{MAX_BATCH_BYTES, PullsStore};
 
-/// Pulls in one batch. So many are written before their time.
-const MAX_BATCH_PULLS: usize = 10_000;
-/// Pulls that wait in memory, some 400 bytes each; beyond a batch they wait for a store that is
+/// Records in one batch. So many are written before their time.
+const MAX_BATCH_RECORDS: usize = 10_000;
+/// Records that wait in memory, some 400 bytes each; beyond a batch they wait for a store that is
 /// away.
-const MAX_WAITING_PULLS: usize = 100_000;
+const MAX_WAITING_RECORDS: usize = 100_000;
 /// How often old days are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a stop may spend on writing down what is left.
 const LAST_WRITE: Duration = Duration::from_secs(10);
 
-const _: () = assert!((MAX_BATCH_PULLS * MAX_LINE_BYTES) as u64 <= MAX_BATCH_BYTES);
+const _: () = assert!((MAX_BATCH_RECORDS * MAX_LINE_BYTES) as u64 <= MAX_BATCH_BYTES);
 
 /// What this replica has recorded and not written yet.
 #[derive(Debug)]
@@ -52,26 +53,9 @@ pub struct Pulls {
     /// Whether anything is recorded at all.
     recording: bool,
     metrics: Metrics,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Tallying>,
     /// That a whole batch waits.
     full: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    pulls: VecDeque<Pull>,
-    /// The oldest ones, once the store did not take them: the same bytes are put again under the
-    /// same name, because they may have landed.
-    unsent: Option<Batch>,
-    /// Dropped since it was last told.
-    dropped: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Batch {
-    name: BatchName,
-    lines: Bytes,
-    pulls: usize,
 }
 
 impl Pulls {
@@ -91,29 +75,20 @@ impl Pulls {
         address: IpAddr,
     ) {
         if self.recording {
-            self.note(Pull {
-                time: Timestamp::now(),
-                krate: krate.clone(),
-                version: version.clone(),
-                checksum,
-                by: who.map(Into::into),
-                address,
-                replica: self.replica.clone(),
-            });
+            let what = (krate.clone(), version.clone(), checksum);
+            self.note(Download::new(what, who, address), Timestamp::now());
         }
     }
 
-    fn note(&self, pull: Pull) {
+    fn note(&self, download: Download, at: Timestamp) {
         let mut waiting = self.lock();
-        if waiting.pulls.len() >= MAX_WAITING_PULLS {
-            waiting.dropped += 1;
-            self.metrics.pulls_dropped.inc();
-            return;
-        }
-        waiting.pulls.push_back(pull);
-        // Not with every one beyond: a store that is away is not asked more often for it.
-        if waiting.pulls.len() == MAX_BATCH_PULLS {
-            self.full.notify_one();
+        let records = waiting.note(download, at);
+        drop(waiting);
+        match records {
+            None => self.metrics.pulls_dropped.inc(),
+            // Not with every one beyond: a store that is away is not asked more often for it.
+            Some(MAX_BATCH_RECORDS) => self.full.notify_one(),
+            Some(_) => {}
         }
     }
 
@@ -128,7 +103,8 @@ impl Pulls {
                 return Err(Error::store(e));
             }
             self.lock().unsent = None;
-            self.metrics.pulls_recorded.inc_by(batch.pulls as u64);
+            self.metrics.pulls_recorded.inc_by(batch.downloads);
+            self.metrics.pull_records.inc_by(batch.records as u64);
         }
         Ok(())
     }
@@ -137,20 +113,32 @@ impl Pulls {
     /// one of the oldest pulls.
     fn next_batch(&self) -> Result<Option<Batch>> {
         let mut waiting = self.lock();
-        if waiting.unsent.is_none() {
-            let pulls = waiting.take_a_day();
-            drop(waiting); // while they are encoded, downloads go on
-            let batch = batch_of(&pulls, &self.replica).map_err(Error::internal)?;
-            waiting = self.lock();
-            waiting.unsent = batch;
+        if waiting.unsent.is_some() {
+            return Ok(waiting.unsent.clone());
         }
+        if waiting.is_settled() {
+            let tallied = waiting.take();
+            drop(waiting); // while they are put in order, downloads go on
+            let records = tallying::records(tallied, &self.replica);
+            waiting = self.lock();
+            waiting.settle(records);
+        }
+        let records = waiting.take_a_day();
+        drop(waiting); // likewise, while they are encoded
+        let batch = Batch::of(&records, &self.replica).map_err(Error::internal)?;
+        let mut waiting = self.lock();
+        waiting.put(batch);
         Ok(waiting.unsent.clone())
     }
 
-    /// How many wait in memory.
-    pub fn left(&self) -> usize {
-        let waiting = self.lock();
-        waiting.pulls.len() + waiting.unsent.as_ref().map_or(0, |batch| batch.pulls)
+    /// How many downloads wait in memory to be written down.
+    pub fn left(&self) -> u64 {
+        self.lock().downloads()
+    }
+
+    /// How many records they are.
+    pub fn records(&self) -> usize {
+        self.lock().records()
     }
 
     /// How many were dropped since the last call.
@@ -158,27 +146,9 @@ impl Pulls {
         std::mem::take(&mut self.lock().dropped)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Tallying> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Waiting {
-    /// Takes the oldest ones, as far as they are of one day and fit into a batch.
-    fn take_a_day(&mut self) -> Vec<Pull> {
-        let Some(day) = self.pulls.front().map(|pull| day_of(pull.time)) else { return Vec::new() };
-        let same = |pull: &&Pull| day_of(pull.time) == day;
-        let count = self.pulls.iter().take(MAX_BATCH_PULLS).take_while(same).count();
-        self.pulls.drain(..count).collect()
-    }
-}
-
-/// `None` when there are none.
-fn batch_of(pulls: &[Pull], replica: &str) -> serde_json::Result<Option<Batch>> {
-    // The clock may have been set back meanwhile.
-    let Some(begins) = pulls.iter().map(|pull| pull.time).min() else { return Ok(None) };
-    let (name, lines) = (BatchName::new(begins, replica), encode(pulls)?.into());
-    Ok(Some(Batch { name, lines, pulls: pulls.len() }))
 }
 
 /// Writes batches and deletes old days, each at its interval, until told to stop; then writes what
@@ -208,7 +178,7 @@ async fn keep_writing(pulls: &Pulls, every: Duration, stop: &CancellationToken) 
     let _ = tokio::time::timeout(LAST_WRITE, write_down(pulls)).await; // `left` tells
     let left = pulls.left();
     if left > 0 {
-        pulls.metrics.pulls_dropped.inc_by(left as u64);
+        pulls.metrics.pulls_dropped.inc_by(left);
         warn!(left, "pulls are lost: the store did not take them before the stop");
     }
 }

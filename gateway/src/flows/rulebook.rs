@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -19,6 +18,7 @@ use crate::model::checksum::Checksum;
 use crate::model::policy::{Advisories, Policy, Waiver};
 use crate::stores::advisories::{self, Database};
 use crate::stores::policy_files;
+use crate::threads::aside_in_time;
 
 /// The advisory database is looked at every so many times that the policy is, and whenever that has
 /// changed: it has thousands of files.
@@ -142,7 +142,7 @@ impl Rulebook {
                 _ = look.tick() => (),
             }
             let book = Arc::clone(&self);
-            if let Err(e) = spawn_blocking(move || book.reload(false)).await {
+            if let Err(e) = aside_in_time(move || book.reload(false)).await {
                 error!(error = %e, "looking at the policy crashed; what was read before stays in force");
             }
         }

@@ -1,41 +1,43 @@
 //! Search: over hosted crates, and over mirrored ones that were ever asked for. No upstream is
-//! asked on its behalf.
+//! asked on its behalf, and no file is read.
+
+mod names;
+mod syncing;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashSet};
-use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::sync::atomic;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
-use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
+use self::names::{Names, Seen};
+use self::syncing::{Syncing, sync};
 use crate::error::{Error, Result};
-use crate::flows::index_cache::Place;
-use crate::flows::{lookup, mirroring};
+use crate::flows::{judging, lookup};
 use crate::gateway::Gateway;
-use crate::model::index::{IndexFile, Listed};
+use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::{CrateName, NameKey};
-use crate::stores::catalog::CrateRow;
+use crate::model::newest::{folded, newest};
+use crate::stores::catalog::{CrateRow, Tables, View};
+
+pub use self::syncing::run;
 
 /// The longest text that is searched for, in characters.
 const MAX_QUERY_CHARS: usize = 200;
-/// How often the store is asked for the names that other replicas have mirrored, and how soon
-/// again when it did not answer.
-const LIST_EVERY: Duration = Duration::from_secs(600);
-const LIST_AGAIN: Duration = Duration::from_secs(30);
-/// How long a search waits for that; it goes on without the search.
-const LIST_WAIT: Duration = Duration::from_secs(5);
-/// Names that are looked at in one go: whoever takes note of another one waits so long.
-const NAMES_AT_ONCE: usize = 1000;
-/// Index files that are looked up at one time, for the newest versions of what was found, and
-/// how long that may take in all.
-const LOOKUPS: usize = 8;
-const LOOKUPS_WAIT: Duration = Duration::from_secs(15);
+/// The longest description in an answer, in characters.
+const MAX_DESCRIPTION_CHARS: usize = 1000;
+/// Searches at one time: each looks at every name, on a thread of its own.
+const SEARCHES_AT_ONCE: usize = 2;
+/// How long a search waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+/// How long the first search waits until the mirrored names were read; it goes on without them.
+const LOAD_WAIT: Duration = Duration::from_secs(5);
+/// Hosted crates whose newest version is remembered, some 150 bytes each.
+const MAX_HOSTED: usize = 10_000;
 
 /// One found crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,55 +50,47 @@ pub struct Hit {
     pub description: Option<String>,
 }
 
-/// The names of all mirrored crates that were ever asked for, by this replica or another.
-#[derive(Debug, Default)]
+/// What search knows: mirrored crates with their newest versions, and how far the store has them.
+#[derive(Debug)]
 pub struct MirroredNames {
-    names: RwLock<BTreeSet<CrateName>>,
-    /// When the store is to be asked next.
-    due: Mutex<Option<Instant>>,
+    names: Arc<Names>,
+    syncing: Syncing,
+    turns: Semaphore,
+    /// The newest versions of hosted crates, by the entries that last touched them.
+    hosted: Mutex<HashMap<NameKey, (u64, Option<Box<str>>)>>,
+    /// Who looks up versions that are not known yet.
+    learning: Arc<Semaphore>,
+}
+
+impl Default for MirroredNames {
+    fn default() -> Self {
+        let turns = Semaphore::new(SEARCHES_AT_ONCE);
+        let (names, syncing, hosted) = (Arc::default(), Syncing::default(), Mutex::default());
+        Self { names, syncing, turns, hosted, learning: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 impl MirroredNames {
-    /// Takes note of a mirrored crate.
-    pub fn note(&self, name: &CrateName) {
-        let known = |names: &BTreeSet<CrateName>| names.contains(name);
-        if !known(&self.names.read().unwrap_or_else(PoisonError::into_inner)) {
-            self.names.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+    /// Takes note of an index file of the upstream at this place of the chain.
+    pub(super) fn note(&self, at: usize, file: &IndexFile) {
+        self.names.note(at, file);
+    }
+
+    /// The same, before the policy was asked: it counts where nothing better is known.
+    pub(super) fn note_unjudged(&self, at: usize, name: &CrateName, file: &IndexFile) {
+        if !self.names.has(&name.key()) {
+            self.names.note(at, file);
         }
     }
 
-    /// The names that fit and how well they do. Looks at every name: call it off the async threads.
-    fn matching(&self, query: &Query) -> Vec<(u8, CrateName)> {
-        let mut found = Vec::new();
-        let mut after: Option<CrateName> = None;
-        loop {
-            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-            let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-            let some: Vec<CrateName> = names
-                .range::<CrateName, _>((from, Bound::Unbounded))
-                .take(NAMES_AT_ONCE)
-                .cloned()
-                .collect();
-            drop(names);
-            let Some(last) = some.last() else { return found };
-            after = Some(last.clone());
-            found.extend(some.into_iter().filter_map(|n| Some((query.rank(&n, None)?, n))));
-        }
+    /// The upstream at this place of the chain does not have a crate, or its copy was purged.
+    pub(super) fn forget(&self, at: usize, name: &CrateName) {
+        self.names.forget(at, &name.key());
     }
 
-    /// Asks the store, when it is time to. Its trouble makes a search poorer, not wrong.
-    async fn list(&self, gateway: &Arc<Gateway>) {
-        let mut due = self.due.lock().await;
-        if due.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        let listed = mirroring::names(gateway).await;
-        let wait = if listed.is_ok() { LIST_EVERY } else { LIST_AGAIN };
-        match listed {
-            Ok(found) => self.names.write().unwrap_or_else(PoisonError::into_inner).extend(found),
-            Err(e) => warn!(error = %e.chain(), "the mirrored names could not be listed"),
-        }
-        *due = Some(Instant::now() + wait);
+    /// How many mirrored crates are known, and the memory that they take, in bytes.
+    pub fn size(&self) -> (usize, usize) {
+        self.names.size()
     }
 }
 
@@ -104,96 +98,214 @@ impl MirroredNames {
 /// there are in all.
 ///
 /// # Errors
-/// When the catalog fails, or the versions of what was found cannot be told in time.
+/// When the catalog fails; unavailable, when too many search.
 pub async fn search(gateway: &Arc<Gateway>, query: &str, limit: usize) -> Result<(Vec<Hit>, u32)> {
-    let owned = Arc::clone(gateway);
-    let listing = tokio::spawn(async move { owned.mirrored_names.list(&owned).await });
-    let _ = timeout(LIST_WAIT, listing).await; // it goes on, for the next search
-    let (found, total) = find(gateway, Query::new(query), limit).await?;
-    // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
-    let best: Vec<_> = found.into_iter().map(|one| hit(gateway, one)).collect();
-    let hits = stream::iter(best).buffered(LOOKUPS).collect::<Vec<Option<Hit>>>();
-    let too_slow = |_| Error::unavailable("the search took too long: try again shortly");
-    let hits = timeout(LOOKUPS_WAIT, hits).await.map_err(too_slow)?;
-    Ok((hits.into_iter().flatten().collect(), total))
+    let known = &gateway.mirrored_names;
+    if !known.syncing.is_loaded.load(atomic::Ordering::Acquire) {
+        let owned = Arc::clone(gateway);
+        let loading = tokio::spawn(async move { sync(&owned).await });
+        let _ = timeout(LOAD_WAIT, loading).await; // it goes on, for the next search
+    }
+    let Ok(Ok(_turn)) = timeout(TURN_WAIT, known.turns.acquire()).await else {
+        return Err(Error::unavailable("too many searches are under way: try again shortly"));
+    };
+    let (owned, query) = (Arc::clone(gateway), Query::new(query));
+    let finding = gateway.catalog.scan(move |view| find(&owned, view, &query, limit));
+    let Found { hits, total, unknown } = finding.await?;
+    learn(gateway, unknown);
+    Ok((hits, total))
 }
 
-/// A crate that fits, and how well. Hosted ones have a row.
+/// What came of a search.
 struct Found {
-    rank: u8,
-    name: CrateName,
-    row: Option<CrateRow>,
+    hits: Vec<Hit>,
+    total: u32,
+    /// Crates that fit, of which nothing but the name is known.
+    unknown: Vec<(usize, CrateName)>,
 }
 
-/// The crates that fit best, and how many fit.
-async fn find(gateway: &Arc<Gateway>, query: Query, limit: usize) -> Result<(Vec<Found>, u32)> {
-    let owned = Arc::clone(gateway);
-    let all = move |rows: Vec<CrateRow>| {
-        let hosted: HashSet<NameKey> = rows.iter().map(|row| row.name.key()).collect();
-        let shown = rows.into_iter().filter(|row| row.shown > 0);
-        let mut found: Vec<Found> = shown
-            .filter_map(|row| {
-                let rank = query.rank(&row.name, row.description.as_deref())?;
-                Some(Found { rank, name: row.name.clone(), row: Some(row) })
-            })
-            .collect();
+fn find(gateway: &Gateway, view: &View<impl Tables>, query: &Query, limit: usize) -> Result<Found> {
+    let mut best = Best::new(limit);
+    let mut hosted: HashSet<NameKey> = HashSet::new();
+    view.each_crate(|row| {
+        let key = row.name.key();
+        let rank = query.rank(&key, row.description.as_deref()).filter(|_| row.shown > 0);
+        if let Some(rank) = rank {
+            best.offer(rank, false, &row.name.clone(), || Kind::Hosted(row));
+        }
+        hosted.insert(key);
+    })?;
+    gateway.mirrored_names.names.each(|Seen { key, name, version, at }| {
+        let Some(rank) = query.rank(key, None) else { return };
         // A name that is ours by now may have been mirrored before.
-        for (rank, name) in owned.mirrored_names.matching(&query) {
-            let key = name.key();
-            if !hosted.contains(&key) && !lookup::is_reserved(&owned.config, &key) {
-                found.push(Found { rank, name, row: None });
+        if !hosted.contains(key) && !lookup::is_reserved(&gateway.config, key) {
+            best.offer(rank, true, name, || Kind::Mirrored(at, version.map(Into::into)));
+        }
+    });
+    let (total, mut hits, mut unknown) = (best.total, Vec::new(), Vec::new());
+    for Candidate { name, kind, .. } in best.heap.into_sorted_vec() {
+        match kind {
+            Kind::Mirrored(at, None) => unknown.push((at, name)),
+            Kind::Mirrored(_, Some(version)) => {
+                hits.push(Hit { name, max_version: version.into(), description: None });
+            }
+            Kind::Hosted(row) => hits.extend(hosted_hit(gateway, view, row)?),
+        }
+    }
+    Ok(Found { hits, total, unknown })
+}
+
+/// A hosted crate with its newest version: as the policy shows it where that is in memory, else as
+/// the catalog has it.
+fn hosted_hit(gateway: &Gateway, view: &View<impl Tables>, row: CrateRow) -> Result<Option<Hit>> {
+    let key = row.name.key();
+    let version = match shown_version(gateway, &key, &row.name) {
+        Some(version) => Some(version),
+        None => catalog_version(gateway, view, &key, row.changed)?,
+    };
+    let cut = |text: String| text.chars().take(MAX_DESCRIPTION_CHARS).collect();
+    let (name, description) = (row.name, row.description.map(cut));
+    Ok(version.map(|version| Hit { name, max_version: version.into(), description }))
+}
+
+fn shown_version(gateway: &Gateway, key: &NameKey, name: &CrateName) -> Option<Box<str>> {
+    let lower = CrateName::parse(&name.lower()).ok()?;
+    let known = gateway.index.answer(key, &lower, gateway.upstreams.len())?;
+    let file = known.answer.as_ref().ok()?.as_ref()?;
+    let shown = judging::at_hand(gateway, &known, file)?;
+    newest(shown.versions()).map(|best| best.version.to_string().into())
+}
+
+fn catalog_version(
+    gateway: &Gateway,
+    view: &View<impl Tables>,
+    key: &NameKey,
+    changed: u64,
+) -> Result<Option<Box<str>>> {
+    let remembered =
+        || gateway.mirrored_names.hosted.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, version)) = remembered().get(key)
+        && *at == changed
+    {
+        return Ok(version.clone());
+    }
+    let listed = view.listed(key)?;
+    let version: Option<Box<str>> =
+        newest(listed.iter()).map(|best| best.version.to_string().into());
+    let mut hosted = remembered();
+    if hosted.len() >= MAX_HOSTED {
+        hosted.clear();
+    }
+    hosted.insert(key.clone(), (changed, version.clone()));
+    Ok(version)
+}
+
+/// Reads the copies of crates of which nothing but the name is known, one after the other and after
+/// the answer, for the next search: a store of release 0.1 has no more. If some are just being read,
+/// these wait for another search.
+fn learn(gateway: &Arc<Gateway>, unknown: Vec<(usize, CrateName)>) {
+    let turn = Arc::clone(&gateway.mirrored_names.learning).try_acquire_owned();
+    let (Ok(turn), false) = (turn, unknown.is_empty()) else { return };
+    let gateway = Arc::clone(gateway);
+    tokio::spawn(async move {
+        for (at, name) in unknown {
+            if let Err(error) = learn_one(&gateway, at, &name).await {
+                tracing::debug!(krate = %name, error = error.chain(), "its newest version is unknown");
             }
         }
-        let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        found.sort_by(Found::before);
-        found.truncate(limit);
-        (found, total)
-    };
-    gateway.catalog.scan(move |view| Ok(all(view.crates()?))).await
+        drop(turn);
+    });
 }
 
-impl Found {
-    fn before(&self, other: &Self) -> Ordering {
-        let key = |f: &Self| (f.rank, f.row.is_none());
-        key(self).cmp(&key(other)).then_with(|| self.name.cmp(&other.name))
+async fn learn_one(gateway: &Gateway, at: usize, name: &CrateName) -> Result<()> {
+    let Some(upstream) = gateway.upstreams.get(at) else { return Ok(()) };
+    let Some(kept) = gateway.mirror.index(upstream.name(), name).await? else {
+        gateway.mirrored_names.forget(at, name);
+        return Ok(());
+    };
+    let (names, owned) = (Arc::clone(&gateway.mirrored_names.names), name.clone());
+    let read = move || {
+        let read = mirrored::read(&kept.body, &owned, &OwnRegistries::default());
+        let versions = read.map(|read| read.versions).unwrap_or_default();
+        match newest(versions.iter()) {
+            Some(best) => names.note_version(at, best),
+            None => names.forget(at, &owned.key()),
+        }
+    };
+    gateway.index.makers.make(read).await
+}
+
+/// The best of many: as many as are wanted, and how many there were.
+struct Best {
+    heap: BinaryHeap<Candidate>,
+    limit: usize,
+    total: u32,
+}
+
+/// A crate that fits. The greatest is the worst.
+struct Candidate {
+    rank: u8,
+    is_mirrored: bool,
+    name: CrateName,
+    kind: Kind,
+}
+
+enum Kind {
+    Hosted(CrateRow),
+    Mirrored(usize, Option<Box<str>>),
+}
+
+impl Best {
+    fn new(limit: usize) -> Self {
+        Self { heap: BinaryHeap::with_capacity(limit + 1), limit, total: 0 }
+    }
+
+    /// Nothing is made of what is too bad anyway.
+    fn offer(
+        &mut self,
+        rank: u8,
+        is_mirrored: bool,
+        name: &CrateName,
+        kind: impl FnOnce() -> Kind,
+    ) {
+        self.total = self.total.saturating_add(1);
+        let order = (rank, is_mirrored, name);
+        let is_full = self.heap.len() >= self.limit;
+        if is_full && self.heap.peek().is_none_or(|worst| order >= worst.order()) {
+            return;
+        }
+        self.heap.push(Candidate { rank, is_mirrored, name: name.clone(), kind: kind() });
+        if is_full {
+            self.heap.pop();
+        }
     }
 }
 
-async fn hit(gateway: &Arc<Gateway>, found: Found) -> Option<Hit> {
-    let lower = CrateName::parse(&found.name.lower()).ok()?;
-    let (name, max_version) = match &found.row {
-        Some(_) => newest(lookup::lookup(gateway, &lower).await.ok()??.versions())?,
-        None => newest_mirrored(gateway, &lower).await?,
-    };
-    Some(Hit { name, max_version, description: found.row.and_then(|row| row.description) })
-}
-
-/// The newest version that was last seen of a mirrored crate, in memory or in the store.
-async fn newest_mirrored(gateway: &Gateway, name: &CrateName) -> Option<(CrateName, String)> {
-    let key = name.key();
-    for (at, upstream) in gateway.upstreams.iter().enumerate() {
-        let known = gateway.index.remember(&key, name, Place::Upstream(at));
-        let file: Option<Arc<IndexFile>> = known.and_then(|known| known.answer.ok().flatten());
-        if let Some(file) = file {
-            return newest(file.versions());
-        }
-        if let Ok(Some(kept)) = gateway.mirror.index(upstream.name(), name).await {
-            let name = name.clone();
-            let read = move || mirrored::read(&kept.body, &name, &OwnRegistries::default());
-            return newest(spawn_blocking(read).await.ok()?.ok()?.versions.iter());
-        }
+impl Candidate {
+    fn order(&self) -> (u8, bool, &CrateName) {
+        (self.rank, self.is_mirrored, &self.name)
     }
-    None
 }
 
-/// The newest version, a stable one that is not yanked before all others.
-fn newest<'a>(versions: impl Iterator<Item = &'a Listed>) -> Option<(CrateName, String)> {
-    let best = versions.max_by(|a, b| {
-        let rank = |v: &Listed| (!v.yanked, !v.version.is_prerelease());
-        rank(a).cmp(&rank(b)).then_with(|| a.version.cmp(&b.version))
-    })?;
-    Some((best.name.clone(), best.version.to_string()))
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
 }
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
 
 /// What is searched for: every word must stand in the name or the description.
 struct Query {
@@ -203,27 +315,25 @@ struct Query {
 impl Query {
     fn new(text: &str) -> Self {
         let bounded: String = text.chars().take(MAX_QUERY_CHARS).collect();
-        let words: BTreeSet<_> = bounded.split_whitespace().map(fold).collect();
+        let words: BTreeSet<_> =
+            bounded.split_whitespace().map(|word| folded(word).into_owned()).collect();
         Self { words: words.into_iter().collect() }
     }
 
     /// How well a crate fits, the best first: 0 is the very name.
-    fn rank(&self, name: &CrateName, description: Option<&str>) -> Option<u8> {
-        let (name, description) = (fold(name.as_str()), fold(description.unwrap_or_default()));
+    fn rank(&self, key: &NameKey, description: Option<&str>) -> Option<u8> {
+        let name = key.as_str();
         let in_name = |word: &String| name.contains(word.as_str());
-        let in_either = |word: &String| in_name(word) || description.contains(word.as_str());
         match &self.words[..] {
-            [word] if *word == name => Some(0),
-            [word] if name.starts_with(word.as_str()) => Some(1),
-            words if words.iter().all(in_name) => Some(2),
-            words if words.iter().all(in_either) => Some(3),
-            _ => None,
+            [word] if *word == name => return Some(0),
+            [word] if name.starts_with(word.as_str()) => return Some(1),
+            words if words.iter().all(in_name) => return Some(2),
+            _ => {}
         }
+        let description = folded(description?);
+        let in_either = |word: &String| in_name(word) || description.contains(word.as_str());
+        self.words.iter().all(in_either).then_some(3)
     }
-}
-
-fn fold(text: &str) -> String {
-    text.to_lowercase().replace('_', "-")
 }
 
 #[cfg(test)]
@@ -231,7 +341,7 @@ mod tests {
     use super::*;
 
     fn rank(query: &str, name: &str, description: &str) -> Option<u8> {
-        Query::new(query).rank(&CrateName::parse(name).unwrap(), Some(description))
+        Query::new(query).rank(&CrateName::parse(name).unwrap().key(), Some(description))
     }
 
     #[test]
@@ -246,5 +356,20 @@ mod tests {
     #[test]
     fn an_empty_query_finds_everything() {
         assert_eq!(rank("", "foo", ""), Some(2));
+    }
+
+    #[test]
+    fn the_best_are_kept_and_all_are_counted() {
+        let mut best = Best::new(3);
+        for n in (0..100_u8).rev() {
+            let name = CrateName::parse(&format!("a{n:02}")).unwrap();
+            best.offer(2 - u8::from(n % 50 == 0), true, &name, || Kind::Mirrored(0, None));
+        }
+        let names: Vec<_> =
+            best.heap.into_sorted_vec().into_iter().map(|it| it.name.to_string()).collect();
+        assert_eq!((names.join(" "), best.total), ("a00 a50 a01".to_owned(), 100));
+        let mut none = Best::new(0);
+        none.offer(0, true, &CrateName::parse("a").unwrap(), || Kind::Mirrored(0, None));
+        assert_eq!((none.heap.len(), none.total), (0, 1));
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -16,6 +15,7 @@ use crate::config::StoreUrl;
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::stores::disk::Disk;
+use crate::threads::aside;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ impl StoreWatch {
     async fn measure(&self) {
         let folder = self.folder.clone();
         // A disk that hangs holds a thread, and no more.
-        let Ok(Ok(disk)) = spawn_blocking(move || Disk::below(&folder)).await else { return };
+        let Ok(Ok(disk)) = aside(move || Disk::below(&folder)).await else { return };
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.store_disk.set(gauge(disk.total));
         self.metrics.store_disk_free.set(gauge(disk.free));

@@ -11,12 +11,15 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::{Error, Kind};
 use crate::flows::download::File;
+use crate::flows::room::bytes_holding;
 
 /// What an answer sends.
 #[derive(Debug)]
 pub enum Body {
-    /// All of it is here.
+    /// All of it is here, and shared: a cached file, whose memory is counted with its cache.
     Whole(Bytes),
+    /// All of it is here, made for this request.
+    Made(Bytes),
     /// It comes in pieces, as fast as the client takes them.
     Stream(Stream),
 }
@@ -32,6 +35,17 @@ impl Body {
     /// that its client sees that it is not whole.
     pub fn stream(length: u64, pieces: BoxStream<'static, Result<Bytes, Error>>) -> Self {
         Self::Stream(Stream { pieces, left: length })
+    }
+}
+
+impl Body {
+    /// The same body; if it was made for this request, it holds something until it was sent.
+    #[must_use]
+    pub fn holding(self, held: impl Send + 'static) -> Self {
+        match self {
+            Self::Made(bytes) if !bytes.is_empty() => Self::Made(bytes_holding(bytes, held)),
+            other => other,
+        }
     }
 }
 
@@ -66,8 +80,10 @@ impl HttpBody for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(mem::take(bytes))))),
+            Self::Whole(bytes) | Self::Made(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) | Self::Made(bytes) => {
+                Poll::Ready(Some(Ok(Frame::data(mem::take(bytes)))))
+            }
             Self::Stream(stream) => stream.poll(context).map_ok(Frame::data),
         }
     }
@@ -85,7 +101,9 @@ impl Body {
     /// The bytes that are still to be sent.
     fn left(&self) -> u64 {
         match self {
-            Self::Whole(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Self::Whole(bytes) | Self::Made(bytes) => {
+                u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+            }
             Self::Stream(stream) => stream.left,
         }
     }

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::flows;
@@ -17,6 +19,7 @@ use crate::flows::search::Hit;
 use crate::gateway::Gateway;
 use crate::http::body::{self, Upload};
 use crate::http::respond::{self, Answer};
+use crate::http::responses::Responses;
 use crate::http::route::Route;
 use crate::http::{auth, forwarded, manage, pages, policy};
 use crate::model::client_key::ClientKey;
@@ -25,6 +28,11 @@ use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
 use crate::stores::catalog::UserRow;
+
+/// Answers of many rows that are made at one time; more wait.
+pub const LONG_ANSWERS_AT_ONCE: usize = 4;
+/// How long they wait for that.
+const LONG_ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// What every request needs: the gateway, and what requests take turns for.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ pub struct Door {
     pub body_memory: Semaphore,
     /// Who judges a lock file: see [`policy::CHECKS_AT_ONCE`].
     pub checks: Semaphore,
+    /// Who makes a long answer: see [`LONG_ANSWERS_AT_ONCE`].
+    long_answers: Semaphore,
 }
 
 /// What the record of a download wants to know of a request, beside its token.
@@ -44,6 +54,8 @@ pub struct Asker {
     pub peer: SocketAddr,
     /// Whether it takes the answer's body: a `HEAD` does not.
     pub takes_body: bool,
+    /// Whose share of limits it takes; read on the long way alone.
+    pub client: ClientKey,
 }
 
 /// `{"users":["alice"]}`; crates.io takes the older word `owners` too.
@@ -58,7 +70,8 @@ impl Door {
     pub fn new(gateway: Arc<Gateway>) -> Self {
         let kib = usize::try_from(body::MEMORY_KIB).unwrap_or(Semaphore::MAX_PERMITS);
         let checks = Semaphore::new(policy::CHECKS_AT_ONCE);
-        Self { gateway, body_memory: Semaphore::new(kib), checks }
+        let long_answers = Semaphore::new(LONG_ANSWERS_AT_ONCE);
+        Self { gateway, body_memory: Semaphore::new(kib), checks, long_answers }
     }
 
     /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
@@ -76,12 +89,29 @@ impl Door {
                 let found = flows::lookup::at_hand(gateway, name)?;
                 Some(self.index_file(name, found, headers))
             }
+            Route::IndexConfig => {
+                auth::reader_at_hand(gateway, headers)?;
+                Some(respond::index_config(&gateway.url, gateway.config.auth_required))
+            }
             Route::Download(name, version) => {
                 let who = auth::reader_at_hand(gateway, headers)?;
                 let got = flows::download::at_hand(gateway, name, version)?;
                 Some(Ok(self.crate_file(got, (name, version), who.as_deref(), (asker, headers))))
             }
             _ => None,
+        }
+    }
+
+    /// The right to make an answer of many rows, before they are read. Whoever has it waits for no
+    /// upstream and no journal, so that nobody keeps others waiting.
+    ///
+    /// # Errors
+    /// Unavailable, when there is no memory for it, or others make theirs for too long.
+    pub(super) async fn long_answer(&self, to: Responses<'_>) -> Result<SemaphorePermit<'_>> {
+        to.admit()?;
+        match timeout(LONG_ANSWER_WAIT, self.long_answers.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Error::unavailable("too many long answers are being made: try again shortly")),
         }
     }
 
@@ -97,6 +127,7 @@ impl Door {
         upload: &mut Upload<Incoming>,
     ) -> Result<Answer> {
         let gateway = &self.gateway;
+        let responses = Responses::to(gateway, asker.client);
         match route {
             Route::Home => Ok(pages::home(gateway)),
             Route::Me => Ok(pages::me(gateway)),
@@ -120,11 +151,12 @@ impl Door {
             Route::Search { query, limit } => {
                 auth::reader(gateway, headers).await?;
                 let (hits, total) = flows::search::search(gateway, &query, limit).await?;
-                respond::json(&found(&hits, total))
+                responses.json(&found(&hits, total))
             }
             Route::Owners(name) => {
                 auth::reader(gateway, headers).await?;
-                respond::json(&owners(&flows::owners::list(gateway, &name).await?))
+                responses.admit()?;
+                responses.json(&owners(&flows::owners::list(gateway, &name).await?))
             }
             Route::Publish => {
                 let who = auth::caller(gateway, headers).await?;
@@ -146,11 +178,11 @@ impl Door {
             }
             Route::Policy(what) => {
                 auth::reader(gateway, headers).await?;
-                policy::answer(self, what, (headers, asker), upload).await
+                policy::answer(self, responses, what, (headers, asker), upload).await
             }
             Route::Manage(what) => {
                 let by = auth::administrator(gateway, headers).await?;
-                manage::manage(gateway, by, what, upload).await
+                manage::manage(self, responses, by, what, upload).await
             }
         }
     }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use tokio::runtime::{self, Handle};
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::http::pulse::{Pulse, beat};
+use crate::threads;
 
 /// Where connections are served. The threads end when this is dropped, with whatever they still
 /// had to do.
@@ -84,7 +85,7 @@ impl Lanes {
 
 impl Lane {
     fn start(at: usize, end: CancellationToken) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = threads::lane()?;
         let handle = runtime.handle().clone();
         let beats = Arc::default();
         handle.spawn(beat(Arc::clone(&beats)));

@@ -1,7 +1,6 @@
 //! The admin API: what `cratehouse user`, `token`, `remove`, `mirror` and `names` do, over HTTPS.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -14,7 +13,9 @@ use crate::flows::audit::Clash;
 use crate::flows::command::By;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
+use crate::http::dispatch::Door;
 use crate::http::respond::{self, Answer};
+use crate::http::responses::Responses;
 use crate::http::route::Manage;
 use crate::model::expiry::Expiry;
 use crate::model::principal::{CratePattern, Grant, Scope, UserId};
@@ -50,16 +51,19 @@ struct Removal {
 /// # Errors
 /// Those of the flow and of the body.
 pub async fn manage(
-    gateway: &Arc<Gateway>,
+    door: &Door,
+    responses: Responses<'_>,
     by: By,
     what: Manage,
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
+    let gateway = &door.gateway;
     let within = gateway.config.limits.body;
     match what {
         Manage::Users => {
+            let _turn = door.long_answer(responses).await?;
             let users = flows::users::list(gateway).await?;
-            respond::json(&users.iter().map(user_json).collect::<Vec<_>>())
+            responses.json(&users.iter().map(user_json).collect::<Vec<_>>())
         }
         Manage::CreateUser => {
             let new: NewUser = upload.read_json(within).await?;
@@ -69,7 +73,10 @@ pub async fn manage(
             flows::users::disable(gateway, by, &login).await?;
             respond::done(None)
         }
-        Manage::Tokens(login) => tokens(gateway, login.as_deref()).await,
+        Manage::Tokens(login) => {
+            let _turn = door.long_answer(responses).await?;
+            tokens(gateway, responses, login.as_deref()).await
+        }
         Manage::CreateToken => create_token(gateway, by, upload.read_json(within).await?).await,
         Manage::RevokeToken(id) => {
             flows::tokens::revoke(gateway, by, id).await?;
@@ -88,8 +95,9 @@ pub async fn manage(
             respond::done(Some(&told))
         }
         Manage::Audit => {
+            responses.admit()?;
             let clashes = flows::audit::names(gateway).await?;
-            respond::json(&clashes.iter().map(clash_json).collect::<Vec<_>>())
+            responses.json(&clashes.iter().map(clash_json).collect::<Vec<_>>())
         }
         Manage::Head => {
             let head = gateway.catalog.head()?;
@@ -98,11 +106,15 @@ pub async fn manage(
     }
 }
 
-async fn tokens(gateway: &Gateway, login: Option<&str>) -> Result<Answer> {
+async fn tokens(
+    gateway: &Gateway,
+    responses: Responses<'_>,
+    login: Option<&str>,
+) -> Result<Answer> {
     let tokens = flows::tokens::list(gateway, login).await?;
     let users = flows::users::list(gateway).await?;
     let logins: BTreeMap<_, _> = users.iter().map(|u| (u.id, u.login.as_str())).collect();
-    respond::json(&tokens.iter().map(|token| token_json(token, &logins)).collect::<Vec<_>>())
+    responses.json(&tokens.iter().map(|token| token_json(token, &logins)).collect::<Vec<_>>())
 }
 
 async fn create_token(gateway: &Gateway, by: By, new: NewToken) -> Result<Answer> {

@@ -2,10 +2,12 @@
 
 use crate::error::Result;
 use crate::gateway::Gateway;
+use crate::http::responses;
 use crate::metrics::Metrics;
 use crate::model::level::Level;
 use crate::stores::console;
 use crate::stores::process::Usage;
+use crate::threads;
 
 /// Brings the gauges up to date.
 ///
@@ -46,14 +48,23 @@ fn memory(gateway: &Gateway) {
     metrics.absent_memory.set(gauge(bytes));
     metrics.crate_memory.set(gauge(crates.taken()));
     metrics.crate_memory_limit.set(gauge(crates.limit()));
+    let (names, bytes) = gateway.mirrored_names.size();
+    metrics.search_names.set(gauge(names as u64));
+    metrics.search_memory.set(gauge(bytes as u64));
+    let (taken, limit) = responses::memory(&gateway.responses);
+    metrics.response_memory.set(gauge(taken as u64));
+    metrics.response_memory_limit.set(gauge(limit as u64));
 }
 
 fn queues(gateway: &Gateway) {
     let (metrics, limits) = (&gateway.metrics, &gateway.config.limits);
     metrics.connections_limit.set(gauge(limits.connections as u64));
+    metrics.requests_under_way.set(gauge(gateway.in_flight.taken() as u64));
+    metrics.requests_limit.set(gauge(gateway.in_flight.total() as u64));
     metrics.append_waiting.set(gauge(gateway.journal.waiting() as u64));
     metrics.append_queue.set(gauge(limits.append_queue as u64));
-    metrics.pulls_waiting.set(gauge(gateway.pulls.left() as u64));
+    metrics.pulls_waiting.set(gauge(gateway.pulls.left()));
+    metrics.pull_records_waiting.set(gauge(gateway.pulls.records() as u64));
     metrics.upstream_limit.set(gauge(limits.upstream_requests as u64));
     for upstream in &gateway.upstreams {
         for (kind, under_way) in upstream.under_way() {
@@ -70,6 +81,8 @@ fn process(metrics: &Metrics) {
     metrics.process_cpu.inc_by(more.max(0.0));
     let lost = console::stderr().lost();
     metrics.log_lines_lost.inc_by(lost.saturating_sub(metrics.log_lines_lost.get()));
+    let refused = threads::refused().saturating_sub(metrics.threads_refused.get());
+    metrics.threads_refused.inc_by(refused);
     metrics.process_resident.set(gauge(usage.resident_bytes));
     metrics.process_virtual.set(gauge(usage.virtual_bytes));
     metrics.process_threads.set(gauge(usage.threads));

@@ -12,7 +12,8 @@ use crate::gateway::Gateway;
 use crate::http::auth;
 use crate::http::body::{self, Upload};
 use crate::http::dispatch::{Asker, Door};
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
+use crate::http::responses::Responses;
 use crate::http::route::Ask;
 use crate::model::client_key::ClientKey;
 use crate::model::lock::MAX_LOCK_BYTES;
@@ -33,6 +34,7 @@ const CHECK_WAIT: Duration = Duration::from_secs(120);
 /// Those of the flow and of the body; unavailable, when too many ask or it takes too long.
 pub async fn answer(
     door: &Door,
+    responses: Responses<'_>,
     what: Ask,
     (headers, asker): (&HeaderMap, Asker),
     upload: &mut Upload<Incoming>,
@@ -40,14 +42,14 @@ pub async fn answer(
     let gateway = &door.gateway;
     let client = door.client(headers, asker);
     match what {
-        Ask::Check => check(door, reach(gateway, client, headers).await, upload).await,
-        Ask::Explain(name, version) => {
-            let why = policy_check::explain(gateway, client, &name, version.as_ref()).await?;
-            respond::json(&why)
+        Ask::Check => check(door, responses, reach(gateway, client, headers).await, upload).await,
+        Ask::Explain(name, which) => {
+            let turn = door.long_answer(responses);
+            responses.json(&policy_check::explain(gateway, client, &name, which, turn).await?)
         }
         Ask::Waivers => {
             let (book, in_force) = (&gateway.rulebook, gateway.rulebook.in_force());
-            respond::json(&Waivers::of(in_force.policy.waivers(), book.now()))
+            responses.json(&Waivers::of(in_force.policy.waivers(), book.now()))
         }
     }
 }
@@ -64,7 +66,12 @@ async fn reach(gateway: &Gateway, client: ClientKey, headers: &HeaderMap) -> Rea
     }
 }
 
-async fn check(door: &Door, reach: Reach, upload: &mut Upload<Incoming>) -> Result<Answer> {
+async fn check(
+    door: &Door,
+    responses: Responses<'_>,
+    reach: Reach,
+    upload: &mut Upload<Incoming>,
+) -> Result<Answer> {
     let gateway = &door.gateway;
     let _room = upload.room(&door.body_memory, MAX_LOCK_BYTES, body::MEMORY_WAIT).await?;
     let lock = upload.read(MAX_LOCK_BYTES, gateway.config.limits.body).await?;
@@ -77,7 +84,7 @@ async fn check(door: &Door, reach: Reach, upload: &mut Upload<Incoming>) -> Resu
     let policies = [gateway.rulebook.in_force()];
     let judging = policy_check::check(gateway, reach, lock, &policies, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {
-        Ok(reports) => respond::json(&reports?.first()),
+        Ok(reports) => responses.json(&reports?.first()),
         Err(_) => Err(Error::unavailable(format_args!(
             "the lock file was not judged within {} s; what was learned is kept: try again",
             CHECK_WAIT.as_secs()

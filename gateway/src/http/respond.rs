@@ -34,13 +34,19 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId([u8; 16]);
 
-/// A JSON answer of the web API.
+/// A small JSON answer of the web API. One that may be large is
+/// [`crate::http::responses::Responses::json`].
 ///
 /// # Errors
 /// [`Kind::Internal`] when the value cannot be written as JSON.
 pub fn json(value: &impl Serialize) -> Result<Answer> {
     let body = serde_json::to_vec(value).map_err(Error::internal)?;
-    Ok(with_caching(answer(StatusCode::OK, JSON, body.into()), "no-store"))
+    Ok(json_bytes(body.into()))
+}
+
+/// The same, written already.
+pub(super) fn json_bytes(body: Bytes) -> Answer {
+    with_caching(answer(StatusCode::OK, JSON, body), "no-store")
 }
 
 /// `{"ok":true}`, with a sentence where cargo wants one.
@@ -71,7 +77,7 @@ pub fn index_file(file: &IndexFile, asked: &HeaderMap, private: bool) -> Answer 
     let unchanged = negotiate::has_already(asked, &chosen.etag);
     let mut answer = match unchanged {
         true => not_modified(),
-        false => answer(StatusCode::OK, INDEX, chosen.bytes.clone()),
+        false => sending(StatusCode::OK, INDEX, Body::Whole(chosen.bytes.clone())),
     };
     let headers = answer.headers_mut();
     if packed.is_some() && !unchanged {
@@ -225,7 +231,7 @@ fn index_caching(private: bool) -> &'static str {
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    sending(status, content_type, body.into())
+    sending(status, content_type, Body::Made(body))
 }
 
 fn sending(status: StatusCode, content_type: &'static str, body: Body) -> Answer {

@@ -148,7 +148,7 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
         (Get, ["index", "config.json"]) => Route::IndexConfig,
         (Get, ["index", folders @ .., file]) => Route::IndexFile(index_name(folders, file)?),
         (_, ["api", "v1", "admin", rest @ ..]) => Route::Manage(manage(verb, rest, query)?),
-        (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest)?),
+        (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest, query)?),
         (Get, ["api", "v1", "crates"]) => search(query)?,
         (Put, ["api", "v1", "crates", "new"]) => Route::Publish,
         (Get, ["api", "v1", "crates", n, "owners"]) => Route::Owners(name(n)?),

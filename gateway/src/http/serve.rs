@@ -17,6 +17,7 @@ use hyper::{HeaderMap, Method, Request};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Level, Span};
 
@@ -25,13 +26,15 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::dispatch::{Asker, Door};
-use crate::http::forwarded;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
+use crate::http::{forwarded, in_flight};
+use crate::model::client_key::ClientKey;
 use crate::model::excerpt::{Shown, excerpt};
 use crate::model::trace::TraceParent;
+use crate::threads;
 use crate::traces::{KeyValue, Side, Told, Trace};
 
 /// The label of requests that mean nothing here.
@@ -97,7 +100,7 @@ fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Ans
     let trace = traces.and_then(|traces| traces.begin(trace_parent(&head.headers)));
     let asked = Asked { id: RequestId::random(), peer, at, trace };
     let route = route::route(&head.method, head.uri.path(), head.uri.query());
-    let asker = asked.asker(&head);
+    let asker = asked.asker(&head, ClientKey::Exempt);
     let at_hand = route.as_ref().ok().and_then(|route| {
         let answer = AssertUnwindSafe(|| door.at_hand(route, &head.headers, asker));
         let outcome =
@@ -109,12 +112,24 @@ fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Ans
             Upload::new(body, &head.headers).let_go();
             Answering::AtHand(Some(Box::new(answer)))
         }
-        None => Answering::Later(Box::pin(find(Arc::clone(door), asked, head, body, route))),
+        None => Answering::Later(at_home(in_turn(Arc::clone(door), asked, head, body, route))),
     }
 }
 
-/// The long way to an answer.
-async fn find(
+/// Runs work on the runtime of the process, and not on the thread that serves the connection: it may
+/// need threads of its own. It ends when nobody waits for it any more.
+fn at_home(
+    work: impl Future<Output = Answer> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+    let Some(home) = threads::home() else { return Box::pin(work) };
+    let task = AbortOnDropHandle::new(home.spawn(work));
+    let broken = |e| respond::error(&Error::internal(e), Form::Text, "", RequestId::random());
+    Box::pin(async move { task.await.unwrap_or_else(broken) })
+}
+
+/// The long way to an answer, once there is a place for it. What is made for it holds the place until
+/// it was sent.
+async fn in_turn(
     door: Arc<Door>,
     asked: Asked,
     head: Parts,
@@ -123,10 +138,33 @@ async fn find(
 ) -> Answer {
     let label = route.as_ref().map_or(NO_ROUTE, Route::label);
     let unanswered = Unanswered(Some(Line::of(&door.gateway, &asked, &head, label)));
-    let mut upload = Upload::new(body, &head.headers);
+    let client = forwarded::client_key(&door.gateway.config, asked.peer, &head.headers);
+    let upload = Upload::new(body, &head.headers);
+    match in_flight::enter(&door.gateway, client).await {
+        Ok(place) => {
+            let asker = asked.asker(&head, client);
+            // Not before there is a place: this is what takes the memory.
+            let finding = find(&door, &head, asker, upload, route, unanswered);
+            Box::pin(finding).await.map(|body| body.holding(place))
+        }
+        Err(refused) => {
+            upload.let_go();
+            unanswered.end(Err(refused), None)
+        }
+    }
+}
+
+async fn find(
+    door: &Door,
+    head: &Parts,
+    asker: Asker,
+    mut upload: Upload<Incoming>,
+    route: std::result::Result<Route, Refused>,
+    unanswered: Unanswered<'_>,
+) -> Answer {
     let (outcome, allow) = match route {
         Ok(route) => {
-            let work = door.dispatch(route, &head.headers, asked.asker(&head), &mut upload);
+            let work = door.dispatch(route, &head.headers, asker, &mut upload);
             (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {
@@ -167,9 +205,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn asker(&self, head: &Parts) -> Asker {
+    fn asker(&self, head: &Parts, client: ClientKey) -> Asker {
         let takes_body = head.method != Method::HEAD;
-        Asker { peer: self.peer, takes_body }
+        Asker { peer: self.peer, takes_body, client }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod manifest;
 pub mod mirrored;
 pub mod name;
 pub mod networks;
+pub mod newest;
 pub mod policy;
 pub mod principal;
 pub mod pull;

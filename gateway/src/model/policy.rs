@@ -35,7 +35,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 pub use self::advisories::{Advisories, Advisory, Kind, Severity};
-pub use self::explain::{Explained, Explanation};
+pub use self::explain::{Explained, Explanation, Which};
 pub use self::judge::{
     AgeFact, Finding, IntegrityFact, Judgement, ReadLicense, Rule, RulesAbout, Source, Subject,
     WaiverInForce,

@@ -1,7 +1,8 @@
-//! Who pulled what: the record of one download, and questions about such records.
+//! Who pulled what: the record of downloads, and questions about such records.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -13,12 +14,22 @@ use crate::model::policy::Requirement;
 use crate::model::principal::{Principal, TokenId, UserId};
 use crate::model::version::CrateVersion;
 
-/// One download that was answered with the bytes. As JSON, a line of at most
+/// Downloads that were answered with the bytes: all those of one version by one token from one
+/// address, on one day (UTC), between two writes of a replica. As JSON, a line of at most
 /// [`MAX_LINE_BYTES`]. A later release may add fields, so unknown ones are passed over.
+///
+/// A record of a single download has neither `count` nor `last`, and is written as release 0.1
+/// wrote each download. That release passes the two over: it reads a record as its first download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
-    /// When the answer was decided, by the replica's clock.
+    /// When the answer to the first of them was decided, by the replica's clock.
     pub time: Timestamp,
+    /// The same of the last of them; absent: there was one alone, or all were at one time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// How many they were; absent: one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: NonZero<u64>,
     /// The crate.
     #[serde(rename = "crate")]
     pub krate: CrateName,
@@ -44,6 +55,15 @@ pub struct Puller {
     pub user: UserId,
     /// The token.
     pub token: TokenId,
+}
+
+fn one() -> NonZero<u64> {
+    NonZero::<u64>::MIN
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(count: &NonZero<u64>) -> bool {
+    *count == one()
 }
 
 /// A bound for one line, in bytes: name 64, version 150, login 64, replica 64, checksum 64, and the
@@ -126,8 +146,9 @@ impl Selection {
         found
     }
 
+    /// A record that begins before `since` and goes on after it counts as a whole.
     fn has(&self, pull: &Pull) -> bool {
-        self.since.is_none_or(|since| pull.time >= since) && self.subject.has(pull)
+        self.since.is_none_or(|since| pull.last() >= since) && self.subject.has(pull)
     }
 }
 
@@ -177,33 +198,59 @@ impl std::fmt::Display for Subject {
 }
 
 /// The heads of the columns of [`Pull::line`].
-pub const COLUMNS: &str = "time\tcrate\tversion\tuser\ttoken\taddress\treplica";
+pub const COLUMNS: &str = "time\tcrate\tversion\tuser\ttoken\taddress\treplica\tcount\tlast";
 
 impl Pull {
+    /// One download.
+    pub fn single(
+        time: Timestamp,
+        (krate, version, checksum): (CrateName, CrateVersion, Checksum),
+        by: Option<Puller>,
+        address: IpAddr,
+        replica: String,
+    ) -> Self {
+        Self { time, last: None, count: one(), krate, version, checksum, by, address, replica }
+    }
+
+    /// The same with so many downloads, the last of them at a time.
+    #[must_use]
+    pub fn repeated(self, count: NonZero<u64>, last: Timestamp) -> Self {
+        let last = Some(last).filter(|last| *last > self.time); // a clock may be set back
+        Self { count, last, ..self }
+    }
+
+    /// When the last of the downloads was.
+    pub fn last(&self) -> Timestamp {
+        self.last.unwrap_or(self.time)
+    }
+
     /// For people, in the order of [`COLUMNS`]; `-` where nobody is known. No text of a record
     /// reaches a terminal with control characters.
     pub fn line(&self) -> String {
-        let Pull { time, krate, version, by, address, replica, .. } = self;
+        let Pull { time, krate, version, by, address, replica, count, .. } = self;
         let (user, token) = match by {
             Some(by) => (plain(&by.login), by.token.to_string()),
             None => ("-".to_owned(), "-".to_owned()),
         };
-        let replica = plain(replica);
-        format!("{time:.3}\t{krate}\t{version}\t{user}\t{token}\t{address}\t{replica}")
+        let (replica, last) = (plain(replica), self.last());
+        format!(
+            "{time:.3}\t{krate}\t{version}\t{user}\t{token}\t{address}\t{replica}\t{count}\t\
+             {last:.3}"
+        )
     }
 }
 
 impl Totals {
-    /// Counts one.
+    /// Counts the downloads of a record.
     pub fn add(&mut self, pull: &Pull) {
         let (count, last) = self.0.entry(pull.by.clone()).or_insert((0, pull.time));
-        *count += 1;
-        *last = (*last).max(pull.time);
+        *count = count.saturating_add(pull.count.get());
+        *last = (*last).max(pull.last());
     }
 
     /// All pulls, by whomever.
     pub fn pulls(&self) -> u64 {
-        self.0.values().map(|(count, _)| count).sum()
+        self.0.values().fold(0, |sum, (count, _)| sum.saturating_add(*count))
     }
 
     /// Who they were by, a line each, by login and token; nobody comes first.
@@ -231,15 +278,11 @@ pub(crate) mod fixture {
     /// A pull of `foo` with its time, version and login; `""`: nobody.
     pub(crate) fn pull(time: &str, version: &str, login: &str) -> Pull {
         let by = Puller { login: login.to_owned(), user: UserId(1), token: TokenId(7) };
-        Pull {
-            time: time.parse().unwrap(),
-            krate: CrateName::parse("foo").unwrap(),
-            version: version.parse().unwrap(),
-            checksum: Checksum::of(b"foo"),
-            by: (!login.is_empty()).then_some(by),
-            address: IpAddr::from([10, 0, 0, 1]),
-            replica: "test".to_owned(),
-        }
+        let krate = CrateName::parse("foo").unwrap();
+        let what = (krate, version.parse().unwrap(), Checksum::of(b"foo"));
+        let by = (!login.is_empty()).then_some(by);
+        let address = IpAddr::from([10, 0, 0, 1]);
+        Pull::single(time.parse().unwrap(), what, by, address, "test".to_owned())
     }
 
     /// Everything that is recorded about a subject.
@@ -274,6 +317,30 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_many_says_how_many_and_until_when_and_one_of_release_0_1_is_one_download() {
+        let (first, last) = (pull(NOON, "1.0.0", "alice"), "2026-11-22T12:00:59Z");
+        let many = first.clone().repeated(NonZero::new(3).unwrap(), last.parse().unwrap());
+        let text = String::from_utf8(encode([&many]).unwrap()).unwrap();
+        assert!(text.contains("\"last\":\"2026-11-22T12:00:59Z\",\"count\":3,"), "{text}");
+        assert_eq!(all_of("foo").among(text.as_bytes()).pulls, [many.clone()]);
+        let lines = encode([&many, &first]).unwrap();
+        let mut totals = Totals::default();
+        all_of("foo").among(&lines).pulls.iter().for_each(|pull| totals.add(pull));
+        assert_eq!(totals.pulls(), 4);
+        assert!(totals.lines().all(|line| line.ends_with(": 4, the last at 2026-11-22T12:00:59Z")));
+        let since = |time: &str| {
+            let selection = Selection { since: Some(time.parse().unwrap()), ..all_of("foo") };
+            selection.among(&lines).pulls.len()
+        };
+        assert_eq!(
+            (since(NOON), since("2026-11-22T12:00:30Z"), since("2026-11-22T12:01:00Z")),
+            (2, 1, 0)
+        );
+        let nothing = text.replace("\"count\":3", "\"count\":0");
+        assert_eq!(all_of("foo").among(nothing.as_bytes()).unreadable, 1);
+    }
+
+    #[test]
     fn the_longest_line_is_within_its_bound() {
         let mut longest = pull("2026-11-22T12:00:00.123456789Z", "1.0.0", &"a".repeat(64));
         longest.krate = CrateName::parse(&"a".repeat(64)).unwrap();
@@ -282,6 +349,8 @@ mod tests {
         longest.address = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap();
         let by = Puller { login: "a".repeat(64), user: UserId(u32::MAX), token: TokenId(u32::MAX) };
         longest.by = Some(by);
+        let last = "2026-11-22T23:59:59.123456789Z".parse().unwrap();
+        let longest = longest.repeated(NonZero::<u64>::MAX, last);
         assert!(encode([&longest]).unwrap().len() <= MAX_LINE_BYTES);
     }
 
@@ -336,7 +405,10 @@ mod tests {
             ]
         );
         let line = pull(NOON, "1.0.0", "a\tb").line();
-        assert_eq!(line, "2026-11-22T12:00:00.000Z\tfoo\t1.0.0\ta b\t7\t10.0.0.1\ttest");
+        assert_eq!(
+            line,
+            "2026-11-22T12:00:00.000Z\tfoo\t1.0.0\ta b\t7\t10.0.0.1\ttest\t1\t2026-11-22T12:00:00.000Z"
+        );
         assert_eq!(line.split('\t').count(), COLUMNS.split('\t').count());
     }
 }

@@ -11,6 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::model::checksum::{Checksum, Checksumming};
+use crate::threads;
 
 /// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
 /// are hashed off the async threads.
@@ -176,8 +177,8 @@ pub async fn has_checksum(bytes: &Bytes, cksum: &Checksum) -> bool {
         return Checksum::of(bytes) == *cksum;
     }
     let shared = bytes.clone();
-    let hashing = tokio::task::spawn_blocking(move || Checksum::of(&shared));
-    // The pool takes no work while the process stops; the answer is the same without it.
+    let hashing = threads::aside(move || Checksum::of(&shared));
+    // There may be no thread for it, as while the process stops; the answer is the same without.
     hashing.await.unwrap_or_else(|_| Checksum::of(bytes)) == *cksum
 }
 
@@ -188,7 +189,7 @@ pub async fn hashed_on(mut sum: Checksumming, bytes: &Bytes) -> Checksumming {
         return sum;
     }
     let (before, shared) = (sum.clone(), bytes.clone());
-    let hashing = tokio::task::spawn_blocking(move || {
+    let hashing = threads::aside(move || {
         sum.update(&shared);
         sum
     });

@@ -4,6 +4,7 @@
 //! decides: it is created once, and never changed or deleted.
 
 mod licenses;
+mod names;
 mod overwrite;
 mod sights;
 
@@ -21,6 +22,7 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 
 pub use self::licenses::Licenses;
+pub use self::names::NamesList;
 pub use self::overwrite::Seen;
 use self::overwrite::{Put, put_over};
 pub use self::sights::Sights;
@@ -28,6 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use crate::threads;
 
 /// How often a pin is tried before the store counts as unavailable.
 const PIN_ATTEMPTS: u32 = 3;
@@ -119,8 +122,7 @@ impl MirrorStore {
             Err(StoreError::NotFound { .. }) => return Ok((None, Seen::Absent)),
             Err(e) => return Err(Error::store(e)),
         };
-        let kept = tokio::task::spawn_blocking(move || KeptIndex::decode(&bytes)).await;
-        let kept = kept.map_err(Error::internal)?;
+        let kept = threads::aside(move || KeptIndex::decode(&bytes)).await?;
         if kept.is_none() {
             tracing::warn!(%path, "a mirrored index file in the store is damaged and not used");
         }

@@ -23,6 +23,7 @@ use crate::config::{self, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Metrics;
 use crate::model::entry::EntryId;
+use crate::threads;
 
 /// The layout that this release reads and writes.
 const FORMAT: u32 = 1;
@@ -130,8 +131,7 @@ impl Objects {
     pub async fn check_folder(&self, url: &StoreUrl) -> Result<()> {
         let StoreUrl::Folder(path) = url else { return Ok(()) };
         let path = path.clone();
-        let checking = tokio::task::spawn_blocking(move || abilities::check(&path));
-        checking.await.map_err(Error::internal)?
+        threads::aside(move || abilities::check(&path)).await?
     }
 
     /// The identity of the registry in this store; a new registry is founded in an empty one.

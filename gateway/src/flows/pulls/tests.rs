@@ -5,9 +5,11 @@ use crate::flows::fixture::memory;
 use crate::flows::open::journal_in;
 use crate::flows::show::Since;
 use crate::model::pull::fixture::{all_of, pull};
-use crate::model::pull::{Selection, Totals};
+use crate::model::pull::{Pull, Selection, Totals};
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::objects::Objects;
+use crate::stores::pulls::BatchName;
+use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
@@ -66,6 +68,18 @@ impl House {
     }
 }
 
+impl Pulls {
+    fn notes(&self, pull: &Pull) {
+        self.note(Download::from(pull), pull.time);
+    }
+}
+
+/// Downloads of as many addresses.
+fn from_others(count: usize, pull: &Pull) -> impl Iterator<Item = Pull> {
+    (0..u32::try_from(count).unwrap())
+        .map(|n| Pull { address: std::net::Ipv4Addr::from_bits(n).into(), ..pull.clone() })
+}
+
 fn at(minute: usize, version: &str) -> Pull {
     pull(&format!("2026-11-22T12:{minute:02}:00Z"), version, "alice")
 }
@@ -77,7 +91,7 @@ async fn what_waits_is_written_in_one_batch_and_an_idle_replica_writes_none() {
     pulls.write().await.unwrap();
     assert_eq!(house.batches().await, []);
     for minute in 0..3 {
-        pulls.note(at(minute, "1.0.0"));
+        pulls.notes(&at(minute, &format!("1.0.{minute}")));
     }
     pulls.write().await.unwrap();
     pulls.write().await.unwrap();
@@ -87,11 +101,53 @@ async fn what_waits_is_written_in_one_batch_and_an_idle_replica_writes_none() {
 }
 
 #[tokio::test]
+async fn what_is_downloaded_again_and_again_is_one_record() {
+    let house = House::new();
+    let pulls = house.replica("a");
+    let at_second = |n: u64| {
+        let time = at(0, "1.0.0").time + Duration::from_millis(n);
+        Pull { time, ..at(0, "1.0.0") }
+    };
+    (0..100_000).for_each(|n| pulls.notes(&at_second(n)));
+    for other in ["alice", "bob", ""] {
+        pulls.notes(&Pull { krate: "Foo".parse().unwrap(), ..pull(NOON, "1.0.0", other) });
+    }
+    assert_eq!((pulls.left(), pulls.records()), (100_003, 4));
+    pulls.write().await.unwrap();
+    let [batch] = &house.batches().await[..] else { panic!("one batch") };
+    let bytes = house.store().read(batch).await.unwrap().unwrap();
+    assert!(bytes.len() < 2000, "{} bytes", bytes.len());
+    let all = house.all().await;
+    let counts: Vec<_> = all.iter().map(|pull| pull.count.get()).collect();
+    assert_eq!((counts.len(), counts.iter().sum::<u64>()), (4, 100_003));
+    let many = all.iter().find(|pull| pull.count.get() == 100_000).unwrap();
+    assert_eq!((many.time, many.last()), (at_second(0).time, at_second(99_999).time));
+    assert_eq!((house.counts(), house.metrics.pull_records.get()), ((100_003, 0, 0), 4));
+
+    pulls.notes(&at_second(0));
+    pulls.write().await.unwrap();
+    assert_eq!(house.all().await.len(), 5, "each write begins anew");
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_a_record_that_waits_counts_on() {
+    let house = House::new();
+    let pulls = house.replica("a");
+    from_others(MAX_WAITING_RECORDS, &at(1, "1.0.0")).for_each(|pull| pulls.notes(&pull));
+    let known = from_others(1, &at(2, "1.0.0")).next().unwrap();
+    pulls.notes(&known);
+    pulls.notes(&at(3, "3.0.0"));
+    assert_eq!((pulls.left(), house.counts()), (MAX_WAITING_RECORDS as u64 + 1, (0, 1, 0)));
+    pulls.write().await.unwrap();
+    assert_eq!(house.counts(), (MAX_WAITING_RECORDS as u64 + 1, 1, 0));
+}
+
+#[tokio::test]
 async fn a_batch_has_the_pulls_of_one_day() {
     let house = House::new();
     let pulls = house.replica("a");
     let times = ["2026-11-21T23:59:59.9Z", "2026-11-22T00:00:00Z", "2026-11-22T00:00:01Z"];
-    times.iter().for_each(|time| pulls.note(pull(time, "1.0.0", "")));
+    times.iter().for_each(|time| pulls.notes(&pull(time, "1.0.0", "")));
     pulls.write().await.unwrap();
     let begins: Vec<_> = house.batches().await.iter().map(|b| b.begins.to_string()).collect();
     assert_eq!(begins, [times[0], times[1]]);
@@ -101,36 +157,35 @@ async fn a_batch_has_the_pulls_of_one_day() {
 async fn a_store_that_is_away_loses_nothing_until_the_bound() {
     let house = House::new();
     let pulls = house.replica("a");
-    pulls.note(at(0, "1.0.0"));
+    pulls.notes(&at(0, "1.0.0"));
     house.away(Fault::Before);
     assert!(pulls.write().await.is_err());
     // One batch of one pull is held already.
-    for _ in 0..MAX_WAITING_PULLS {
-        pulls.note(at(1, "1.0.0"));
-    }
+    from_others(MAX_WAITING_RECORDS, &at(1, "1.0.0")).for_each(|pull| pulls.notes(&pull));
     assert!(pulls.write().await.is_err());
     assert_eq!((house.counts(), pulls.dropped()), ((0, 0, 2), 0));
     for _ in 0..5 {
-        pulls.note(at(2, "2.0.0"));
+        pulls.notes(&at(2, "2.0.0"));
     }
     assert_eq!((house.counts(), pulls.dropped(), pulls.dropped()), ((0, 5, 2), 5, 0));
-    assert_eq!(pulls.left(), MAX_WAITING_PULLS + 1);
+    assert_eq!(pulls.left(), MAX_WAITING_RECORDS as u64 + 1);
+    assert_eq!(pulls.records(), MAX_WAITING_RECORDS + 1);
     house.away(Fault::None);
     pulls.write().await.unwrap();
-    let batches = MAX_WAITING_PULLS / MAX_BATCH_PULLS + 1;
+    let batches = MAX_WAITING_RECORDS / MAX_BATCH_RECORDS + 1;
     assert_eq!(house.batches().await.len(), batches);
-    assert_eq!(house.counts(), (MAX_WAITING_PULLS as u64 + 1, 5, 2));
+    assert_eq!(house.counts(), (MAX_WAITING_RECORDS as u64 + 1, 5, 2));
     assert_eq!(pulls.left(), 0);
 }
 
 #[tokio::test]
 async fn a_batch_whose_answer_was_lost_is_not_written_twice() {
     let house = House::new();
-    let pulls = house.replica("a");
-    pulls.note(at(0, "1.0.0"));
+    let pulls = house.replica("test");
+    pulls.notes(&at(0, "1.0.0"));
     house.away(Fault::After);
     assert!(pulls.write().await.is_err());
-    pulls.note(at(1, "1.0.0"));
+    pulls.notes(&at(1, "1.0.0"));
     house.away(Fault::None);
     pulls.write().await.unwrap();
     assert_eq!(house.all().await, [at(0, "1.0.0"), at(1, "1.0.0")]);
@@ -162,21 +217,21 @@ async fn batches_are_written_at_the_interval_when_they_are_full_and_at_the_stop(
         tokio::time::timeout(within, reached).await.unwrap();
     };
     tokio::task::yield_now().await; // past the first tick, which finds nothing
-    pulls.note(at(0, "1.0.0"));
+    pulls.notes(&at(0, "1.0.0"));
     written(1, hour * 2).await;
-    (0..MAX_BATCH_PULLS).for_each(|_| pulls.note(at(0, "1.0.0")));
-    written(1 + MAX_BATCH_PULLS as u64, hour / 2).await;
-    pulls.note(at(0, "1.0.0"));
+    from_others(MAX_BATCH_RECORDS, &at(0, "1.0.0")).for_each(|pull| pulls.notes(&pull));
+    written(1 + MAX_BATCH_RECORDS as u64, hour / 2).await;
+    pulls.notes(&at(0, "1.0.0"));
     stop.cancel();
     writing.await.unwrap();
-    assert_eq!(house.counts(), (2 + MAX_BATCH_PULLS as u64, 0, 0));
+    assert_eq!(house.counts(), (2 + MAX_BATCH_RECORDS as u64, 0, 0));
 }
 
 #[tokio::test]
 async fn what_the_store_does_not_take_before_the_stop_is_counted_as_lost() {
     let house = House::new();
     let (pulls, stop) = (house.replica("a"), CancellationToken::new());
-    pulls.note(at(0, "1.0.0"));
+    pulls.notes(&at(0, "1.0.0"));
     house.away(Fault::Before);
     stop.cancel();
     keep_writing(&pulls, Duration::from_secs(1), &stop).await;
@@ -188,7 +243,7 @@ async fn old_days_are_deleted_by_any_replica() {
     let house = House::new();
     let pulls = house.replica("a");
     for day in ["2026-11-19", "2026-11-20", "2026-11-22"] {
-        pulls.note(pull(&format!("{day}T23:59:59Z"), "1.0.0", ""));
+        pulls.notes(&pull(&format!("{day}T23:59:59Z"), "1.0.0", ""));
     }
     pulls.write().await.unwrap();
     let (one, other, now) = (house.store(), house.store(), NOON.parse().unwrap());
@@ -206,15 +261,15 @@ async fn the_pulls_of_all_replicas_are_told_in_the_order_of_time() {
     let (a, b) = (house.replica("a"), house.replica("b"));
     // The batches overlap: a has 0 2 4 … and 30 …, b 1 3 5 …
     for minute in (0..20).step_by(2) {
-        a.note(at(minute, "1.0.0"));
-        b.note(at(minute + 1, "1.0.0"));
+        a.notes(&at(minute, &format!("1.0.{minute}")));
+        b.notes(&at(minute + 1, &format!("1.0.{minute}")));
     }
     a.write().await.unwrap();
     b.write().await.unwrap();
-    a.note(at(10, "2.0.0")); // the clock was set back
-    a.note(at(30, "1.0.0"));
+    a.notes(&at(10, "2.0.0")); // the clock was set back
+    a.notes(&at(30, "1.0.0"));
     a.write().await.unwrap();
-    a.note(pull("2026-11-23T00:00:00Z", "1.0.0", ""));
+    a.notes(&pull("2026-11-23T00:00:00Z", "1.0.0", ""));
     a.write().await.unwrap();
     let all = house.all().await;
     assert_eq!(all.len(), 23);

@@ -10,6 +10,7 @@ use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Entry};
 use crate::stores::catalog::{Catalog, SCHEMA, Stranger};
 use crate::stores::checkpoints::{Checkpoints, FOLDER};
+use crate::threads::aside;
 
 /// Checkpoints that are compared, the newest first: each takes as long as writing one.
 const MOST_CHECKPOINTS: usize = 16;
@@ -67,8 +68,7 @@ impl Rebuild {
                     false => Ok(None),
                 }
             };
-            let read: Result<_, Unsound> =
-                tokio::task::spawn_blocking(read).await.map_err(Error::internal)?;
+            let read: Result<_, Unsound> = aside(read).await?;
             match read {
                 Ok(Some(header)) if header.registry == registry => self.claim(what, name),
                 Ok(Some(header)) => {
@@ -91,7 +91,7 @@ impl Rebuild {
             Some(catalog) => Ok::<_, Error>(Some(catalog.dump()?.0)),
             None => Ok(None),
         };
-        let name = tokio::task::spawn_blocking(look).await.map_err(Error::internal)??;
+        let name = aside(look).await??;
         let compared = name.is_some();
         if let Some(name) = name.filter(|name| name.seq > 0) {
             self.claim(format!("the catalog {}", path.display()), name);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -20,6 +19,7 @@ use crate::config::Tls;
 use crate::flows::reread::Reread;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
+use crate::threads::aside_in_time;
 
 /// How often a certificate of the local CA is looked at.
 const LOCAL_CA_EVERY: Duration = Duration::from_secs(3600);
@@ -101,7 +101,7 @@ impl Rotation {
                 _ = look.tick() => (),
             }
             let this = Arc::clone(&this);
-            if let Err(e) = spawn_blocking(move || this.look(Timestamp::now())).await {
+            if let Err(e) = aside_in_time(move || this.look(Timestamp::now())).await {
                 error!(error = %e, "looking at the certificate crashed; it stays in force");
             }
         }

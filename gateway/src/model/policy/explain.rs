@@ -26,6 +26,23 @@ pub struct Explanation {
     pub newest_allowed: Option<CrateVersion>,
     /// The versions, the newest first.
     pub versions: Vec<Explained>,
+    /// The last of them, when there are more: the next page begins before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<CrateVersion>,
+}
+
+/// Which versions of a crate are explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// One.
+    One(CrateVersion),
+    /// The newest ones.
+    Page {
+        /// Only those that precede this one.
+        before: Option<CrateVersion>,
+        /// How many at the most.
+        most: usize,
+    },
 }
 
 /// The judgement on a version.
@@ -69,6 +86,18 @@ impl Explanation {
             upstream,
             newest_allowed,
             versions,
+            next: None,
         })
+    }
+
+    /// One page of it.
+    #[must_use]
+    pub fn page(mut self, before: Option<&CrateVersion>, most: usize) -> Self {
+        self.versions.retain(|one| before.is_none_or(|before| one.version < *before));
+        let is_cut = self.versions.len() > most;
+        self.versions.truncate(most);
+        self.versions.shrink_to_fit();
+        self.next = self.versions.last().filter(|_| is_cut).map(|last| last.version.clone());
+        self
     }
 }

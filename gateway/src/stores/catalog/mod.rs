@@ -28,6 +28,7 @@ use crate::model::entry::{Actor, Entry, Happened};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
+use crate::threads;
 
 /// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
 /// are rebuilt, and checkpoints of another schema are passed over.
@@ -285,7 +286,11 @@ impl Catalog {
         &self,
         ask: impl FnOnce(&View<redb::ReadTransaction>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.work(|catalog| ask(&catalog.view()?)).await
+        if self.in_memory {
+            return ask(&self.view()?);
+        }
+        let catalog = self.clone();
+        threads::aside(move || ask(&catalog.view()?)).await?
     }
 
     /// Does what blocks off the async threads; where the catalog is in memory, at once.
@@ -300,7 +305,7 @@ impl Catalog {
             return work(self);
         }
         let catalog = self.clone();
-        tokio::task::spawn_blocking(move || work(&catalog)).await.map_err(Error::internal)?
+        threads::aside_in_time(move || work(&catalog)).await?
     }
 
     /// The hosted crate of this key, in any spelling. There even when all its versions were removed.

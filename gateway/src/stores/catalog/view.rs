@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use redb::{
     Key, ReadTransaction, ReadableTable, TableDefinition, TableError, Value, WriteTransaction,
 };
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::apply;
@@ -18,9 +18,25 @@ use super::rows::{
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Event;
+use crate::model::index::Listed;
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::{Principal, TokenId, UserId};
 use crate::model::version::CrateVersion;
+
+/// The part of a version's row that a search needs: the rest is not built.
+#[derive(Deserialize)]
+struct ListedRow {
+    line: ListedLine,
+    removed: bool,
+}
+
+#[derive(Deserialize)]
+struct ListedLine {
+    name: CrateName,
+    vers: CrateVersion,
+    cksum: Checksum,
+    yanked: bool,
+}
 
 /// One consistent state: of a read transaction, what is; of a write transaction, what would be.
 pub struct View<T> {
@@ -94,6 +110,36 @@ impl<T: Tables> View<T> {
         let table = self.txn.table(CRATES).map_err(Error::internal)?;
         let rows = table.iter().map_err(Error::internal)?;
         rows.map(|row| read(row.map_err(Error::internal)?.1.value())).collect()
+    }
+
+    /// Shows every hosted crate, by name key, one at a time.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn each_crate(&self, mut show: impl FnMut(CrateRow)) -> Result<()> {
+        let table = self.txn.table(CRATES).map_err(Error::internal)?;
+        for row in table.iter().map_err(Error::internal)? {
+            show(read(row.map_err(Error::internal)?.1.value())?);
+        }
+        Ok(())
+    }
+
+    /// What the index lists of a hosted crate, without the lines.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn listed(&self, key: &NameKey) -> Result<Vec<Listed>> {
+        let table = self.txn.table(VERSIONS).map_err(Error::internal)?;
+        let all = (key.as_str(), 0)..=(key.as_str(), u32::MAX);
+        let mut listed = Vec::new();
+        for row in table.range(all).map_err(Error::internal)? {
+            let ListedRow { line, removed } = read(row.map_err(Error::internal)?.1.value())?;
+            let ListedLine { name, vers: version, cksum, yanked } = line;
+            if !removed {
+                listed.push(Listed { name, version, cksum, yanked, pubtime: None });
+            }
+        }
+        Ok(listed)
     }
 
     /// See [`super::Catalog::versions`].

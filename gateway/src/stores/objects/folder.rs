@@ -11,6 +11,7 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::threads;
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
@@ -206,7 +207,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T> {
     let folder = |source| Error::Generic { store: "folder", source };
-    let done = tokio::task::spawn_blocking(work).await.map_err(|e| folder(e.into()))?;
+    let done = threads::aside(work).await.map_err(|e| folder(e.into()))?;
     done.map_err(|e| folder(e.into()))
 }
 

@@ -241,4 +241,14 @@ fn an_explanation_has_all_versions_the_newest_first_or_one() {
     assert_eq!(json["versions"][0]["verdict"], "deny");
     assert_eq!((&json["upstream"], &json["newest_allowed"]), (&"main".into(), &"1.10.0".into()));
     assert_eq!(explain(Some("3.0.0")), None);
+    let page = |before: Option<&str>, most| {
+        let before = before.map(|text| text.parse().unwrap());
+        let page = explain(None).unwrap().page(before.as_ref(), most);
+        let versions: Vec<_> = page.versions.iter().map(|v| v.version.to_string()).collect();
+        (versions.join(" "), page.next.map(|next| next.to_string()))
+    };
+    assert_eq!(page(None, 2), ("2.0.0 1.10.0".to_owned(), Some("1.10.0".to_owned())));
+    assert_eq!(page(Some("1.10.0"), 2), ("1.9.0 0.9.0".to_owned(), None));
+    assert_eq!(page(Some("0.9.0"), 2), (String::new(), None));
+    assert_eq!(json.get("next"), None, "where nothing is left out, all is as it was");
 }

@@ -1,0 +1,194 @@
+//! Downloads that wait to be written down: counted as they come, records when they are written.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::num::NonZero;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{MAX_BATCH_RECORDS, MAX_WAITING_RECORDS};
+use crate::model::checksum::Checksum;
+use crate::model::name::CrateName;
+use crate::model::principal::Principal;
+use crate::model::pull::{Pull, Puller, encode};
+use crate::model::uses::day_of;
+use crate::model::version::CrateVersion;
+use crate::stores::pulls::BatchName;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// What counts as the same download, made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Download {
+    what: (CrateName, CrateVersion, Checksum),
+    by: Option<Puller>,
+    address: IpAddr,
+    /// Days since 1970, so that no record is of two.
+    day: i64,
+}
+
+/// How often something was downloaded, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count {
+    downloads: NonZero<u64>,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// Downloads, counted.
+pub(super) type Tallied = HashMap<Download, Count>;
+
+/// What waits, in the order in which it is written: `unsent`, then what is settled, then what is
+/// still counted.
+#[derive(Debug, Default)]
+pub(super) struct Tallying {
+    tallied: Tallied,
+    /// Records that were taken from there and are in no batch yet, the earliest first.
+    settled: VecDeque<Pull>,
+    /// The oldest ones, once the store did not take them: the same bytes are put again under the
+    /// same name, because they may have landed.
+    pub(super) unsent: Option<Batch>,
+    /// Records that are just put in order or encoded, and whose downloads they are.
+    moving: (usize, u64),
+    /// Downloads in `tallied` and in `settled`.
+    downloads: u64,
+    /// Downloads that were dropped since that was last logged.
+    pub(super) dropped: u64,
+}
+
+/// Records of one day, as they are written.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) name: BatchName,
+    pub(super) lines: Bytes,
+    pub(super) records: usize,
+    pub(super) downloads: u64,
+}
+
+impl Download {
+    pub(super) fn new(
+        what: (CrateName, CrateVersion, Checksum),
+        who: Option<&Principal>,
+        address: IpAddr,
+    ) -> Self {
+        Self { what, by: who.map(Into::into), address, day: 0 }
+    }
+}
+
+#[cfg(test)]
+impl From<&Pull> for Download {
+    fn from(pull: &Pull) -> Self {
+        let what = (pull.krate.clone(), pull.version.clone(), pull.checksum);
+        Self { what, by: pull.by.clone(), address: pull.address, day: 0 }
+    }
+}
+
+/// The checksum says nearly all of what was downloaded, so the names need not be hashed.
+impl Hash for Download {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.what.2.hash(state);
+        self.by.as_ref().map(|by| by.token).hash(state);
+        self.address.hash(state);
+    }
+}
+
+impl Tallying {
+    /// Counts a download. Gives how many different ones are counted now; `None`: it was dropped,
+    /// because too much waits.
+    pub(super) fn note(&mut self, download: Download, at: Timestamp) -> Option<usize> {
+        let day = at.as_second().div_euclid(DAY_SECONDS);
+        let download = Download { day, ..download };
+        if let Some(count) = self.tallied.get_mut(&download) {
+            count.downloads = count.downloads.saturating_add(1);
+            // A clock may be set back.
+            (count.first, count.last) = (count.first.min(at), count.last.max(at));
+        } else if self.waiting() < MAX_WAITING_RECORDS {
+            let count = Count { downloads: NonZero::<u64>::MIN, first: at, last: at };
+            self.tallied.insert(download, count);
+        } else {
+            self.dropped += 1;
+            return None;
+        }
+        self.downloads += 1;
+        Some(self.tallied.len())
+    }
+
+    /// Whether all that was taken is in a batch, so that more may be taken.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.is_empty()
+    }
+
+    /// Takes what is counted, to be given back with [`Tallying::settle`].
+    pub(super) fn take(&mut self) -> Tallied {
+        self.moving.0 = self.tallied.len();
+        std::mem::take(&mut self.tallied)
+    }
+
+    /// Takes back what was taken, as records in order.
+    pub(super) fn settle(&mut self, records: Vec<Pull>) {
+        self.moving = (0, 0);
+        self.settled = records.into();
+    }
+
+    /// Takes the oldest records, as far as they are of one day and fit into a batch, to be given
+    /// back with [`Tallying::put`].
+    pub(super) fn take_a_day(&mut self) -> Vec<Pull> {
+        let Some(day) = self.settled.front().map(|pull| day_of(pull.time)) else {
+            return Vec::new();
+        };
+        let same = |pull: &&Pull| day_of(pull.time) == day;
+        let count = self.settled.iter().take(MAX_BATCH_RECORDS).take_while(same).count();
+        let taken: Vec<_> = self.settled.drain(..count).collect();
+        let downloads = downloads(&taken);
+        self.downloads = self.downloads.saturating_sub(downloads);
+        self.moving = (taken.len(), downloads);
+        taken
+    }
+
+    /// Takes back what was taken, as a batch.
+    pub(super) fn put(&mut self, batch: Option<Batch>) {
+        self.moving = (0, 0);
+        self.unsent = batch;
+    }
+
+    /// How many downloads wait.
+    pub(super) fn downloads(&self) -> u64 {
+        self.downloads + self.moving.1 + self.unsent.as_ref().map_or(0, |batch| batch.downloads)
+    }
+
+    /// How many records wait.
+    pub(super) fn records(&self) -> usize {
+        self.waiting() + self.unsent.as_ref().map_or(0, |batch| batch.records)
+    }
+
+    fn waiting(&self) -> usize {
+        self.tallied.len() + self.settled.len() + self.moving.0
+    }
+}
+
+/// What was counted, as records in the order of their first downloads.
+pub(super) fn records(tallied: Tallied, replica: &str) -> Vec<Pull> {
+    let record = |(download, count): (Download, Count)| {
+        let Download { what, by, address, .. } = download;
+        let first = Pull::single(count.first, what, by, address, replica.to_owned());
+        first.repeated(count.downloads, count.last)
+    };
+    let mut records: Vec<_> = tallied.into_iter().map(record).collect();
+    records.sort_by_key(|pull| pull.time);
+    records
+}
+
+impl Batch {
+    /// `None` when there are none.
+    pub(super) fn of(records: &[Pull], replica: &str) -> serde_json::Result<Option<Self>> {
+        let Some(begins) = records.iter().map(|pull| pull.time).min() else { return Ok(None) };
+        let (name, lines) = (BatchName::new(begins, replica), encode(records)?.into());
+        Ok(Some(Self { name, lines, records: records.len(), downloads: downloads(records) }))
+    }
+}
+
+fn downloads(records: &[Pull]) -> u64 {
+    records.iter().fold(0, |sum, pull| sum.saturating_add(pull.count.get()))
+}

@@ -1,0 +1,244 @@
+//! A limit that clients share: of the whole, one client address may take a part
+//! ([`crate::config::PerAddress`]).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::config::PerAddress;
+use crate::model::client_key::ClientKey;
+
+/// A limit. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shares(Arc<Whole>);
+
+#[derive(Debug)]
+struct Whole {
+    free: Arc<Semaphore>,
+    total: usize,
+    /// What one client may take; `None`: all of it.
+    share: Option<usize>,
+    clients: Mutex<HashMap<IpNet, Arc<Semaphore>>>,
+    waiting: AtomicUsize,
+}
+
+/// What was taken of a limit, until it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    whole: OwnedSemaphorePermit,
+    own: Option<Own>,
+}
+
+/// What is counted for one client. It is forgotten with the last of these.
+#[derive(Debug)]
+struct Own {
+    /// `None` while it waits.
+    permit: Option<OwnedSemaphorePermit>,
+    client: IpNet,
+    of: Arc<Whole>,
+}
+
+impl Shares {
+    /// A limit of so many units.
+    pub fn new(total: usize, per_address: &PerAddress) -> Self {
+        let total = total.min(Semaphore::MAX_PERMITS);
+        let (clients, waiting) = (Mutex::default(), AtomicUsize::new(0));
+        let (free, share) = (Arc::new(Semaphore::new(total)), per_address.share_of(total));
+        Self(Arc::new(Whole { free, total, share, clients, waiting }))
+    }
+
+    /// Takes so much for a client, if it is to be had at once.
+    pub fn try_take(&self, client: ClientKey, units: u32) -> Option<Share> {
+        let own = match self.0.of(client) {
+            Some((client, free)) => {
+                let mut own = Own { permit: None, client, of: Arc::clone(&self.0) };
+                own.permit = Some(free.try_acquire_many_owned(units).ok()?);
+                Some(own)
+            }
+            None => None,
+        };
+        let whole = Arc::clone(&self.0.free).try_acquire_many_owned(units).ok()?;
+        Some(Share { whole, own })
+    }
+
+    /// The same, waiting for it; `None`: not in time, or `most` others wait already.
+    pub async fn take(
+        &self,
+        client: ClientKey,
+        units: u32,
+        (most, wait): (usize, Duration),
+    ) -> Option<Share> {
+        if let Some(share) = self.try_take(client, units) {
+            return Some(share);
+        }
+        let _waiting = Waiting::begin(&self.0.waiting, most)?;
+        timeout(wait, self.taken_in_turn(client, units)).await.ok()?
+    }
+
+    async fn taken_in_turn(&self, client: ClientKey, units: u32) -> Option<Share> {
+        let own = match self.0.of(client) {
+            Some((client, free)) => {
+                let mut own = Own { permit: None, client, of: Arc::clone(&self.0) };
+                own.permit = Some(free.acquire_many_owned(units).await.ok()?);
+                Some(own)
+            }
+            None => None,
+        };
+        let whole = Arc::clone(&self.0.free).acquire_many_owned(units).await.ok()?;
+        Some(Share { whole, own })
+    }
+
+    /// How much is taken.
+    pub fn taken(&self) -> usize {
+        self.0.total.saturating_sub(self.0.free.available_permits())
+    }
+
+    /// How much there is in all.
+    pub fn total(&self) -> usize {
+        self.0.total
+    }
+}
+
+impl Whole {
+    /// What a client has left; `None`: it is bounded by the whole alone.
+    fn of(self: &Arc<Self>, client: ClientKey) -> Option<(IpNet, Arc<Semaphore>)> {
+        let (share, ClientKey::Network(client)) = (self.share?, client) else { return None };
+        let mut clients = self.clients();
+        let free = clients.entry(client).or_insert_with(|| Arc::new(Semaphore::new(share)));
+        Some((client, Arc::clone(free)))
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpNet, Arc<Semaphore>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a client that holds nothing and waits for nothing.
+    fn let_go(&self, client: &IpNet) {
+        let mut clients = self.clients();
+        // The map's own, and no other: clones are made under its lock.
+        if clients.get(client).is_some_and(|free| Arc::strong_count(free) == 1) {
+            clients.remove(client);
+        }
+    }
+}
+
+impl Share {
+    /// How much it is.
+    pub fn units(&self) -> u32 {
+        u32::try_from(self.whole.num_permits()).unwrap_or(u32::MAX)
+    }
+
+    /// Makes it larger, if that is to be had at once.
+    pub fn grow(&mut self, more: Share) {
+        self.whole.merge(more.whole);
+        if let (Some(own), Some(mut more)) = (&mut self.own, more.own)
+            && let (Some(own), Some(more)) = (&mut own.permit, more.permit.take())
+        {
+            own.merge(more);
+        }
+    }
+
+    /// Gives back what is more than this.
+    pub fn shrink(&mut self, units: u32) {
+        let spare = self.units().saturating_sub(units) as usize;
+        drop(self.whole.split(spare));
+        if let Some(own) = self.own.as_mut().and_then(|own| own.permit.as_mut()) {
+            drop(own.split(spare));
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.of.let_go(&self.client);
+    }
+}
+
+/// A place among those that wait.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+        let place = Self(count); // given back at once if it is one too many
+        (count.fetch_add(1, Ordering::AcqRel) < most).then_some(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn client(address: &str) -> ClientKey {
+        ClientKey::of(address.parse().unwrap())
+    }
+
+    fn quarters(total: usize) -> Shares {
+        Shares::new(total, &PerAddress::default())
+    }
+
+    #[test]
+    fn one_client_takes_its_part_and_leaves_the_rest_to_others() {
+        let shares = quarters(8);
+        let (a, b) = (client("192.0.2.1"), client("192.0.2.2"));
+        let held: Vec<_> = (0..2).map(|_| shares.try_take(a, 1).unwrap()).collect();
+        assert!(shares.try_take(a, 1).is_none());
+        let others = shares.try_take(b, 2).unwrap();
+        let exempt = shares.try_take(ClientKey::Exempt, 4).unwrap();
+        assert!(shares.try_take(client("192.0.2.3"), 1).is_none(), "the whole is taken");
+        assert_eq!((shares.taken(), shares.total()), (8, 8));
+        assert_eq!(shares.0.clients().len(), 2, "who got nothing is forgotten");
+        drop((held, others, exempt));
+        assert_eq!((shares.taken(), shares.0.clients().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_share_grows_and_shrinks() {
+        let shares = quarters(16);
+        let a = client("192.0.2.1");
+        let mut share = shares.try_take(a, 1).unwrap();
+        share.grow(shares.try_take(a, 3).unwrap());
+        assert!(shares.try_take(a, 1).is_none());
+        share.shrink(2);
+        assert_eq!((share.units(), shares.taken()), (2, 2));
+        assert!(shares.try_take(a, 2).is_some());
+        drop(share);
+        assert_eq!((shares.taken(), shares.0.clients().len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_wait_in_turn_and_not_too_many_of_them() {
+        let shares = quarters(4);
+        let a = client("192.0.2.1");
+        let held = shares.try_take(a, 1).unwrap();
+        let mut waits = Box::pin(shares.take(a, 1, (1, LONG)));
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert!(shares.take(a, 1, (1, LONG)).await.is_none(), "one too many");
+        drop(held);
+        assert!(waits.await.is_some());
+        let mut held = Some(shares.try_take(a, 1).unwrap());
+        let mut waits = Box::pin(shares.take(a, 1, (1, LONG)));
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(held.take());
+        drop(waits); // its client has gone
+        let _all = shares.try_take(ClientKey::Exempt, 4).unwrap();
+        assert!(shares.take(a, 1, (1, LONG)).await.is_none(), "not in time");
+        assert_eq!(shares.0.waiting.load(Ordering::Relaxed), 0);
+        assert!(shares.0.clients().is_empty(), "whoever got nothing is forgotten");
+    }
+}
