@@ -20,6 +20,7 @@
 //! `deploy/cratehouse.toml` names every key; a test holds it against the keys read here.
 
 mod load;
+mod per_address;
 mod reader;
 mod store_url;
 mod values;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use self::per_address::{PER_ADDRESS_PERCENT, PerAddress};
 pub use self::store_url::{Cloud, StoreUrl};
 use crate::model::checksum::Checksum;
 use crate::model::name::NamePattern;
@@ -297,6 +299,8 @@ pub struct Limits {
     pub redirects: usize,
     /// Connections at one time.
     pub connections: usize,
+    /// How much of a limit one client address may take.
+    pub per_address: PerAddress,
     /// Requests under way on one HTTP/2 connection.
     pub streams: u32,
     /// How long a TLS handshake or a request's head may take.
@@ -437,6 +441,7 @@ impl Default for Limits {
             upstream_requests: 128,
             redirects: 5,
             connections: 10_000,
+            per_address: PerAddress::default(),
             streams: 256,
             head: Duration::from_secs(15),
             body: Duration::from_secs(60),

@@ -16,8 +16,8 @@ use super::values::{
 };
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
-    Mirror, Policy, Proxies, ProxyHeader, Pulls, Server, Store, StoreUrl, Tls, Tracing, Upstream,
-    crates_io_index,
+    Mirror, PER_ADDRESS_PERCENT, PerAddress, Policy, Proxies, ProxyHeader, Pulls, Server, Store,
+    StoreUrl, Tls, Tracing, Upstream, crates_io_index,
 };
 use crate::model::name::NamePattern;
 use crate::model::networks::{Networks, network};
@@ -358,12 +358,21 @@ fn limits(r: &Reader<'_>) -> Limits {
         upstream_requests: count("limits.upstream_requests", 10_000, d.upstream_requests),
         redirects: size(r.integer("limits.redirects", 0..=20, d.redirects as u64)),
         connections: count("limits.connections", 1_000_000, d.connections),
+        per_address: per_address(r),
         streams: u32::try_from(streams).unwrap_or(d.streams),
         head: secs("limits.head_seconds", 300, d.head),
         body: secs("limits.body_seconds", 3600, d.body),
         append: secs("limits.append_seconds", APPEND_SECONDS, d.append),
         append_queue: count("limits.append_queue", 1_000_000, d.append_queue),
         follow: millis(r.integer("limits.follow_ms", 10..=60_000, d.follow.as_millis() as u64)),
+    }
+}
+
+fn per_address(r: &Reader<'_>) -> PerAddress {
+    let percent = r.integer("limits.per_address_percent", 1..=100, PER_ADDRESS_PERCENT.into());
+    PerAddress {
+        percent: u8::try_from(percent).unwrap_or(PER_ADDRESS_PERCENT),
+        exempt: Networks::new(r.list("limits.exempt_networks", network)),
     }
 }
 

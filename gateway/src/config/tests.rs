@@ -370,6 +370,21 @@ fn a_share_is_a_number_from_0_to_1() {
 }
 
 #[test]
+fn one_address_may_take_a_quarter_unless_it_is_said_otherwise() {
+    assert_eq!(read("", &[]).limits.per_address.share_of(100), Some(25));
+    let office = "198.51.100.7".parse().unwrap();
+    let file = "[limits]\nper_address_percent = 100\nexempt_networks = ['198.51.100.0/24']";
+    let per_address = read(file, &[]).limits.per_address;
+    assert_eq!(per_address.share_of(100), None);
+    assert!(per_address.exempt.contains(office));
+    for wrong in ["0", "101"] {
+        let file = format!("limits.per_address_percent = {wrong}");
+        refused(&file, &[], &["`limits.per_address_percent`", "from 1 to 100"]);
+    }
+    refused("limits.exempt_networks = ['office']", &[], &["`limits.exempt_networks`", "office"]);
+}
+
+#[test]
 fn the_example_tells_the_true_defaults() {
     let default = read("", &[]);
     let mut example = read(&uncommented(), &[]);
@@ -391,6 +406,7 @@ fn the_example_tells_the_true_defaults() {
     example.allowed_registries = default.allowed_registries.clone();
     example.outgoing_ca = default.outgoing_ca.clone();
     example.tracing.otlp = None;
+    example.limits.per_address.exempt = default.limits.per_address.exempt.clone();
     assert_eq!(format!("{example:?}"), format!("{default:?}"));
 }
 

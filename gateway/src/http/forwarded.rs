@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use hyper::HeaderMap;
 use hyper::header::FORWARDED;
 
-use crate::config::{Proxies, ProxyHeader};
+use crate::config::{Config, Proxies, ProxyHeader, Tls};
+use crate::model::client_key::ClientKey;
 use crate::model::networks::Networks;
 
 /// So many proxies may stand in a row.
@@ -41,6 +42,21 @@ pub(super) fn client(proxies: Option<&Proxies>, peer: SocketAddr, headers: &Head
         is_believed.then(|| farthest(*header, headers, trusted))?
     });
     told.map_or(near, |address| Client { address, port: None })
+}
+
+/// Whose share of a limit a request takes, by the rules of [`ClientKey`].
+pub fn client_key(config: &Config, peer: SocketAddr, headers: &HeaderMap) -> ClientKey {
+    let (proxies, per_address) = (config.server.proxies.as_ref(), &config.limits.per_address);
+    let names_no_client = proxies.is_none() && config.tls == Tls::Off;
+    if names_no_client || per_address.percent >= 100 {
+        return ClientKey::Exempt;
+    }
+    let Client { address, .. } = client(proxies, peer, headers);
+    let is_proxy = proxies.is_some_and(|proxies| proxies.trusted.contains(address));
+    match is_proxy || per_address.exempt.contains(address) {
+        true => ClientKey::Exempt,
+        false => ClientKey::of(address),
+    }
 }
 
 fn farthest(header: ProxyHeader, headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
@@ -126,6 +142,7 @@ fn node(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Flags;
     use crate::model::networks::network;
     use hyper::header::HeaderName;
     use proptest::prelude::*;
@@ -210,6 +227,47 @@ mod tests {
         assert_eq!(told(ProxyHeader::XForwardedFor, mapped, &["203.0.113.7"]), "203.0.113.7");
         let nobody = client(None, PROXY.parse().unwrap(), &HeaderMap::new());
         assert_eq!(nobody.to_string(), PROXY);
+    }
+
+    fn config(file: &[(&str, &str)]) -> Config {
+        let variables = file.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        Config::load(&Flags::default(), variables).unwrap()
+    }
+
+    fn key(config: &Config, peer: &str, forwarded_for: &str) -> ClientKey {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", forwarded_for.parse().unwrap());
+        client_key(config, peer.parse().unwrap(), &headers)
+    }
+
+    fn of(address: &str) -> ClientKey {
+        ClientKey::of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_share_of_a_limit_belongs_to_the_address_that_a_trusted_proxy_names() {
+        let direct = config(&[]);
+        assert_eq!(key(&direct, "198.51.100.1:9", "203.0.113.7"), of("198.51.100.1"));
+        let behind = config(&[
+            ("CRATEHOUSE_TLS__MODE", "off"),
+            ("CRATEHOUSE_SERVER__TRUSTED_PROXIES", "10.0.0.0/8"),
+            ("CRATEHOUSE_SERVER__PROXY_HEADER", "x-forwarded-for"),
+            ("CRATEHOUSE_LIMITS__EXEMPT_NETWORKS", "192.0.2.0/24"),
+        ]);
+        assert_eq!(key(&behind, PROXY, "203.0.113.7"), of("203.0.113.7"));
+        assert_eq!(key(&behind, "198.51.100.1:9", "203.0.113.7"), of("198.51.100.1"));
+        assert_eq!(key(&behind, PROXY, "192.0.2.1"), ClientKey::Exempt, "an exempt network");
+        assert_eq!(key(&behind, "198.51.100.1:9", "192.0.2.1"), of("198.51.100.1"), "a claim");
+        assert_eq!(key(&behind, PROXY, "10.1.1.1"), ClientKey::Exempt, "a proxy's own");
+        assert_eq!(key(&behind, PROXY, "unknown"), ClientKey::Exempt, "a proxy that names none");
+    }
+
+    #[test]
+    fn no_share_is_counted_behind_what_names_no_client_or_where_it_is_switched_off() {
+        let nameless = config(&[("CRATEHOUSE_TLS__MODE", "off")]);
+        assert_eq!(key(&nameless, PROXY, "203.0.113.7"), ClientKey::Exempt);
+        let off = config(&[("CRATEHOUSE_LIMITS__PER_ADDRESS_PERCENT", "100")]);
+        assert_eq!(key(&off, PROXY, ""), ClientKey::Exempt);
     }
 
     proptest! {

@@ -7,7 +7,7 @@ pub mod auth;
 pub mod body;
 pub mod dispatch;
 mod eager;
-mod forwarded;
+pub mod forwarded;
 mod gathered;
 pub mod lanes;
 pub mod listen;

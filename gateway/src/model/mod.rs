@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod checksum;
 pub mod client;
+pub mod client_key;
 pub mod dl;
 mod edits;
 pub mod entry;

@@ -1,0 +1,58 @@
+//! Whose share of a limit a request takes.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// A client has the whole of such a network: what an IPv6 host chooses its addresses from
+/// (RFC 4291 §2.5.1, RFC 8981).
+const V6_PREFIX_BITS: u8 = 64;
+const V4_PREFIX_BITS: u8 = 32;
+
+/// The client that a request counts for, where a limit is shared between clients.
+///
+/// It is known by its address: the peer's, or the one that a trusted proxy names. All addresses of
+/// one IPv6 /64 are one client, because a single host has them all. A request is exempt
+/// - from an address of `limits.exempt_networks`,
+/// - from a trusted proxy's own address (it names no client: a health check, or an omission),
+/// - when TLS is off and no proxy header is configured: what stands in front names no client, and
+///   every request would have its address,
+/// - when `limits.per_address_percent` is 100.
+///
+/// An exempt request is bounded by the limit as a whole only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientKey {
+    /// No client that could be told from the others.
+    Exempt,
+    /// An IPv4 address (/32), or an IPv6 network (/64).
+    Network(IpNet),
+}
+
+impl ClientKey {
+    /// The key of an address; an IPv4 address that an IPv6 socket shows is that IPv4 address.
+    pub fn of(address: IpAddr) -> Self {
+        Self::Network(match address.to_canonical() {
+            IpAddr::V4(v4) => IpNet::V4(Ipv4Net::new_assert(v4, V4_PREFIX_BITS)),
+            IpAddr::V6(v6) => IpNet::V6(Ipv6Net::new_assert(v6, V6_PREFIX_BITS).trunc()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(address: &str) -> ClientKey {
+        ClientKey::of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_client_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
+        assert_eq!(key("203.0.113.7"), key("::ffff:203.0.113.7"));
+        assert_ne!(key("203.0.113.7"), key("203.0.113.8"));
+        assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
+        let ClientKey::Network(network) = key("2001:db8:0:1::1") else { panic!() };
+        assert_eq!(network.to_string(), "2001:db8:0:1::/64");
+    }
+}
