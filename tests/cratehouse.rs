@@ -11,10 +11,13 @@
 mod administration;
 mod auth;
 mod balancers;
+mod bodies;
+mod browsers;
 mod cargo_client;
 mod checklist;
 mod checkpoints;
 mod compatibility;
+mod connections;
 mod crates_io;
 mod dependencies;
 mod download;

@@ -34,7 +34,7 @@ pub mod pulls;
 mod read_through;
 mod reading;
 pub mod remove;
-mod room;
+pub mod room;
 pub mod rulebook;
 pub mod search;
 pub mod self_test;

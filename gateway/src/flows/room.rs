@@ -93,7 +93,7 @@ impl Room {
 }
 
 /// Bytes that hold something for as long as anybody has a part of them.
-pub(super) fn bytes_holding<H: Send + 'static>(bytes: Bytes, held: H) -> Bytes {
+pub fn bytes_holding<H: Send + 'static>(bytes: Bytes, held: H) -> Bytes {
     struct Holding<H> {
         bytes: Bytes,
         _held: H,

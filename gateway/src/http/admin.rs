@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Kind, Result};
 use crate::flows::open::Part;
 use crate::gateway::Gateway;
+use crate::http::host;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::measure::measure;
@@ -58,7 +59,8 @@ pub async fn serve_admin(
     shutdown: CancellationToken,
 ) {
     let (bounds, lanes) = (BOUNDS, Lanes::here());
-    Listening { introduced_by: None, tls: None, bounds, metrics: None, shutdown, lanes }
+    let (introduced_by, tls, shares, metrics) = (None, None, None, None);
+    Listening { introduced_by, tls, bounds, shares, metrics, shutdown, lanes }
         .run(listener, move |request, _: SocketAddr| {
             let stage = stage.borrow().clone();
             answer(stage, Arc::clone(&pulse), request)
@@ -67,12 +69,16 @@ pub async fn serve_admin(
 }
 
 async fn answer(stage: Stage, pulse: Arc<Pulse>, request: Request<Incoming>) -> Answer {
-    let is_head = request.method() == Method::HEAD;
-    let (outcome, allow) = if is_head || request.method() == Method::GET {
-        (look(&stage, &pulse, request.uri().path()), None)
-    } else {
-        let (error, allow) = respond::refused(Refused::Method("GET, HEAD".to_owned()));
-        (Err(error), allow)
+    let (head, _) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let refused = match host::check(&head) {
+        Ok(()) if is_head || head.method == Method::GET => None,
+        Ok(()) => Some(Refused::Method("GET, HEAD".to_owned())),
+        Err(refused) => Some(refused),
+    };
+    let (outcome, allow) = match refused.map(respond::refused) {
+        None => (look(&stage, &pulse, head.uri.path()), None),
+        Some((error, allow)) => (Err(error), allow),
     };
     let id = RequestId::random();
     let answer = outcome.unwrap_or_else(|error| {

@@ -13,7 +13,8 @@ use crate::flows;
 use crate::flows::audit::Clash;
 use crate::flows::command::By;
 use crate::gateway::Gateway;
-use crate::http::body::Upload;
+use crate::http::body::budget::Owner;
+use crate::http::body::{Budgets, Upload};
 use crate::http::respond::{self, Answer};
 use crate::http::route::Manage;
 use crate::model::expiry::Expiry;
@@ -53,16 +54,16 @@ pub async fn manage(
     gateway: &Arc<Gateway>,
     by: By,
     what: Manage,
+    (budgets, owner): (&Budgets, Owner),
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
-    let within = gateway.config.limits.body;
     match what {
         Manage::Users => {
             let users = flows::users::list(gateway).await?;
             respond::json(&users.iter().map(user_json).collect::<Vec<_>>())
         }
         Manage::CreateUser => {
-            let new: NewUser = upload.read_json(within).await?;
+            let new: NewUser = upload.read_json(budgets, owner).await?;
             respond::json(&user_json(&flows::users::create(gateway, by, &new.login).await?))
         }
         Manage::DisableUser(login) => {
@@ -70,13 +71,15 @@ pub async fn manage(
             respond::done(None)
         }
         Manage::Tokens(login) => tokens(gateway, login.as_deref()).await,
-        Manage::CreateToken => create_token(gateway, by, upload.read_json(within).await?).await,
+        Manage::CreateToken => {
+            create_token(gateway, by, upload.read_json(budgets, owner).await?).await
+        }
         Manage::RevokeToken(id) => {
             flows::tokens::revoke(gateway, by, id).await?;
             respond::done(None)
         }
         Manage::Remove(name, version) => {
-            let removal: Removal = upload.read_json(within).await?;
+            let removal: Removal = upload.read_json(budgets, owner).await?;
             flows::remove::remove(gateway, by, &name, &version, &removal.reason).await?;
             respond::done(None)
         }

@@ -7,7 +7,8 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::flows::policy_check;
-use crate::http::body::{self, Upload};
+use crate::http::body::Upload;
+use crate::http::body::budget::Owner;
 use crate::http::dispatch::Door;
 use crate::http::respond::{self, Answer};
 use crate::http::route::Ask;
@@ -26,10 +27,15 @@ const CHECK_WAIT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// Those of the flow and of the body; unavailable, when too many ask or it takes too long.
-pub async fn answer(door: &Door, what: Ask, upload: &mut Upload<Incoming>) -> Result<Answer> {
+pub async fn answer(
+    door: &Door,
+    what: Ask,
+    owner: Owner,
+    upload: &mut Upload<Incoming>,
+) -> Result<Answer> {
     let gateway = &door.gateway;
     match what {
-        Ask::Check => check(door, upload).await,
+        Ask::Check => check(door, owner, upload).await,
         Ask::Explain(name, version) => {
             let why = policy_check::explain(gateway, &name, version.as_ref()).await?;
             respond::json(&why)
@@ -41,10 +47,10 @@ pub async fn answer(door: &Door, what: Ask, upload: &mut Upload<Incoming>) -> Re
     }
 }
 
-async fn check(door: &Door, upload: &mut Upload<Incoming>) -> Result<Answer> {
+async fn check(door: &Door, owner: Owner, upload: &mut Upload<Incoming>) -> Result<Answer> {
     let gateway = &door.gateway;
-    let _room = upload.room(&door.body_memory, MAX_LOCK_BYTES, body::MEMORY_WAIT).await?;
-    let lock = upload.read(MAX_LOCK_BYTES, gateway.config.limits.body).await?;
+    let room = door.bodies.policy_check.room(owner);
+    let lock = upload.read(room, MAX_LOCK_BYTES, door.bodies.arrival).await?;
     let lock = std::str::from_utf8(&lock)
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.
