@@ -20,6 +20,14 @@ fn traced(collector: &Collector, ratio: &str) -> Builder {
         .set("server", "replica = \"crates-7\"")
 }
 
+/// One that stands behind a proxy, which these tests are, and which is believed.
+fn behind(collector: &Collector, ratio: &str) -> Builder {
+    traced(collector, ratio)
+        .plain_http()
+        .set("server", "trusted_proxies = [\"127.0.0.1\"]")
+        .set("server", "proxy_header = \"x-forwarded-for\"")
+}
+
 fn named<'s>(spans: &'s [Span], name: &str) -> &'s Span {
     spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name}: {spans:?}"))
 }
@@ -50,7 +58,7 @@ fn without_a_collector_a_trace_is_in_the_log_and_passes_through_unchanged() {
 fn a_traced_request_and_what_is_asked_for_it_reach_the_collector() {
     let (collector, krate) = (Collector::start(), Krate::new("public", "1.0.0"));
     let upstream = Upstream::with(std::slice::from_ref(&krate));
-    let gateway = traced(&collector, "0").upstream(&upstream).start();
+    let gateway = behind(&collector, "0").upstream(&upstream).start();
     let reply = gateway
         .client()
         .get_with("/index/pu/bl/public", &[("traceparent", &parent(TRACE, "01"))])
@@ -79,7 +87,7 @@ fn a_hit_is_traced_too_and_a_request_that_nobody_traces_is_not() {
     let (collector, upstream) =
         (Collector::start(), Upstream::with(&[Krate::new("public", "1.0.0")]));
     let fresh = cratehouse_tests::gateway::UpstreamConfig::from(&upstream).fresh_seconds(3600);
-    let gateway = traced(&collector, "0").upstream(fresh).start();
+    let gateway = behind(&collector, "0").upstream(fresh).start();
     let client = gateway.client();
     client.index("public").assert_status(200);
     let hits = || gateway.metric("cratehouse_index_lookups_total", &[("outcome", "hit")]);
@@ -95,6 +103,24 @@ fn a_hit_is_traced_too_and_a_request_that_nobody_traces_is_not() {
     let spans = collector.spans();
     assert_eq!(spans.len(), 1, "{spans:?}");
     assert_eq!((spans[0].name.as_str(), spans[0].trace.as_str()), ("GET index_file", TRACE));
+}
+
+#[test]
+fn a_client_does_not_say_whether_its_requests_are_traced() {
+    let collector = Collector::start();
+    let sent = [("traceparent", parent(TRACE, "01"))];
+    let ask = |gateway: &Gateway, path: &str| {
+        let headers = [(sent[0].0, sent[0].1.as_str())];
+        gateway.client().get_with(path, &headers).assert_status(200);
+    };
+    let none = traced(&collector, "0").start();
+    ask(&none, "/index/config.json");
+    let all = traced(&collector, "1").start();
+    ask(&all, "/");
+    until("the span is there", || !collector.spans().is_empty());
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 1, "{spans:?}");
+    assert_eq!((spans[0].name.as_str(), spans[0].trace.as_str()), ("GET home", TRACE));
 }
 
 #[test]

@@ -333,6 +333,12 @@ pub struct Limits {
     pub head: Duration,
     /// How long a request body may take.
     pub body: Duration,
+    /// How fast it has to come, in bytes a second.
+    pub body_rate_bytes: usize,
+    /// Memory for the bodies of publish requests that are under way, in bytes.
+    pub publish_memory_bytes: usize,
+    /// Memory for lock files that are to be judged, in bytes.
+    pub check_memory_bytes: usize,
     /// How long a command waits for the journal.
     pub append: Duration,
     /// Commands that wait for the journal.
@@ -478,6 +484,9 @@ impl Default for Limits {
             response_memory_bytes: 64 * MIB,
             head: Duration::from_secs(15),
             body: Duration::from_secs(60),
+            body_rate_bytes: KIB,
+            publish_memory_bytes: 256 * MIB,
+            check_memory_bytes: 64 * MIB,
             append: Duration::from_secs(12),
             append_queue: 1024,
             journal_waits: 1024,

@@ -22,6 +22,28 @@ metrics! {
         | "unauthenticated" | "forbidden" | "absent" | "method_not_allowed" | "throttled"
         | "unavailable" | "bad_upstream" | "upstream_timeout" | "internal"];
 
+    /// Memory that request bodies take, in bytes, by what they are for.
+    body_memory: IntGaugeVec = "cratehouse_request_body_memory_bytes" [body = "publish"
+        | "policy_check" | "json"];
+
+    /// Memory that request bodies may take at the most, in bytes, by what they are for.
+    body_memory_limit: IntGaugeVec = "cratehouse_request_body_memory_limit_bytes" [
+        body = "publish" | "policy_check" | "json"];
+
+    /// Request bodies that were given up while they arrived: the memory for all of them, the share of
+    /// their address or of their token was taken, or they came too slowly.
+    body_refusals: IntCounterVec = "cratehouse_request_bodies_refused_total" [
+        body = "publish" | "policy_check" | "json",
+        reason = "memory" | "address" | "token" | "slow"];
+
+    /// Requests that were refused because a page of another site made a browser send them.
+    foreign_requests: IntCounter = "cratehouse_foreign_requests_total";
+
+    /// Connections that were closed to make room: idle ones when all connections were taken (full), or
+    /// all of one address's share (share); new ones of an address whose share was busy (refused).
+    connections_closed: IntCounterVec = "cratehouse_http_connections_closed_total" [
+        reason = "full" | "share" | "refused"];
+
     /// Connections that are open.
     connections: IntGauge = "cratehouse_http_connections";
 

@@ -70,11 +70,12 @@ pub enum Side {
 }
 
 impl Traces {
-    /// The trace of a request that came with this header, where it is to be told: as whoever asks
-    /// has decided, else a share of all requests.
-    pub fn begin(&self, came_with: Option<TraceParent>) -> Option<Trace> {
+    /// The trace of a request that came with this header, where it is to be told: as its sender has
+    /// decided, if that is believed, else a share of all requests.
+    pub fn begin(&self, came_with: Option<TraceParent>, is_believed: bool) -> Option<Trace> {
         let drawn = || rand::random::<f64>() < self.0.ratio;
-        came_with.map_or_else(drawn, |parent| parent.sampled).then(|| Trace {
+        let decided = came_with.filter(|_| is_believed);
+        decided.map_or_else(drawn, |parent| parent.sampled).then(|| Trace {
             own: TraceParent {
                 trace: came_with.map_or_else(TraceId::random, |parent| parent.trace),
                 span: SpanId::random(),

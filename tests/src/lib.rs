@@ -1,6 +1,7 @@
 //! Support for the tests that drive the real binary: crates of every make ([`krate`],
 //! [`tarball`]), an upstream with switches ([`upstream`]), a Panamax mirror ([`panamax`]), the
-//! gateway as a process ([`gateway`]), a client that sees headers ([`client`]), a forward proxy
+//! gateway as a process ([`gateway`]), a client that sees headers ([`client`]), one that is a nuisance over
+//! HTTP/2 ([`h2`]), a forward proxy
 //! ([`proxy`]), the real cargo ([`cargo`]), a bucket of Google's ([`google`]), a real Prometheus
 //! ([`prometheus`]), a collector of traces ([`otlp`]). For several
 //! gateways over one store: a real S3 ([`rgw`], [`s3`]) and one in memory that can be slow or
@@ -28,6 +29,7 @@ pub mod fault_proxy;
 pub mod fleet;
 pub mod gateway;
 pub mod google;
+pub mod h2;
 pub mod haproxy;
 pub mod house;
 pub mod http;

@@ -254,19 +254,35 @@ fn still_counts<T: Tables>(view: &View<T>, by: &By, now: Timestamp) -> Judged<()
     }
 }
 
-fn publish<T: Tables>(
+/// Judges a publish by its name and version alone, before there is more of it.
+///
+/// # Errors
+/// A [`Refusal`].
+pub fn admit_publish<T: Tables>(
     view: &View<T>,
     by: &By,
-    published: &Published,
-    put_at: u64,
+    name: &CrateName,
+    version: &CrateVersion,
     now: Timestamp,
-) -> Judged {
-    let name = &published.line.name;
-    let version = &published.line.vers;
+) -> Judged<()> {
+    still_counts(view, by, now)?;
+    may_publish(view, by, name, version).map(drop)
+}
+
+/// Whether this version may be published; the crate, where there is one already.
+fn may_publish<T: Tables>(
+    view: &View<T>,
+    by: &By,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Judged<Option<CrateRow>> {
     let krate = view.krate(&name.key())?;
     match &krate {
         None => {
-            by.check(Scope::PublishNew, Some(name))?;
+            // Another replica may have made it a crate that this token may update.
+            let lag_could_explain = by.check(Scope::PublishUpdate, Some(name)).is_ok();
+            by.check(Scope::PublishNew, Some(name))
+                .map_err(|refusal| Refusal { lag_could_explain, ..refusal })?;
             name.check_unreserved().map_err(Error::invalid)?;
         }
         Some(row) => {
@@ -278,6 +294,18 @@ fn publish<T: Tables>(
     if let Some(row) = view.version(&name.key(), version)? {
         return Err(burned(&row).into());
     }
+    Ok(krate)
+}
+
+fn publish<T: Tables>(
+    view: &View<T>,
+    by: &By,
+    published: &Published,
+    put_at: u64,
+    now: Timestamp,
+) -> Judged {
+    let name = &published.line.name;
+    let krate = may_publish(view, by, name, &published.line.vers)?;
     garbage::bytes_stay(view, &published.line.cksum, put_at)?;
     let mut published = published.clone();
     published.line.pubtime = Some(pubtime(view.head()?.published.max(now)));

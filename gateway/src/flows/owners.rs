@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result};
-use crate::flows::changing;
-use crate::flows::command::{By, Command, Order};
+use crate::flows::command::{self, By, Command, Order};
+use crate::flows::{changing, publish};
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
@@ -32,6 +34,17 @@ fn listed(gateway: &Gateway, name: &CrateName) -> Result<Option<Vec<UserRow>>> {
         Some(row) => view.owners(&row).map(Some),
         None => Ok(None),
     }
+}
+
+/// Whether the principal may change who owns a crate; asked before it is read whom.
+///
+/// # Errors
+/// When it is not hosted here, or the principal may not.
+pub async fn may_change(gateway: &Gateway, who: &Principal, name: &CrateName) -> Result<()> {
+    let command = Command::AddOwners { krate: name.clone(), logins: Vec::new() };
+    let order = Order { by: By::Principal(who.clone()), command };
+    let judge = || command::judge(&gateway.catalog.view()?, &order, Timestamp::now()).map(drop);
+    publish::early(gateway, judge).await
 }
 
 /// Makes users owners; returns the sentence that cargo prints.

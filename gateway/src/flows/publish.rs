@@ -1,7 +1,11 @@
-//! Path 3, publish: unpack → permission → policy → name → dependencies → blob → journal → answer.
+//! Path 3, publish: scope → JSON → permission → archive → policy → name → dependencies → blob → journal
+//! → answer. What comes before the archive stands in `publish/admission.rs`: no byte of an archive is
+//! read for one who may not publish it.
 //!
 //! The blob is put before the entry, so that an index line which anyone can see has its bytes;
 //! a publish that fails in between leaves only bytes that nothing names.
+
+mod admission;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+pub(in crate::flows) use self::admission::early;
+pub use self::admission::{admit, count_refusal, frame_bytes, head_bytes, may_publish, named};
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Command, Order, must_put_again};
@@ -50,7 +56,7 @@ struct Parcel {
 /// Publishes what the body of one `PUT /crates/new` holds.
 ///
 /// # Errors
-/// What crates.io refuses for correctness is refused here; [`Kind::Unavailable`] when an
+/// What crates.io refuses for correctness is refused here; unavailable, when an
 /// upstream or the store had to be asked and did not answer.
 pub async fn publish(
     gateway: &Arc<Gateway>,
@@ -60,8 +66,7 @@ pub async fn publish(
     let outcome = attempt(gateway, who, body).await;
     let label = match &outcome {
         Ok(_) => "published",
-        Err(e) if matches!(e.kind, Kind::Unavailable | Kind::Internal) => "error",
-        Err(_) => "refused",
+        Err(error) => admission::label(error),
     };
     gateway.metrics.publishes.with_label_values(&[label]).inc();
     outcome
@@ -162,10 +167,6 @@ async fn unpack(gateway: &Arc<Gateway>, body: Bytes) -> Result<Parcel> {
 }
 
 fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
-    let upload_limits = UploadLimits {
-        json_bytes: limits.publish_json_bytes,
-        crate_bytes: limits.publish_crate_bytes,
-    };
     let tarball_limits = TarballLimits {
         unpacked_bytes: limits.unpacked_bytes,
         entries: limits.tar_entries,
@@ -173,10 +174,7 @@ fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
     };
     let manifest_limits =
         ManifestLimits { dependencies: limits.dependencies, features: limits.features };
-    let upload = upload::parse(body, &upload_limits).map_err(|e| {
-        let kind = if e.is_too_large() { Kind::TooLarge } else { Kind::Invalid };
-        Error::new(kind, e.to_string())
-    })?;
+    let upload = upload::parse(body, &upload_limits(limits)).map_err(|e| admission::refused(&e))?;
     let (name, version) = (&upload.name, &upload.version);
     let Contents { manifest, warnings } =
         tarball::read(&upload.crate_file, name, version, &tarball_limits)
@@ -184,6 +182,10 @@ fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
     let draft = Draft::parse(&manifest, name, version, &manifest_limits).map_err(Error::invalid)?;
     let cksum = Checksum::of(&upload.crate_file);
     Ok(Parcel { crate_file: upload.crate_file, cksum, draft, warnings })
+}
+
+fn upload_limits(limits: &Limits) -> UploadLimits {
+    UploadLimits { json_bytes: limits.publish_json_bytes, crate_bytes: limits.publish_crate_bytes }
 }
 
 async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::flows::open::Part;
 use crate::flows::store_watch;
 use crate::gateway::Gateway;
+use crate::http::host;
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::measure::{measure, measure_start};
@@ -66,18 +67,23 @@ pub struct Views {
 /// Serves the admin pages until `shutdown`, and then until the last answer is out.
 pub async fn serve_admin(listener: TcpListener, views: Views, shutdown: CancellationToken) {
     let (bounds, lanes) = (BOUNDS, Lanes::here());
-    Listening { introduced_by: None, tls: None, bounds, metrics: None, shutdown, lanes }
+    let (introduced_by, tls, shares, metrics) = (None, None, None, None);
+    Listening { introduced_by, tls, bounds, shares, metrics, shutdown, lanes }
         .run(listener, move |request, _: SocketAddr| answer(views.clone(), request))
         .await;
 }
 
 async fn answer(views: Views, request: Request<Incoming>) -> Answer {
-    let is_head = request.method() == Method::HEAD;
-    let (outcome, allow) = if is_head || request.method() == Method::GET {
-        (look(&views, request.uri().path()), None)
-    } else {
-        let (error, allow) = respond::refused(Refused::Method("GET, HEAD".to_owned()));
-        (Err(error), allow)
+    let (head, _) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let refused = match host::check(&head) {
+        Ok(()) if is_head || head.method == Method::GET => None,
+        Ok(()) => Some(Refused::Method("GET, HEAD".to_owned())),
+        Err(refused) => Some(refused),
+    };
+    let (outcome, allow) = match refused.map(respond::refused) {
+        None => (look(&views, head.uri.path()), None),
+        Some((error, allow)) => (Err(error), allow),
     };
     let id = RequestId::random();
     let answer = outcome.unwrap_or_else(|error| {

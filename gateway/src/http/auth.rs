@@ -11,7 +11,6 @@ use hyper::header::AUTHORIZATION;
 use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::flows;
-use crate::flows::command::By;
 use crate::gateway::Gateway;
 use crate::model::principal::{Principal, Scope};
 
@@ -62,10 +61,10 @@ pub async fn caller(gateway: &Gateway, headers: &HeaderMap) -> Result<Arc<Princi
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`], or [`Kind::Forbidden`] without the scope `admin`.
-pub async fn administrator(gateway: &Gateway, headers: &HeaderMap) -> Result<By> {
+pub async fn administrator(gateway: &Gateway, headers: &HeaderMap) -> Result<Arc<Principal>> {
     let who = caller(gateway, headers).await?;
     who.check(Scope::Admin, None).map_err(Error::forbidden)?;
-    Ok(By::Principal(Arc::unwrap_or_clone(who)))
+    Ok(who)
 }
 
 /// The token that a request shows, if any.

@@ -1,32 +1,72 @@
-//! Request bodies: bounded in size, in time, and in the memory that all of them take together.
+//! Request bodies: bounded in size, in time and pace, and in the memory that all of one kind take
+//! together.
+
+pub mod budget;
+mod pace;
 
 use std::error::Error as StdError;
+use std::mem;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::Body;
 use hyper::header::EXPECT;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
+use self::budget::{BodyBudget, Owner, Room, Sizes};
+pub use self::pace::Arrival;
+use self::pace::{Late, Pace};
+use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
+use crate::flows::publish;
+use crate::flows::room::bytes_holding;
+use crate::metrics::Metrics;
 use crate::model::excerpt::excerpt;
+use crate::model::lock::MAX_LOCK_BYTES;
 
 /// A JSON body of the owners calls and of the admin API, in bytes.
 pub const MAX_JSON_BYTES: usize = 64 * 1024;
-/// Memory for all the large bodies under way, in KiB. A publish waits until its body fits.
-pub const MEMORY_KIB: u32 = 256 * 1024;
-/// How long a publish waits for that.
-pub const MEMORY_WAIT: Duration = Duration::from_secs(10);
+/// Memory for all of those that are under way, in bytes.
+pub const JSON_MEMORY_BYTES: usize = 16 * 1024 * 1024;
 /// How much of a body that nobody wants is read, in bytes…
 pub const DRAIN_BYTES: usize = 64 * 1024 * 1024;
 /// … and for how long.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
-const FIRST_ALLOCATION: u64 = 1024 * 1024;
+const FIRST_ALLOCATION: usize = 4 * 1024;
+
+/// What request bodies may take: a budget for each kind, and how fast they have to come.
+#[derive(Debug)]
+pub struct Budgets {
+    /// Publish requests.
+    pub publish: BodyBudget,
+    /// Lock files that are to be judged.
+    pub policy_check: BodyBudget,
+    /// Small JSON: of the owners calls and of the admin API.
+    pub json: BodyBudget,
+    /// How fast all of them.
+    pub arrival: Arrival,
+}
+
+impl Budgets {
+    /// Those of the configuration.
+    pub fn new(limits: &Limits, metrics: &Metrics) -> Self {
+        let share_percent = limits.per_address.share_of(100).map(|percent| percent.clamp(1, 100));
+        let budget = |kind, whole, largest| {
+            BodyBudget::new(kind, Sizes { whole, largest, share_percent }, metrics)
+        };
+        let largest = publish::frame_bytes(limits);
+        Self {
+            publish: budget("publish", limits.publish_memory_bytes, largest),
+            policy_check: budget("policy_check", limits.check_memory_bytes, MAX_LOCK_BYTES),
+            json: budget("json", JSON_MEMORY_BYTES, MAX_JSON_BYTES),
+            arrival: Arrival { within: limits.body, rate: limits.body_rate_bytes },
+        }
+    }
+}
 
 /// The body of one request.
 #[derive(Debug)]
@@ -48,53 +88,51 @@ where
         Self { body, is_held_back }
     }
 
-    /// The whole body, at most `limit` bytes of it, arriving within a time.
+    /// Begins to read the body, at most `limit` bytes of it.
     ///
     /// # Errors
-    /// [`Kind::TooLarge`], before anything is read if the client says how much it sends;
-    /// [`Kind::Invalid`] when it ends early or comes too slowly.
-    pub async fn read(&mut self, limit: usize, within: Duration) -> Result<Bytes> {
-        if self.claimed() > to_u64(limit) {
+    /// [`Kind::TooLarge`], if the client says that it sends more.
+    pub fn arriving(
+        &mut self,
+        room: Room,
+        limit: usize,
+        arrival: Arrival,
+    ) -> Result<Arriving<'_, B>> {
+        if self.body.size_hint().lower() > to_u64(limit) {
             return Err(too_large(limit));
         }
         self.is_held_back = false;
-        timeout(within, self.collect(limit)).await.unwrap_or_else(|_| {
-            let seconds = within.as_secs();
-            Err(Error::invalid(format!("the request body did not arrive within {seconds} s")))
-        })
+        let promised = self.body.size_hint().exact();
+        let most = promised.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
+        let (here, ended, pace) = (Vec::new(), false, Pace::begin(arrival));
+        Ok(Arriving { body: &mut self.body, room, here, most, limit, pace, ended })
+    }
+
+    /// The whole body, at most `limit` bytes of it. It holds its room for as long as anybody has a
+    /// part of it.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`], before anything is read if the client says how much it sends;
+    /// [`Kind::Invalid`] when it ends early or comes too slowly; [`Kind::Unavailable`] when others
+    /// hold the memory.
+    pub async fn read(&mut self, room: Room, limit: usize, arrival: Arrival) -> Result<Bytes> {
+        self.arriving(room, limit, arrival)?.whole().await
     }
 
     /// A body of JSON, at most [`MAX_JSON_BYTES`].
     ///
     /// # Errors
     /// As [`Upload::read`]; [`Kind::Invalid`] when it is not what the call expects.
-    pub async fn read_json<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
-        let bytes = self.read(MAX_JSON_BYTES, within).await?;
+    pub async fn read_json<T: DeserializeOwned>(
+        &mut self,
+        budgets: &Budgets,
+        owner: Owner,
+    ) -> Result<T> {
+        let bytes = self.read(budgets.json.room(owner), MAX_JSON_BYTES, budgets.arrival).await?;
         serde_json::from_slice(&bytes).map_err(|e| {
             let why = excerpt(&e.to_string());
             Error::invalid(format!("the body is not the JSON that is wanted: {why}"))
         })
-    }
-
-    /// A share of the memory for large bodies, to be held until this one is dealt with.
-    ///
-    /// # Errors
-    /// [`Kind::TooLarge`] as [`Upload::read`]; [`Kind::Unavailable`] when others hold it.
-    pub async fn room<'m>(
-        &self,
-        memory: &'m Semaphore,
-        limit: usize,
-        within: Duration,
-    ) -> Result<SemaphorePermit<'m>> {
-        if self.claimed() > to_u64(limit) {
-            return Err(too_large(limit));
-        }
-        let bytes = self.body.size_hint().exact().unwrap_or(to_u64(limit));
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(MEMORY_KIB).min(MEMORY_KIB);
-        match timeout(within, memory.acquire_many(kib)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Error::unavailable("too many publishes are under way: try again shortly")),
-        }
     }
 
     /// Reads on, for a while, what a refused client still sends: one that reads its answer only
@@ -116,24 +154,113 @@ where
             .await;
         });
     }
+}
 
-    async fn collect(&mut self, limit: usize) -> Result<Bytes> {
-        let first = usize::try_from(self.claimed().min(FIRST_ALLOCATION)).unwrap_or_default();
-        let mut whole = BytesMut::with_capacity(first);
-        while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|e| ended_early().because(Broken(e.to_string())))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if data.len() > limit - whole.len() {
-                return Err(too_large(limit));
-            }
-            whole.extend_from_slice(&data);
+/// A body of which a part is here.
+#[derive(Debug)]
+pub struct Arriving<'u, B> {
+    body: &'u mut B,
+    /// For the capacity of what is here.
+    room: Room,
+    here: Vec<u8>,
+    /// What the client says it sends, or else the limit: more is never allocated at once.
+    most: usize,
+    limit: usize,
+    pace: Pace,
+    ended: bool,
+}
+
+impl<B> Arriving<'_, B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: StdError + Send + Sync,
+{
+    /// What is here once it is `bytes` at the least, or the body has ended before.
+    ///
+    /// # Errors
+    /// As [`Upload::read`].
+    pub async fn at_least(&mut self, bytes: usize) -> Result<&[u8]> {
+        while self.here.len() < bytes && !self.ended {
+            self.step().await?;
         }
-        Ok(whole.freeze())
+        Ok(&self.here)
     }
 
-    /// What the client says it sends (`Content-Length`), 0 when it does not say.
-    fn claimed(&self) -> u64 {
-        self.body.size_hint().lower()
+    /// Lends what is here to work that owns it, and takes it back.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn lend<T, F>(&mut self, work: impl FnOnce(Vec<u8>) -> F) -> Result<T>
+    where
+        F: Future<Output = (Vec<u8>, Result<T>)>,
+    {
+        let (here, outcome) = work(mem::take(&mut self.here)).await;
+        self.here = here;
+        outcome
+    }
+
+    /// Adds a time in which nothing was read.
+    pub fn excuse(&mut self, time: Duration) {
+        self.pace.excuse(time);
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// As [`Upload::read`].
+    pub async fn whole(mut self) -> Result<Bytes> {
+        while !self.ended {
+            self.step().await?;
+        }
+        Ok(bytes_holding(Bytes::from(self.here), self.room))
+    }
+
+    async fn step(&mut self) -> Result<()> {
+        let Ok(next) = timeout_at(self.pace.look_at(), self.body.frame()).await else {
+            return self.note(0);
+        };
+        let Some(frame) = next else {
+            self.ended = true;
+            return Ok(());
+        };
+        let frame = frame.map_err(|e| ended_early().because(Broken(e.to_string())))?;
+        let Ok(data) = frame.into_data() else { return Ok(()) };
+        self.note(data.len())?;
+        if data.len() > self.limit - self.here.len() {
+            return Err(too_large(self.limit));
+        }
+        self.make_room(self.here.len() + data.len()).await?;
+        self.here.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// Makes what is here large enough: by doubling, but for no more than is expected.
+    async fn make_room(&mut self, needed: usize) -> Result<()> {
+        let has = self.here.capacity();
+        if needed <= has {
+            return Ok(());
+        }
+        let wanted = has.saturating_mul(2).max(FIRST_ALLOCATION).min(self.most).max(needed);
+        let waited = self.room.grow(wanted - has).await?;
+        self.pace.excuse(waited);
+        self.here.reserve_exact(wanted - self.here.len());
+        Ok(())
+    }
+
+    fn note(&mut self, bytes: usize) -> Result<()> {
+        self.pace.note(bytes).map_err(|late| {
+            self.room.note_slow();
+            let Arrival { within, rate } = self.pace.arrival();
+            Error::invalid(match late {
+                Late::Whole => {
+                    format!("the request body did not arrive within {} s", within.as_secs())
+                }
+                Late::Slow => format!(
+                    "the request body comes too slowly: this registry wants {rate} bytes a second \
+                     at the least"
+                ),
+            })
+        })
     }
 }
 
@@ -154,71 +281,4 @@ fn to_u64(bytes: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::stream;
-    use http_body_util::{Full, StreamBody};
-    use hyper::body::Frame;
-    use std::convert::Infallible;
-
-    const SOON: Duration = Duration::from_secs(5);
-    const BRIEF: Duration = Duration::from_millis(20);
-
-    fn sized(bytes: &'static [u8]) -> Upload<Full<Bytes>> {
-        Upload::new(Full::new(Bytes::from_static(bytes)), &HeaderMap::new())
-    }
-
-    fn chunked(
-        chunks: &'static [&'static [u8]],
-    ) -> Upload<impl Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static> {
-        let frames = chunks.iter().map(|c| Ok(Frame::data(Bytes::from_static(c))));
-        Upload::new(StreamBody::new(stream::iter(frames)), &HeaderMap::new())
-    }
-
-    #[tokio::test]
-    async fn a_body_up_to_the_limit_is_read() {
-        assert_eq!(sized(b"abc").read(3, SOON).await.unwrap(), "abc");
-        assert_eq!(chunked(&[b"ab", b"", b"c"]).read(3, SOON).await.unwrap(), "abc");
-        assert_eq!(sized(b"").read(0, SOON).await.unwrap(), "");
-    }
-
-    #[tokio::test]
-    async fn a_larger_body_is_refused_by_its_claim_or_by_count() {
-        assert_eq!(sized(b"abcd").read(3, SOON).await.unwrap_err().kind, Kind::TooLarge);
-        assert_eq!(chunked(&[b"ab", b"cd"]).read(3, SOON).await.unwrap_err().kind, Kind::TooLarge);
-        let memory = Semaphore::new(10);
-        assert_eq!(sized(b"abcd").room(&memory, 3, SOON).await.unwrap_err().kind, Kind::TooLarge);
-    }
-
-    #[tokio::test]
-    async fn a_body_that_never_ends_is_given_up() {
-        let frames = stream::pending::<Result<Frame<Bytes>, Infallible>>();
-        let mut upload = Upload::new(StreamBody::new(frames), &HeaderMap::new());
-        assert_eq!(upload.read(3, BRIEF).await.unwrap_err().kind, Kind::Invalid);
-    }
-
-    #[tokio::test]
-    async fn a_publish_waits_for_memory_and_gives_up() {
-        let memory = Semaphore::new(1);
-        let held = sized(b"abc").room(&memory, 10, BRIEF).await.unwrap();
-        assert_eq!(
-            sized(b"abc").room(&memory, 10, BRIEF).await.unwrap_err().kind,
-            Kind::Unavailable
-        );
-        drop(held);
-        assert!(sized(b"abc").room(&memory, 10, BRIEF).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn json_that_is_not_wanted_is_explained() {
-        #[derive(Debug, serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Wanted {
-            #[allow(dead_code)]
-            reason: String,
-        }
-        assert!(sized(br#"{"reason":"x"}"#).read_json::<Wanted>(SOON).await.is_ok());
-        let refused = sized(br#"{"raeson":"x"}"#).read_json::<Wanted>(SOON).await.unwrap_err();
-        assert!(refused.message.contains("raeson"), "{}", refused.message);
-    }
-}
+mod tests;

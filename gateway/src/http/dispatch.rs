@@ -4,20 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Result};
 use crate::flows;
+use crate::flows::command::By;
 use crate::flows::download::{Download, Part, download_for};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
 use crate::gateway::Gateway;
-use crate::http::body::{self, Upload};
+use crate::http::body::budget::Owner;
+use crate::http::body::{Budgets, Upload};
+use crate::http::browser::Origins;
 use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Route;
@@ -39,8 +43,10 @@ const LONG_ANSWER_WAIT: Duration = Duration::from_secs(10);
 pub struct Door {
     /// Every component.
     pub gateway: Arc<Gateway>,
-    /// In KiB: see [`body::MEMORY_KIB`].
-    pub body_memory: Semaphore,
+    /// What request bodies may take.
+    pub bodies: Budgets,
+    /// Where pages of our own come from.
+    pub origins: Origins,
     /// Who judges a lock file: see [`policy::CHECKS_AT_ONCE`].
     pub checks: Semaphore,
     /// Who makes a long answer: see [`LONG_ANSWERS_AT_ONCE`].
@@ -68,10 +74,11 @@ struct Logins {
 impl Door {
     /// The door of a gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        let kib = usize::try_from(body::MEMORY_KIB).unwrap_or(Semaphore::MAX_PERMITS);
         let checks = Semaphore::new(policy::CHECKS_AT_ONCE);
         let long_answers = Semaphore::new(LONG_ANSWERS_AT_ONCE);
-        Self { gateway, body_memory: Semaphore::new(kib), checks, long_answers }
+        let bodies = Budgets::new(&gateway.config.limits, &gateway.metrics);
+        let origins = Origins::new(&gateway.url, &gateway.config);
+        Self { gateway, bodies, origins, checks, long_answers }
     }
 
     /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
@@ -160,29 +167,36 @@ impl Door {
             }
             Route::Publish => {
                 let who = auth::caller(gateway, headers).await?;
-                self.publish(&who, upload).await
+                self.publish(&who, self.owner(Some(&who), headers, asker), upload).await
             }
             Route::Yank(name, version) => self.yank(headers, &name, &version, true).await,
             Route::Unyank(name, version) => self.yank(headers, &name, &version, false).await,
             Route::AddOwners(name) => {
                 let who = auth::caller(gateway, headers).await?;
-                let logins = self.logins(upload).await?;
+                flows::owners::may_change(gateway, &who, &name).await?;
+                let owner = self.owner(Some(&who), headers, asker);
+                let logins = self.logins(owner, upload).await?;
                 let sentence = flows::owners::add(gateway, &who, &name, &logins).await?;
                 respond::done(Some(&sentence))
             }
             Route::RemoveOwners(name) => {
                 let who = auth::caller(gateway, headers).await?;
-                let logins = self.logins(upload).await?;
+                flows::owners::may_change(gateway, &who, &name).await?;
+                let owner = self.owner(Some(&who), headers, asker);
+                let logins = self.logins(owner, upload).await?;
                 let sentence = flows::owners::remove(gateway, &who, &name, &logins).await?;
                 respond::done(Some(&sentence))
             }
             Route::Policy(what) => {
-                auth::reader(gateway, headers).await?;
-                policy::answer(self, responses, what, (headers, asker), upload).await
+                let who = auth::reader(gateway, headers).await?;
+                let owner = self.owner(who.as_deref(), headers, asker);
+                policy::answer(self, responses, what, (headers, owner), upload).await
             }
             Route::Manage(what) => {
-                let by = auth::administrator(gateway, headers).await?;
-                manage::manage(self, responses, by, what, upload).await
+                let who = auth::administrator(gateway, headers).await?;
+                let owner = self.owner(Some(&who), headers, asker);
+                let by = By::Principal(Arc::unwrap_or_clone(who));
+                manage::manage(self, responses, by, what, owner, upload).await
             }
         }
     }
@@ -221,13 +235,47 @@ impl Door {
         respond::crate_file(got.file.into(), self.gateway.config.auth_required)
     }
 
-    async fn publish(&self, who: &Principal, upload: &mut Upload<Incoming>) -> Result<Answer> {
-        let limits = &self.gateway.config.limits;
-        let limit = frame_limit(limits.publish_json_bytes, limits.publish_crate_bytes);
-        let _room = upload.room(&self.body_memory, limit, body::MEMORY_WAIT).await?;
-        let frame = upload.read(limit, limits.body).await?;
-        let answer = flows::publish::publish(&self.gateway, who, frame).await?;
+    /// Whose share of the budgets a request's body takes.
+    fn owner(&self, who: Option<&Principal>, headers: &HeaderMap, asker: Asker) -> Owner {
+        let client = self.client(headers, asker);
+        Owner { client, token: who.map(|who| who.token) }
+    }
+
+    async fn publish(
+        &self,
+        who: &Principal,
+        owner: Owner,
+        upload: &mut Upload<Incoming>,
+    ) -> Result<Answer> {
+        let gateway = &self.gateway;
+        let frame = self.frame(who, owner, upload).await;
+        let frame = frame.inspect_err(|e| flows::publish::count_refusal(gateway, e))?;
+        let answer = flows::publish::publish(gateway, who, frame).await?;
         respond::json(&published(&answer))
+    }
+
+    /// The body of a publish, if it may be: judged by the token before it is read, and by what it
+    /// publishes before its archive is.
+    async fn frame(
+        &self,
+        who: &Principal,
+        owner: Owner,
+        upload: &mut Upload<Incoming>,
+    ) -> Result<Bytes> {
+        flows::publish::may_publish(who)?;
+        let (gateway, limits) = (&self.gateway, &self.gateway.config.limits);
+        let (room, largest) =
+            (self.bodies.publish.room(owner), flows::publish::frame_bytes(limits));
+        let mut body = upload.arriving(room, largest, self.bodies.arrival)?;
+        let head_bytes = |begun: &[u8]| flows::publish::head_bytes(begun, limits);
+        let wanted = head_bytes(body.at_least(0).await?)?;
+        let wanted = head_bytes(body.at_least(wanted).await?)?;
+        head_bytes(body.at_least(wanted).await?)?;
+        let begun = Instant::now();
+        let named = body.lend(flows::publish::named).await?;
+        flows::publish::admit(gateway, who, &named).await?;
+        body.excuse(begun.elapsed());
+        body.whole().await
     }
 
     async fn yank(
@@ -242,18 +290,13 @@ impl Door {
         respond::done(None)
     }
 
-    async fn logins(&self, upload: &mut Upload<Incoming>) -> Result<Vec<String>> {
-        let logins: Logins = upload.read_json(self.gateway.config.limits.body).await?;
+    async fn logins(&self, owner: Owner, upload: &mut Upload<Incoming>) -> Result<Vec<String>> {
+        let logins: Logins = upload.read_json(&self.bodies, owner).await?;
         if logins.users.is_empty() {
             return Err(Error::invalid("`users` is empty: name at least one user"));
         }
         Ok(logins.users)
     }
-}
-
-/// The two parts of a publish frame, each after its length (Cargo book, "Web API", publish).
-fn frame_limit(json_bytes: usize, crate_bytes: usize) -> usize {
-    json_bytes.saturating_add(crate_bytes).saturating_add(2 * size_of::<u32>())
 }
 
 fn published(answer: &PublishAnswer) -> Value {

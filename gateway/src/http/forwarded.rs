@@ -38,10 +38,16 @@ impl fmt::Display for Client {
 pub(super) fn client(proxies: Option<&Proxies>, peer: SocketAddr, headers: &HeaderMap) -> Client {
     let near = Client { address: peer.ip().to_canonical(), port: Some(peer.port()) };
     let told = proxies.and_then(|Proxies { trusted, header }| {
-        let is_believed = *header != ProxyHeader::ProxyV2 && trusted.contains(near.address);
-        is_believed.then(|| farthest(*header, headers, trusted))?
+        is_trusted(proxies, peer).then(|| farthest(*header, headers, trusted))?
     });
     told.map_or(near, |address| Client { address, port: None })
+}
+
+/// Whether a peer is a proxy whose headers are believed.
+pub(super) fn is_trusted(proxies: Option<&Proxies>, peer: SocketAddr) -> bool {
+    proxies.is_some_and(|Proxies { trusted, header }| {
+        *header != ProxyHeader::ProxyV2 && trusted.contains(peer.ip())
+    })
 }
 
 /// Whose share of a limit a request takes, by the rules of [`ClientKey`].

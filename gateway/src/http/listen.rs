@@ -1,6 +1,7 @@
 //! Listening: connections are accepted, bounded, spoken to, and brought to an end. What a
 //! request means is the handler's business.
 
+mod crowd;
 mod traffic;
 
 use std::convert::Infallible;
@@ -13,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,8 +23,7 @@ use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +35,8 @@ use crate::http::proxy_header::{self, Introduced};
 use crate::http::respond::Answer;
 use crate::metrics::Metrics;
 use crate::model::networks::Networks;
+pub use crowd::Shares;
+use crowd::{Crowd, LOOK_EVERY, Seat};
 use traffic::{AtWork, Counted, Traffic};
 
 /// The first wait after the system refused a connection (usually: no more file descriptors).
@@ -61,13 +64,17 @@ const LINGER_QUIET: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(60);
 /// An HTTP/2 client is asked for a sign of life this often, and has so long to give it.
 const PING: Duration = Duration::from_secs(20);
+/// What a client may send on one stream, and on all streams of one connection, before somebody has read
+/// it, in bytes: enough for 1 MB a second over 100 ms. It is counted nowhere else.
+const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// The head of a request: the request line and all headers, in bytes.
 const HEAD_BYTES: u16 = 32 * 1024;
 
 /// What a listener bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections at one time; further ones wait in the system's queue.
+    /// Connections at one time; for further ones the idlest goes, or they wait.
     pub connections: usize,
     /// Requests under way on one HTTP/2 connection.
     pub streams: u32,
@@ -93,6 +100,8 @@ pub struct Listening {
     pub tls: Option<TlsAcceptor>,
     /// Its limits.
     pub bounds: Bounds,
+    /// How many connections one client may have.
+    pub shares: Option<Shares>,
     /// Where its connections are counted, if they are.
     pub metrics: Option<Metrics>,
     /// The word to stop.
@@ -104,38 +113,46 @@ pub struct Listening {
 impl Listening {
     /// Serves until the word to stop, and then until the last answer is out. The caller bounds
     /// how long that may take.
-    pub async fn run<H, F>(self, listener: TcpListener, handler: H)
+    pub async fn run<H, F>(mut self, listener: TcpListener, handler: H)
     where
         H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let shutdown = self.shutdown.clone();
-        let slots = Arc::new(Semaphore::new(self.bounds.connections.min(Semaphore::MAX_PERMITS)));
+        let (shares, metrics) = (self.shares.take(), self.metrics.clone());
+        let crowd = Arc::new(Crowd::new(self.bounds.connections, shares, metrics));
         let this = Arc::new(self);
         let open = TaskTracker::new();
-        let serve = |(stream, peer, slot): Arrived| {
+        let serve = |((stream, peer), seat): (Arrived, Seat)| {
             let (lane, owned, handler) = (this.lanes.place(), Arc::clone(&this), handler.clone());
             let runtime = lane.runtime().clone();
             let serving = async move {
                 match moved_here(stream) {
-                    Ok(stream) => owned.connection(stream, peer, handler).await,
+                    Ok(stream) => owned.connection(stream, (peer, &seat), handler).await,
                     Err(error) => tracing::warn!(%peer, %error, "a connection was lost"),
                 }
-                drop((slot, lane));
+                drop((seat, lane));
             };
             open.spawn_on(serving, &runtime);
         };
-        while let Some(Some(arrived)) = shutdown.run_until_cancelled(next(&listener, &slots)).await
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Some(arrived) =
+            shutdown.run_until_cancelled(next(&listener, &mut looks, &crowd)).await
         {
-            serve(arrived);
+            serve((arrived, crowd.seat().await));
         }
-        serve_queued(listener, &slots, serve).await;
+        serve_queued(listener, &crowd, serve).await;
         open.close();
         open.wait().await;
     }
 
-    async fn connection<H, F>(&self, mut stream: TcpStream, peer: SocketAddr, handler: H)
-    where
+    async fn connection<H, F>(
+        &self,
+        mut stream: TcpStream,
+        (peer, seat): (SocketAddr, &Seat),
+        handler: H,
+    ) where
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
@@ -143,33 +160,44 @@ impl Listening {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
-        let Some(peer) = self.introduced(&mut stream, peer).await else { return };
-        let traffic = Arc::new(Traffic::default());
-        let stream = Counted::new(stream, &traffic);
+        let Some(peer) = self.introduced(&mut stream, (peer, seat)).await else { return };
+        if !seat.admit(peer) {
+            tracing::debug!(%peer, "its address has all the connections that it may have");
+            return;
+        }
+        let traffic = &seat.traffic;
+        let stream = Counted::new(stream, traffic);
         let ended = match &self.tls {
-            None => self.converse(stream, |_| Ok(()), (peer, &traffic), handler).await,
+            None => self.converse(stream, |_| Ok(()), (peer, seat), handler).await,
             Some(tls) => {
-                let Some(stream) = self.handshake(tls, stream, peer).await else { return };
+                let Some(stream) = self.handshake(tls, stream, (peer, seat)).await else { return };
                 let gathered = stream.clone();
                 let release = move |context: &mut Context<'_>| match gathered.release(context) {
                     Poll::Ready(released) => released,
                     Poll::Pending => Ok(()),
                 };
-                self.converse(stream, release, (peer, &traffic), handler).await
+                self.converse(stream, release, (peer, seat), handler).await
             }
         };
         if let (Ended::ByUs, Some(stream)) = (ended, traffic.take_left()) {
-            linger(stream).await;
+            tokio::select! {
+                () = linger(stream) => {}
+                () = seat.told_to_go() => {}
+            }
         }
     }
 
     /// Where a client is. `None` when that had to be said, and was not.
-    async fn introduced(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+    async fn introduced(
+        &self,
+        stream: &mut TcpStream,
+        (peer, seat): (SocketAddr, &Seat),
+    ) -> Option<SocketAddr> {
         if !self.introduced_by.as_ref().is_some_and(|trusted| trusted.contains(peer.ip())) {
             return Some(peer);
         }
         let reading = timeout(self.bounds.head, proxy_header::read(stream));
-        let why = match self.hurried(reading).await? {
+        let why = match self.hurried(seat, reading).await? {
             Ok(Ok(Introduced::Client(client))) => return Some(client),
             Ok(Ok(Introduced::Itself)) => return Some(peer),
             Ok(Ok(Introduced::Nobody)) => return None,
@@ -188,10 +216,10 @@ impl Listening {
         &self,
         tls: &TlsAcceptor,
         stream: Counted,
-        peer: SocketAddr,
+        (peer, seat): (SocketAddr, &Seat),
     ) -> Option<Gathered<Counted>> {
         let handshake = timeout(self.bounds.head, Gathered::accept(tls, stream));
-        let error = match self.hurried(handshake).await? {
+        let error = match self.hurried(seat, handshake).await? {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => error,
             Err(_) => io::Error::from(io::ErrorKind::TimedOut),
@@ -203,8 +231,9 @@ impl Listening {
         None
     }
 
-    /// Work that a stop leaves [`FIRST_REQUEST_AT_STOP`].
-    async fn hurried<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// Work that a stop leaves [`FIRST_REQUEST_AT_STOP`], and that ends where the connection has to
+    /// make room.
+    async fn hurried<T>(&self, seat: &Seat, work: impl Future<Output = T>) -> Option<T> {
         let over = async {
             self.shutdown.cancelled().await;
             sleep(FIRST_REQUEST_AT_STOP).await;
@@ -213,6 +242,7 @@ impl Listening {
             biased;
             done = work => Some(done),
             () = over => None,
+            () = seat.told_to_go() => None,
         }
     }
 
@@ -222,7 +252,7 @@ impl Listening {
         &self,
         stream: S,
         release: R,
-        (peer, traffic): (SocketAddr, &Arc<Traffic>),
+        (peer, seat): (SocketAddr, &Seat),
         handler: H,
     ) -> Ended
     where
@@ -231,6 +261,7 @@ impl Listening {
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
+        let traffic = &seat.traffic;
         let service = service_fn(|request| {
             let at_work = AtWork::begin(traffic);
             let answer = handler(request, peer);
@@ -244,11 +275,16 @@ impl Listening {
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
         let (ended, by) = tokio::select! {
             ended = released(connection.as_mut(), &release) => (ended, Ended::ByThem),
-            () = self.time_to_end(traffic) => {
+            leaves = self.time_to_end(seat) => {
                 connection.as_mut().graceful_shutdown();
+                if leaves && traffic.at_work.load(Ordering::Relaxed) == 0 {
+                    let _ = released(connection, &release).now_or_never(); // its last word
+                    return Ended::ByThem;
+                }
                 let ended = tokio::select! {
                     ended = released(connection, &release) => ended,
                     () = self.stalled(traffic) => Err("its client reads no more".into()),
+                    () = seat.told_to_go() => Err("it makes room for another one".into()),
                 };
                 (ended, Ended::ByUs)
             }
@@ -274,6 +310,8 @@ impl Listening {
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.bounds.streams)
             .max_header_list_size(u32::from(HEAD_BYTES))
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
         server
@@ -281,8 +319,10 @@ impl Listening {
 
     /// Comes to an end on the word to stop, or when a connection asks nothing for too long or
     /// is too old: it holds one of a limited number of places. A client that has just connected
-    /// is about to ask, and is told with its first answer.
-    async fn time_to_end(&self, traffic: &Traffic) {
+    /// is about to ask, and is told with its first answer. Says whether the connection has to make
+    /// room for another one.
+    async fn time_to_end(&self, seat: &Seat) -> bool {
+        let traffic = &seat.traffic;
         let quiet = async {
             sleep(self.bounds.head).await;
             let mut before = 0;
@@ -294,10 +334,14 @@ impl Listening {
                 sleep(self.bounds.idle).await;
             }
         };
-        let stopping = self.shutdown.run_until_cancelled(quiet).await.is_none();
+        let stopping = tokio::select! {
+            outcome = self.shutdown.run_until_cancelled(quiet) => outcome.is_none(),
+            () = seat.told_to_go() => return true,
+        };
         if stopping && traffic.asked.load(Ordering::Relaxed) == 0 {
             let _ = timeout(FIRST_REQUEST_AT_STOP, traffic.first.notified()).await;
         }
+        false
     }
 
     /// Comes to an end when nothing is at work for a connection and its client does not read
@@ -368,19 +412,26 @@ fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
 }
 
-/// A connection that was accepted, from whom, and its place.
-type Arrived = (TcpStream, SocketAddr, OwnedSemaphorePermit);
+/// A connection that was accepted, and from whom.
+type Arrived = (TcpStream, SocketAddr);
 
-/// The next connection, once there is a place for it; `None` never, in practice.
-async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Arrived> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+/// The next connection; meanwhile it is looked at what the others do.
+async fn next(listener: &TcpListener, looks: &mut Interval, crowd: &Crowd) -> Arrived {
     let mut pause = FIRST_PAUSE;
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return Some((stream, peer, slot)),
+        let arrived = tokio::select! {
+            arrived = listener.accept() => arrived,
+            _ = looks.tick() => {
+                crowd.look();
+                continue;
+            }
+        };
+        match arrived {
+            Ok(arrived) => return arrived,
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted; trying again");
+                crowd.make_room(); // nearly always there are no more file descriptors
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -390,12 +441,11 @@ async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Arrived>
 
 /// Closes a listener after whoever the system has accepted for us has been served: those clients
 /// believe to be connected, and would see a reset.
-async fn serve_queued(listener: TcpListener, slots: &Arc<Semaphore>, serve: impl Fn(Arrived)) {
+async fn serve_queued(listener: TcpListener, crowd: &Arc<Crowd>, serve: impl Fn((Arrived, Seat))) {
     let Ok(listener) = listener.into_std() else { return };
     for _ in 0..QUEUED {
-        let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
         match accepted(&listener) {
-            Ok((stream, peer)) => serve((stream, peer, slot)),
+            Ok(arrived) => serve((arrived, crowd.seat().await)),
             Err(error) if is_of_one_client(&error) => {}
             Err(_) => return, // nobody waits any more, in nearly all cases
         }

@@ -13,6 +13,7 @@ use crate::flows::audit::Clash;
 use crate::flows::command::By;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
+use crate::http::body::budget::Owner;
 use crate::http::dispatch::Door;
 use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
@@ -55,10 +56,11 @@ pub async fn manage(
     responses: Responses<'_>,
     by: By,
     what: Manage,
+    owner: Owner,
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
     let gateway = &door.gateway;
-    let within = gateway.config.limits.body;
+    let budgets = &door.bodies;
     match what {
         Manage::Users => {
             let _turn = door.long_answer(responses).await?;
@@ -66,7 +68,7 @@ pub async fn manage(
             responses.json(&users.iter().map(user_json).collect::<Vec<_>>())
         }
         Manage::CreateUser => {
-            let new: NewUser = upload.read_json(within).await?;
+            let new: NewUser = upload.read_json(budgets, owner).await?;
             respond::json(&user_json(&flows::users::create(gateway, by, &new.login).await?))
         }
         Manage::DisableUser(login) => {
@@ -77,13 +79,15 @@ pub async fn manage(
             let _turn = door.long_answer(responses).await?;
             tokens(gateway, responses, login.as_deref()).await
         }
-        Manage::CreateToken => create_token(gateway, by, upload.read_json(within).await?).await,
+        Manage::CreateToken => {
+            create_token(gateway, by, upload.read_json(budgets, owner).await?).await
+        }
         Manage::RevokeToken(id) => {
             flows::tokens::revoke(gateway, by, id).await?;
             respond::done(None)
         }
         Manage::Remove(name, version) => {
-            let removal: Removal = upload.read_json(within).await?;
+            let removal: Removal = upload.read_json(budgets, owner).await?;
             flows::remove::remove(gateway, by, &name, &version, &removal.reason).await?;
             respond::done(None)
         }

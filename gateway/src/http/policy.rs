@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::flows::policy_check::{self, Reach};
 use crate::gateway::Gateway;
 use crate::http::auth;
-use crate::http::body::{self, Upload};
-use crate::http::dispatch::{Asker, Door};
+use crate::http::body::Upload;
+use crate::http::body::budget::Owner;
+use crate::http::dispatch::Door;
 use crate::http::respond::Answer;
 use crate::http::responses::Responses;
 use crate::http::route::Ask;
@@ -36,13 +37,16 @@ pub async fn answer(
     door: &Door,
     responses: Responses<'_>,
     what: Ask,
-    (headers, asker): (&HeaderMap, Asker),
+    (headers, owner): (&HeaderMap, Owner),
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
     let gateway = &door.gateway;
-    let client = door.client(headers, asker);
+    let client = owner.client;
     match what {
-        Ask::Check => check(door, responses, reach(gateway, client, headers).await, upload).await,
+        Ask::Check => {
+            let reach = reach(gateway, client, headers).await;
+            check(door, responses, (reach, owner), upload).await
+        }
         Ask::Explain(name, which) => {
             let turn = door.long_answer(responses);
             responses.json(&policy_check::explain(gateway, client, &name, which, turn).await?)
@@ -69,12 +73,12 @@ async fn reach(gateway: &Gateway, client: ClientKey, headers: &HeaderMap) -> Rea
 async fn check(
     door: &Door,
     responses: Responses<'_>,
-    reach: Reach,
+    (reach, owner): (Reach, Owner),
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
     let gateway = &door.gateway;
-    let _room = upload.room(&door.body_memory, MAX_LOCK_BYTES, body::MEMORY_WAIT).await?;
-    let lock = upload.read(MAX_LOCK_BYTES, gateway.config.limits.body).await?;
+    let room = door.bodies.policy_check.room(owner);
+    let lock = upload.read(room, MAX_LOCK_BYTES, door.bodies.arrival).await?;
     let lock = std::str::from_utf8(&lock)
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.

@@ -104,7 +104,6 @@ pub fn page(html: String, policy: &str) -> Answer {
     let mut answer = with_caching(answer(StatusCode::OK, HTML, html.into()), "no-cache");
     let headers = answer.headers_mut();
     insert(headers, header::CONTENT_SECURITY_POLICY, policy);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer
 }
@@ -166,8 +165,10 @@ pub fn finish(answer: Answer, is_head: bool, allow: Option<&str>, id: RequestId)
         id.set_sensitive(true);
         answer.headers_mut().insert(REQUEST_ID, id);
     }
+    let headers = answer.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(methods) = allow {
-        insert(answer.headers_mut(), header::ALLOW, methods);
+        insert(headers, header::ALLOW, methods);
     }
     answer
 }

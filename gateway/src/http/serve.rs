@@ -27,10 +27,10 @@ use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::dispatch::{Asker, Door};
 use crate::http::lanes::Lanes;
-use crate::http::listen::{Bounds, IDLE, Listening, STALL};
+use crate::http::listen::{Bounds, IDLE, Listening, STALL, Shares};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
-use crate::http::{forwarded, in_flight};
+use crate::http::{forwarded, host, in_flight};
 use crate::model::client_key::ClientKey;
 use crate::model::excerpt::{Shown, excerpt};
 use crate::model::trace::TraceParent;
@@ -69,8 +69,12 @@ pub async fn serve(
         .filter(|proxies| proxies.header == ProxyHeader::ProxyV2)
         .map(|proxies| proxies.trusted.clone());
     let tls = tls.map(TlsAcceptor::from);
+    let shares = limits.per_address.share_of(limits.connections).map(|most| {
+        let config = Arc::clone(&gateway.config);
+        Shares::new(most, move |peer| forwarded::client_key(&config, peer, &HeaderMap::new()))
+    });
     let door = Arc::new(Door::new(gateway));
-    Listening { introduced_by, tls, bounds, metrics, shutdown, lanes }
+    Listening { introduced_by, tls, bounds, shares, metrics, shutdown, lanes }
         .run(listener, move |request, peer| answer(&door, request, peer))
         .await;
 }
@@ -97,9 +101,13 @@ impl Future for Answering {
 fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Answering {
     let (at, (head, body)) = (Instant::now(), request.into_parts());
     let traces = door.gateway.traces.as_ref();
-    let trace = traces.and_then(|traces| traces.begin(trace_parent(&head.headers)));
+    let trace = traces.and_then(|traces| {
+        let came_with = trace_parent(&head.headers);
+        traces.begin(came_with, came_with.is_some() && says_what_is_traced(&door.gateway, peer))
+    });
     let asked = Asked { id: RequestId::random(), peer, at, trace };
-    let route = route::route(&head.method, head.uri.path(), head.uri.query());
+    let route = host::check(&head)
+        .and_then(|()| route::route(&head.method, head.uri.path(), head.uri.query()));
     let asker = asked.asker(&head, ClientKey::Exempt);
     let at_hand = route.as_ref().ok().and_then(|route| {
         let answer = AssertUnwindSafe(|| door.at_hand(route, &head.headers, asker));
@@ -164,7 +172,10 @@ async fn find(
 ) -> Answer {
     let (outcome, allow) = match route {
         Ok(route) => {
-            let work = door.dispatch(route, &head.headers, asker, &mut upload);
+            let work = async {
+                admit(door, head)?;
+                door.dispatch(route, &head.headers, asker, &mut upload).await
+            };
             (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {
@@ -174,6 +185,12 @@ async fn find(
     };
     upload.let_go();
     unanswered.end(outcome, allow.as_deref())
+}
+
+/// Refuses what a page of another site made a browser send.
+fn admit(door: &Door, head: &Parts) -> Result<()> {
+    let own = door.origins.admit(&head.method, &head.headers);
+    own.inspect_err(|_| door.gateway.metrics.foreign_requests.inc())
 }
 
 /// A panic is a fault of ours that costs one request, not its connection.
@@ -209,6 +226,12 @@ impl Asked {
         let takes_body = head.method != Method::HEAD;
         Asker { peer: self.peer, takes_body, client }
     }
+}
+
+/// Whether the trace that a request came with says if it is traced: where a trusted proxy has sent it.
+/// What another client says only links its request to its trace.
+fn says_what_is_traced(gateway: &Gateway, peer: SocketAddr) -> bool {
+    forwarded::is_trusted(gateway.config.server.proxies.as_ref(), peer)
 }
 
 /// The trace that a request came with.

@@ -20,6 +20,15 @@ pub struct Upload {
     pub crate_file: Bytes,
 }
 
+/// What a publish request is about: known before its archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The crate's name.
+    pub name: CrateName,
+    /// The version.
+    pub version: CrateVersion,
+}
+
 /// How large the parts of a publish request may be.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadLimits {
@@ -92,6 +101,39 @@ struct Json {
 /// The bytes of a length: a little-endian `u32`.
 const LENGTH_BYTES: usize = 4;
 
+/// How many bytes the beginning of a publish request has, up to the end of its JSON: 4 as long as
+/// that is not known, and one more than there may be where it claims to be longer.
+///
+/// # Errors
+/// [`UploadError::JsonTooLarge`], once it is. A claim alone is malformed, if the request ends before.
+pub fn head_bytes(begun: &[u8], limits: &UploadLimits) -> Result<usize, UploadError> {
+    let Some(length) = begun.first_chunk::<LENGTH_BYTES>() else { return Ok(LENGTH_BYTES) };
+    let bytes = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let most = LENGTH_BYTES.saturating_add(limits.json_bytes);
+    match bytes <= limits.json_bytes {
+        true => Ok(LENGTH_BYTES + bytes),
+        false if begun.len() <= most => Ok(most.saturating_add(1)),
+        false => Err(UploadError::JsonTooLarge { bytes, limit: limits.json_bytes }),
+    }
+}
+
+/// Reads what is published from the beginning of a publish request.
+///
+/// # Errors
+/// When the beginning is shorter than its JSON, or that names nothing that can be.
+pub fn named(begun: &[u8]) -> Result<Named, UploadError> {
+    let (length, rest) =
+        begun.split_first_chunk().ok_or(UploadError::CutShort("metadata length"))?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let json = rest.get(..length).ok_or(UploadError::CutShort("metadata"))?;
+    read(json)
+}
+
+fn read(json: &[u8]) -> Result<Named, UploadError> {
+    let Json { name, vers } = serde_json::from_slice(json)?;
+    Ok(Named { name: name.parse()?, version: vers.parse()? })
+}
+
 /// Takes a publish request apart.
 ///
 /// # Errors
@@ -111,8 +153,8 @@ pub fn parse(mut body: Bytes, limits: &UploadLimits) -> Result<Upload, UploadErr
         return Err(UploadError::TrailingBytes(body.len()));
     }
 
-    let Json { name, vers } = serde_json::from_slice(&json)?;
-    Ok(Upload { name: name.parse()?, version: vers.parse()?, crate_file })
+    let Named { name, version } = read(&json)?;
+    Ok(Upload { name, version, crate_file })
 }
 
 /// A length and as many bytes. They are all in memory already, under the bound of the body; so
@@ -163,6 +205,22 @@ mod tests {
     fn a_length_that_lies_is_malformed_and_not_too_large() {
         let error = parse(Bytes::from_static(&[0xff; 4]), &LIMITS).unwrap_err();
         assert!(!error.is_too_large(), "{error}");
+    }
+
+    #[test]
+    fn the_beginning_says_what_is_published_and_how_long_it_is() {
+        let whole = frame(JSON, b"crate");
+        let head = LENGTH_BYTES + JSON.len();
+        for end in 0..whole.len() {
+            let begun = &whole[..end];
+            let known = if end < LENGTH_BYTES { LENGTH_BYTES } else { head };
+            assert_eq!(head_bytes(begun, &LIMITS).unwrap(), known);
+            assert_eq!(named(begun).is_ok(), end >= head, "{end}");
+        }
+        let Named { name, version } = named(&whole).unwrap();
+        assert_eq!((name.as_str(), version.to_string().as_str()), ("foo", "1.0.0"));
+        assert_eq!(head_bytes(&[0xff; 4], &LIMITS).unwrap(), 105, "it may be a lie");
+        assert!(head_bytes(&[0xff; 105], &LIMITS).unwrap_err().is_too_large());
     }
 
     #[test]

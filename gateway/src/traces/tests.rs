@@ -19,16 +19,19 @@ fn told() -> Told {
 #[test]
 fn whoever_asks_decides_and_else_a_share_is_drawn() {
     let (all, none) = (way(1.0, 1).0, way(0.0, 1).0);
-    assert!(all.begin(None).is_some() && none.begin(None).is_none());
-    assert!(none.begin(Some(came_with(true))).is_some());
-    assert!(all.begin(Some(came_with(false))).is_none());
+    assert!(all.begin(None, false).is_some() && none.begin(None, true).is_none());
+    assert!(none.begin(Some(came_with(true)), true).is_some());
+    assert!(all.begin(Some(came_with(false)), true).is_none());
+    let linked = all.begin(Some(came_with(false)), false).unwrap();
+    assert_eq!(linked.id(), came_with(false).trace, "it is linked, and nothing more");
+    assert!(none.begin(Some(came_with(true)), false).is_none());
 }
 
 #[test]
 fn a_part_is_told_below_its_request_in_the_same_trace() {
     let (traces, mut heard) = way(0.0, 2);
     let parent = came_with(true);
-    let request = traces.begin(Some(parent)).unwrap();
+    let request = traces.begin(Some(parent), true).unwrap();
     let part = request.part();
     part.tell(told());
     request.tell(told());
@@ -53,7 +56,7 @@ fn what_is_not_told_here_is_passed_on_as_it_came() {
 #[test]
 fn nobody_waits_for_a_collector_that_is_slow() {
     let (traces, _heard) = way(1.0, 1);
-    let request = traces.begin(None).unwrap();
+    let request = traces.begin(None, false).unwrap();
     request.tell(told());
     request.tell(told());
     assert_eq!(traces.0.metrics.spans.with_label_values(&["dropped"]).get(), 1);
@@ -83,7 +86,7 @@ async fn a_stop_waits_for_a_silent_collector_no_longer_than_it_may() {
     let config = crate::config::Tracing { otlp, sample_ratio: 1.0 };
     let metrics = Metrics::new().unwrap();
     let (traces, exporting) = Traces::open(&config, "test", None, &metrics).unwrap().unwrap();
-    traces.begin(None).unwrap().tell(told());
+    traces.begin(None, false).unwrap().tell(told());
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(exporting.run(stop.clone()));
     let (_connection, _) = listener.accept().await.unwrap();

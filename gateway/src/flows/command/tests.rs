@@ -326,3 +326,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_publish_is_judged_by_its_name_as_by_all_of_it_and_lag_is_told_apart() {
+    let journal = Journal::new();
+    let with = |scopes: &[Scope], login: &str| {
+        let scopes = scopes.iter().copied().collect();
+        journal.user(login, Grant { scopes, ..Grant::usual() })
+    };
+    let admit = |who: &Principal, krate: &str| {
+        let (view, by) = (journal.catalog.view().unwrap(), By::Principal(who.clone()));
+        admit_publish(&view, &by, &name(krate), &version("1.0.0"), journal.now)
+    };
+    let updates = with(&[Scope::PublishUpdate], "alice");
+    let refusal = admit(&updates, "foo").unwrap_err();
+    assert_eq!(refusal.error.kind, Kind::Forbidden);
+    assert!(refusal.lag_could_explain, "another replica may have a `foo` that alice owns");
+    for scopes in [&[Scope::Read][..], &[Scope::Yank]] {
+        let refusal = admit(&with(scopes, "bob"), "foo").unwrap_err();
+        assert!(!refusal.lag_could_explain, "no entry makes a scope");
+    }
+    let limited = Grant { crates: vec!["acme-*".parse().unwrap()], ..Grant::usual() };
+    let limited = journal.user("carol", limited);
+    assert!(!admit(&limited, "foo").unwrap_err().lag_could_explain, "nor a pattern");
+    admit(&limited, "acme-foo").unwrap();
+    let revoked = with(&[Scope::PublishNew], "dave");
+    journal.order(By::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
+    assert_eq!(admit(&revoked, "foo").unwrap_err().error.kind, Kind::Unauthenticated);
+}

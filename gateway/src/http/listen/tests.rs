@@ -1,8 +1,11 @@
 //! Conversations with a listener over real sockets.
 
 use super::*;
-use crate::http::body::Upload;
+use crate::config::Limits;
+use crate::http::body::budget::Owner;
+use crate::http::body::{Arrival, Budgets, Upload};
 use crate::http::respond::{self, RequestId};
+use crate::model::client_key::ClientKey;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
@@ -16,6 +19,8 @@ struct Running {
 
 const BOUNDS: Bounds =
     Bounds { connections: 10, streams: 10, head: TOO_LONG, idle: IDLE, stall: STALL };
+/// Of one client.
+const SHARE: usize = 10;
 /// More than the system's buffers take.
 const LARGE: usize = 32 * 1024 * 1024;
 /// What the system's buffers take, and not at once.
@@ -33,28 +38,35 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
     let shutdown = CancellationToken::new();
     let lanes = Lanes::here();
     let introduced_by = None;
+    let shares = Some(Shares::new(SHARE, |peer| ClientKey::of(peer.ip())));
+    let stop = shutdown.clone();
     let listening =
-        Listening { introduced_by, tls, bounds, metrics, shutdown: shutdown.clone(), lanes };
-    let ended = tokio::spawn(listening.run(listener, |request, _| async move {
-        let is_head = request.method() == hyper::Method::HEAD;
-        let (head, body) = request.into_parts();
-        let mut upload = Upload::new(body, &head.headers);
-        let answer = match (head.uri.path(), upload.read(10, TOO_LONG).await) {
-            ("/large", _) => respond::text("x".repeat(LARGE)),
-            ("/medium", _) => respond::text("x".repeat(MEDIUM)),
-            ("/slow", _) => {
-                sleep(Duration::from_secs(1)).await;
-                respond::text("ok")
-            }
-            ("/never", _) => std::future::pending().await,
-            (_, Ok(_)) => respond::text("ok"),
-            (_, Err(error)) => {
-                respond::error(&error, crate::http::route::Form::Json, "", RequestId::random())
-            }
-        };
-        upload.let_go();
-        sleep(Duration::from_millis(100)).await;
-        respond::finish(answer, is_head, None, RequestId::random())
+        Listening { introduced_by, tls, bounds, shares, metrics, shutdown: stop, lanes };
+    let budgets = Budgets::new(&Limits::default(), &Metrics::new().unwrap());
+    let (budget, arrival) = (budgets.json, Arrival { within: TOO_LONG, rate: 1 });
+    let ended = tokio::spawn(listening.run(listener, move |request, _| {
+        let room = budget.room(Owner { client: ClientKey::Exempt, token: None });
+        async move {
+            let is_head = request.method() == hyper::Method::HEAD;
+            let (head, body) = request.into_parts();
+            let mut upload = Upload::new(body, &head.headers);
+            let answer = match (head.uri.path(), upload.read(room, 10, arrival).await) {
+                ("/large", _) => respond::text("x".repeat(LARGE)),
+                ("/medium", _) => respond::text("x".repeat(MEDIUM)),
+                ("/slow", _) => {
+                    sleep(Duration::from_secs(1)).await;
+                    respond::text("ok")
+                }
+                ("/never", _) => std::future::pending().await,
+                (_, Ok(_)) => respond::text("ok"),
+                (_, Err(error)) => {
+                    respond::error(&error, crate::http::route::Form::Json, "", RequestId::random())
+                }
+            };
+            upload.let_go();
+            sleep(Duration::from_millis(100)).await;
+            respond::finish(answer, is_head, None, RequestId::random())
+        }
     }));
     Running { at, shutdown, ended }
 }
@@ -291,6 +303,40 @@ async fn a_client_beyond_the_limit_waits_for_a_place() {
     assert!(!late.is_finished() && metrics.connections.get() == 10);
     held.pop();
     assert!(late.await.unwrap().ends_with("ok"));
+}
+
+#[tokio::test]
+async fn when_all_are_taken_the_idlest_is_told_and_closed_for_who_comes() {
+    let metrics = Metrics::new().unwrap();
+    let bounds = Bounds { connections: 3, ..BOUNDS };
+    let server = bounded(None, Some(metrics.clone()), bounds).await;
+    let mut idlest = TcpStream::connect(server.at).await.unwrap();
+    idlest.write_all(&[preface(), get(1, "/")].concat()).await.unwrap();
+    while next_frame(&mut idlest).await.unwrap().0 != DATA {}
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut other = TcpStream::connect(server.at).await.unwrap();
+        other.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"ok") {
+            let mut part = [0; 1000];
+            let length = timeout(TOO_LONG, other.read(&mut part)).await.unwrap().unwrap();
+            read.extend_from_slice(&part[..length]);
+        }
+        others.push(other);
+    }
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(talk(server.at, request).await.ends_with("ok"), "it did not wait for an hour");
+    let mut said = Vec::new();
+    while let Some((kind, ..)) = next_frame(&mut idlest).await {
+        said.push(kind);
+    }
+    assert!(said.contains(&GOAWAY), "{said:?}");
+    for other in &mut others {
+        let quiet = timeout(Duration::from_millis(50), other.read(&mut [0; 1])).await;
+        assert!(quiet.is_err(), "it is still there");
+    }
+    assert_eq!(metrics.connections_closed.with_label_values(&["full"]).get(), 1);
 }
 
 /// The next HTTP/2 frame: its kind, its flags, its stream, its payload. `None` at the end.

@@ -27,6 +27,12 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
+    /// A number that changes with all that a client asks and reads.
+    pub(super) fn done(&self) -> u64 {
+        let (asked, written) = (&self.asked, &self.written);
+        asked.load(Ordering::Relaxed).wrapping_add(written.load(Ordering::Relaxed))
+    }
+
     /// The socket, once nobody speaks on it any more.
     pub(super) fn take_left(&self) -> Option<TcpStream> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).take()

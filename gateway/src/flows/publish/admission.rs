@@ -1,0 +1,102 @@
+//! Whether a publish may be, as early as that can be known: by the token's scopes before a byte of the
+//! body, by name, pattern and owners as soon as its JSON is there. The journal judges again, for good.
+
+use jiff::Timestamp;
+
+use super::upload_limits;
+use crate::config::Limits;
+use crate::error::{Error, Kind, Result};
+use crate::flows::command::{self, By, Refusal};
+use crate::gateway::Gateway;
+use crate::model::principal::{Principal, Scope};
+use crate::model::upload::{self, Named, UploadError};
+use crate::threads::aside;
+
+/// The largest body of a publish request, in bytes.
+pub fn frame_bytes(limits: &Limits) -> usize {
+    upload_limits(limits).body_bytes()
+}
+
+/// Whether the token may publish anything at all.
+///
+/// # Errors
+/// [`Kind::Forbidden`].
+pub fn may_publish(who: &Principal) -> Result<()> {
+    let may = |scope| who.grant.scopes.contains(&scope);
+    match may(Scope::PublishNew) || may(Scope::PublishUpdate) {
+        true => Ok(()),
+        false => Err(Error::forbidden(format_args!(
+            "this token has neither the scope `{0}` nor `{1}`: create one with `--scope {0}` or \
+             `--scope {1}`",
+            Scope::PublishNew,
+            Scope::PublishUpdate
+        ))),
+    }
+}
+
+/// How many bytes of a body have to be here before [`named`] can read it, by what is here; where it is
+/// asked again with so many, it stays at that.
+///
+/// # Errors
+/// [`Kind::TooLarge`], when its JSON is larger than it may be.
+pub fn head_bytes(begun: &[u8], limits: &Limits) -> Result<usize> {
+    upload::head_bytes(begun, &upload_limits(limits)).map_err(|e| refused(&e))
+}
+
+/// Reads what is to be published from the beginning of a body, and gives that back: computation, so
+/// off the async threads.
+pub async fn named(begun: Vec<u8>) -> (Vec<u8>, Result<Named>) {
+    let reading = aside(move || {
+        let named = upload::named(&begun).map_err(|e| refused(&e));
+        (begun, named)
+    });
+    reading.await.unwrap_or_else(|e| (Vec::new(), Err(e)))
+}
+
+/// Whether this name and version may be published with this token, as far as this replica knows. What
+/// a replica that lags cannot know is refused only after a read of the journal.
+///
+/// # Errors
+/// Those of the judge.
+pub async fn admit(gateway: &Gateway, who: &Principal, named: &Named) -> Result<()> {
+    let by = By::Principal(who.clone());
+    let judge = || {
+        let view = gateway.catalog.view()?;
+        command::admit_publish(&view, &by, &named.name, &named.version, Timestamp::now())
+    };
+    early(gateway, judge).await
+}
+
+/// Judges before it is the scribe's turn.
+pub(in crate::flows) async fn early(
+    gateway: &Gateway,
+    judge: impl Fn() -> Result<(), Refusal>,
+) -> Result<()> {
+    match judge() {
+        Ok(()) => Ok(()),
+        Err(refusal) if refusal.lag_could_explain => {
+            gateway.journal.catch_up().await?;
+            judge().map_err(|refusal| refusal.error)
+        }
+        Err(refusal) => Err(refusal.error),
+    }
+}
+
+/// Counts a publish that ended before its body was whole.
+pub fn count_refusal(gateway: &Gateway, error: &Error) {
+    gateway.metrics.publishes.with_label_values(&[label(error)]).inc();
+}
+
+/// The word of a failed publish in metrics.
+pub(super) fn label(error: &Error) -> &'static str {
+    match error.kind {
+        Kind::Unavailable | Kind::Internal => "error",
+        _ => "refused",
+    }
+}
+
+/// What is wrong with a frame.
+pub(super) fn refused(error: &UploadError) -> Error {
+    let kind = if error.is_too_large() { Kind::TooLarge } else { Kind::Invalid };
+    Error::new(kind, error.to_string())
+}
