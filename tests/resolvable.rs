@@ -4,11 +4,20 @@
 use std::collections::BTreeMap;
 
 use cratehouse_tests::cargo::{Cargo, Folder, Project};
+use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::house::House;
 use cratehouse_tests::krate::{Dep, Krate, index_path};
+use cratehouse_tests::upstream::Upstream;
 
 /// Tables that are tried beside those that stand here by name.
 const CASES: usize = 240;
+
+/// The crates that are depended on.
+const DEPENDENCIES: [&str; 5] = ["p", "q", "r", "d", "e"];
+
+fn dependency(name: &str) -> Krate {
+    Krate::new(name, "1.0.0").feature("x", &[])
+}
 
 /// Numbers that follow from a seed (xorshift).
 struct Dice(u64);
@@ -65,7 +74,7 @@ fn some_table(name: &str, dice: &mut Dice) -> Krate {
         krate = krate.with(Dep::new("q", "1").dev());
     }
     if chance(dice, 25) {
-        krate = krate.with(Dep::new("d", "1").dev().optional());
+        krate = krate.with(Dep::new("e", "1").dev().optional());
     }
     for _ in 0..=dice.below(2) {
         let values: Vec<&str> = (0..dice.below(3)).map(|_| dice.one(&VALUES)).collect();
@@ -118,9 +127,8 @@ fn readable(cargo: &Cargo, lines: &BTreeMap<String, String>) -> BTreeMap<String,
     for (name, text) in &mut all {
         *text = format!("{}\n{text}\n", Krate::new(name, "1.0.0").index_line());
     }
-    for name in ["p", "q", "r", "d"] {
-        let krate = Krate::new(name, "1.0.0").feature("x", &[]);
-        all.insert(name.to_owned(), krate.index_line() + "\n");
+    for name in DEPENDENCIES {
+        all.insert(name.to_owned(), dependency(name).index_line() + "\n");
     }
     let (_registry, config) = registry(&all);
     cargo.configure(&config);
@@ -136,7 +144,8 @@ fn readable(cargo: &Cargo, lines: &BTreeMap<String, String>) -> BTreeMap<String,
 
 #[test]
 fn what_is_accepted_is_what_the_real_cargo_reads() {
-    let house = House::new();
+    let upstream = Upstream::with(&DEPENDENCIES.map(dependency));
+    let house = House::of(Gateway::mirroring(&upstream));
     let cargo = Cargo::new(&house.gateway);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let drawn = (0..CASES).map(|n| some_table(&format!("drawn-{n}"), &mut dice));

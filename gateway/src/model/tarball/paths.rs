@@ -215,7 +215,7 @@ fn stumbles_windows(name: &str) -> bool {
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end();
     let is = |device: &&str| stem.eq_ignore_ascii_case(device);
-    if ["con", "prn", "aux", "nul", "conin$", "conout$"].iter().any(|device| is(device)) {
+    if ["con", "prn", "aux", "nul", "conin$", "conout$"].iter().any(is) {
         return true;
     }
     let mut chars = stem.chars();
