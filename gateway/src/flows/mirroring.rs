@@ -79,6 +79,9 @@ pub(super) async fn chain(
     name: &CrateName,
 ) -> (Known, usize) {
     let chain = gateway.upstreams.len();
+    if chain == 0 {
+        return (Known::absent(None), 0);
+    }
     let remembered = gateway.index.answer(&name.key(), name, chain);
     if let Some(absent) = remembered.filter(Known::is_absent) {
         return (absent, chain); // it was charged, if at all, when it was asked for
