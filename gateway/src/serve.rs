@@ -33,8 +33,8 @@ use crate::{Failure, ownership, private};
 pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode, Failure> {
     let voice = config.log.format;
     let mut signals = Stops::new()?;
-    let (asker, reread) = reread();
-    tokio::spawn(pass_on_hangups(asker));
+    let (rereader, reread) = reread();
+    tokio::spawn(pass_on_hangups(rereader));
     let metrics = Metrics::of_process(&config).map_err(Error::internal)?;
     let troubles = [
         open_files(config.limits.connections),

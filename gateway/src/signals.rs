@@ -74,12 +74,12 @@ fn outlives_its_terminal(command: &Command) -> bool {
 }
 
 /// Has everything read again at each SIGHUP.
-pub(crate) async fn pass_on_hangups(asker: Rereader) {
+pub(crate) async fn pass_on_hangups(rereader: Rereader) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     while hangups.recv().await.is_some() {
         info!(
             "SIGHUP: the certificate, the policy and the advisories are read again; the configuration counts from the next start"
         );
-        asker.ask();
+        rereader.ask();
     }
 }

@@ -45,14 +45,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wish_is_heard_once_by_each_also_by_who_listens_later() {
-        let (asker, mut heard) = reread();
+        let (rereader, mut heard) = reread();
         let mut other = heard.clone();
-        asker.ask();
+        rereader.ask();
         heard.asked().await;
         other.asked().await;
         let again = tokio::time::timeout(Duration::from_secs(1), heard.asked()).await;
         assert!(again.is_err());
-        drop(asker);
+        drop(rereader);
         assert!(tokio::time::timeout(Duration::from_secs(1), heard.asked()).await.is_err());
     }
 }
