@@ -50,6 +50,9 @@ pub struct Hit {
     pub description: Option<String>,
 }
 
+/// Newest versions of hosted crates, each with the entry that last touched its crate.
+type Hosted = HashMap<NameKey, (u64, Option<Box<str>>)>;
+
 /// What search knows: mirrored crates with their newest versions, and how far the store has them.
 #[derive(Debug)]
 pub struct MirroredNames {
@@ -57,7 +60,7 @@ pub struct MirroredNames {
     syncing: Syncing,
     turns: Semaphore,
     /// The newest versions of hosted crates, by the entries that last touched them.
-    hosted: Mutex<HashMap<NameKey, (u64, Option<Box<str>>)>>,
+    hosted: Mutex<Hosted>,
     /// Who looks up versions that are not known yet.
     learning: Arc<Semaphore>,
 }

@@ -322,7 +322,7 @@ mod tests {
         let many = first.clone().repeated(NonZero::new(3).unwrap(), last.parse().unwrap());
         let text = String::from_utf8(encode([&many]).unwrap()).unwrap();
         assert!(text.contains("\"last\":\"2026-11-22T12:00:59Z\",\"count\":3,"), "{text}");
-        assert_eq!(all_of("foo").among(text.as_bytes()).pulls, [many.clone()]);
+        assert_eq!(all_of("foo").among(text.as_bytes()).pulls.first(), Some(&many));
         let lines = encode([&many, &first]).unwrap();
         let mut totals = Totals::default();
         all_of("foo").among(&lines).pulls.iter().for_each(|pull| totals.add(pull));
