@@ -58,7 +58,7 @@ fn a_forged_checkpoint_gives_nobody_a_right() {
     gateway.cli_ok(&["checkpoint"]);
     let forged = forge(&gateway);
     gateway.restart_on_an_empty_disk();
-    assert!(gateway.log_contains("no entry of the journal names it"), "{}", gateway.log());
+    until("the log says so", || gateway.log_contains("no entry of the journal names it"));
     gateway.client().get_as("/api/v1/admin/users", &alice).assert_status(403);
     assert_eq!(gateway.client().index("foo").lines().len(), 3);
     assert_eq!(gateway.metric("cratehouse_checkpoints_total", &[("event", "loaded")]), 0.0);
@@ -80,7 +80,7 @@ fn before_the_level_a_checkpoint_is_believed_with_a_warning_and_enabling_it_writ
     publish(&gateway, 3, &alice);
     gateway.cli_ok(&["checkpoint"]);
     gateway.restart_on_an_empty_disk();
-    assert!(gateway.log_contains("`cratehouse format enable 2`"), "{}", gateway.log());
+    until("the log says so", || gateway.log_contains("`cratehouse format enable 2`"));
     assert_eq!(gateway.metric("cratehouse_checkpoints_total", &[("event", "loaded")]), 1.0);
 
     let enabled = gateway.cli_ok(&["format", "enable", "2"]);
@@ -127,8 +127,8 @@ fn a_gap_in_the_journal_is_nobodys_end() {
     gateway.spawn();
     assert!(!gateway.wait().success());
     let told = "journal entry 5 is missing, but entry 11 is there";
-    assert!(gateway.log_contains(told), "{}", gateway.log());
-    assert!(gateway.log_contains("journal_broken"), "{}", gateway.log());
+    until("the log says so", || gateway.log_contains(told));
+    until("the log says so", || gateway.log_contains("journal_broken"));
     let output = gateway.cli(&["user", "add", "fork"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains(told), "{said}");
@@ -175,7 +175,7 @@ fn a_link_in_the_store_is_not_followed() {
     gateway.start_again();
     let reply = gateway.client().download("foo", "1.0.0");
     assert!(reply.status >= 500, "{reply}");
-    assert!(gateway.log_contains("is a symbolic link"), "{}", gateway.log());
+    until("the log says so", || gateway.log_contains("is a symbolic link"));
     fs::remove_file(&blob).unwrap();
     fs::rename(&outside, &blob).unwrap();
     gateway.client().download("foo", "1.0.0").assert_status(200);

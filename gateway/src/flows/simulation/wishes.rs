@@ -102,7 +102,7 @@ pub(super) async fn fulfil(
     };
     let order = Order { by, command };
     // As requests do, and as the command line does.
-    let events = match token % 2 == 0 {
+    let events = match token.is_multiple_of(2) {
         true => changing::change(gateway, order).await?,
         false => gateway.journal.append(order).await?,
     };
