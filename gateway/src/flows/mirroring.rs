@@ -207,7 +207,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
                 let known = reader.ask(name, turn(false), *question).await;
                 Known { read_from: Some(read_from), ..known }
             }
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         },
         Begun::Ask(question) => reader.ask(name, turn(true), *question).await,
     };
@@ -234,18 +234,18 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
 ///
 /// # Errors
 /// The answer without asking: the name is hosted, or that cannot be told.
-async fn unheard_of(gateway: &Gateway, key: &NameKey) -> Result<Instant, Known> {
+async fn unheard_of(gateway: &Gateway, key: &NameKey) -> Result<Instant, Box<Known>> {
     let began = Instant::now();
     let unread = |error: Error| {
         let message = "whether this registry hosts that name cannot be told now, so it was not \
                        looked for elsewhere; try again in a few seconds";
-        Known::trouble(Error::unavailable(message).because(error), Duration::ZERO)
+        Box::new(Known::trouble(Error::unavailable(message).because(error), Duration::ZERO))
     };
     gateway.journal.catch_up_for(gateway.reader()).await.map_err(unread)?;
     match gateway.catalog.krate(key) {
         Ok(None) => Ok(began),
-        Ok(Some(_)) => Err(Known::absent(None)),
-        Err(error) => Err(Known::trouble(error, Duration::ZERO)),
+        Ok(Some(_)) => Err(Box::new(Known::absent(None))),
+        Err(error) => Err(Box::new(Known::trouble(error, Duration::ZERO))),
     }
 }
 

@@ -124,7 +124,10 @@ fn names_that_nobody_has_push_out_no_index_file() {
         put(&cache, None, &format!("none-{n}"), Place::Upstream(0), absent(60));
     }
     // What is too much is given up bit by bit.
-    let (names, bytes) = (0..1000).map(|_| cache.absent()).last().unwrap();
+    for _ in 0..1000 {
+        cache.absent();
+    }
+    let (names, bytes) = cache.absent();
     assert!(names > 0 && bytes <= (64 << 10) / ABSENT_SHARE, "{names} names, {bytes} bytes");
     assert!(bytes >= names * 890, "{bytes} bytes for {names} names");
     for file_name in files {
@@ -141,7 +144,7 @@ fn names_that_nobody_has_are_gone_when_their_time_is_over() {
     }
     let patience = Instant::now() + Duration::from_secs(30);
     while cache.absent().0 > 1 && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::yield_now();
     }
     assert_eq!(cache.absent().0, 1);
     assert_eq!(outcome(&cache, "kept", 1), Some(Outcome::Negative));
