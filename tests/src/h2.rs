@@ -33,7 +33,8 @@ pub struct Connection {
 
 /// A request under way.
 pub struct Stream {
-    pieces: mpsc::UnboundedSender<Bytes>,
+    /// `None`: its body has ended.
+    pieces: Option<mpsc::UnboundedSender<Bytes>>,
     answer: Arc<Mutex<Option<(u16, String)>>>,
 }
 
@@ -78,13 +79,13 @@ impl Connection {
             let text = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
             *told.lock().unwrap() = Some((status, text));
         });
-        Stream { pieces, answer }
+        Stream { pieces: Some(pieces), answer }
     }
 
     /// A byte each second on these streams, for as long as the connection is there.
     pub fn trickle(&self, streams: &[Stream]) {
         for stream in streams {
-            let pieces = stream.pieces.clone();
+            let Some(pieces) = stream.pieces.clone() else { continue };
             self.runtime.spawn(async move {
                 while pieces.send(Bytes::from_static(b"x")).is_ok() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -97,7 +98,14 @@ impl Connection {
 impl Stream {
     /// Sends a piece.
     pub fn send(&self, piece: impl Into<Bytes>) {
-        let _ = self.pieces.send(piece.into());
+        if let Some(pieces) = &self.pieces {
+            let _ = pieces.send(piece.into());
+        }
+    }
+
+    /// Ends the body.
+    pub fn end(&mut self) {
+        self.pieces = None;
     }
 
     /// Status and body, once they are there.
