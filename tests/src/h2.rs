@@ -24,6 +24,9 @@ use crate::http::runtime;
 
 type Body = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
 
+/// Pieces of one body that wait to be sent.
+const PIECES: usize = 64;
+
 /// A connection; it ends when it is dropped.
 pub struct Connection {
     runtime: Runtime,
@@ -34,7 +37,7 @@ pub struct Connection {
 /// A request under way.
 pub struct Stream {
     /// `None`: its body has ended.
-    pieces: Option<mpsc::UnboundedSender<Bytes>>,
+    pieces: Option<mpsc::Sender<Bytes>>,
     answer: Arc<Mutex<Option<(u16, String)>>>,
 }
 
@@ -61,7 +64,7 @@ impl Connection {
 
     /// Begins a request whose body follows in pieces.
     pub fn begin(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Stream {
-        let (pieces, mut coming) = mpsc::unbounded_channel();
+        let (pieces, mut coming) = mpsc::channel(PIECES);
         let body = stream::poll_fn(move |context| coming.poll_recv(context));
         let body = body.map(|piece| Ok(Frame::data(piece))).boxed();
         let url = format!("https://{}{path}", self.authority);
@@ -87,7 +90,7 @@ impl Connection {
         for stream in streams {
             let Some(pieces) = stream.pieces.clone() else { continue };
             self.runtime.spawn(async move {
-                while pieces.send(Bytes::from_static(b"x")).is_ok() {
+                while pieces.send(Bytes::from_static(b"x")).await.is_ok() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             });
@@ -99,7 +102,7 @@ impl Stream {
     /// Sends a piece.
     pub fn send(&self, piece: impl Into<Bytes>) {
         if let Some(pieces) = &self.pieces {
-            let _ = pieces.send(piece.into());
+            let _ = pieces.try_send(piece.into()); // a refused one is not taken any more
         }
     }
 
