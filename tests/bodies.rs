@@ -155,10 +155,11 @@ fn hundreds_of_jobs_behind_one_address_with_one_token_are_not_refused() {
             let body = krate.publish_body();
             let length = body.len().to_string();
             let headers = [headers[0], ("content-length", length.as_str())];
-            let stream = connections[nth % 4].begin("PUT", NEW, &headers);
+            let mut stream = connections[nth % 4].begin("PUT", NEW, &headers);
             let (first, last) = body.split_at(body.len() / 2);
             stream.send(first.to_vec());
             stream.send(last.to_vec());
+            stream.end();
             stream
         })
         .collect();

@@ -24,6 +24,9 @@ use crate::http::runtime;
 
 type Body = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
 
+/// Pieces of one body that wait to be sent.
+const PIECES: usize = 64;
+
 /// A connection; it ends when it is dropped.
 pub struct Connection {
     runtime: Runtime,
@@ -33,7 +36,8 @@ pub struct Connection {
 
 /// A request under way.
 pub struct Stream {
-    pieces: mpsc::UnboundedSender<Bytes>,
+    /// `None`: its body has ended.
+    pieces: Option<mpsc::Sender<Bytes>>,
     answer: Arc<Mutex<Option<(u16, String)>>>,
 }
 
@@ -60,7 +64,7 @@ impl Connection {
 
     /// Begins a request whose body follows in pieces.
     pub fn begin(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Stream {
-        let (pieces, mut coming) = mpsc::unbounded_channel();
+        let (pieces, mut coming) = mpsc::channel(PIECES);
         let body = stream::poll_fn(move |context| coming.poll_recv(context));
         let body = body.map(|piece| Ok(Frame::data(piece))).boxed();
         let url = format!("https://{}{path}", self.authority);
@@ -78,15 +82,15 @@ impl Connection {
             let text = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
             *told.lock().unwrap() = Some((status, text));
         });
-        Stream { pieces, answer }
+        Stream { pieces: Some(pieces), answer }
     }
 
     /// A byte each second on these streams, for as long as the connection is there.
     pub fn trickle(&self, streams: &[Stream]) {
         for stream in streams {
-            let pieces = stream.pieces.clone();
+            let Some(pieces) = stream.pieces.clone() else { continue };
             self.runtime.spawn(async move {
-                while pieces.send(Bytes::from_static(b"x")).is_ok() {
+                while pieces.send(Bytes::from_static(b"x")).await.is_ok() {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             });
@@ -97,7 +101,14 @@ impl Connection {
 impl Stream {
     /// Sends a piece.
     pub fn send(&self, piece: impl Into<Bytes>) {
-        let _ = self.pieces.send(piece.into());
+        if let Some(pieces) = &self.pieces {
+            let _ = pieces.try_send(piece.into()); // a refused one is not taken any more
+        }
+    }
+
+    /// Ends the body.
+    pub fn end(&mut self) {
+        self.pieces = None;
     }
 
     /// Status and body, once they are there.

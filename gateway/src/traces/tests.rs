@@ -22,8 +22,9 @@ fn whoever_asks_decides_and_else_a_share_is_drawn() {
     assert!(all.begin(None, false).is_some() && none.begin(None, true).is_none());
     assert!(none.begin(Some(came_with(true)), true).is_some());
     assert!(all.begin(Some(came_with(false)), true).is_none());
-    let linked = all.begin(Some(came_with(false)), false).unwrap();
-    assert_eq!(linked.id(), came_with(false).trace, "it is linked, and nothing more");
+    let stranger = came_with(false);
+    let linked = all.begin(Some(stranger), false).unwrap();
+    assert_eq!(linked.id(), stranger.trace, "it is linked, and nothing more");
     assert!(none.begin(Some(came_with(true)), false).is_none());
 }
 

@@ -158,6 +158,8 @@ proptest! {
     fn the_whole_is_never_exceeded(
         steps in prop::collection::vec((0u8..6, 0usize..4, 1usize..MIB, any::<bool>()), 1..200),
     ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _inside = runtime.enter(); // for the timers of who waits
         let budget = budget(Sizes { whole: 12 * MIB, largest: 2 * MIB, share_percent: Some(50) });
         let mut rooms: Vec<Room> = Vec::new();
         for (who, at, more, gone) in steps {
