@@ -120,7 +120,7 @@ fn methods_paths_and_names_stand_in_the_log_as_excerpts() {
 fn one_unreadable_line_takes_nothing_else_away() {
     let (old, odd, new) =
         (Krate::new("serde", "1.0.0"), Krate::new("serde", "1.0.1"), Krate::new("serde", "1.1.0"));
-    let upstream = Upstream::with(&[old.clone()]);
+    let upstream = Upstream::with(std::slice::from_ref(&old));
     upstream.publish_line(&odd, "{\"name\":\"serde\",\"vers\":\"1.0.1\",\"cksum\":17}");
     upstream.publish(&new);
     let gateway = Gateway::mirroring(&upstream);
