@@ -2,6 +2,7 @@
 //! shapes, allocates at its peak 1 MiB and 32 times the text at the most, and never more than 64 MiB.
 //! With `CRATEHOUSE_SHOW=1` and `--nocapture` it says how much each takes.
 
+#![allow(clippy::disallowed_macros, reason = "it prints what it has measured")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
