@@ -170,6 +170,8 @@ fn every_row_of_the_readme_is_proven_below() {
         ("gc", ""),
         ("mirror refresh", "POST /api/v1/admin/mirror/{name}/refresh"),
         ("mirror purge", "POST /api/v1/admin/mirror/{name}/purge"),
+        ("pin show", ""),
+        ("pin correct", ""),
         ("prefetch", ""),
         ("names audit", "GET /api/v1/admin/names/audit"),
         ("policy check", "POST /api/v1/policy/check"),

@@ -49,7 +49,11 @@ fn pullers(gateway: &mut Gateway) -> Vec<String> {
     assert!(gateway.stop().success());
     let text = gateway.cli_ok(&["pulls", "--json", "foo"]);
     let pulls = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    pulls.map(|pull| pull["address"].as_str().unwrap().to_owned()).collect()
+    let addresses = pulls.map(|pull| {
+        let downloads = pull["count"].as_u64().unwrap_or(1);
+        vec![pull["address"].as_str().unwrap().to_owned(); usize::try_from(downloads).unwrap()]
+    });
+    addresses.flatten().collect()
 }
 
 /// A client of the gateway through a balancer, by a connection of its own.

@@ -79,7 +79,9 @@ fn the_guides_policy_is_enough_for_everything() {
 fn without_any_one_right_it_does_not_start() {
     for (nth, action) in ACTIONS.into_iter().enumerate() {
         let bucket = Rgw::shared().bucket();
-        gateway(&bucket).prepare().cli_ok(&["user", "add", "alice"]);
+        let founder = gateway(&bucket).prepare();
+        founder.cli_ok(&["init"]);
+        founder.cli_ok(&["user", "add", "alice"]);
         let place = Rgw::shared().stranger(&format!("less-{nth}"), &bucket);
         let policy = policy(&place, Some(action));
         let named = ACTIONS.iter().filter(|action| policy.to_string().contains(**action)).count();

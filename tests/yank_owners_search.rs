@@ -201,9 +201,11 @@ fn a_crate_of_which_all_was_removed_is_gone_but_its_name_and_numbers_are_not_fre
     upstream.forget_requests();
 
     let admin = gateway.token_with("root", &["--scope", "admin"]);
-    let path = "/api/v1/admin/crates/foo/1.0.0";
+    let path = "/api/v1/admin/crates/foo/1.0.0+build";
     let body = |reason: &str| Some(json!({ "reason": reason }).to_string().into_bytes());
     client.call(Method::DELETE, path, body(" "), &admin).assert_refused(400, "why");
+    let other = "/api/v1/admin/crates/foo/1.0.0";
+    client.call(Method::DELETE, other, body("leaked"), &admin).assert_refused(404, "1.0.0+build");
     assert_ok(&client.call(Method::DELETE, path, body("leaked"), &admin));
 
     client.index("foo").assert_status(404);

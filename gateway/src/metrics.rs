@@ -404,6 +404,7 @@ impl Metrics {
     /// Makes the series of one upstream exist that alerts watch.
     pub fn expect_upstream(&self, upstream: &str) {
         let _ = self.upstream_bytes.with_label_values(&[upstream]);
+        let _ = self.index_lines_skipped.with_label_values(&[upstream]);
         for reason in ["crowded", "no_memory"] {
             let _ = self.upstream_refused.with_label_values(&[upstream, reason]);
         }

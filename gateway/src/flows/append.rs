@@ -468,4 +468,6 @@ impl Scribe {
 use bugs::Bug;
 
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod tests;

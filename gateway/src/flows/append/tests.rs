@@ -22,14 +22,14 @@ use crate::stores::objects::Objects;
 
 const REGISTRY: &str = "registry";
 
-struct Replica {
+pub(super) struct Replica {
     catalog: Catalog,
-    appender: Appender,
+    pub(super) appender: Appender,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         replica: "test".to_owned(),
         patience: Duration::from_secs(20),
@@ -40,7 +40,7 @@ fn settings() -> Settings {
     }
 }
 
-async fn replica(objects: &Objects) -> Replica {
+pub(super) async fn replica(objects: &Objects) -> Replica {
     replica_with(objects, Catalog::in_memory(REGISTRY).unwrap()).await
 }
 
@@ -59,11 +59,11 @@ async fn replica_with(objects: &Objects, catalog: Catalog) -> Replica {
 }
 
 impl Replica {
-    async fn order(&self, command: Command) -> Result<Vec<Happened>> {
+    pub(super) async fn order(&self, command: Command) -> Result<Vec<Happened>> {
         self.appender.append(Order { by: By::Operator, command }).await
     }
 
-    async fn stop(self) -> Catalog {
+    pub(super) async fn stop(self) -> Catalog {
         self.appender.catch_up().await.unwrap();
         self.stop.cancel();
         self.task.await.unwrap();
@@ -462,62 +462,6 @@ async fn a_replica_whose_scribe_has_ended_is_not_ready() {
     one.stop.cancel();
     one.task.await.unwrap();
     assert!(one.appender.ready().is_err());
-}
-
-/// A command that waits for an operator to make room would never end.
-#[tokio::test(start_paused = true)]
-async fn a_full_disk_refuses_a_change_at_once_and_for_certain_and_takes_the_next_when_there_is_room()
- {
-    let full = || -> crate::stores::faulty::Plan {
-        Box::new(|call, _| if call == Call::Put { Fault::Full } else { Fault::None })
-    };
-    let store = Arc::new(FaultyStore::new(crate::flows::fixture::memory(), full()));
-    let objects = Objects::same(Arc::clone(&store) as _);
-    let replica = replica(&objects).await;
-    let alice = || Command::CreateUser { login: "alice".to_owned() };
-    let began = Instant::now();
-    let refusal = replica.order(alice()).await.unwrap_err();
-    assert!(refusal.message.contains("disk") && refusal.message.contains("full"), "{refusal}");
-    assert_eq!(refusal.kind, Kind::Unavailable);
-    assert!(began.elapsed() < settings().patience, "it waited for what does not come");
-    store.plan(Box::new(|_, _| Fault::None));
-    assert_eq!(replica.order(alice()).await.unwrap().len(), 1, "it was not done before");
-    assert_eq!(replica.stop().await.head().unwrap().seq, 1);
-}
-
-/// A put whose answer was lost may have landed, or land later: then a full disk proves nothing.
-#[tokio::test(start_paused = true)]
-async fn behind_a_put_of_which_nothing_is_known_a_full_disk_is_no_refusal() {
-    let mut puts = 0;
-    let plan = move |call, _: &object_store::path::Path| {
-        puts += u32::from(call == Call::Put);
-        match (call, puts) {
-            (Call::Put, 1) => Fault::Before,
-            (Call::Put, 2..4) => Fault::Full,
-            _ => Fault::None,
-        }
-    };
-    let store = Arc::new(FaultyStore::new(crate::flows::fixture::memory(), Box::new(plan)));
-    let replica = replica(&Objects::same(store as _)).await;
-    let done = replica.order(Command::CreateUser { login: "alice".to_owned() }).await.unwrap();
-    assert_eq!(done.len(), 1);
-    replica.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_entry_that_this_user_may_not_read_is_named_until_it_may() {
-    let store =
-        Arc::new(FaultyStore::new(crate::flows::fixture::memory(), Box::new(|_, _| Fault::None)));
-    let replica = replica(&Objects::same(Arc::clone(&store) as _)).await;
-    replica.order(Command::CreateUser { login: "alice".to_owned() }).await.unwrap();
-    store.plan(Box::new(|call, _| if call == Call::Get { Fault::Forbidden } else { Fault::None }));
-    let error = replica.appender.catch_up().await.unwrap_err();
-    assert!(error.message.contains("owner and mode"), "{error}");
-    assert_eq!(replica.appender.refusal(), Some(Refusal::Forbidden));
-    store.plan(Box::new(|_, _| Fault::None));
-    replica.appender.catch_up().await.unwrap();
-    assert_eq!(replica.appender.refusal(), None);
-    replica.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
