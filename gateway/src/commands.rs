@@ -80,6 +80,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         Command::Gc(_) | Command::Checkpoint | Command::Format(_) => Keep::Replayed,
         _ => Keep::Memory,
     };
+    let config = if needs_policy(&command) { config } else { without_policy(&config) };
     let running = Running::open(config, url, keep).await.map_err(Failure::opening)?;
     let outcome = match command {
         Command::Checkpoint => Ok(write_checkpoint(&running).await?),
@@ -88,6 +89,18 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
     };
     close(running).await;
     outcome
+}
+
+/// Whether a command asks the policy. A broken one must not stand in the way of those that do not: a token
+/// may have to be revoked.
+fn needs_policy(command: &Command) -> bool {
+    matches!(command, Command::Prefetch(_) | Command::Policy(_))
+}
+
+fn without_policy(config: &Config) -> Arc<Config> {
+    let mut config = config.clone();
+    (config.policy.dir, config.policy.advisories) = (None, None);
+    Arc::new(config)
 }
 
 async fn close(running: Running) {

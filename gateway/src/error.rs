@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::refusal::Refusal;
+pub use self::refusal::{LinkFollowed, Refusal};
 use crate::model::excerpt;
 
 /// What went wrong, in a form that can be shared by all who waited for the same thing.
@@ -107,6 +107,9 @@ impl Error {
 
     /// The object store failed: [`Kind::Unavailable`].
     pub fn store(source: object_store::Error) -> Self {
+        if let Some(link) = LinkFollowed::in_causes(&source) {
+            return Self::new(Kind::Internal, link.to_string());
+        }
         match Refusal::of(&source) {
             Some(refusal) => Self::refused_by_store(refusal).because(source),
             None => {

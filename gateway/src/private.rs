@@ -2,7 +2,7 @@
 //! is there already keeps its mode.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use cratehouse::config::{Config, StoreUrl};
@@ -13,15 +13,26 @@ const OWNER_ALONE: u32 = 0o077;
 /// The same, but for the group.
 const WITH_GROUP: u32 = 0o007;
 const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
 const OTHERS: u32 = 0o077;
 
 /// Sets the mask of the process. A store's folder that was made by hand for a group to write into is
 /// shared on purpose: what is put there must be for the group, too.
+///
+/// The data folder is the owner's alone even then: it has the catalog and keys. So it is made here, if it is
+/// not there.
 pub(crate) fn keep(config: &Config) {
     let shared = match &config.store.url {
-        StoreUrl::Folder(path) => mode_of(path).is_some_and(|mode| mode & GROUP_WRITES != 0),
+        StoreUrl::Folder(path) => {
+            // What everybody may write into, such as a bare mount point, is shared with no group.
+            mode_of(path).is_some_and(|mode| mode & (GROUP_WRITES | OTHERS_WRITE) == GROUP_WRITES)
+        }
         _ => false,
     };
+    if shared {
+        // Trouble with it is told by whoever puts something there.
+        let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data);
+    }
     let mask = if shared { WITH_GROUP } else { OWNER_ALONE };
     rustix::process::umask(Mode::from_raw_mode(mask));
 }

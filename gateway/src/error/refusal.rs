@@ -4,6 +4,26 @@
 use std::error::Error as StdError;
 use std::io;
 
+/// A symbolic link in a folder store: waiting does not mend it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LinkFollowed(pub String);
+
+impl LinkFollowed {
+    /// The one among an error and its causes, if there is one.
+    pub fn in_causes<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = wrapped.map(|inner| inner as &(dyn StdError + 'static)).or(error.source());
+        }
+        None
+    }
+}
+
 /// Why a folder refuses. The call that was refused has come to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {

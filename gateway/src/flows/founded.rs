@@ -5,7 +5,9 @@ use crate::config::{Config, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::flows::self_test::{Effort, self_test};
 use crate::startup::{Progress, say};
+use crate::stores::catalog::Catalog;
 use crate::stores::objects::{Objects, RegistryId};
+use crate::threads::aside;
 
 /// The store of the configuration, which must be there already, and the registry in it. Says which it
 /// is, because what a command does, it does there.
@@ -21,12 +23,20 @@ pub async fn existing(config: &Config) -> Result<(Objects, RegistryId)> {
 /// The store of the configuration; its folder is not made.
 ///
 /// # Errors
-/// When there is no such folder.
+/// When there is no such folder, or this user may not look into it.
 pub(super) fn open_existing(config: &Config) -> Result<Objects> {
-    if let StoreUrl::Folder(path) = &config.store.url
-        && !path.is_dir()
-    {
-        return Err(none_in(config));
+    if let StoreUrl::Folder(path) = &config.store.url {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => (),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                let store = shown(&config.store.url);
+                let text = format!(
+                    "this user may not look into {store}: run this command as the user of the server, or as root"
+                );
+                return Err(Error::new(Kind::Forbidden, text).because(e));
+            }
+            _ => return Err(none_in(config)),
+        }
     }
     Objects::open(&config.store, config.outgoing_ca.as_deref())
 }
@@ -47,6 +57,7 @@ pub(super) async fn registry_in(config: &Config, objects: &Objects) -> Result<Re
 /// # Errors
 /// When the store does not answer, or cannot hold a registry.
 pub async fn found(config: &Config, objects: &Objects) -> Result<RegistryId> {
+    refuse_beside_a_catalog(config, objects).await?;
     let effort = Effort::of(&config.store.url);
     let trying = Progress::begin("trying the store", config.log.format);
     objects.check_folder(&config.store.url).await?;
@@ -56,6 +67,25 @@ pub async fn found(config: &Config, objects: &Objects) -> Result<RegistryId> {
         effort.races, effort.creates
     ));
     objects.registry().await
+}
+
+/// A catalog knows the registry that belongs to it. Where the store has none, it is the wrong folder, or one
+/// that is not mounted: a new registry there would hand out names and numbers that are taken.
+async fn refuse_beside_a_catalog(config: &Config, objects: &Objects) -> Result<()> {
+    if config.store.url == StoreUrl::Memory || objects.existing().await?.is_some() {
+        return Ok(());
+    }
+    let (path, store) = (config.catalog.path.clone(), shown(&config.store.url));
+    let known = aside(move || Catalog::registry_in(&path)).await?;
+    known.map_or(Ok(()), |(registry, seq)| {
+        Err(Error::new(
+            Kind::Internal,
+            format!(
+                "there is no registry in {store}, and the catalog {} is of registry {registry} up to entry {seq}. Is the store's folder mounted, and the right one? To begin a new registry there, delete the catalog",
+                config.catalog.path.display()
+            ),
+        ))
+    })
 }
 
 /// `init`: founds a registry, or finds the one that is there.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flows::chain::Chain;
 use crate::model::entry::{Actor, Entry, Event};
 use crate::model::name::NameKey;
@@ -54,7 +54,7 @@ pub async fn show(
         // From the beginning in any case: names of users are told once.
         let entries = chain.next(u64::MAX).await?;
         if entries.is_empty() {
-            return Ok(());
+            return nothing_behind(journal, chain.head()).await;
         }
         for (entry, _) in &entries {
             for event in &entry.events {
@@ -66,6 +66,24 @@ pub async fn show(
             }
         }
     }
+}
+
+/// What is shown must not seem to be all where entries are missing.
+async fn nothing_behind(journal: &Journal, head: u64) -> Result<()> {
+    let newest = journal.newest_hint(head).await.map_err(Error::store)?;
+    // A listing is a hint, and others may just have appended.
+    let is_missing =
+        async |seq| Ok::<_, Error>(journal.read(seq).await.map_err(Error::store)?.is_none());
+    if newest <= head || is_missing(newest).await? || !is_missing(head + 1).await? {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Internal,
+        format!(
+            "the journal has a gap: entry {} is missing, but entry {newest} is there; what is shown ends before it",
+            head + 1
+        ),
+    ))
 }
 
 impl Selection {

@@ -10,6 +10,7 @@ use std::path::Path as FsPath;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -27,6 +28,8 @@ use crate::threads;
 
 /// The layout that this release reads and writes.
 const FORMAT: u32 = 1;
+/// Where a registry keeps what is true.
+const TRUTH: [&str; 3] = ["journal", "checkpoints", "blobs"];
 const FORMAT_PATH: &str = "format.json";
 /// Stands in a store as long as a copy of a registry into it is not whole; written as
 /// `format.json` is.
@@ -144,7 +147,10 @@ impl Objects {
             return Ok(id);
         }
         match self.read_id(COPYING_PATH).await? {
-            None => self.create_id(FORMAT_PATH, RegistryId::random()).await,
+            None => {
+                self.refuse_remains().await?;
+                self.create_id(FORMAT_PATH, RegistryId::random()).await
+            }
             Some(id) => Err(Error::new(
                 Kind::Internal,
                 format!(
@@ -152,6 +158,22 @@ impl Objects {
                 ),
             )),
         }
+    }
+
+    /// Refuses a store that holds a registry without its name: a new one in its place would not fit.
+    async fn refuse_remains(&self) -> Result<()> {
+        for folder in TRUTH {
+            let mut listing = self.durable.list(Some(&Path::from(folder)));
+            if listing.try_next().await.map_err(Error::store)?.is_some() {
+                return Err(Error::new(
+                    Kind::Internal,
+                    format!(
+                        "the object store holds {folder}/ without {FORMAT_PATH}, which names its registry: bring {FORMAT_PATH} back from a backup; no new registry is founded there"
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The identity of the registry in this store, if there is one.

@@ -56,7 +56,7 @@ pub enum Opened {
     Reused,
     /// Nothing.
     Created,
-    /// Something damaged, of another registry or of another release; it was thrown away.
+    /// Something damaged, of another release, or an empty one of another registry; it was thrown away.
     Replaced,
 }
 
@@ -82,7 +82,8 @@ impl Catalog {
     /// Opens a registry's catalog file, or begins it anew where it cannot be used.
     ///
     /// # Errors
-    /// When the folder cannot be written, or another process holds the file.
+    /// When the folder cannot be written, another process holds the file, or it is of another registry:
+    /// only an operator says which of the two is the right one.
     pub fn open(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| unusable(path, &e))?;
@@ -92,6 +93,13 @@ impl Catalog {
             Ok(catalog) => match catalog.begin(registry) {
                 Ok(true) => Ok((catalog, if existed { Opened::Reused } else { Opened::Created })),
                 Ok(false) | Err(_) => {
+                    if let Some((other, seq)) = catalog.registry().filter(|(it, _)| it != registry)
+                    {
+                        let why = format!(
+                            "it is of registry {other} up to entry {seq}, and the store holds registry {registry}. Is the store's folder mounted, and the right one? If so, delete the catalog"
+                        );
+                        return Err(unusable(path, &why));
+                    }
                     drop(catalog);
                     Self::replace(path, cache_bytes, registry)
                 }
@@ -129,6 +137,19 @@ impl Catalog {
         }
         let Ok(catalog) = Self::try_open(path, MEMORY_CACHE_BYTES) else { return Ok(None) };
         Ok(catalog.begin(registry)?.then_some(catalog))
+    }
+
+    /// The registry that a catalog file is of, and its last entry; `None` where there is no file that tells,
+    /// or nothing in it.
+    pub fn registry_in(path: &Path) -> Option<(String, u64)> {
+        let existing = path.exists().then(|| Self::try_open(path, MEMORY_CACHE_BYTES).ok());
+        existing.flatten()?.registry()
+    }
+
+    fn registry(&self) -> Option<(String, u64)> {
+        let registry = self.view().ok()?.registry()?;
+        let seq = self.head().ok()?.seq;
+        (seq > 0).then_some((registry, seq))
     }
 
     fn try_open(path: &Path, cache_bytes: usize) -> Result<Self, redb::Error> {

@@ -92,9 +92,20 @@ fn a_catalog_file_is_used_again() {
 }
 
 #[test]
-fn a_catalog_of_another_registry_is_begun_anew() {
+fn a_catalog_of_another_registry_is_refused_and_stays() {
     let file = file();
-    let (catalog, opened) = Catalog::open(&file.path, CACHE_BYTES, "another").unwrap();
+    let refused = Catalog::open(&file.path, CACHE_BYTES, "another").unwrap_err();
+    assert!(refused.message.contains("of registry registry up to entry"), "{refused}");
+    let (catalog, opened) = Catalog::open(&file.path, CACHE_BYTES, REGISTRY).unwrap();
+    assert_eq!((opened, catalog.rows()), (Opened::Reused, file.rows));
+}
+
+#[test]
+fn an_empty_catalog_of_another_registry_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("catalog.redb");
+    drop(Catalog::open(&path, CACHE_BYTES, REGISTRY).unwrap());
+    let (catalog, opened) = Catalog::open(&path, CACHE_BYTES, "another").unwrap();
     assert_eq!(opened, Opened::Replaced);
     assert_eq!(catalog.head().unwrap().seq, 0);
     assert_eq!(catalog.head().unwrap().hash, Checksum::of(b"another"));

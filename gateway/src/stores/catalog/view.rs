@@ -92,6 +92,14 @@ impl<T: Tables> View<T> {
         read(row.ok_or_else(|| missing("head"))?.value())
     }
 
+    /// The registry that it is of; `None` where that was not written.
+    pub(super) fn registry(&self) -> Option<String> {
+        let table = self.txn.table(META).ok()?;
+        let stamp = table.get("stamp").ok()??;
+        let (_schema, registry) = std::str::from_utf8(stamp.value()).ok()?.split_once(' ')?;
+        Some(registry.to_owned())
+    }
+
     /// See [`super::Catalog::krate`].
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use object_store::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
+use crate::error::LinkFollowed;
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Checks that no link stands on the way to an object, nor in its place. What is absent is no link.
@@ -86,9 +88,9 @@ fn is_link(stat: &Stat) -> bool {
 }
 
 fn refusal(location: &Path) -> io::Error {
-    io::Error::other(format!(
+    io::Error::other(LinkFollowed(format!(
         "{location} in the store's folder is a symbolic link, or lies behind one: links are never followed. Put the file itself there"
-    ))
+    )))
 }
 
 /// Which objects of a listing are reached without a link. Folders that were seen are kept open for one
