@@ -67,4 +67,5 @@ mod tarballs;
 mod telling;
 mod tidy;
 mod tracing;
+mod wrong_store;
 mod yank_owners_search;
