@@ -23,7 +23,7 @@ use crate::stores::upstream::{CrateAnswer, Trouble, TroubleKind, Turn, Upstream}
 /// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
 /// is announced to be larger gets more on the spot; it is asked for a second time only when
 /// there is no memory just then, or when nothing was announced.
-const FIRST_ROOM_BYTES: u64 = 1 << 20;
+pub(super) const FIRST_ROOM_BYTES: u64 = 1 << 20;
 
 /// How long a fill waits for the store, which it can do without.
 const STORE_WAIT: Duration = Duration::from_secs(10);
