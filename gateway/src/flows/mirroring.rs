@@ -92,11 +92,7 @@ pub(super) async fn chain(
     };
     let asked = Asked { client, credit, force: false };
     let (known, at) = walk(gateway, name, &asked).await;
-    // A name that another replica has just hosted was not asked for.
-    let in_vain = known.is_absent() && matches!(gateway.catalog.krate(&name.key()), Ok(None));
-    if !in_vain {
-        asked.give_back();
-    }
+    asked.settle(gateway, name, &known);
     (known, at)
 }
 
@@ -138,8 +134,12 @@ async fn is_kept(gateway: &Gateway, name: &CrateName) -> bool {
 }
 
 impl Asked {
-    fn give_back(&self) {
-        self.credit.iter().for_each(|credit| credit.give_back());
+    /// Says what a name costs by what came of it. One that another replica has just hosted was not
+    /// asked for.
+    fn settle(&self, gateway: &Gateway, name: &CrateName, known: &Known) {
+        let Some(credit) = &self.credit else { return };
+        let nowhere = || matches!(gateway.catalog.krate(&name.key()), Ok(None));
+        credit.settle(known.is_absent() && nowhere());
     }
 }
 
@@ -167,9 +167,7 @@ async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, asked:
     // It may outlive the request: then this settles what the name costs.
     let work = || async move {
         let known = ask(&owned, &krate, at, &asked).await;
-        if !known.is_absent() {
-            asked.give_back();
-        }
+        asked.settle(&owned, &krate, &known);
         known
     };
     match gateway.index.flights.join_for(client, flight, work).await {
