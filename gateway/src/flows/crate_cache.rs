@@ -16,13 +16,15 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::flows::fill::{Content, Got, Source};
+use crate::flows::fill::{Content, FIRST_ROOM_BYTES, Got, Source};
 use crate::flows::flights::Flights;
 use crate::flows::pinning::Pins;
 use crate::flows::room::{Budget, Room, bytes_holding};
+use crate::flows::shares::Shares as Turns;
 use crate::flows::streaming;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::stores::blobs::Origin;
 
 /// A crate file is kept in memory when it takes at most this part of it.
@@ -62,14 +64,21 @@ impl CrateCache {
     /// # Panics
     /// Outside a runtime.
     pub fn of(config: &Config, metrics: Metrics) -> Self {
-        let more = config.limits.fill_memory_bytes as u64;
-        Self::new(Memory::new(config.cache.crates_bytes, more, config.limits.fill_wait, metrics))
+        let (limits, kept) = (&config.limits, config.cache.crates_bytes);
+        let more = limits.fill_memory_bytes as u64;
+        let memory = Memory::new(kept, more, limits.fill_wait, metrics);
+        // No more than there is memory for at first; so a client's share of them is its share of that.
+        let most = (memory.budget.total() / FIRST_ROOM_BYTES).clamp(1, limits.requests as u64);
+        let most = usize::try_from(most).unwrap_or(limits.requests);
+        let turns = || Turns::new(most, &limits.per_address);
+        let wholes = Flights::bounded(turns());
+        Self { wholes, ..Self::new(memory, Flights::bounded(turns())) }
     }
 
-    fn new(memory: Memory) -> Self {
+    fn new(memory: Memory, flights: Flights<(Origin, Checksum), Result<Got>>) -> Self {
         Self {
             memory,
-            flights: Flights::default(),
+            flights,
             wholes: Flights::default(),
             large_aside: Arc::new(Semaphore::new(LARGE_ASIDE)),
             pins: Pins::default(),
@@ -125,8 +134,13 @@ impl CrateCache {
 
     /// A crate file from memory, else what `load` brings within `bound`: one `load` for all who
     /// ask at the same time, which goes on when they leave.
+    ///
+    /// # Errors
+    /// Those of `load`; that it takes too long; unavailable, when too many are under way, in all or for
+    /// this client.
     pub(super) async fn obtain<F, W>(
         &self,
+        client: ClientKey,
         key: (Origin, Checksum),
         bound: Duration,
         load: F,
@@ -153,7 +167,9 @@ impl CrateCache {
                 Ok(got)
             }
         };
-        self.flights.join(key, start).await.unwrap_or_else(|| Err(broke_off()))
+        let crowded = |_: &Error| self.memory.metrics.requests_refused.inc();
+        let flight = self.flights.join_for(client, key, start).await.inspect_err(crowded)?;
+        flight.unwrap_or_else(|| Err(broke_off()))
     }
 }
 

@@ -172,10 +172,10 @@ async fn find(
         let row = gateway.catalog.version(&key, version)?;
         let row = hosted_version(&krate.name, row, name, version)?;
         if !gateway.rulebook.is_silent() {
-            let known = lookup::hosted_file_of(gateway, krate).await?;
+            let known = lookup::hosted_file_of(gateway, client, krate).await?;
             let _ = allowed(gateway, name, version, &known).await?; // its metadata tells its licence
         }
-        return Ok((Origin::Hosted, hosted(gateway, row).await?));
+        return Ok((Origin::Hosted, hosted(gateway, client, row).await?));
     }
     if is_reserved(&gateway.config, &key) {
         return Err(Error::absent(format_args!(
@@ -191,11 +191,11 @@ async fn find(
     Err(Error::absent(format_args!("there is no crate `{name}`")))
 }
 
-async fn hosted(gateway: &Arc<Gateway>, row: VersionRow) -> Result<Got> {
+async fn hosted(gateway: &Arc<Gateway>, client: ClientKey, row: VersionRow) -> Result<Got> {
     let key = (Origin::Hosted, row.line.cksum);
     let bound = gateway.config.limits.fill;
     let owned = Arc::clone(gateway);
-    gateway.crates.obtain(key, bound, || fill::hosted(owned, row)).await
+    gateway.crates.obtain(client, key, bound, || fill::hosted(owned, row)).await
 }
 
 async fn mirrored(
@@ -215,7 +215,7 @@ async fn mirrored(
         ReadLicense::No => {}
         ReadLicense::WhenAtHand => read_license_aside(gateway, known, &listed, &got),
         ReadLicense::BeforeDownload => {
-            let bytes = all_of(gateway, &got).await?;
+            let bytes = all_of(gateway, client, &got).await?;
             licenses::read(gateway, known, &listed, &bytes).await?;
             drop(bytes); // they may be many
             allowed(gateway, name, version, known).await?;
@@ -233,7 +233,7 @@ fn read_license_aside(gateway: &Arc<Gateway>, known: &Known, listed: &Listed, go
     let (gateway, known, listed, got) =
         (Arc::clone(gateway), known.clone(), listed.clone(), got.clone());
     let reading = async move {
-        match all_of(&gateway, &got).await {
+        match all_of(&gateway, ClientKey::Exempt, &got).await {
             Ok(bytes) => licenses::read_aside(&gateway, &known, &listed, &bytes),
             Err(error) => tracing::warn!(error = %error.chain(), "a licence could not be read"),
         }
@@ -243,12 +243,12 @@ fn read_license_aside(gateway: &Arc<Gateway>, known: &Known, listed: &Listed, go
 }
 
 /// The bytes of a mirrored file, also of one that is streamed.
-async fn all_of(gateway: &Arc<Gateway>, got: &Got) -> Result<Bytes> {
+async fn all_of(gateway: &Arc<Gateway>, client: ClientKey, got: &Got) -> Result<Bytes> {
     match &got.content {
         Content::Whole(bytes) | Content::InStore { at_hand: Some(bytes), .. } => Ok(bytes.clone()),
         Content::InStore { size, at_hand: None } => {
             let stored = Stored { origin: Origin::Mirrored, cksum: got.cksum, size: *size };
-            reading::whole(gateway, &stored).await
+            reading::whole(gateway, client, &stored).await
         }
     }
 }
@@ -277,7 +277,8 @@ async fn verified(gateway: &Arc<Gateway>, client: ClientKey, wanted: Wanted) -> 
     let key = (Origin::Mirrored, wanted.listed.cksum);
     let bound = gateway.config.limits.fill;
     let (owned, filled) = (Arc::clone(gateway), wanted.clone());
-    let got = gateway.crates.obtain(key, bound, || fill::mirrored(owned, client, filled)).await?;
+    let fill = || fill::mirrored(owned, client, filled);
+    let got = gateway.crates.obtain(client, key, bound, fill).await?;
     pinning::pin(gateway, &wanted).await?;
     gateway.uses.note(&wanted.listed.cksum);
     Ok(got)

@@ -18,12 +18,12 @@ use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::stores::blobs::{Origin, has_checksum};
 use crate::stores::catalog::VersionRow;
-use crate::stores::upstream::{CrateAnswer, Trouble, TroubleKind, Turn, Upstream};
+use crate::stores::upstream::{CrateAnswer, CratePlace, Trouble, TroubleKind, Turn, Upstream};
 
 /// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
 /// is announced to be larger gets more on the spot; it is asked for a second time only when
 /// there is no memory just then, or when nothing was announced.
-const FIRST_ROOM_BYTES: u64 = 1 << 20;
+pub(super) const FIRST_ROOM_BYTES: u64 = 1 << 20;
 
 /// How long a fill waits for the store, which it can do without.
 const STORE_WAIT: Duration = Duration::from_secs(10);
@@ -268,8 +268,10 @@ async fn ask(
 ) -> Result<(CrateAnswer, Room)> {
     let largest = gateway.config.limits.mirrored_crate_bytes as u64;
     let (crates, turn) = (&gateway.crates, Turn { client, held: false });
+    // In this order: those that wait for their turn have no memory that others could use.
+    let place = upstream.crate_place(turn).await?;
     let mut room = crates.room(largest.min(FIRST_ROOM_BYTES)).await?;
-    let trouble = match ask_within(&mut room, largest, upstream, turn, listed).await {
+    let trouble = match ask_within(&mut room, largest, upstream, &place, listed).await {
         Ok(answer) => return Ok((answer, room)),
         Err(trouble) => trouble,
     };
@@ -285,7 +287,7 @@ async fn ask(
     // Not held while waiting for more, or two fills could wait for each other.
     drop(room);
     let mut room = crates.room(needed).await?;
-    Ok((ask_within(&mut room, largest, upstream, turn, listed).await?, room))
+    Ok((ask_within(&mut room, largest, upstream, &place, listed).await?, room))
 }
 
 /// Asks with the room that there is, and as much as is announced if that is to be had at once.
@@ -293,14 +295,14 @@ async fn ask_within(
     room: &mut Room,
     largest: u64,
     upstream: &Upstream,
-    turn: Turn,
+    place: &CratePlace,
     listed: &Listed,
 ) -> Result<CrateAnswer, Trouble> {
     let mut fit = |announced: Option<u64>| match announced {
         Some(bytes) if bytes <= largest => room.fit(bytes),
         _ => room.bytes(),
     };
-    upstream.crate_file(turn, listed, &mut fit).await
+    upstream.crate_file(place, listed, &mut fit).await
 }
 
 #[cfg(test)]
@@ -327,6 +329,27 @@ mod tests {
         assert!(same_bytes(&file, &yanked_there).is_some());
         assert!(same_bytes(&file, &listed("1.0.0", b"y")).is_none());
         assert!(same_bytes(&file, &listed("1.0.1", b"x")).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_fill_that_waits_for_its_turn_has_no_memory_yet() {
+        let public = Public::start(b"bytes").await;
+        let house = House::open(&memory(), &[&public], limits()).await;
+        let upstream = &house.gateway.upstreams[0];
+        let mut places = Vec::new();
+        for _ in 0..limits().upstream_requests {
+            places.push(upstream.crate_place(Turn::OWN).await.unwrap());
+        }
+        let its_turn_comes = async {
+            while upstream.crates_waiting() == 0 {
+                tokio::task::yield_now().await;
+            }
+            let taken = house.taken();
+            drop(places);
+            taken
+        };
+        let (answer, taken) = tokio::join!(house.foo(), its_turn_comes);
+        assert_eq!((taken, answer.1, answer.0.unwrap().as_ref()), (0, "miss", &b"bytes"[..]));
     }
 
     #[tokio::test]

@@ -275,7 +275,7 @@ pub(super) fn gateway(
         copies: Copies::default(),
         mirror_lines: MirrorLines::new(&metrics),
         credits: Credits::new(&config.limits, metrics.clone()),
-        index,
+        index: index.with_flights(Shares::new(config.limits.requests, &config.limits.per_address)),
         crates: CrateCache::of(&config, metrics.clone()),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
         pulls: Pulls::new(pulls_in(objects), "test", true, metrics.clone()),

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::flows::flights::Flights;
 use crate::flows::judging::Judging;
 use crate::flows::makers::Makers;
+use crate::flows::shares::Shares;
 use crate::flows::tally::Tally;
 use crate::model::checksum::Checksum;
 use crate::model::index::IndexFile;
@@ -313,6 +314,11 @@ impl IndexCache {
         let absent = absent.expire_after(WhileCurrent).build();
         let tally = Arc::new(Tally::new(capacity.saturating_add(more)));
         Self { shelves, absent, flights: Arc::default(), makers: Makers::default(), tally }
+    }
+
+    /// The same, where so many files are made at one time. For the one that lookups ask.
+    pub fn with_flights(self, bound: Shares) -> Self {
+        Self { flights: Arc::new(Flights::bounded(bound)), ..self }
     }
 
     /// The memory that the bodies of index files take now, in bytes.

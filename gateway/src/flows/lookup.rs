@@ -103,7 +103,7 @@ async fn find(
     name: &CrateName,
 ) -> Result<Known> {
     if let Some(row) = gateway.catalog.krate(key)? {
-        return Ok(hosted(gateway, name, row).await);
+        return Ok(hosted(gateway, client, name, row).await);
     }
     let began = Instant::now();
     let known = match is_reserved(&gateway.config, key) {
@@ -115,7 +115,7 @@ async fn find(
     }
     // The name may have been published while the upstreams were asked: from then on it is ours.
     match gateway.catalog.krate(key)? {
-        Some(row) => Ok(hosted(gateway, name, row).await),
+        Some(row) => Ok(hosted(gateway, client, name, row).await),
         None => Ok(known),
     }
 }
@@ -136,7 +136,12 @@ pub(super) fn is_reserved(config: &Config, key: &NameKey) -> bool {
     config.reserved.iter().any(|pattern| pattern.covers(key))
 }
 
-async fn hosted(gateway: &Arc<Gateway>, name: &CrateName, row: CrateRow) -> Known {
+async fn hosted(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    name: &CrateName,
+    row: CrateRow,
+) -> Known {
     let flight = Flight {
         name: name.clone(),
         place: Place::Hosted,
@@ -148,15 +153,25 @@ async fn hosted(gateway: &Arc<Gateway>, name: &CrateName, row: CrateRow) -> Know
         let made = make_hosted(&owned, &name, &row).await;
         made.unwrap_or_else(|e| Known::trouble(e, Duration::ZERO))
     };
-    landed(gateway.index.flights.join(flight, work).await)
+    match gateway.index.flights.join_for(client, flight, work).await {
+        Ok(result) => landed(result),
+        Err(crowded) => {
+            gateway.metrics.requests_refused.inc();
+            Known::trouble(crowded, Duration::ZERO)
+        }
+    }
 }
 
 /// What is known of a hosted crate's file, by its name as it was published.
-pub(super) async fn hosted_file_of(gateway: &Arc<Gateway>, row: CrateRow) -> Result<Known> {
+pub(super) async fn hosted_file_of(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    row: CrateRow,
+) -> Result<Known> {
     let name: CrateName = row.name.lower().parse().map_err(Error::internal)?;
     match gateway.index.recall(&name.key(), &name, Place::Hosted) {
         Some(known) => Ok(known),
-        None => Ok(hosted(gateway, &name, row).await),
+        None => Ok(hosted(gateway, client, &name, row).await),
     }
 }
 

@@ -92,11 +92,7 @@ pub(super) async fn chain(
     };
     let asked = Asked { client, credit, force: false };
     let (known, at) = walk(gateway, name, &asked).await;
-    // A name that another replica has just hosted was not asked for.
-    let in_vain = known.is_absent() && matches!(gateway.catalog.krate(&name.key()), Ok(None));
-    if !in_vain {
-        asked.give_back();
-    }
+    asked.settle(gateway, name, &known);
     (known, at)
 }
 
@@ -138,8 +134,12 @@ async fn is_kept(gateway: &Gateway, name: &CrateName) -> bool {
 }
 
 impl Asked {
-    fn give_back(&self) {
-        self.credit.iter().for_each(|credit| credit.give_back());
+    /// Says what a name costs by what came of it. One that another replica has just hosted was not
+    /// asked for.
+    fn settle(&self, gateway: &Gateway, name: &CrateName, known: &Known) {
+        let Some(credit) = &self.credit else { return };
+        let nowhere = || matches!(gateway.catalog.krate(&name.key()), Ok(None));
+        credit.settle(known.is_absent() && nowhere());
     }
 }
 
@@ -162,16 +162,36 @@ async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, asked:
         return known;
     }
     let flight = Flight { name: name.clone(), place, generation: None, force };
-    let (owned, name, asked) = (Arc::clone(gateway), name.clone(), asked.clone());
+    let client = asked.client;
+    let (owned, krate, asked) = (Arc::clone(gateway), name.clone(), asked.clone());
     // It may outlive the request: then this settles what the name costs.
     let work = || async move {
-        let known = ask(&owned, &name, at, &asked).await;
-        if !known.is_absent() {
-            asked.give_back();
-        }
+        let known = ask(&owned, &krate, at, &asked).await;
+        asked.settle(&owned, &krate, &known);
         known
     };
-    landed(gateway.index.flights.join(flight, work).await)
+    match gateway.index.flights.join_for(client, flight, work).await {
+        Ok(result) => landed(result),
+        Err(crowded) => unbegun(gateway, name, place, crowded),
+    }
+}
+
+/// What there is for a client that may not begin one more flight: a file that is known, however old.
+fn unbegun(gateway: &Gateway, name: &CrateName, place: Place, crowded: Error) -> Known {
+    match remembered_file(gateway, name, place) {
+        Some(former) => former,
+        None => {
+            gateway.metrics.requests_refused.inc();
+            Known::trouble(crowded, Duration::ZERO)
+        }
+    }
+}
+
+/// The last known file of a crate at one place, if memory has one, as it is served without an answer.
+fn remembered_file(gateway: &Gateway, name: &CrateName, place: Place) -> Option<Known> {
+    let former = gateway.index.remember(&name.key(), name, place)?;
+    let former = Some(former).filter(|former| matches!(former.answer, Ok(Some(_))))?;
+    Some(Known { outcome: Outcome::Stale, ..former })
 }
 
 /// Reads one upstream through the store, and takes note of what came of it.
@@ -181,10 +201,8 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
     let corrections = gateway.catalog.corrections();
     let former = gateway.index.remember(&key, name, place);
     if let Err(error) = gateway.index.admit(gateway.config.limits.fill_wait).await {
-        return match former.filter(|former| matches!(former.answer, Ok(Some(_)))) {
-            Some(former) => Known { outcome: Outcome::Stale, ..former },
-            None => Known::trouble(error, Duration::ZERO),
-        };
+        let trouble = || Known::trouble(error, Duration::ZERO);
+        return remembered_file(gateway, name, place).unwrap_or_else(trouble);
     }
     let reader = ReadThrough {
         at,

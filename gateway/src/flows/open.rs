@@ -316,6 +316,7 @@ fn index_cache(config: &Config) -> IndexCache {
     let kept = config.cache.index_bytes;
     let absent = config.cache.absent_bytes;
     IndexCache::bounded(kept, absent, kept.max(4 * config.limits.index_file_bytes as u64))
+        .with_flights(Shares::new(config.limits.requests, &config.limits.per_address))
 }
 
 fn open_catalog(

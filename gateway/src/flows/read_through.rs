@@ -75,6 +75,24 @@ struct Copy {
     rendered: Rendered,
 }
 
+impl Copy {
+    /// Where the body is that of the file, as it mostly is, it takes no memory of its own.
+    fn of(mut kept: KeptIndex, rendered: Rendered) -> Self {
+        let body = &rendered.file.identity.bytes;
+        if *body == kept.body {
+            kept.body = body.clone();
+        }
+        Self { kept, rendered }
+    }
+
+    /// What its body takes beside its file, in bytes.
+    fn own_bytes(&self) -> u64 {
+        let (own, of_file) = (&self.kept.body, &self.rendered.file.identity.bytes);
+        let same = own.as_ptr() == of_file.as_ptr() && own.len() == of_file.len();
+        if same { 0 } else { own.len() as u64 }
+    }
+}
+
 /// What came of looking at what is held.
 pub(super) enum Begun {
     /// That is the answer.
@@ -177,6 +195,11 @@ impl ReadThrough<'_> {
         let Question { copy, seen, last, now } = question;
         let validators = copy.as_ref().and_then(|copy| self.validators(&copy.kept.head));
         let mut arriving = self.index.arriving();
+        // It is held for as long as the upstream takes.
+        if !arriving.takes(copy.as_ref().map_or(0, Copy::own_bytes)) {
+            let trouble = self.no_memory(name);
+            return self.without_answer(name, trouble.into(), last, Duration::ZERO);
+        }
         let mut more = |bytes| arriving.takes(bytes);
         let asking = self.upstream.index_file(turn, name, validators.as_ref(), &mut more);
         let (settled, rest) = match asking.await {
@@ -369,7 +392,7 @@ impl ReadThrough<'_> {
         let upstream = self.upstream.name();
         // The store compared the checksum just now: it is not worked out again.
         if let Some(rendered) = remembered.filter(|known| known.body == kept.head.sha256) {
-            return Some(Copy { kept, rendered: rendered.clone() });
+            return Some(Copy::of(kept, rendered.clone()));
         }
         let sum = Some(kept.head.sha256);
         match self.render(kept.body.clone().into(), sum, name, None).await {
@@ -382,7 +405,7 @@ impl ReadThrough<'_> {
                 });
                 self.alarm(&rendered.file, &changed).await;
                 let facts = self.facts(kept.head.seen.clone(), changed);
-                Some(Copy { rendered: rendered.noticing(facts), kept })
+                Some(Copy::of(kept, rendered.noticing(facts)))
             }
             Ok(Err(unreadable)) => {
                 tracing::warn!(upstream, krate = %name, error = %unreadable,
@@ -537,6 +560,11 @@ impl ReadThrough<'_> {
         // It is refused when somebody asks for its bytes; the alarm need not wait for that.
         let compared = self.pins.compare(self.metrics, self.lines, upstream, &wanted, pinned).await;
         Ok(compared.is_err().then(|| (was.version.clone(), pinned)))
+    }
+
+    fn no_memory(&self, name: &CrateName) -> Trouble {
+        let detail = format!("no memory for the copy of `{name}` while it is asked");
+        Trouble::new(self.upstream.name(), TroubleKind::NoMemory, detail)
     }
 
     fn nonsense(&self, detail: impl Into<String>) -> Trouble {

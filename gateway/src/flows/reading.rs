@@ -14,6 +14,7 @@ use crate::flows::room::{Room, bytes_holding};
 use crate::flows::streaming::{ROOM_BYTES, Stored};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::stores::blobs::{Blob, Origin};
 
 /// What is read, and what may be expected of it.
@@ -126,7 +127,11 @@ impl Reading<'_> {
 ///
 /// # Errors
 /// When it is not what it should be; that the store does not answer; that there is no room.
-pub(super) async fn whole(gateway: &Arc<Gateway>, file: &Stored) -> Result<Bytes> {
+pub(super) async fn whole(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    file: &Stored,
+) -> Result<Bytes> {
     let (owned, Stored { origin, cksum, size }) = (Arc::clone(gateway), file.clone());
     let reading = || async move {
         let mut room = owned.crates.room(size).await?;
@@ -141,7 +146,8 @@ pub(super) async fn whole(gateway: &Arc<Gateway>, file: &Stored) -> Result<Bytes
             Err(_) => Err(silent()),
         }
     };
-    gateway.crates.wholes.join(cksum, reading).await.unwrap_or_else(|| Err(broke_off()))
+    let flight = gateway.crates.wholes.join_for(client, cksum, reading).await?;
+    flight.unwrap_or_else(|| Err(broke_off()))
 }
 
 fn silent() -> Error {

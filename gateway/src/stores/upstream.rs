@@ -111,6 +111,12 @@ pub enum CrateAnswer {
     NotFound,
 }
 
+/// A place among the requests for crate files, until this is dropped.
+#[derive(Debug)]
+pub struct CratePlace {
+    _place: Place,
+}
+
 /// What a `config.json` said, and when.
 #[derive(Debug)]
 struct Learned {
@@ -200,6 +206,12 @@ impl Upstream {
         [("index", self.index_requests.taken()), ("crate", self.crate_requests.taken())]
     }
 
+    /// How many wait for a place of a crate file.
+    #[cfg(test)]
+    pub(crate) fn crates_waiting(&self) -> usize {
+        self.crate_requests.waiting()
+    }
+
     /// Asks for the index file of a crate, conditionally when there are validators. How many bytes
     /// it has is seldom announced, so they are counted as they come.
     ///
@@ -226,9 +238,18 @@ impl Upstream {
             within,
             trace: None,
         };
-        let answer = self.run(&self.index_requests, turn, errand).await;
+        let answer = self.run_in_turn(turn, errand).await;
         self.note(&answer);
         answer
+    }
+
+    /// A place for a crate file's request, when its turn has come. It is waited for before there is
+    /// memory for the answer: those that only wait must not hold any.
+    ///
+    /// # Errors
+    /// [`Trouble`], when it takes longer than a fill may.
+    pub async fn crate_place(&self, turn: Turn) -> Result<CratePlace, Trouble> {
+        self.place(&self.crate_requests, turn, self.fill).await.map(|_place| CratePlace { _place })
     }
 
     /// Asks for the crate file of a version, as far as there is `room`. The bytes are not
@@ -238,12 +259,12 @@ impl Upstream {
     /// [`Trouble`] for everything but a definite answer.
     pub async fn crate_file(
         &self,
-        turn: Turn,
+        _place: &CratePlace,
         listed: &Listed,
         room: Room<'_>,
     ) -> Result<CrateAnswer, Trouble> {
         let learned = self.template().await?;
-        let answer = self.crate_at(turn, &learned.template, listed, room).await?;
+        let answer = self.crate_at(&learned.template, listed, room).await?;
         let doubtful = self.config.dl.is_none() && learned.at.elapsed() > CONFIG_DOUBT;
         if !(doubtful && matches!(answer, CrateAnswer::NotFound)) {
             return Ok(answer);
@@ -252,7 +273,7 @@ impl Upstream {
         let again = self.template().await?;
         match again.template == learned.template {
             true => Ok(answer),
-            false => self.crate_at(turn, &again.template, listed, room).await,
+            false => self.crate_at(&again.template, listed, room).await,
         }
     }
 
@@ -277,7 +298,6 @@ impl Upstream {
 
     async fn crate_at(
         &self,
-        turn: Turn,
         template: &DlTemplate,
         listed: &Listed,
         room: Room<'_>,
@@ -296,7 +316,7 @@ impl Upstream {
             within: self.fill,
             trace: None,
         };
-        match self.run(&self.crate_requests, turn, errand).await? {
+        match self.run(errand).await? {
             Answer::Found { body, .. } => {
                 Ok(CrateAnswer::Found(body.unpack().map_err(|e| self.misfit(&e))?))
             }
@@ -337,7 +357,7 @@ impl Upstream {
         };
         // All crate files of all clients wait for it.
         let turn = Turn { held: true, ..Turn::OWN };
-        let answer = self.run(&self.index_requests, turn, errand).await?;
+        let answer = self.run_in_turn(turn, errand).await?;
         let Answer::Found { body, .. } = answer else {
             return Err(self.nonsense("it has no config.json"));
         };
@@ -351,14 +371,14 @@ impl Upstream {
         self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
     }
 
-    /// Runs an errand when its turn has come, within its time, and measures it.
-    async fn run(
-        &self,
-        places: &Places,
-        turn: Turn,
-        mut errand: Errand<'_>,
-    ) -> Result<Answer, Trouble> {
-        let _place = self.place(places, turn, errand.within).await?;
+    /// Runs an errand at the index when its turn has come.
+    async fn run_in_turn(&self, turn: Turn, errand: Errand<'_>) -> Result<Answer, Trouble> {
+        let _place = self.place(&self.index_requests, turn, errand.within).await?;
+        self.run(errand).await
+    }
+
+    /// Runs an errand that has its place, within its time, and measures it.
+    async fn run(&self, mut errand: Errand<'_>) -> Result<Answer, Trouble> {
         let started = Instant::now();
         errand.trace = traces::current().map(|trace| trace.part());
         let answer = match timeout(errand.within, self.ask(&mut errand)).await {

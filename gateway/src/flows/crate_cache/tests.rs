@@ -12,7 +12,10 @@ fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> (Kind, String) {
 }
 
 fn cache(crates_bytes: u64) -> CrateCache {
-    CrateCache::new(Memory::new(crates_bytes, 1 << 20, LONG, Metrics::new().unwrap()))
+    CrateCache::new(
+        Memory::new(crates_bytes, 1 << 20, LONG, Metrics::new().unwrap()),
+        Flights::default(),
+    )
 }
 
 async fn filled(bytes: Bytes) -> Result<Got> {
@@ -31,7 +34,7 @@ async fn askers_at_the_same_time_share_one_fill_and_later_ones_hit() {
     let key = (Origin::Mirrored, Checksum::of(b"x"));
     let fills = AtomicUsize::new(0);
     let ask = || {
-        cache.obtain(key, LONG, || {
+        cache.obtain(ClientKey::Exempt, key, LONG, || {
             fills.fetch_add(1, Ordering::SeqCst);
             filled(Bytes::from_static(b"x"))
         })
@@ -54,21 +57,25 @@ async fn a_fill_outlives_its_asker_and_lands_in_memory() {
         wait.await.unwrap();
         filled(Bytes::from_static(b"x")).await
     };
-    let asker = cache.obtain(key, LONG, || slow);
+    let asker = cache.obtain(ClientKey::Exempt, key, LONG, || slow);
     assert!(timeout(Duration::from_millis(1), asker).await.is_err());
     go.send(()).unwrap();
-    let got = cache.obtain(key, LONG, never).await.unwrap();
+    let got = cache.obtain(ClientKey::Exempt, key, LONG, never).await.unwrap();
     assert_eq!(got.content, Content::Whole("x".into()));
-    assert_eq!(cache.obtain(key, LONG, never).await.unwrap().source, Source::Memory);
+    assert_eq!(
+        cache.obtain(ClientKey::Exempt, key, LONG, never).await.unwrap().source,
+        Source::Memory
+    );
 }
 
 #[tokio::test]
 async fn a_fill_has_its_own_deadline_and_a_broken_one_is_an_error() {
     let cache = cache(1 << 20);
     let key = (Origin::Mirrored, Checksum::of(b"x"));
-    let stuck = cache.obtain(key, Duration::from_millis(1), std::future::pending).await;
+    let stuck =
+        cache.obtain(ClientKey::Exempt, key, Duration::from_millis(1), std::future::pending).await;
     assert_eq!(refusal(stuck).0, Kind::UpstreamTimeout);
-    assert_eq!(refusal(cache.obtain(key, LONG, never).await).0, Kind::Internal);
+    assert_eq!(refusal(cache.obtain(ClientKey::Exempt, key, LONG, never).await).0, Kind::Internal);
 }
 
 #[tokio::test]
@@ -77,8 +84,8 @@ async fn a_crate_file_that_would_crowd_out_the_others_is_not_kept() {
     for (size, kept) in [(1 << 10, true), ((1 << 10) + 1, false)] {
         let bytes = Bytes::from(vec![0; size]);
         let key = (Origin::Hosted, Checksum::of(&bytes));
-        cache.obtain(key, LONG, || filled(bytes.clone())).await.unwrap();
-        let again = cache.obtain(key, LONG, || filled(bytes)).await.unwrap();
+        cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes.clone())).await.unwrap();
+        let again = cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes)).await.unwrap();
         assert_eq!(again.source == Source::Memory, kept, "{size}");
     }
 }
@@ -88,7 +95,10 @@ const KIB: u64 = 1 << 10;
 /// A cache of `keeps` KiB in a budget of 64 KiB, where waiting is given up at once.
 fn small(keeps: u64) -> CrateCache {
     let (capacity, more) = (keeps * KIB, (64 - keeps) * KIB);
-    CrateCache::new(Memory::new(capacity, more, Duration::ZERO, Metrics::new().unwrap()))
+    CrateCache::new(
+        Memory::new(capacity, more, Duration::ZERO, Metrics::new().unwrap()),
+        Flights::default(),
+    )
 }
 
 /// Brings a file of so many KiB into memory, as a fill does.
@@ -98,7 +108,7 @@ async fn bring(cache: &CrateCache, fill: u8, kib: u64) -> Result<Bytes> {
     let room = cache.room(kib * KIB).await?;
     let content = Content::Whole(cache.share(cksum, bytes, room));
     let load = || async move { Ok(Got { content, cksum, source: Source::Store }) };
-    let got = cache.obtain((Origin::Hosted, cksum), LONG, load).await?;
+    let got = cache.obtain(ClientKey::Exempt, (Origin::Hosted, cksum), LONG, load).await?;
     Ok(got.content.at_hand().unwrap().clone())
 }
 
@@ -152,7 +162,10 @@ async fn what_is_only_kept_makes_room_and_what_is_being_sent_does_not() {
 
 #[tokio::test]
 async fn one_who_waits_gets_what_an_answer_gives_back() {
-    let cache = CrateCache::new(Memory::new(0, 64 * KIB, LONG, Metrics::new().unwrap()));
+    let cache = CrateCache::new(
+        Memory::new(0, 64 * KIB, LONG, Metrics::new().unwrap()),
+        Flights::default(),
+    );
     let sent = bring(&cache, 1, 60).await.unwrap();
     let waiting = cache.room(8 * KIB);
     let sending = async {
@@ -170,7 +183,7 @@ async fn a_file_that_was_given_up_while_it_is_sent_is_found_again_instead_of_rea
     let key = (Origin::Hosted, Checksum::of(&sent));
     cache.forget(&key.1);
     assert!(cache.memory.get(&key.1).is_none());
-    let again = cache.obtain(key, LONG, never).await.unwrap();
+    let again = cache.obtain(ClientKey::Exempt, key, LONG, never).await.unwrap();
     assert_eq!(again.content.at_hand().unwrap().as_ptr(), sent.as_ptr());
     assert_eq!(cache.taken(), 3 * KIB);
     drop(again);

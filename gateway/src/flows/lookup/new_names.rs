@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
@@ -104,7 +105,11 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
     let gateway = &house.gateway;
     assert!(lookup(gateway, &name("foo")).await.unwrap().is_some());
     gateway.copies.settled().await;
-    let spend = || while gateway.credits.at_once(client(1)).is_some() {};
+    let spend = || {
+        while let Some(credit) = gateway.credits.at_once(client(1)) {
+            credit.settle(true);
+        }
+    };
     spend();
     assert!(lookup_for(gateway, client(1), &name("foo")).await.unwrap().is_some());
     assert_eq!(gateway.metrics.absent_queued.get(), 0);
@@ -152,4 +157,20 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
     house.gateway.copies.settled().await;
     let held = check(Reach::Held(client(1))).await;
     assert_eq!(held, (1, 1, 1, vec![path("/index/3/f/foo")]), "it is revalidated");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_pays_for_what_its_work_asks_in_vain_and_for_nothing_else() {
+    let public = Public::start(b"public").await;
+    let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..limits() };
+    let house = House::open(&memory(), &[&public], limits).await;
+    let gateway = &house.gateway;
+    let left = async |client, krate: &str| {
+        assert!(lookup_for(gateway, client, &name(krate)).now_or_never().is_none());
+        // It is joined, and so over.
+        let _ = lookup(gateway, &name(krate)).await.unwrap();
+        gateway.credits.left(client)
+    };
+    assert!(left(client(1), "none").await <= 999.0);
+    assert_eq!(left(client(2), "foo").await, 1000.0);
 }

@@ -86,22 +86,42 @@ impl Scene {
 
     async fn look(&self, remembered: Option<Rendered>, force: bool) -> Known {
         let (index, copies) = (IndexCache::new(0, 1 << 20), Copies::default());
-        let reader = ReadThrough {
-            upstream: &self.upstream,
-            index: &index,
-            store: &self.store,
-            copies: &copies,
-            at: 0,
-            pins: &self.pins,
-            catalog: &self.catalog,
-            metrics: &self.metrics,
-            lines: &MirrorLines::new(&self.metrics),
-            own: Arc::default(),
-        };
+        let lines = MirrorLines::new(&self.metrics);
+        let reader = self.reader(&index, &copies, &lines);
         let known = match reader.begin(&foo(), remembered, force).await {
             Begun::Known(known) => known,
             Begun::Ask(question) => reader.ask(&foo(), Turn::OWN, *question).await,
         };
+        copies.settled().await;
+        known
+    }
+
+    fn reader<'a>(
+        &'a self,
+        index: &'a IndexCache,
+        copies: &'a Copies,
+        lines: &'a MirrorLines,
+    ) -> ReadThrough<'a> {
+        ReadThrough {
+            upstream: &self.upstream,
+            index,
+            store: &self.store,
+            copies,
+            at: 0,
+            pins: &self.pins,
+            catalog: &self.catalog,
+            metrics: &self.metrics,
+            lines,
+            own: Arc::default(),
+        }
+    }
+
+    /// Asks with a copy that is there.
+    async fn asks(&self, index: &IndexCache, copy: Copy, last: &Rendered) -> Known {
+        let (copies, lines) = (Copies::default(), MirrorLines::new(&self.metrics));
+        let (seen, now) = (Seen::Absent, Timestamp::now());
+        let question = Question { copy: Some(copy), seen, last: Some(last.clone()), now };
+        let known = self.reader(index, &copies, &lines).ask(&foo(), Turn::OWN, question).await;
         copies.settled().await;
         known
     }
@@ -353,4 +373,32 @@ async fn a_damaged_copy_is_replaced() {
     scene.objects.put(&path, "{}\nnonsense".into()).await.unwrap();
     assert_eq!(scene.cold().await.outcome, Outcome::Miss);
     assert_eq!(scene.cold().await.outcome, Outcome::Store);
+}
+
+#[tokio::test]
+async fn a_copy_that_waits_for_the_upstream_has_no_memory_that_nobody_counts() {
+    let scene = Scene::new(true, Duration::ZERO).await;
+    scene.script.says(200, line("1.0.0", "a") + &line("1.1.0", "b"));
+    let first = scene.cold().await;
+    let file = first.answer.clone().unwrap().unwrap();
+    let remembered = Rendered::remembered(&first);
+    let kept = scene.store.index("up", &foo()).await.unwrap().unwrap();
+    let copy = Copy::of(kept.clone(), remembered.clone().unwrap());
+    assert_eq!(copy.kept.body.as_ptr(), file.identity.bytes.as_ptr(), "one body for both");
+    assert_eq!(copy.own_bytes(), 0);
+
+    // A file of other lines than its body has: the body counts, or the last known file will do.
+    let other = Bytes::from(line("1.0.0", "a"));
+    let mut last = remembered.unwrap();
+    last.file = Arc::new(IndexFile::new(other, file.versions().cloned().collect()));
+    let copy = || Copy::of(kept.clone(), last.clone());
+    assert_eq!(copy().own_bytes(), kept.body.len() as u64);
+    scene.server.paths();
+    let index = IndexCache::new(0, kept.body.len() as u64 - 1);
+    let known = scene.asks(&index, copy(), &last).await;
+    assert_eq!((known.outcome, scene.server.paths().len()), (Outcome::Stale, 0));
+    let index = IndexCache::new(0, 2 * kept.body.len() as u64);
+    let known = scene.asks(&index, copy(), &last).await;
+    assert_eq!((known.outcome, scene.server.paths().len()), (Outcome::Revalidated, 1));
+    assert_eq!(index.taken(), 0);
 }

@@ -73,6 +73,14 @@ impl Places {
         self.total.saturating_sub(self.state().free)
     }
 
+    /// How many wait for one.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let state = self.state();
+        let lines = state.held.clients.values().chain(state.new.clients.values());
+        lines.map(|waiting| waiting.first_come.len()).sum()
+    }
+
     /// Waits for a place. The caller bounds the time; whoever gives up leaves the line.
     pub(super) async fn turn(&self, turn: Turn) -> Place {
         let waiting = {

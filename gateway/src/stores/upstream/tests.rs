@@ -321,11 +321,12 @@ async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
     })
     .await;
     let up = upstream(&config(&server.url));
+    let place = up.crate_place(Turn::OWN).await.unwrap();
     for _ in 0..2 {
-        let answer = up.crate_file(Turn::OWN, &listed(), &mut |_| 5).await.unwrap();
+        let answer = up.crate_file(&place, &listed(), &mut |_| 5).await.unwrap();
         assert!(matches!(answer, CrateAnswer::Found(bytes) if bytes == "bytes"));
     }
-    let large = up.crate_file(Turn::OWN, &listed(), &mut |_| 4).await.unwrap_err();
+    let large = up.crate_file(&place, &listed(), &mut |_| 4).await.unwrap_err();
     assert_eq!(large.kind, TroubleKind::NoRoom { announced: Some(5) });
     assert!(large.is_ours(), "there was no room for it just then");
     let counted = up.metrics.upstream_refused.with_label_values(&["up", "no_memory"]).get();
@@ -337,7 +338,7 @@ async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
     let pinned = format!("{}/elsewhere", server.url);
     let up = upstream(&config::Upstream { dl: Some(pinned), ..config(&server.url) });
     assert!(matches!(
-        up.crate_file(Turn::OWN, &listed(), &mut |_| 5).await,
+        up.crate_file(&place, &listed(), &mut |_| 5).await,
         Ok(CrateAnswer::NotFound)
     ));
     assert_eq!(server.paths(), ["/elsewhere/Foo/1.0.0+b/download"]);
