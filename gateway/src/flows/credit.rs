@@ -62,7 +62,7 @@ impl Credits {
 
     /// Credit for one name, if the client has any left.
     pub(super) fn at_once(&self, client: ClientKey) -> Option<Credit> {
-        if client == ClientKey::Exempt {
+        if client.network().is_none() {
             return Some(Credit { account: None, returned: AtomicBool::new(true) });
         }
         let account = self.account(client);
@@ -106,6 +106,7 @@ impl Credits {
 
     fn account(&self, client: ClientKey) -> Arc<Account> {
         let (credit, at) = (self.burst, Instant::now());
+        let client = client.network().map_or(ClientKey::Exempt, ClientKey::Network);
         self.accounts.get_with(client, || {
             Arc::new(Account {
                 balance: Mutex::new(Balance { credit, at }),
