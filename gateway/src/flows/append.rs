@@ -28,6 +28,7 @@ use self::reads::{CATCH_UP, Reads, Waits};
 use crate::error::{Error, Refusal, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
+use crate::flows::shares::Shares;
 use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checkpoint::Name;
@@ -69,7 +70,7 @@ pub struct Settings {
     /// How many commands wait.
     pub queue: usize,
     /// How many without a token that counts wait for a read.
-    pub waits: usize,
+    pub waits: Shares,
     /// How often the journal is read.
     pub follow: Duration,
     /// The format level of a registry that begins.
@@ -283,7 +284,7 @@ impl Scribe {
         let (send, asks) = mpsc::channel(settings.queue);
         let status = Arc::<Mutex<Status>>::default();
         let (patience, follow) = (settings.patience, settings.follow);
-        let (reads, waits) = reads::reads(settings.waits, &metrics);
+        let (reads, waits) = reads::reads(settings.waits.clone(), &metrics);
         let appender =
             Appender { asks: send, waits, status: Arc::clone(&status), patience, follow };
         let lines = LineLimit::new("journal_unreachable", &metrics);

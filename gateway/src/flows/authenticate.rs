@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::flows::append::Waiter;
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::principal::Principal;
 
 /// For how long tokens are honoured without a look at the journal: a replica that is cut off from
@@ -39,7 +40,11 @@ struct Remembered {
 /// # Errors
 /// [`Kind::Unauthenticated`] when it is nobody's, or no longer counts; [`Kind::Unavailable`]
 /// when it is unknown here, or the journal was not read for long, and it cannot be read now.
-pub async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<Principal>> {
+pub async fn authenticate(
+    gateway: &Gateway,
+    client: ClientKey,
+    token: &str,
+) -> Result<Arc<Principal>> {
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
         return Err(unknown());
     }
@@ -48,7 +53,7 @@ pub async fn authenticate(gateway: &Gateway, token: &str) -> Result<Arc<Principa
     let waiter = match holder(gateway, &hash)? {
         Some(who) if current => return Ok(who),
         Some(_) => Waiter::Authenticated,
-        None => Waiter::Unauthenticated,
+        None => Waiter::Unauthenticated(client),
     };
     gateway.journal.catch_up_for(waiter).await?;
     holder(gateway, &hash)?.ok_or_else(unknown)
@@ -131,7 +136,8 @@ mod tests {
         }
 
         async fn shows_it(&self) -> Result<Arc<Principal>, Kind> {
-            let shown = authenticate(&self.house.gateway, self.secret.reveal()).await;
+            let shown =
+                authenticate(&self.house.gateway, ClientKey::Exempt, self.secret.reveal()).await;
             shown.map_err(|error| error.kind)
         }
     }
@@ -194,7 +200,7 @@ mod tests {
         house.order(Command::CreateUser { login: login.clone() }).await;
         let (name, hash, grant) = (String::new(), secret.hash(), Grant::usual());
         house.order(Command::CreateToken { login, name, hash, grant }).await;
-        let known = || authenticate(&house.gateway, secret.reveal());
+        let known = || authenticate(&house.gateway, ClientKey::Exempt, secret.reveal());
         known().await.unwrap();
         store.plan(Box::new(|_, _| Fault::Before));
         tokio::time::sleep(HONOURED / 2).await;

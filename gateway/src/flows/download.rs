@@ -70,7 +70,7 @@ pub async fn download(
     version: &CrateVersion,
     part: Part,
 ) -> Result<Download> {
-    download_for(gateway, ClientKey::Exempt, name, version, part).await
+    download_for(gateway, ClientKey::OWN, name, version, part).await
 }
 
 /// One version's crate file, on behalf of a client. `name` and `version` must be spelled as in the index line.
@@ -150,7 +150,7 @@ async fn find_in_current_state(
 ) -> Result<(Origin, Got)> {
     match find(gateway, client, name, version).await {
         Err(error) if error.kind == Kind::Absent => {
-            gateway.journal.catch_up_for(gateway.reader()).await?;
+            gateway.journal.catch_up_for(gateway.reader(client)).await?;
             find(gateway, client, name, version).await
         }
         answer => answer,

@@ -10,7 +10,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Config, Limits, PerAddress};
 use crate::error::Result;
 use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::authenticate::Holders;
@@ -173,7 +173,7 @@ impl House {
             replica: "test".to_owned(),
             patience: LONG,
             queue: 10,
-            waits: 100,
+            waits: Shares::new(100, &PerAddress::default()),
             follow: Duration::from_millis(50),
             founding: Level::KNOWN,
         };

@@ -29,7 +29,7 @@ pub use crate::flows::index_cache::IndexCache;
 /// When the catalog fails, or an upstream did not answer and nothing is known from before;
 /// unavailable, when it takes longer than `limits.fill_wait` (the work goes on).
 pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
-    lookup_for(gateway, ClientKey::Exempt, name).await
+    lookup_for(gateway, ClientKey::OWN, name).await
 }
 
 /// The same on behalf of a client: what it asks upstreams for takes its share of their places, and
@@ -111,7 +111,7 @@ async fn find(
         false => mirroring::chain(gateway, client, name).await.0,
     };
     if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
-        read_on(gateway).await;
+        read_on(gateway, client).await;
     }
     // The name may have been published while the upstreams were asked: from then on it is ours.
     match gateway.catalog.krate(key)? {
@@ -122,11 +122,11 @@ async fn find(
 
 /// Another replica may have published a name that is nowhere. While the journal cannot be read,
 /// what is known is all that there is to go by, and nobody waits for more.
-async fn read_on(gateway: &Gateway) {
+async fn read_on(gateway: &Gateway, client: ClientKey) {
     if gateway.journal.lag().is_none_or(|lag| !lag.is_zero()) {
         return;
     }
-    if let Err(error) = gateway.journal.catch_up_for(gateway.reader()).await {
+    if let Err(error) = gateway.journal.catch_up_for(gateway.reader(client)).await {
         tracing::debug!(error = error.chain(), "an absent name was not looked up again");
     }
 }

@@ -50,7 +50,7 @@ async fn known_at(gateway: &Arc<Gateway>, name: &CrateName, at: usize) -> Result
     if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
         return Ok(Known::absent(None));
     }
-    let asked = Asked { client: ClientKey::Exempt, credit: None, force: false };
+    let asked = Asked { client: ClientKey::OWN, credit: None, force: false };
     Ok(at_upstream(gateway, &lowered(name), at, &asked).await)
 }
 
@@ -220,13 +220,15 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
     let turn = |held| Turn { client: asked.client, held };
     let known = match reader.begin(name, remembered, asked.force).await {
         Begun::Known(known) => known,
-        Begun::Ask(question) if question.is_first() => match unheard_of(gateway, &key).await {
-            Ok(read_from) => {
-                let known = reader.ask(name, turn(false), *question).await;
-                Known { read_from: Some(read_from), ..known }
+        Begun::Ask(question) if question.is_first() => {
+            match unheard_of(gateway, asked.client, &key).await {
+                Ok(read_from) => {
+                    let known = reader.ask(name, turn(false), *question).await;
+                    Known { read_from: Some(read_from), ..known }
+                }
+                Err(answer) => return *answer,
             }
-            Err(answer) => return *answer,
-        },
+        }
         Begun::Ask(question) => reader.ask(name, turn(true), *question).await,
     };
     match &known.answer {
@@ -252,14 +254,18 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
 ///
 /// # Errors
 /// The answer without asking: the name is hosted, or that cannot be told.
-async fn unheard_of(gateway: &Gateway, key: &NameKey) -> Result<Instant, Box<Known>> {
+async fn unheard_of(
+    gateway: &Gateway,
+    client: ClientKey,
+    key: &NameKey,
+) -> Result<Instant, Box<Known>> {
     let began = Instant::now();
     let unread = |error: Error| {
         let message = "whether this registry hosts that name cannot be told now, so it was not \
                        looked for elsewhere; try again in a few seconds";
         Box::new(Known::trouble(Error::unavailable(message).because(error), Duration::ZERO))
     };
-    gateway.journal.catch_up_for(gateway.reader()).await.map_err(unread)?;
+    gateway.journal.catch_up_for(gateway.reader(client)).await.map_err(unread)?;
     match gateway.catalog.krate(key) {
         Ok(None) => Ok(began),
         Ok(Some(_)) => Err(Box::new(Known::absent(None))),
@@ -290,7 +296,7 @@ pub async fn refresh(gateway: &Arc<Gateway>, name: &CrateName) -> Result<String>
             "`{name}` is hosted or reserved here: its name is never asked of an upstream"
         )));
     }
-    let asked = Asked { client: ClientKey::Exempt, credit: None, force: true };
+    let asked = Asked { client: ClientKey::OWN, credit: None, force: true };
     let (known, at) = walk(gateway, &lowered(name), &asked).await;
     let upstream = gateway.upstreams.get(at).map_or("", |upstream| upstream.name());
     if known.outcome == Outcome::Stale {

@@ -153,7 +153,7 @@ impl Running {
             replica: config.server.replica.clone(),
             patience: config.limits.append,
             queue: config.limits.append_queue,
-            waits: config.limits.journal_waits,
+            waits: Shares::new(config.limits.journal_waits, &config.limits.per_address),
             follow: config.limits.follow,
             founding: Level::KNOWN,
         };

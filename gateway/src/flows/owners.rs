@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::flows::command::{self, By, Command, Order};
 use crate::flows::{changing, publish};
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::stores::catalog::UserRow;
@@ -19,11 +20,15 @@ const MAX_LOGINS: usize = 100;
 ///
 /// # Errors
 /// When it is not hosted here.
-pub async fn list(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<UserRow>> {
+pub async fn list(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    name: &CrateName,
+) -> Result<Vec<UserRow>> {
     if let Some(owners) = listed(gateway, name)? {
         return Ok(owners);
     }
-    gateway.journal.catch_up_for(gateway.reader()).await?;
+    gateway.journal.catch_up_for(gateway.reader(client)).await?;
     let absent = || Error::absent(format!("`{name}` is not a crate that is hosted here"));
     listed(gateway, name)?.ok_or_else(absent)
 }

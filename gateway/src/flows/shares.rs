@@ -107,7 +107,7 @@ impl Shares {
 impl Whole {
     /// What a client has left; `None`: it is bounded by the whole alone.
     fn of(self: &Arc<Self>, client: ClientKey) -> Option<(IpNet, Arc<Semaphore>)> {
-        let (share, ClientKey::Network(client)) = (self.share?, client) else { return None };
+        let (share, client) = (self.share?, client.network()?);
         let mut clients = self.clients();
         let free = clients.entry(client).or_insert_with(|| Arc::new(Semaphore::new(share)));
         Some((client, Arc::clone(free)))

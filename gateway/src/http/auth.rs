@@ -12,6 +12,7 @@ use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::flows;
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::principal::{Principal, Scope};
 
 /// The longest `Authorization` header that is looked at, in bytes.
@@ -22,11 +23,15 @@ pub const MAX_HEADER_BYTES: usize = 4096;
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`] or [`Kind::Forbidden`], where `auth.required` is set.
-pub async fn reader(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<Arc<Principal>>> {
+pub async fn reader(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    client: ClientKey,
+) -> Result<Option<Arc<Principal>>> {
     if !gateway.config.auth_required {
         return Ok(None);
     }
-    let who = caller(gateway, headers).await?;
+    let who = caller(gateway, headers, client).await?;
     who.check(Scope::Read, None).map_err(Error::forbidden)?;
     Ok(Some(who))
 }
@@ -42,13 +47,27 @@ pub fn reader_at_hand(gateway: &Gateway, headers: &HeaderMap) -> Option<Option<A
     Some(Some(who))
 }
 
+/// The client that reads. Where reads are open, and it shows a token that counts all the same, it does
+/// not stand behind its neighbours who show none.
+pub fn client(gateway: &Gateway, headers: &HeaderMap, client: ClientKey) -> ClientKey {
+    let shown = || {
+        let token = presented(headers).ok()??;
+        flows::authenticate::at_hand(gateway, token.reveal())
+    };
+    if !gateway.config.auth_required && shown().is_some() { client.trusted() } else { client }
+}
+
 /// Who asks for a change. What they may do is for the flow to say.
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`] without a token that counts.
-pub async fn caller(gateway: &Gateway, headers: &HeaderMap) -> Result<Arc<Principal>> {
+pub async fn caller(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    client: ClientKey,
+) -> Result<Arc<Principal>> {
     match presented(headers)? {
-        Some(token) => flows::authenticate::authenticate(gateway, token.reveal()).await,
+        Some(token) => flows::authenticate::authenticate(gateway, client, token.reveal()).await,
         None => Err(unauthenticated(format!(
             "this needs a token: {}/me says how to get one; then run `cargo login --registry \
              cratehouse`",
@@ -61,8 +80,12 @@ pub async fn caller(gateway: &Gateway, headers: &HeaderMap) -> Result<Arc<Princi
 ///
 /// # Errors
 /// [`Kind::Unauthenticated`], or [`Kind::Forbidden`] without the scope `admin`.
-pub async fn administrator(gateway: &Gateway, headers: &HeaderMap) -> Result<Arc<Principal>> {
-    let who = caller(gateway, headers).await?;
+pub async fn administrator(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    client: ClientKey,
+) -> Result<Arc<Principal>> {
+    let who = caller(gateway, headers, client).await?;
     who.check(Scope::Admin, None).map_err(Error::forbidden)?;
     Ok(who)
 }

@@ -60,8 +60,6 @@ pub struct Asker {
     pub peer: SocketAddr,
     /// Whether it takes the answer's body: a `HEAD` does not.
     pub takes_body: bool,
-    /// Whose share of limits it takes; read on the long way alone.
-    pub client: ClientKey,
 }
 
 /// `{"users":["alice"]}`; crates.io takes the older word `owners` too.
@@ -122,7 +120,7 @@ impl Door {
         }
     }
 
-    /// Answers a request, or says why not.
+    /// Answers a request, or says why not. `client`: whose share of limits it takes.
     ///
     /// # Errors
     /// Those of the flow, of the token and of the body.
@@ -130,80 +128,78 @@ impl Door {
         &self,
         route: Route,
         headers: &HeaderMap,
-        asker: Asker,
+        (asker, client): (Asker, ClientKey),
         upload: &mut Upload<Incoming>,
     ) -> Result<Answer> {
         let gateway = &self.gateway;
-        let responses = Responses::to(gateway, asker.client);
+        let responses = Responses::to(gateway, client);
         match route {
             Route::Home => Ok(pages::home(gateway)),
             Route::Me => Ok(pages::me(gateway)),
             Route::IndexConfig => {
-                auth::reader(gateway, headers).await?;
+                auth::reader(gateway, headers, client).await?;
                 respond::index_config(&gateway.url, gateway.config.auth_required)
             }
             Route::IndexFile(name) => {
-                auth::reader(gateway, headers).await?;
-                let found =
-                    flows::lookup::lookup_for(gateway, self.client(headers, asker), &name).await?;
+                auth::reader(gateway, headers, client).await?;
+                let client = auth::client(gateway, headers, client);
+                let found = flows::lookup::lookup_for(gateway, client, &name).await?;
                 self.index_file(&name, found, headers)
             }
             Route::Download(name, version) => {
-                let who = auth::reader(gateway, headers).await?;
+                let who = auth::reader(gateway, headers, client).await?;
                 let part = if asker.takes_body { Part::Bytes } else { Part::Head };
-                let got = download_for(gateway, self.client(headers, asker), &name, &version, part)
-                    .await?;
+                let client = auth::client(gateway, headers, client);
+                let got = download_for(gateway, client, &name, &version, part).await?;
                 Ok(self.crate_file(got, (&name, &version), who.as_deref(), (asker, headers)))
             }
             Route::Search { query, limit } => {
-                auth::reader(gateway, headers).await?;
+                auth::reader(gateway, headers, client).await?;
                 let (hits, total) = flows::search::search(gateway, &query, limit).await?;
                 responses.json(&found(&hits, total))
             }
             Route::Owners(name) => {
-                auth::reader(gateway, headers).await?;
+                auth::reader(gateway, headers, client).await?;
                 responses.admit()?;
-                responses.json(&owners(&flows::owners::list(gateway, &name).await?))
+                let client = auth::client(gateway, headers, client);
+                responses.json(&owners(&flows::owners::list(gateway, client, &name).await?))
             }
             Route::Publish => {
-                let who = auth::caller(gateway, headers).await?;
-                self.publish(&who, self.owner(Some(&who), headers, asker), upload).await
+                let who = auth::caller(gateway, headers, client).await?;
+                self.publish(&who, owner(Some(&who), client), upload).await
             }
-            Route::Yank(name, version) => self.yank(headers, &name, &version, true).await,
-            Route::Unyank(name, version) => self.yank(headers, &name, &version, false).await,
+            Route::Yank(name, version) => self.yank((headers, client), &name, &version, true).await,
+            Route::Unyank(name, version) => {
+                self.yank((headers, client), &name, &version, false).await
+            }
             Route::AddOwners(name) => {
-                let who = auth::caller(gateway, headers).await?;
+                let who = auth::caller(gateway, headers, client).await?;
                 flows::owners::may_change(gateway, &who, &name).await?;
-                let owner = self.owner(Some(&who), headers, asker);
+                let owner = owner(Some(&who), client);
                 let logins = self.logins(owner, upload).await?;
                 let sentence = flows::owners::add(gateway, &who, &name, &logins).await?;
                 respond::done(Some(&sentence))
             }
             Route::RemoveOwners(name) => {
-                let who = auth::caller(gateway, headers).await?;
+                let who = auth::caller(gateway, headers, client).await?;
                 flows::owners::may_change(gateway, &who, &name).await?;
-                let owner = self.owner(Some(&who), headers, asker);
+                let owner = owner(Some(&who), client);
                 let logins = self.logins(owner, upload).await?;
                 let sentence = flows::owners::remove(gateway, &who, &name, &logins).await?;
                 respond::done(Some(&sentence))
             }
             Route::Policy(what) => {
-                let who = auth::reader(gateway, headers).await?;
-                let owner = self.owner(who.as_deref(), headers, asker);
+                let who = auth::reader(gateway, headers, client).await?;
+                let owner = owner(who.as_deref(), client);
                 policy::answer(self, responses, what, (headers, owner), upload).await
             }
             Route::Manage(what) => {
-                let who = auth::administrator(gateway, headers).await?;
-                let owner = self.owner(Some(&who), headers, asker);
+                let who = auth::administrator(gateway, headers, client).await?;
+                let owner = owner(Some(&who), client);
                 let by = By::Principal(Arc::unwrap_or_clone(who));
                 manage::manage(self, responses, by, what, owner, upload).await
             }
         }
-    }
-
-    /// Whose share of a limit a request takes.
-    pub(super) fn client(&self, headers: &HeaderMap, asker: Asker) -> ClientKey {
-        forwarded::client_key(&self.gateway.config, asker.peer, headers)
     }
 
     fn index_file(
@@ -233,12 +229,6 @@ impl Door {
             self.gateway.pulls.record(name, version, got.cksum, who, address);
         }
         respond::crate_file(got.file.into(), self.gateway.config.auth_required)
-    }
-
-    /// Whose share of the budgets a request's body takes.
-    fn owner(&self, who: Option<&Principal>, headers: &HeaderMap, asker: Asker) -> Owner {
-        let client = self.client(headers, asker);
-        Owner { client, token: who.map(|who| who.token) }
     }
 
     async fn publish(
@@ -280,12 +270,12 @@ impl Door {
 
     async fn yank(
         &self,
-        headers: &HeaderMap,
+        (headers, client): (&HeaderMap, ClientKey),
         name: &CrateName,
         version: &CrateVersion,
         yanked: bool,
     ) -> Result<Answer> {
-        let who = auth::caller(&self.gateway, headers).await?;
+        let who = auth::caller(&self.gateway, headers, client).await?;
         flows::yank::yank(&self.gateway, &who, name, version, yanked).await?;
         respond::done(None)
     }
@@ -297,6 +287,11 @@ impl Door {
         }
         Ok(logins.users)
     }
+}
+
+/// Whose share of the budgets a request's body takes.
+fn owner(who: Option<&Principal>, client: ClientKey) -> Owner {
+    Owner { client, token: who.map(|who| who.token) }
 }
 
 fn published(answer: &PublishAnswer) -> Value {

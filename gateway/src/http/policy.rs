@@ -62,9 +62,9 @@ pub async fn answer(
 /// of which nothing is held here takes a token that may change something. Where reads are open, a token
 /// that was meant for another registry is as good as none.
 async fn reach(gateway: &Gateway, client: ClientKey, headers: &HeaderMap) -> Reach {
-    match auth::caller(gateway, headers).await {
+    match auth::caller(gateway, headers, client).await {
         Ok(who) if who.grant.scopes.iter().any(|scope| *scope != Scope::Read) => {
-            Reach::Upstreams(client)
+            Reach::Upstreams(client.trusted())
         }
         _ => Reach::Held(client),
     }

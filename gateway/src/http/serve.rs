@@ -108,7 +108,7 @@ fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Ans
     let asked = Asked { id: RequestId::random(), peer, at, trace };
     let route = host::check(&head)
         .and_then(|()| route::route(&head.method, head.uri.path(), head.uri.query()));
-    let asker = asked.asker(&head, ClientKey::Exempt);
+    let asker = asked.asker(&head);
     let at_hand = route.as_ref().ok().and_then(|route| {
         let answer = AssertUnwindSafe(|| door.at_hand(route, &head.headers, asker));
         let outcome =
@@ -150,7 +150,7 @@ async fn in_turn(
     let upload = Upload::new(body, &head.headers);
     match in_flight::enter(&door.gateway, client).await {
         Ok(place) => {
-            let asker = asked.asker(&head, client);
+            let asker = (asked.asker(&head), client);
             // Not before there is a place: this is what takes the memory.
             let finding = find(&door, &head, asker, upload, route, unanswered);
             Box::pin(finding).await.map(|body| body.holding(place))
@@ -165,7 +165,7 @@ async fn in_turn(
 async fn find(
     door: &Door,
     head: &Parts,
-    asker: Asker,
+    asker: (Asker, ClientKey),
     mut upload: Upload<Incoming>,
     route: std::result::Result<Route, Refused>,
     unanswered: Unanswered<'_>,
@@ -222,9 +222,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn asker(&self, head: &Parts, client: ClientKey) -> Asker {
+    fn asker(&self, head: &Parts) -> Asker {
         let takes_body = head.method != Method::HEAD;
-        Asker { peer: self.peer, takes_body, client }
+        Asker { peer: self.peer, takes_body }
     }
 }
 

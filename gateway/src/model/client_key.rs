@@ -20,21 +20,49 @@ const V4_PREFIX_BITS: u8 = 32;
 /// - when `limits.per_address_percent` is 100.
 ///
 /// An exempt request is bounded by the limit as a whole only.
+///
+/// A request whose token counts has the share of its address all the same, but does not stand behind
+/// those of its address that show none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientKey {
     /// No client that could be told from the others.
     Exempt,
     /// An IPv4 address (/32), or an IPv6 network (/64).
     Network(IpNet),
+    /// A client whose token counts, by its network (`None`: it is exempt); and the server itself.
+    Trusted(Option<IpNet>),
 }
 
 impl ClientKey {
+    /// The server's own work.
+    pub const OWN: Self = Self::Trusted(None);
+
     /// The key of an address; an IPv4 address that an IPv6 socket shows is that IPv4 address.
     pub fn of(address: IpAddr) -> Self {
         Self::Network(match address.to_canonical() {
             IpAddr::V4(v4) => IpNet::V4(Ipv4Net::new_assert(v4, V4_PREFIX_BITS)),
             IpAddr::V6(v6) => IpNet::V6(Ipv6Net::new_assert(v6, V6_PREFIX_BITS).trunc()),
         })
+    }
+
+    /// The same client, which has shown a token that counts.
+    #[must_use]
+    pub fn trusted(self) -> Self {
+        Self::Trusted(self.network())
+    }
+
+    /// Whose share it takes; `None`: it is bounded by the whole only.
+    pub fn network(self) -> Option<IpNet> {
+        match self {
+            Self::Exempt => None,
+            Self::Network(network) => Some(network),
+            Self::Trusted(network) => network,
+        }
+    }
+
+    /// Whether it is the server itself, or a client whose token counts.
+    pub fn is_trusted(self) -> bool {
+        matches!(self, Self::Trusted(_))
     }
 }
 
@@ -54,5 +82,14 @@ mod tests {
         assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
         let ClientKey::Network(network) = key("2001:db8:0:1::1") else { panic!() };
         assert_eq!(network.to_string(), "2001:db8:0:1::/64");
+    }
+
+    #[test]
+    fn a_token_that_counts_changes_nobodys_share() {
+        let client = key("203.0.113.7");
+        assert_eq!(client.trusted().network(), client.network());
+        assert_eq!(ClientKey::Exempt.trusted(), ClientKey::OWN);
+        assert!(client.trusted().is_trusted() && !client.is_trusted());
+        assert!(!ClientKey::Exempt.is_trusted());
     }
 }

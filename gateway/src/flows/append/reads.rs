@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::IntGauge;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::error::{Error, Result};
+use crate::flows::shares::{Share, Shares};
 use crate::metrics::Metrics;
+use crate::model::client_key::ClientKey;
 
 /// How long a read of the journal is waited for. Short: what is done with the answer takes its
 /// own time, and cargo waits 30 s for it all.
@@ -24,15 +26,15 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 pub enum Waiter {
     /// A client whose token counts, or the server itself: bounded by the requests that there may be.
     Authenticated,
-    /// A client without a token that counts: bounded by `limits.journal_waits`.
-    Unauthenticated,
+    /// A client without a token that counts: bounded by `limits.journal_waits`, and its share of it.
+    Unauthenticated(ClientKey),
 }
 
 impl Waiter {
     fn label(self) -> &'static str {
         match self {
             Self::Authenticated => "authenticated",
-            Self::Unauthenticated => "unauthenticated",
+            Self::Unauthenticated(_) => "unauthenticated",
         }
     }
 }
@@ -60,7 +62,7 @@ pub(super) struct Waits {
     shared: Arc<Shared>,
     ended: watch::Receiver<Ended>,
     /// Places of those without a token that counts.
-    places: Arc<Semaphore>,
+    places: Shares,
     metrics: Metrics,
 }
 
@@ -72,10 +74,9 @@ pub(super) struct Reads {
 }
 
 /// Both sides; `places` for those without a token that counts.
-pub(super) fn reads(places: usize, metrics: &Metrics) -> (Reads, Waits) {
+pub(super) fn reads(places: Shares, metrics: &Metrics) -> (Reads, Waits) {
     let shared = Arc::<Shared>::default();
     let (sender, ended) = watch::channel(Ended { nth: 0, outcome: Ok(()) });
-    let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
     let waits = Waits { shared: Arc::clone(&shared), ended, places, metrics: metrics.clone() };
     (Reads { shared, ended: sender }, waits)
 }
@@ -97,22 +98,21 @@ impl Waits {
     }
 
     fn enter(&self, waiter: Waiter) -> Result<Place> {
-        let permit = match waiter {
+        let share = match waiter {
             Waiter::Authenticated => None,
-            Waiter::Unauthenticated => {
-                let permit = Arc::clone(&self.places).try_acquire_owned();
-                Some(permit.map_err(|_| self.refuse())?)
+            Waiter::Unauthenticated(client) => {
+                Some(self.places.try_take(client, 1).ok_or_else(|| self.refuse())?)
             }
         };
         let gauge = self.metrics.journal_waits.with_label_values(&[waiter.label()]);
         gauge.inc();
-        Ok(Place { _permit: permit, gauge })
+        Ok(Place { _share: share, gauge })
     }
 
     fn refuse(&self) -> Error {
         self.metrics.journal_waits_refused.inc();
         Error::unavailable(
-            "too many requests without a token that counts wait for the registry's journal; try again shortly",
+            "too many requests without a token that counts, in all or from your address, wait for the registry's journal; try again shortly",
         )
         .retry_after(COME_AGAIN)
     }
@@ -120,7 +120,7 @@ impl Waits {
 
 /// A waiter's place; given back when it is dropped.
 struct Place {
-    _permit: Option<OwnedSemaphorePermit>,
+    _share: Option<Share>,
     gauge: IntGauge,
 }
 
@@ -163,10 +163,37 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
+    use crate::config::PerAddress;
+
+    const STRANGER: Waiter = Waiter::Unauthenticated(ClientKey::Exempt);
+
+    fn places(total: usize) -> Shares {
+        Shares::new(total, &PerAddress::default())
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_places_to_others_and_to_whoever_shows_a_token() {
+        let (reads, waits) = reads(places(8), &Metrics::new().unwrap());
+        let from = |nth: u8| {
+            let key = ClientKey::of([192, 0, 2, nth].into());
+            Box::pin(waits.wait(Waiter::Unauthenticated(key)))
+        };
+        let mut first: Vec<_> = (0..8).map(|_| from(1)).collect();
+        let mut refused = 0;
+        for wait in &mut first {
+            refused += usize::from(poll!(wait).is_ready());
+        }
+        assert_eq!(refused, 6, "a quarter is theirs");
+        let (mut other, mut known) = (from(2), Box::pin(waits.wait(Waiter::Authenticated)));
+        assert!(poll!(&mut other).is_pending() && poll!(&mut known).is_pending());
+        reads.end(reads.begin(), Ok(()));
+        assert!(matches!(poll!(&mut other), Poll::Ready(Ok(()))));
+        assert!(matches!(poll!(&mut known), Poll::Ready(Ok(()))));
+    }
 
     #[tokio::test]
     async fn only_a_read_that_begins_after_the_question_answers_it() {
-        let (reads, waits) = reads(1, &Metrics::new().unwrap());
+        let (reads, waits) = reads(places(1), &Metrics::new().unwrap());
         let under_way = reads.begin();
         let wait = waits.wait(Waiter::Authenticated);
         tokio::pin!(wait);
@@ -182,13 +209,13 @@ mod tests {
     #[tokio::test]
     async fn those_without_a_token_have_places_of_their_own_and_give_them_back() {
         let metrics = Metrics::new().unwrap();
-        let (reads, waits) = reads(1, &metrics);
+        let (reads, waits) = reads(places(1), &metrics);
         let gauge = |who| metrics.journal_waits.with_label_values(&[who]).get();
         {
-            let first = waits.wait(Waiter::Unauthenticated);
+            let first = waits.wait(STRANGER);
             tokio::pin!(first);
             assert!(poll!(&mut first).is_pending());
-            let refusal = waits.wait(Waiter::Unauthenticated).await.unwrap_err();
+            let refusal = waits.wait(STRANGER).await.unwrap_err();
             assert!(refusal.retry_after.is_some(), "{refusal}");
             let known: Vec<_> = (0..3).map(|_| waits.wait(Waiter::Authenticated)).collect();
             let mut known = futures_util::future::join_all(known);
@@ -199,14 +226,14 @@ mod tests {
             assert!(poll!(&mut first).is_ready() && poll!(&mut known).is_ready());
         }
         assert_eq!([gauge("authenticated"), gauge("unauthenticated")], [0, 0]);
-        let again = waits.wait(Waiter::Unauthenticated);
+        let again = waits.wait(STRANGER);
         tokio::pin!(again);
         assert!(poll!(&mut again).is_pending(), "there is a place again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_scribe_nobody_waits_for_ever() {
-        let (reads, waits) = reads(1, &Metrics::new().unwrap());
+        let (reads, waits) = reads(places(1), &Metrics::new().unwrap());
         assert!(waits.wait(Waiter::Authenticated).await.is_err(), "in time");
         drop(reads);
         assert!(waits.wait(Waiter::Authenticated).await.is_err(), "at once");

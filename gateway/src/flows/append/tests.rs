@@ -8,10 +8,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::config::PerAddress;
 use crate::error::Kind;
 use crate::flows::command::{By, Command};
 use crate::flows::open::journal_in;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::entry::{Entry, EntryId, Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::index_bounds::IndexBounds;
@@ -34,7 +36,7 @@ pub(super) fn settings() -> Settings {
         replica: "test".to_owned(),
         patience: Duration::from_secs(20),
         queue: 1024,
-        waits: 100,
+        waits: Shares::new(100, &PerAddress::default()),
         follow: Duration::from_millis(500),
         founding: Level::KNOWN,
     }
@@ -481,7 +483,7 @@ async fn questions_take_no_place_from_changes() {
         let appender = appender.clone();
         tokio::spawn(async move {
             loop {
-                let _ = appender.catch_up_for(Waiter::Unauthenticated).await;
+                let _ = appender.catch_up_for(Waiter::Unauthenticated(ClientKey::Exempt)).await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });

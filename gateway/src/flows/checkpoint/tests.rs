@@ -7,9 +7,11 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::*;
+use crate::config::PerAddress;
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{checkpoints_in, journal_in};
+use crate::flows::shares::Shares;
 use crate::model::checkpoint::Writer;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
 use crate::model::fixtures::history;
@@ -47,7 +49,7 @@ fn settings() -> Settings {
         replica: "test".to_owned(),
         patience: EVERY,
         queue: 10,
-        waits: 1,
+        waits: Shares::new(1, &PerAddress::default()),
         follow: LOOK,
         founding: Level::FIRST,
     }

@@ -20,6 +20,7 @@ use super::history::{self, Answer, Record};
 use super::registry::{Fulfilled, Registry, User, Wish};
 use super::sea::{Sea, Weather, Wire, holds};
 use super::wishes::{ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of};
+use crate::config::PerAddress;
 use crate::error::{Error, Result};
 use crate::flows::append::bugs::Bug;
 use crate::flows::append::{Scribe, Settings};
@@ -28,6 +29,7 @@ use crate::flows::fixture;
 use crate::flows::gc;
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{checkpoints_in, journal_in};
+use crate::flows::shares::Shares;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checkpoint::{Name, Reader, Writer};
@@ -255,7 +257,7 @@ impl World {
             replica: format!("replica{at}"),
             patience: PATIENCE,
             queue: 100,
-            waits: 100,
+            waits: Shares::new(100, &PerAddress::default()),
             follow: FOLLOW,
             founding: Level::KNOWN,
         };

@@ -26,7 +26,7 @@ pub struct Turn {
 
 impl Turn {
     /// Our own work.
-    pub const OWN: Self = Self { client: ClientKey::Exempt, held: false };
+    pub const OWN: Self = Self { client: ClientKey::OWN, held: false };
 }
 
 /// The places of one upstream. Cheap to clone.
