@@ -76,6 +76,11 @@ fn what_a_parser_allocates_is_bounded_by_its_text() {
             });
         }
     }
+    let (archive, paths) = alike_paths(TARBALL.entries);
+    check(&mut over, "archive", "paths that are alike", paths, || {
+        let read = tarball::read(&archive, &name(), &version(), &TARBALL);
+        assert!(read.is_ok(), "{:?}", read.err());
+    });
     for (shape, text) in toml_shapes(MAX_LOCK_BYTES) {
         check(&mut over, "lock", shape, text.len(), || read_lock(&text));
     }
@@ -312,6 +317,21 @@ fn archives(size: usize) -> Vec<(&'static str, Vec<u8>, usize)> {
         ("a bomb in a file", packed(&entries(1, tar::EntryType::Regular, &bomb)), dull.len()),
         ("no archive", b"PK\x03\x04 and more".to_vec(), 0),
     ]
+}
+
+/// An archive of so many entries whose long paths differ in case alone, and no one of which Windows can
+/// write; with the size of all paths.
+fn alike_paths(entries: usize) -> (Vec<u8>, usize) {
+    let (mut tar, mut bytes) = (Vec::new(), 0);
+    let manifest = format!("{PACKAGE}license = \"MIT\"\n");
+    entry(&mut tar, tar::EntryType::Regular, "foo-1.0.0/Cargo.toml", manifest.as_bytes());
+    for n in 1..entries {
+        let case = |bit: usize| if n >> bit & 1 == 1 { 'A' } else { 'a' };
+        let path = format!("foo-1.0.0/\t{}", (0..88).map(|bit| case(bit % 17)).collect::<String>());
+        entry(&mut tar, tar::EntryType::Regular, &path, b"");
+        bytes += path.len();
+    }
+    (packed(&tar), bytes)
 }
 
 fn entry(tar: &mut Vec<u8>, kind: tar::EntryType, path: &str, content: &[u8]) {

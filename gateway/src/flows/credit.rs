@@ -69,13 +69,8 @@ impl Credits {
     /// Credit for one name, if the client has any left. What is under way is not counted: a large build
     /// whose names all exist would wait for nothing.
     pub(super) fn at_once(&self, client: ClientKey) -> Option<Credit> {
-<<<<<<< HEAD
-        if client == ClientKey::Exempt {
-            return Some(Credit::of(None, false));
-=======
         if client.network().is_none() {
-            return Some(Credit { account: None, returned: AtomicBool::new(true) });
->>>>>>> fixc
+            return Some(Credit::of(None, false));
         }
         let account = self.account(client);
         let left = account.balance(self.burst, self.per_second).credit;

@@ -1,6 +1,8 @@
 //! Log lines about what upstreams and the mirror do wrong. A single upstream can cause any number of
 //! them, so each kind is limited; alarms and metrics count all.
 
+use std::sync::Arc;
+
 use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 
@@ -17,8 +19,8 @@ pub struct MirrorLines {
     pub(super) no_answer: LineLimit,
     /// An index file of an upstream has lines that cannot be read.
     pub(super) skipped: LineLimit,
-    /// The store did not keep or give what is mirrored.
-    pub(super) store: LineLimit,
+    /// The store did not keep or give what is mirrored. Copies that follow an answer share it.
+    pub(super) store: Arc<LineLimit>,
 }
 
 impl MirrorLines {
@@ -30,7 +32,7 @@ impl MirrorLines {
             damaged_copy: LineLimit::new("damaged_copy", metrics),
             no_answer: LineLimit::new("no_answer", metrics),
             skipped: LineLimit::new("index_lines", metrics),
-            store: LineLimit::new("mirror_store", metrics),
+            store: Arc::new(LineLimit::new("mirror_store", metrics)),
         }
     }
 }

@@ -289,8 +289,10 @@ impl ReadThrough<'_> {
         changed.extend(self.pin_lost(name, Some(former), Some(&new.file), now).await?);
         let changed = self.standing(name, changed, &new.file)?;
         let mut seen = noticed::first_sights(&former.file, &facts.first_seen, &new.file, now);
-        if new.skipped.lines > 0 {
-            noticed::keep_sights(&former.file, &facts.first_seen, &new.file, &mut seen);
+        let unreadable = new.skipped.lines;
+        if unreadable > 0 {
+            let before = &facts.first_seen;
+            noticed::keep_sights(&former.file, before, &new.file, unreadable, &mut seen);
         }
         Ok(new.noticing(self.facts(seen, changed)))
     }
@@ -298,17 +300,13 @@ impl ReadThrough<'_> {
     /// A file with what was noted of its versions without a date, though nothing else is known of it
     /// any more: its copy may have been lost.
     async fn recall(&self, name: &CrateName, new: Rendered, now: Timestamp) -> Result<Rendered> {
-        if new.file.versions().all(|listed| listed.pubtime.is_some()) {
-            return Ok(new);
-        }
-        let noted = in_time(self.store.sights(self.upstream.name(), name)).await?;
-        Ok(match noted {
-            Some(noted) => {
-                let seen = noticed::recalled(&noted, &new.file, now);
-                new.noticing(self.facts(seen, BTreeMap::new()))
-            }
-            None => new,
-        })
+        let changed = self.standing(name, BTreeMap::new(), &new.file)?;
+        let noted = match new.file.versions().all(|listed| listed.pubtime.is_some()) {
+            true => None,
+            false => in_time(self.store.sights(self.upstream.name(), name)).await?,
+        };
+        let seen = noted.map(|noted| noticed::recalled(&noted, &new.file, now));
+        Ok(new.noticing(self.facts(seen.unwrap_or_default(), changed)))
     }
 
     fn facts(
@@ -359,8 +357,10 @@ impl ReadThrough<'_> {
             tracing::info!(upstream, krate = %name, "a crate is no longer at its upstream");
             let _turn = self.copies.turn((upstream, name)).await;
             let deleted = self.store.delete_index_as_of(upstream, name, now);
-            if let Err(e) = in_time(deleted).await {
-                tracing::warn!(upstream, krate = %name, error = %e.chain(),
+            if let Err(e) = in_time(deleted).await
+                && let Some(suppressed) = self.lines.store.admit()
+            {
+                tracing::warn!(upstream, krate = %name, error = %e.chain(), suppressed,
                     "a mirrored index file could not be deleted");
             }
         }
@@ -372,7 +372,15 @@ impl ReadThrough<'_> {
         let upstream = self.upstream.name();
         match in_time(self.store.index_seen(upstream, name)).await {
             Ok((Some(kept), seen)) => (self.read(name, kept, remembered).await, seen),
-            Ok((None, seen)) => (None, seen),
+            Ok((None, seen)) => {
+                if matches!(seen, Seen::Version(_))
+                    && let Some(suppressed) = self.lines.damaged_copy.admit()
+                {
+                    tracing::warn!(upstream, krate = %name, suppressed,
+                        "a mirrored index file in the store is damaged and not used");
+                }
+                (None, seen)
+            }
             Err(e) => {
                 if let Some(suppressed) = self.lines.store.admit() {
                     tracing::warn!(upstream, krate = %name, error = %e.chain(), suppressed,
@@ -399,8 +407,10 @@ impl ReadThrough<'_> {
             Ok(Ok((_, rendered))) => {
                 let changed = kept.head.changed.clone();
                 let changed = self.standing(name, changed, &rendered.file).unwrap_or_else(|e| {
-                    tracing::warn!(upstream, krate = %name, error = %e.chain(),
-                        "whether its pins were corrected is not known");
+                    if let Some(suppressed) = self.lines.store.admit() {
+                        tracing::warn!(upstream, krate = %name, error = %e.chain(), suppressed,
+                            "whether its pins were corrected is not known");
+                    }
                     kept.head.changed.clone()
                 });
                 self.alarm(&rendered.file, &changed).await;
@@ -408,31 +418,34 @@ impl ReadThrough<'_> {
                 Some(Copy::of(kept, rendered.noticing(facts)))
             }
             Ok(Err(unreadable)) => {
-                tracing::warn!(upstream, krate = %name, error = %unreadable,
-                    "a mirrored index file in the store is not used");
+                if let Some(suppressed) = self.lines.damaged_copy.admit() {
+                    tracing::warn!(upstream, krate = %name, error = %unreadable, suppressed,
+                        "a mirrored index file in the store is not used");
+                }
                 None
             }
             Err(e) => {
-                tracing::warn!(upstream, krate = %name, error = %e.chain(),
-                    "a mirrored index file could not be rendered");
+                if let Some(suppressed) = self.lines.store.admit() {
+                    tracing::warn!(upstream, krate = %name, error = %e.chain(), suppressed,
+                        "a mirrored index file could not be rendered");
+                }
                 None
             }
         }
     }
 
-    /// Versions that changed, beside the pins that stand: those that an administrator corrected to
-    /// what is listed have not changed.
+    /// Versions that are listed otherwise than the pins that stand, of those that changed and of those
+    /// whose pins an administrator corrected: a correction to what is listed ends a change, and one to
+    /// something else is a change, though the upstream never listed anything else.
     fn standing(
         &self,
         name: &CrateName,
         changed: BTreeMap<CrateVersion, Checksum>,
         file: &IndexFile,
     ) -> Result<BTreeMap<CrateVersion, Checksum>> {
-        let pin = |(version, pinned)| {
-            let standing = self.catalog.standing_pin(self.upstream.name(), name, &version, pinned);
-            standing.map(|pinned| (version, pinned))
-        };
-        let standing = changed.into_iter().map(pin).collect::<Result<_>>()?;
+        let corrected = self.catalog.view()?.corrected_pins(self.upstream.name(), name)?;
+        let mut standing = changed;
+        standing.extend(corrected.into_iter().map(|(version, row)| (version, row.cksum)));
         Ok(noticed::still_changed(&standing, file))
     }
 
@@ -476,17 +489,24 @@ impl ReadThrough<'_> {
         let mut kept = KeptIndex { head, body };
         let (upstream, name) = (self.upstream.name().to_owned(), name.clone());
         let (store, served) = (self.store.clone(), Arc::clone(&rendered.file));
+        let lines = Arc::clone(&self.lines.store);
         let turn = self.copies.turn((&upstream, &name)).await;
         self.copies.follow(turn, async move {
             if !kept.head.sights_noted {
                 match in_time(store.add_sights(&upstream, &name, &sights)).await {
                     Ok(()) => kept.head.sights_noted = true,
-                    Err(e) => tracing::warn!(upstream, krate = %name, error = %e.chain(),
-                        "first sights could not be noted in the store"),
+                    Err(e) => {
+                        if let Some(suppressed) = lines.admit() {
+                            tracing::warn!(upstream, krate = %name, error = %e.chain(), suppressed,
+                                "first sights could not be noted in the store");
+                        }
+                    }
                 }
             }
-            if let Err(e) = in_time(store.put_index(&upstream, &name, kept, place)).await {
-                tracing::warn!(upstream, krate = %name, error = %e.chain(),
+            if let Err(e) = in_time(store.put_index(&upstream, &name, kept, place)).await
+                && let Some(suppressed) = lines.admit()
+            {
+                tracing::warn!(upstream, krate = %name, error = %e.chain(), suppressed,
                     "a mirrored index file could not be kept in the store");
             }
             drop(served); // its bytes are counted until then

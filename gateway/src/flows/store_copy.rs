@@ -134,8 +134,9 @@ enum Sort {
     Blob(Checksum),
     /// An upstream's index file, or licences that were read: caches that are overwritten freely.
     Cache,
-    /// First sights: they change, and decide something.
-    Sights,
+    /// First sights, which decide something, and lists that are written anew again and again: they
+    /// change, perhaps to as many bytes, and are brought each time.
+    Changing,
     /// Anything else is written once.
     Fixed,
 }
@@ -146,7 +147,9 @@ impl Sort {
         match parts[..] {
             ["blobs", _, _, name] => name.parse().map_or(Self::Fixed, Self::Blob),
             ["mirror", _, "index" | "licenses", ..] => Self::Cache,
-            ["mirror", _, "sights", ..] => Self::Sights,
+            ["mirror", _, "sights", ..] | ["mirror", _, "names.txt"] | ["uses", ..] => {
+                Self::Changing
+            }
             _ => Self::Fixed,
         }
     }
@@ -211,7 +214,7 @@ impl Copying<'_> {
             return Ok(Outcome::Odd(format!("{path} is damaged in FROM and was not copied")));
         }
         match (present, sort) {
-            (None, _) | (Some(_), Sort::Cache | Sort::Sights) => {
+            (None, _) | (Some(_), Sort::Cache | Sort::Changing) => {
                 self.to.put(&path, bytes.into()).await.map_err(Error::store)?;
                 Ok(Outcome::Copied)
             }

@@ -15,6 +15,7 @@ use crate::config::StoreUrl;
 use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::stores::disk::Disk;
+use crate::stores::objects::PROBES;
 use crate::threads::aside;
 
 /// How often it is looked.
@@ -40,7 +41,7 @@ impl StoreWatch {
         metrics: &Metrics,
     ) -> Option<Self> {
         let StoreUrl::Folder(folder) = url else { return None };
-        let probe = Path::from(format!("selftest/probe-{replica}-{:08x}", rand::random::<u32>()));
+        let probe = Path::from(format!("{PROBES}{replica}-{:08x}", rand::random::<u32>()));
         let (durable, metrics) = (Arc::clone(durable), metrics.clone());
         Some(Self { folder: folder.clone(), durable, probe, metrics })
     }

@@ -33,9 +33,11 @@ impl Disk {
         (self.total / RESERVED_PART).min(MAX_RESERVED)
     }
 
-    /// How large the mirror may be that takes so many bytes now.
+    /// How large the mirror may be that takes so many bytes now. Where others take the disk, it keeps
+    /// half of the room that is left to both: what they have taken is not had back by giving it all up.
     pub fn mirror_bound(self, mirror: u64) -> u64 {
-        mirror.saturating_add(self.free).saturating_sub(self.reserved())
+        let room = mirror.saturating_add(self.free);
+        room.saturating_sub(self.reserved()).max(room / 2)
     }
 }
 
@@ -51,9 +53,23 @@ mod tests {
         assert_eq!(small.reserved(), 20 * GIB);
         assert_eq!(small.mirror_bound(10 * GIB), 40 * GIB);
         let full = Disk { free: 5 * GIB, ..small };
-        assert_eq!(full.mirror_bound(30 * GIB), 15 * GIB, "less than it has: some is given up");
-        assert_eq!(full.mirror_bound(GIB), 0);
+        assert_eq!(full.mirror_bound(30 * GIB), 35 * GIB / 2, "less than it has: some is given up");
+        assert_eq!(full.mirror_bound(GIB), 3 * GIB);
         assert_eq!(Disk { total: 4096 * GIB, free: 0 }.reserved(), 64 * GIB);
+    }
+
+    #[test]
+    fn a_disk_that_others_have_filled_does_not_empty_the_mirror() {
+        let shared = Disk { total: 200 * GIB, free: 20 * GIB };
+        assert_eq!(shared.mirror_bound(10 * GIB), 15 * GIB, "none of it is given up");
+        let mut mirror = 30 * GIB;
+        let mut disk = Disk { total: 200 * GIB, free: 0 };
+        for _ in 0..50 {
+            let bound = disk.mirror_bound(mirror).min(mirror);
+            disk.free += mirror - bound;
+            mirror = bound;
+        }
+        assert_eq!((mirror, disk.free), (15 * GIB, 15 * GIB), "sweep after sweep");
     }
 
     #[test]

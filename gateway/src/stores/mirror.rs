@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::licenses::Licenses;
 pub use self::names::NamesList;
 pub use self::overwrite::Seen;
-use self::overwrite::{Put, put_over};
+use self::overwrite::{Comparing, Put, put_over, put_plainly};
 pub use self::sights::Sights;
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
@@ -46,6 +46,7 @@ pub struct MirrorStore {
     cache: Arc<dyn ObjectStore>,
     /// For pins, which may not.
     durable: Arc<dyn ObjectStore>,
+    comparing: Arc<Comparing>,
 }
 
 /// An upstream's index file as the store keeps it: a line of JSON, then the body.
@@ -95,11 +96,10 @@ pub struct Pin {
 impl MirrorStore {
     /// By two handles on a store: index files are a cache, pins must last.
     pub fn new(cache: Arc<dyn ObjectStore>, durable: Arc<dyn ObjectStore>) -> Self {
-        Self { cache, durable }
+        Self { cache, durable, comparing: Arc::default() }
     }
 
-    /// The kept index file of a crate, if there is one. A damaged one is logged and counts as
-    /// absent.
+    /// The kept index file of a crate, if there is one. A damaged one counts as absent.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -107,7 +107,8 @@ impl MirrorStore {
         Ok(self.index_seen(upstream, name).await?.0)
     }
 
-    /// The same, and what stands in its place: for who will put another.
+    /// The same, and what stands in its place: for who will put another. Where something does and there
+    /// is none, it is damaged.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -123,9 +124,6 @@ impl MirrorStore {
             Err(e) => return Err(Error::store(e)),
         };
         let kept = threads::aside(move || KeptIndex::decode(&bytes)).await?;
-        if kept.is_none() {
-            tracing::warn!(%path, "a mirrored index file in the store is damaged and not used");
-        }
         Ok((kept, seen))
     }
 
@@ -156,7 +154,8 @@ impl MirrorStore {
         let path = index_path(upstream, name);
         for _ in 0..PUT_ATTEMPTS {
             let payload = kept.encode().map_err(Error::internal)?;
-            let put = put_over(self.cache.as_ref(), &path, payload.clone(), &seen).await?;
+            let (store, comparing) = (self.cache.as_ref(), self.comparing.as_ref());
+            let put = put_over(store, comparing, &path, payload.clone(), &seen).await?;
             let (other, now) = match put {
                 Put::Done => return Ok(()),
                 Put::Overtaken | Put::CannotCompare => self.index_seen(upstream, name).await?,
@@ -165,7 +164,7 @@ impl MirrorStore {
                 return Ok(());
             }
             if put == Put::CannotCompare {
-                return self.cache.put(&path, payload).await.map(drop).map_err(Error::store);
+                return put_plainly(store, comparing, &path, payload).await;
             }
             if let Some(other) = other {
                 kept.head.learn_from(&other.head);

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::cloud::Way;
 use self::folder::{Folder, Mark};
 use self::measured::Measured;
+pub use self::measured::PROBES;
 use crate::config::{self, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Metrics;

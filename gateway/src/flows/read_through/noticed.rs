@@ -9,6 +9,9 @@ use crate::model::index::{IndexFile, Listed};
 use crate::model::version::CrateVersion;
 use crate::stores::mirror::Sights;
 
+/// Versions that are not listed any more whose sights are kept at the most: no crate has as many.
+const MAX_AWAY: usize = 10_000;
+
 /// When the versions without a `pubtime` were first seen here. One that was there at the first
 /// fetch has no entry: it counts as old. One that loses its `pubtime` keeps its age.
 pub(super) fn first_sights(
@@ -28,17 +31,24 @@ pub(super) fn first_sights(
 
 /// Adds what must not be forgotten of versions that are not listed any more where lines could not be
 /// read: they may be theirs, so that those versions were not removed, and come back as old as they are.
+/// No more of them than there are such lines, the oldest first: a file that changes with every fetch must
+/// not make a list that only grows. One that is left out counts as new when it comes back.
 pub(super) fn keep_sights(
     former: &IndexFile,
     seen: &BTreeMap<CrateVersion, Timestamp>,
     new: &IndexFile,
+    unreadable: u64,
     kept: &mut BTreeMap<CrateVersion, Timestamp>,
 ) {
     let away = |version: &CrateVersion| new.version(version).is_none();
     let old = |was: &Listed| was.pubtime.unwrap_or(Timestamp::UNIX_EPOCH);
     let listed = former.versions().filter(|was| away(&was.version));
-    kept.extend(listed.map(|was| (was.version.clone(), old(was))));
-    kept.extend(seen.iter().filter(|(version, _)| away(version)).map(|(v, at)| (v.clone(), *at)));
+    let mut gone: BTreeMap<_, _> = listed.map(|was| (was.version.clone(), old(was))).collect();
+    gone.extend(seen.iter().filter(|(version, _)| away(version)).map(|(v, at)| (v.clone(), *at)));
+    let mut oldest: Vec<_> = gone.into_iter().collect();
+    oldest.sort_by_key(|(_, at)| *at);
+    oldest.truncate(usize::try_from(unreadable).unwrap_or(MAX_AWAY).min(MAX_AWAY));
+    kept.extend(oldest);
 }
 
 /// The same where no former file is left, by what was noted of all versions without a date. One that
@@ -110,6 +120,21 @@ mod tests {
         let third = file(&[("1.0.0", None, ""), ("2.0.0", None, ""), ("2.0.1", None, "")]);
         let later = first_sights(&second, &sights, &third, at("04"));
         assert_eq!(later, expected(&[("2.0.0", "03"), ("2.0.1", "04")]));
+    }
+
+    #[test]
+    fn of_versions_that_are_gone_no_more_is_kept_than_lines_could_not_be_read() {
+        let mut seen: BTreeMap<CrateVersion, Timestamp> = BTreeMap::new();
+        let mut former = file(&[("1.0.0", None, ""), ("0.0.1", Some("01"), "")]);
+        for n in 2..30 {
+            let (young, day) = (format!("{n}.0.0"), format!("{n:02}"));
+            let new = file(&[("1.0.0", None, ""), (&young, None, "")]);
+            let mut kept = first_sights(&former, &seen, &new, at(&day));
+            keep_sights(&former, &seen, &new, 2, &mut kept);
+            (seen, former) = (kept, new);
+        }
+        let expected = [("0.0.1", "01"), ("2.0.0", "02"), ("29.0.0", "29")];
+        assert_eq!(seen, expected.map(|(version, day)| (version.parse().unwrap(), at(day))).into());
     }
 
     #[test]

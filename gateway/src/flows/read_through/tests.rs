@@ -8,6 +8,8 @@ use object_store::path::Path;
 use super::*;
 use crate::config;
 use crate::error::Kind;
+use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
+use crate::model::level::Level;
 use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
 
 /// An upstream whose answers can be changed, and a mirror of it.
@@ -21,6 +23,7 @@ struct Scene {
     pins: Pins,
     catalog: Catalog,
     metrics: Metrics,
+    lines: MirrorLines,
 }
 
 #[derive(Default)]
@@ -71,12 +74,14 @@ impl Scene {
         let server = Server::start(move |_, headers| answers.answer(headers)).await;
         let config = config::Upstream { fresh, ..config(&server.url) };
         let objects = Arc::new(InMemory::new());
+        let metrics = Metrics::new().unwrap();
         Self {
             upstream: upstream(&config),
             store: MirrorStore::new(Arc::clone(&objects) as _, Arc::clone(&objects) as _),
             pins: Pins::default(),
             catalog: Catalog::in_memory("registry").unwrap(),
-            metrics: Metrics::new().unwrap(),
+            lines: MirrorLines::new(&metrics),
+            metrics,
             server,
             script,
             config,
@@ -86,8 +91,7 @@ impl Scene {
 
     async fn look(&self, remembered: Option<Rendered>, force: bool) -> Known {
         let (index, copies) = (IndexCache::new(0, 1 << 20), Copies::default());
-        let lines = MirrorLines::new(&self.metrics);
-        let reader = self.reader(&index, &copies, &lines);
+        let reader = self.reader(&index, &copies, &self.lines);
         let known = match reader.begin(&foo(), remembered, force).await {
             Begun::Known(known) => known,
             Begun::Ask(question) => reader.ask(&foo(), Turn::OWN, *question).await,
@@ -134,6 +138,30 @@ impl Scene {
     /// Ends the rest that trouble brought.
     fn restart(&mut self) {
         self.upstream = upstream(&self.config);
+    }
+
+    /// An administrator finds out what the bytes of a version are.
+    fn correct(&self, version: &str, bytes: &str) {
+        let head = self.catalog.view().unwrap().head().unwrap();
+        let what = Happened::PinCorrected {
+            upstream: "up".to_owned(),
+            krate: foo(),
+            version: version.parse().unwrap(),
+            former: Checksum::of(b"before"),
+            checksum: Checksum::of(bytes.as_bytes()),
+            reason: "it was found out".to_owned(),
+        };
+        let entry = Entry {
+            seq: head.seq + 1,
+            id: EntryId::random(),
+            prev: head.hash,
+            time: Timestamp::UNIX_EPOCH,
+            replica: "one".to_owned(),
+            level: Level::SECOND,
+            events: vec![Event { by: Actor::Operator, what }],
+        };
+        let hash = entry.seal().unwrap().1;
+        self.catalog.apply(&[(entry, hash)]).unwrap();
     }
 
     fn alarms(&self) -> u64 {
@@ -401,4 +429,52 @@ async fn a_copy_that_waits_for_the_upstream_has_no_memory_that_nobody_counts() {
     let known = scene.asks(&index, copy(), &last).await;
     assert_eq!((known.outcome, scene.server.paths().len()), (Outcome::Revalidated, 1));
     assert_eq!(index.taken(), 0);
+}
+
+/// Each lookup of it could write a line, and a client can ask as often as it likes.
+#[tokio::test]
+async fn a_damaged_copy_that_cannot_be_replaced_writes_few_lines() {
+    use crate::stores::faulty::{Call, Fault, FaultyStore};
+    let mut scene = Scene::new(true, MINUTE).await;
+    scene.cold().await;
+    let path = Path::from("mirror/up/index/3/f/foo");
+    scene.objects.put(&path, "{}\nnonsense".into()).await.unwrap();
+    let plan = |call, _: &Path| if call == Call::Put { Fault::Before } else { Fault::None };
+    let inner = Arc::clone(&scene.objects) as _;
+    let store: Arc<FaultyStore> = Arc::new(FaultyStore::new(inner, Box::new(plan)));
+    scene.store = MirrorStore::new(Arc::clone(&store) as _, store);
+    let lines = crate::logging::limit::LINES;
+    let suppressed = |kind| scene.metrics.log_lines_suppressed.with_label_values(&[kind]);
+    let both = || suppressed("damaged_copy").get().min(suppressed("mirror_store").get());
+    // Their window may pass on a busy machine.
+    for _ in 0..100 * lines {
+        assert_eq!(scene.cold().await.outcome, Outcome::Miss);
+        if both() > 0 {
+            return;
+        }
+    }
+    panic!("nothing was left out");
+}
+
+#[tokio::test]
+async fn a_corrected_pin_counts_against_what_the_upstream_has_listed_from_the_start() {
+    let scene = Scene::new(true, MINUTE).await;
+    let changed = |known: &Known| (*known.judging.facts().changed).clone();
+    assert_eq!(changed(&scene.cold().await), BTreeMap::new());
+    for version in ["0.9.0", "1.0.0", "1.0.0+b"] {
+        scene.correct(version, "b"); // two of them are not listed
+    }
+    let expected = BTreeMap::from([("1.0.0".parse().unwrap(), Checksum::of(b"b"))]);
+    assert_eq!(changed(&scene.cold().await), expected, "by the copy that was kept before");
+    assert_eq!(changed(&scene.look(None, true).await), expected, "beside that copy");
+    scene.script.says(200, line("1.0.0", "a") + &line("1.1.0", "c"));
+    assert_eq!(changed(&scene.look(None, true).await), expected, "in a new file");
+    scene.store.delete_index("up", &foo()).await.unwrap();
+    assert_eq!(changed(&scene.cold().await), expected, "where no copy is left");
+    assert_eq!(changed(&scene.cold().await), expected, "by the copy that was kept with it");
+
+    // Until the upstream lists what it was corrected to.
+    scene.script.says(200, line("1.0.0", "b"));
+    assert_eq!(changed(&scene.look(None, true).await), BTreeMap::new());
+    assert_eq!(changed(&scene.cold().await), BTreeMap::new());
 }

@@ -106,6 +106,23 @@ async fn a_second_copy_brings_what_is_new() {
     assert_eq!(content(&source).await, content(&target).await);
 }
 
+/// The list of names is written every few minutes, what was used every day; a list may change and stay
+/// as long as it was.
+#[tokio::test]
+async fn lists_that_are_written_anew_come_along_with_a_second_copy() {
+    let (_from, source) = registry().await;
+    let target = Objects::in_memory();
+    let lists = ["mirror/up/names.txt", "uses/2026-11-22/one-00000001"].map(Path::from);
+    for content in ["bar 1.0.0", "bar 1.0.1", "bar 1.0.1\nbaz 1.0.0"] {
+        for list in &lists {
+            source.durable.put(list, content.into()).await.unwrap();
+        }
+        let copied = copy(&source, &target, HUMAN).await.unwrap();
+        assert_eq!(copied.wrong, Vec::<String>::new());
+        assert_eq!(self::content(&source).await, self::content(&target).await);
+    }
+}
+
 /// Fails with the n-th put, before or after it is done, until it is over with every n.
 #[tokio::test]
 async fn a_copy_that_was_interrupted_anywhere_is_no_registry_and_goes_on_when_run_again() {

@@ -36,9 +36,16 @@ struct Place {
 #[derive(Debug, Default)]
 struct Stumbling {
     /// What Windows cannot write, or writes under another name.
-    windows: Vec<String>,
+    windows: Named,
     /// One path beside another that differs in nothing that some file systems see.
-    alike: Vec<String>,
+    alike: Named,
+}
+
+/// The first of many, in words, and how many they are: what is not named takes no memory.
+#[derive(Debug, Default)]
+struct Named {
+    first: Vec<String>,
+    count: usize,
 }
 
 impl Paths {
@@ -77,14 +84,17 @@ impl Paths {
     }
 
     fn stumbling(&self) -> Stumbling {
-        let paths = self.all.iter().map(|place| place.of(&self.text));
-        let on_windows = paths.filter(|path| path.split('/').any(stumbles_windows));
-        let windows = on_windows.map(|path| shown(path.as_bytes())).collect();
+        let mut windows = Named::default();
+        for path in self.all.iter().map(|place| place.of(&self.text)) {
+            if path.split('/').any(stumbles_windows) {
+                windows.add(|| shown(path.as_bytes()));
+            }
+        }
         Stumbling { windows, alike: self.alike() }
     }
 
     /// Those that a file system which does not see case, or what cannot be seen, takes for one.
-    fn alike(&self) -> Vec<String> {
+    fn alike(&self) -> Named {
         let mut folded = Self::default();
         for place in &self.all {
             let from = folded.text.len();
@@ -94,13 +104,13 @@ impl Paths {
         let mut order: Vec<usize> = (0..folded.all.len()).collect();
         let text = |at: usize| folded.all.get(at).map_or("", |place| place.of(&folded.text));
         order.sort_by(|a, b| by_parts(text(*a), text(*b)));
-        let mut alike = Vec::new();
+        let mut alike = Named::default();
         for pair in order.windows(2) {
             let [one, other] = *pair else { continue };
             if text(one) == text(other) {
                 let path = |at: usize| self.all.get(at).map_or("", |place| place.of(&self.text));
                 let (one, other) = (path(one).as_bytes(), path(other).as_bytes());
-                alike.push(format!("{}` beside `{}", shown(one), shown(other)));
+                alike.add(|| format!("{}` beside `{}", shown(one), shown(other)));
             }
         }
         alike
@@ -115,16 +125,32 @@ impl Place {
 
 impl Stumbling {
     fn told(self) -> Vec<String> {
-        let windows = named(&self.windows).map(|paths| {
+        let windows = self.windows.named().map(|paths| {
             format!("on Windows nobody can unpack the crate as it is, because of {paths}")
         });
-        let alike = named(&self.alike).map(|paths| {
+        let alike = self.alike.named().map(|paths| {
             format!(
                 "a file system that does not see upper and lower case, or what is invisible, \
                      puts one file in the place of another: the crate has {paths}"
             )
         });
         windows.into_iter().chain(alike).collect()
+    }
+}
+
+impl Named {
+    fn add(&mut self, words: impl FnOnce() -> String) {
+        if self.first.len() < MAX_NAMED {
+            self.first.push(words());
+        }
+        self.count += 1;
+    }
+
+    /// In one phrase; `None`: there is none.
+    fn named(&self) -> Option<String> {
+        let rest = self.count - self.first.len();
+        let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+        (self.count > 0).then(|| format!("`{}`{more}", self.first.join("`, `")))
     }
 }
 
@@ -138,13 +164,6 @@ fn by_parts(a: &str, b: &str) -> Ordering {
 
 fn is_inside(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// Some paths, the first of them named.
-fn named(paths: &[String]) -> Option<String> {
-    let (first, rest) = paths.split_at_checked(MAX_NAMED).unwrap_or((paths, &[]));
-    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-    (!first.is_empty()).then(|| format!("`{}`{more}", first.join("`, `")))
 }
 
 /// Whether a path has what no reader can be trusted with: separators of other systems and the `:` of
@@ -315,6 +334,17 @@ mod tests {
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         let told = compare(&many).unwrap();
         assert!(told.len() == 1 && told[0].ends_with("`r/4/aux` and 4 more"), "{told:?}");
+    }
+
+    #[test]
+    fn paths_that_are_not_named_are_counted_alone() {
+        let many: Vec<_> = (0..9).map(|n| format!("r/{:b}\t", n + 16).replace('1', "A")).collect();
+        let all = many.iter().map(|path| path.replace('0', "a"));
+        let all: Vec<_> = all.collect();
+        let told = compare(&all.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        let [windows, alike] = told.as_slice() else { panic!("{told:?}") };
+        assert!(windows.ends_with(" and 4 more"), "{windows}");
+        assert!(alike.ends_with(" and 3 more"), "{alike}");
     }
 
     #[test]

@@ -191,6 +191,29 @@ impl<T: Tables> View<T> {
         row.map_err(Error::internal)?.map(|row| read(row.value())).transpose()
     }
 
+    /// Those of all versions of a mirrored crate that were corrected.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn corrected_pins(
+        &self,
+        upstream: &str,
+        krate: &CrateName,
+    ) -> Result<Vec<(CrateVersion, CorrectedPin)>> {
+        let table = self.txn.table(PINS).map_err(Error::internal)?;
+        let name = krate.lower();
+        let mut pins = Vec::new();
+        for found in table.range((upstream, name.as_str(), "")..).map_err(Error::internal)? {
+            let (key, row) = found.map_err(Error::internal)?;
+            let (of, krate, version) = key.value();
+            if (of, krate) != (upstream, name.as_str()) {
+                break;
+            }
+            pins.push((version.parse().map_err(Error::internal)?, read(row.value())?));
+        }
+        Ok(pins)
+    }
+
     /// How many bytes the index file of a hosted crate has; where `enough` rows' worth of bytes is
     /// not reached, more than it has. Above that it reads every version.
     ///

@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt};
 
 use super::MirrorStore;
-use super::overwrite::merge_into;
+use super::overwrite::{Former, merge_into};
 use crate::error::{Error, Kind, Result};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
@@ -52,10 +52,11 @@ impl MirrorStore {
         name: &CrateName,
         more: &Licenses,
     ) -> Result<()> {
-        let add = |former: Option<Bytes>| {
-            let former = former.filter(|bytes| bytes.len() as u64 <= LARGEST_BYTES);
-            let former = former.and_then(|bytes| serde_json::from_slice::<Licenses>(&bytes).ok());
-            let mut all = former.unwrap_or_default();
+        let add = |former| {
+            let mut all: Licenses = match former {
+                Former::Bytes(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+                Former::Absent | Former::TooLarge => Licenses::new(),
+            };
             all.extend(more.iter().map(|(sum, fact)| (*sum, fact.clone())));
             let bytes = serde_json::to_vec(&all).map_err(Error::internal)?;
             if bytes.len() as u64 <= LARGEST_BYTES {
@@ -66,7 +67,8 @@ impl MirrorStore {
             let fits = bytes.len() as u64 <= LARGEST_BYTES;
             fits.then_some(Some(bytes)).ok_or_else(|| Error::new(Kind::Internal, why))
         };
-        merge_into(self.cache.as_ref(), &path(upstream, name), add).await
+        let (store, comparing) = (self.cache.as_ref(), self.comparing.as_ref());
+        merge_into(store, comparing, &path(upstream, name), LARGEST_BYTES, add).await
     }
 }
 
@@ -106,6 +108,8 @@ mod tests {
         for damaged in [Bytes::from_static(b"{\"a\""), Bytes::new(), large.into()] {
             objects.put(&place, damaged.into()).await.unwrap();
             assert_eq!(mirror.licenses("up", &foo).await.unwrap(), Licenses::new());
+            mirror.add_licenses("up", &foo, &kept).await.unwrap();
+            assert_eq!(mirror.licenses("up", &foo).await.unwrap(), kept, "it is put in its place");
         }
     }
 }

@@ -10,7 +10,7 @@ use object_store::{Error as StoreError, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::MirrorStore;
-use super::overwrite::merge_into;
+use super::overwrite::{Former, merge_into};
 use crate::error::{Error, Kind, Result};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
@@ -49,8 +49,12 @@ impl MirrorStore {
     /// # Errors
     /// When the store does not answer, or holds what cannot be read.
     pub async fn add_sights(&self, upstream: &str, name: &CrateName, more: &Sights) -> Result<()> {
-        let add = |former: Option<Bytes>| {
-            let former = former.map(|bytes| read(&bytes)).transpose()?;
+        let add = |former| {
+            let former = match former {
+                Former::Absent => None,
+                Former::Bytes(bytes) => Some(read(&bytes)?),
+                Former::TooLarge => return Err(too_large(name)),
+            };
             let versions = merged(former.clone().unwrap_or_default(), more);
             if former.is_some_and(|former| former == versions) {
                 return Ok(None);
@@ -61,7 +65,8 @@ impl MirrorStore {
                 false => Ok(Some(bytes)),
             }
         };
-        merge_into(self.durable.as_ref(), &path(upstream, name), add).await
+        let (store, comparing) = (self.durable.as_ref(), self.comparing.as_ref());
+        merge_into(store, comparing, &path(upstream, name), LARGEST_BYTES, add).await
     }
 }
 
@@ -127,8 +132,12 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let mirror = MirrorStore::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
         let foo = "foo".parse().unwrap();
-        store.put(&Path::from("mirror/up/sights/3/f/foo"), "{".into()).await.unwrap();
-        assert!(mirror.sights("up", &foo).await.is_err());
-        assert!(mirror.add_sights("up", &foo, &sights(&[("1.0.0", None)])).await.is_err());
+        let large = format!("{{\"versions\":{{}}}}{}", " ".repeat(LARGEST_BYTES as usize));
+        for unreadable in ["{".to_owned(), large] {
+            let place = Path::from("mirror/up/sights/3/f/foo");
+            store.put(&place, unreadable.into()).await.unwrap();
+            assert!(mirror.sights("up", &foo).await.is_err());
+            assert!(mirror.add_sights("up", &foo, &sights(&[("1.0.0", None)])).await.is_err());
+        }
     }
 }

@@ -18,6 +18,9 @@ use crate::error::Refusal;
 use crate::metrics::Metrics;
 use crate::traces::{self, KeyValue, Side, Told};
 
+/// What the names of the objects begin with that are written to find out whether the store takes anything.
+pub const PROBES: &str = "selftest/probe-";
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Measured {
@@ -38,6 +41,10 @@ impl Measured {
     ) -> Result<T> {
         let began = Instant::now();
         let answer = answer.await;
+        // What a store cannot do at all, it was not asked for.
+        if let Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) = &answer {
+            return answer;
+        }
         note(&self.metrics, operation, answer.as_ref().err(), began);
         if let Some(trace) = traces::current() {
             let outcome = outcome(answer.as_ref().err());
@@ -69,12 +76,14 @@ fn note(metrics: &Metrics, operation: &str, error: Option<&Error>, began: Instan
 }
 
 /// Whether the store takes what is written to it: the gauges that alerts and `/readyz` look at. One that
-/// does not answer says nothing either way.
-fn note_refusal(metrics: &Metrics, error: Option<&Error>) {
+/// does not answer says nothing either way. That one file belongs to somebody else is not over when another
+/// could be written: only the probe's write ends it, or each of both would raise an alarm anew.
+fn note_refusal(metrics: &Metrics, location: &Path, error: Option<&Error>) {
     let refusal = error.and_then(|error| Refusal::of(error));
     if error.is_some() && refusal.is_none() {
         return;
     }
+    let is_probe = location.as_ref().starts_with(PROBES);
     for one in Refusal::ALL {
         let gauge = metrics.store_refuses.with_label_values(&[one.label()]);
         let refuses = refusal == Some(one);
@@ -82,7 +91,9 @@ fn note_refusal(metrics: &Metrics, error: Option<&Error>) {
             tracing::error!(alarm = "store_unwritable", "{}", one.words());
             metrics.alarms.with_label_values(&["store_unwritable"]).inc();
         }
-        gauge.set(refuses.into());
+        if refuses || one != Refusal::Forbidden || (is_probe && error.is_none()) {
+            gauge.set(refuses.into());
+        }
     }
 }
 
@@ -144,7 +155,7 @@ impl ObjectStore for Measured {
     ) -> Result<PutResult> {
         let operation = if opts.mode == PutMode::Create { "create" } else { "put" };
         let put = self.time(operation, self.inner.put_opts(location, payload, opts)).await;
-        note_refusal(&self.metrics, put.as_ref().err());
+        note_refusal(&self.metrics, location, put.as_ref().err());
         put
     }
 
@@ -254,11 +265,63 @@ mod tests {
         let lost = || Error::Generic { store: "folder", source: "lost".into() };
         let gauge = |reason| metrics.store_refuses.with_label_values(&[reason]).get();
         let alarms = || metrics.alarms.with_label_values(&["store_unwritable"]).get();
+        let place = Path::from("here");
         for error in [full(), full(), lost()] {
-            note_refusal(&metrics, Some(&error));
+            note_refusal(&metrics, &place, Some(&error));
             assert_eq!((gauge("full"), gauge("read_only"), alarms()), (1, 0, 1));
         }
-        note_refusal(&metrics, None);
+        note_refusal(&metrics, &place, None);
         assert_eq!((gauge("full"), alarms()), (0, 1));
+    }
+
+    #[test]
+    fn one_file_of_another_user_raises_one_alarm_until_the_probe_comes_through() {
+        let metrics = Metrics::new().unwrap();
+        let source = Box::new(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
+        let forbidden = Error::Generic { store: "folder", source };
+        let gauge = || metrics.store_refuses.with_label_values(&["forbidden"]).get();
+        let alarms = || metrics.alarms.with_label_values(&["store_unwritable"]).get();
+        for round in 1..3 {
+            for _ in 0..3 {
+                note_refusal(&metrics, &Path::from("theirs"), Some(&forbidden));
+                note_refusal(&metrics, &Path::from("ours"), None);
+                assert_eq!((gauge(), alarms()), (1, round));
+            }
+            note_refusal(&metrics, &Path::from(format!("{PROBES}a-0")), None);
+            assert_eq!(gauge(), 0);
+        }
+    }
+
+    /// A folder does not compare versions when it puts; nothing of it is an error.
+    #[tokio::test]
+    async fn overwriting_index_files_and_licences_of_a_folder_counts_no_error() {
+        use crate::model::checksum::Checksum;
+        use crate::model::policy::LicenseFact;
+        use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
+        use object_store::local::LocalFileSystem;
+
+        let metrics = Metrics::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+        let store: Arc<dyn ObjectStore> = Arc::new(Measured::new(Arc::new(store), &metrics));
+        let mirror = MirrorStore::new(Arc::clone(&store), store);
+        let foo = "foo".parse().unwrap();
+        for body in ["one", "two", "three"] {
+            let head = serde_json::json!({
+                "checked": "2026-01-01T00:00:00Z", "from": "x", "sha256": Checksum::of(body.as_bytes()),
+            });
+            let head: KeptHead = serde_json::from_value(head).unwrap();
+            let seen = mirror.index_seen("up", &foo).await.unwrap().1;
+            let kept = KeptIndex { head, body: body.into() };
+            mirror.put_index("up", &foo, kept.clone(), seen).await.unwrap();
+            assert_eq!(mirror.index("up", &foo).await.unwrap(), Some(kept));
+            let fact = [(Checksum::of(body.as_bytes()), LicenseFact::Missing)].into();
+            mirror.add_licenses("up", &foo, &fact).await.unwrap();
+        }
+        let counted = |outcome| {
+            let put = metrics.store_requests.with_label_values(&["put", outcome]);
+            put.get_sample_count()
+        };
+        assert_eq!((counted("ok"), counted("error")), (4, 0));
     }
 }
