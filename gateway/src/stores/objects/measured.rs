@@ -291,37 +291,4 @@ mod tests {
             assert_eq!(gauge(), 0);
         }
     }
-
-    /// A folder does not compare versions when it puts; nothing of it is an error.
-    #[tokio::test]
-    async fn overwriting_index_files_and_licences_of_a_folder_counts_no_error() {
-        use crate::model::checksum::Checksum;
-        use crate::model::policy::LicenseFact;
-        use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore};
-        use object_store::local::LocalFileSystem;
-
-        let metrics = Metrics::new().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let store = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
-        let store: Arc<dyn ObjectStore> = Arc::new(Measured::new(Arc::new(store), &metrics));
-        let mirror = MirrorStore::new(Arc::clone(&store), store);
-        let foo = "foo".parse().unwrap();
-        for body in ["one", "two", "three"] {
-            let head = serde_json::json!({
-                "checked": "2026-01-01T00:00:00Z", "from": "x", "sha256": Checksum::of(body.as_bytes()),
-            });
-            let head: KeptHead = serde_json::from_value(head).unwrap();
-            let seen = mirror.index_seen("up", &foo).await.unwrap().1;
-            let kept = KeptIndex { head, body: body.into() };
-            mirror.put_index("up", &foo, kept.clone(), seen).await.unwrap();
-            assert_eq!(mirror.index("up", &foo).await.unwrap(), Some(kept));
-            let fact = [(Checksum::of(body.as_bytes()), LicenseFact::Missing)].into();
-            mirror.add_licenses("up", &foo, &fact).await.unwrap();
-        }
-        let counted = |outcome| {
-            let put = metrics.store_requests.with_label_values(&["put", outcome]);
-            put.get_sample_count()
-        };
-        assert_eq!((counted("ok"), counted("error")), (4, 0));
-    }
 }
