@@ -9,6 +9,7 @@ use crate::config::{CRATES_IO, Identity, crates_io_index};
 use crate::error::{Error, Result};
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::manifest::{Draft, DraftDep};
 use crate::model::name::CrateName;
 use crate::model::registries::{OurUrls, Registries, Resolved, registry_of};
@@ -79,7 +80,7 @@ async fn is_ours(gateway: &Arc<Gateway>, draft: &Draft, dep: &DraftDep) -> Resul
     }
     let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
     for (at, upstream) in gateway.config.upstreams.iter().enumerate() {
-        let found = mirroring::mirrored_at(gateway, &lower, at).await.map_err(|e| {
+        let found = mirroring::mirrored_at(gateway, ClientKey::Exempt, &lower, at).await.map_err(|e| {
             let text = format!("whether there is a crate `{name}` cannot be told now, and nothing was changed: try again shortly");
             Error::unavailable(text).because(e)
         });

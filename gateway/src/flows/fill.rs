@@ -199,7 +199,7 @@ async fn from_chain(
     wanted: &Wanted,
 ) -> Result<(Bytes, Room)> {
     for (at, upstream) in gateway.upstreams.iter().enumerate().skip(wanted.at) {
-        let Some(listed) = listed_by(gateway, at, wanted).await? else { continue };
+        let Some(listed) = listed_by(gateway, client, at, wanted).await? else { continue };
         if let Some(filled) = from_upstream(gateway, client, upstream, &listed).await? {
             return Ok(filled);
         }
@@ -215,11 +215,16 @@ async fn from_chain(
     ))
 }
 
-async fn listed_by(gateway: &Arc<Gateway>, at: usize, wanted: &Wanted) -> Result<Option<Listed>> {
+async fn listed_by(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    at: usize,
+    wanted: &Wanted,
+) -> Result<Option<Listed>> {
     if at == wanted.at {
         return Ok(Some(wanted.listed.clone()));
     }
-    let file = mirroring::mirrored_at(gateway, &wanted.listed.name, at).await?;
+    let file = mirroring::mirrored_at(gateway, client, &wanted.listed.name, at).await?;
     Ok(file.and_then(|file| same_bytes(&file, &wanted.listed).cloned()))
 }
 
@@ -309,7 +314,8 @@ async fn ask_within(
 mod tests {
     use super::*;
     use crate::config::Limits;
-    use crate::flows::fixture::{House, Public, memory};
+    use crate::flows::download::{Part, download_for};
+    use crate::flows::fixture::{House, Public, memory, name};
     use crate::model::name::CrateName;
     use crate::stores::upstream::fixture::limits;
 
@@ -350,6 +356,31 @@ mod tests {
         };
         let (answer, taken) = tokio::join!(house.foo(), its_turn_comes);
         assert_eq!((taken, answer.1, answer.0.unwrap().as_ref()), (0, "miss", &b"bytes"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_another_upstream_lists_is_asked_on_behalf_of_the_client() {
+        let (first, second) = (Public::start(b"bytes").await, Public::start(b"bytes").await);
+        first.set(|state| state.sent = None);
+        let house = House::open(&memory(), &[&first, &second], limits()).await;
+        let upstream = &house.gateway.upstreams[1];
+        let mut places = Vec::new();
+        for _ in 0..limits().upstream_requests {
+            places.push(upstream.index_place().await);
+        }
+        let client = ClientKey::of([192, 0, 2, 1].into());
+        let (name, version) = (name("Foo"), "1.0.0".parse().unwrap());
+        let downloading = download_for(&house.gateway, client, &name, &version, Part::Bytes);
+        let its_turn_comes = async {
+            while upstream.index_waiting().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let waiting = upstream.index_waiting();
+            drop(places);
+            waiting
+        };
+        let (download, waiting) = tokio::join!(downloading, its_turn_comes);
+        assert_eq!((waiting, download.unwrap().cksum), (vec![client], Checksum::of(b"bytes")));
     }
 
     #[tokio::test]

@@ -38,19 +38,25 @@ const SPELLINGS: usize = 16;
 /// When the upstream did not answer and nothing is known from before.
 pub async fn mirrored_at(
     gateway: &Arc<Gateway>,
+    client: ClientKey,
     name: &CrateName,
     at: usize,
 ) -> Result<Option<Arc<IndexFile>>> {
-    known_at(gateway, name, at).await?.answer
+    known_at(gateway, client, name, at).await?.answer
 }
 
 /// The same, with all that is known of it.
-async fn known_at(gateway: &Arc<Gateway>, name: &CrateName, at: usize) -> Result<Known> {
+async fn known_at(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    name: &CrateName,
+    at: usize,
+) -> Result<Known> {
     let key = name.key();
     if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
         return Ok(Known::absent(None));
     }
-    let asked = Asked { client: ClientKey::OWN, credit: None, force: false };
+    let asked = Asked { client, credit: None, force: false };
     Ok(at_upstream(gateway, &lowered(name), at, &asked).await)
 }
 
@@ -360,7 +366,9 @@ async fn refuse_for_another(
     for upstream in &gateway.upstreams {
         let mut known = gateway.mirror.pinned_versions(upstream.name(), name).await?;
         if let Some(kept) = gateway.mirror.index(upstream.name(), name).await? {
-            let read = mirrored::read(&kept.body, name, &OwnRegistries::default());
+            let name = name.clone();
+            let read = move || mirrored::read(&kept.body, &name, &OwnRegistries::default());
+            let read = gateway.index.makers.make(read).await?;
             known.extend(read.into_iter().flat_map(|read| read.versions).map(|v| v.version));
         }
         if let Some(other) = known.iter().find(|other| other.same_number(version)) {

@@ -262,7 +262,7 @@ impl Door {
         let wanted = head_bytes(body.at_least(wanted).await?)?;
         head_bytes(body.at_least(wanted).await?)?;
         let begun = Instant::now();
-        let named = body.lend(flows::publish::named).await?;
+        let named = body.lend(|begun| flows::publish::named(&gateway.parsers, begun)).await?;
         flows::publish::admit(gateway, who, &named).await?;
         body.excuse(begun.elapsed());
         body.whole().await

@@ -212,6 +212,17 @@ impl Upstream {
         self.crate_requests.waiting()
     }
 
+    /// A place of an index file, and who waits for one.
+    #[cfg(test)]
+    pub(crate) async fn index_place(&self) -> impl Sized {
+        self.index_requests.turn(Turn::OWN).await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn index_waiting(&self) -> Vec<crate::model::client_key::ClientKey> {
+        self.index_requests.clients()
+    }
+
     /// Asks for the index file of a crate, conditionally when there are validators. How many bytes
     /// it has is seldom announced, so they are counted as they come.
     ///

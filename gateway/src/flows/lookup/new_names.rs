@@ -29,7 +29,9 @@ async fn a_name_that_another_replica_has_just_hosted_is_asked_of_no_upstream() {
     one.publish("saw", "1.0.0", b"a saw").await;
     assert!(other.download("saw", "1.0.0").await.0.is_ok());
     one.publish("axe", "1.0.0", b"an axe").await;
-    assert!(mirroring::mirrored_at(&other.gateway, &name("axe"), 0).await.unwrap().is_none());
+    let axe = name("axe");
+    let at_first = mirroring::mirrored_at(&other.gateway, client(1), &axe, 0);
+    assert!(at_first.await.unwrap().is_none());
     assert_eq!(public.server.paths(), Vec::<String>::new());
 }
 

@@ -118,7 +118,9 @@ async fn a_hosted_or_reserved_name_is_never_asked_of_an_upstream() {
         assert_eq!(look(gateway, "acme_x").await.unwrap(), None);
     }
     for name in ["Foo-Bar", "foo_bar", "acme-x"] {
-        let file = mirroring::mirrored_at(gateway, &name.parse().unwrap(), 0).await.unwrap();
+        let file = mirroring::mirrored_at(gateway, ClientKey::Exempt, &name.parse().unwrap(), 0)
+            .await
+            .unwrap();
         assert!(file.is_none());
         assert!(mirroring::refresh(gateway, &name.parse().unwrap()).await.is_err());
     }

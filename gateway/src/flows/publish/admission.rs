@@ -7,10 +7,10 @@ use super::upload_limits;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Refusal};
+use crate::flows::parsing::ClientParsers;
 use crate::gateway::Gateway;
 use crate::model::principal::{Principal, Scope};
 use crate::model::upload::{self, Named, UploadError};
-use crate::threads::aside;
 
 /// The largest body of a publish request, in bytes.
 pub fn frame_bytes(limits: &Limits) -> usize {
@@ -43,14 +43,14 @@ pub fn head_bytes(begun: &[u8], limits: &Limits) -> Result<usize> {
     upload::head_bytes(begun, &upload_limits(limits)).map_err(|e| refused(&e))
 }
 
-/// Reads what is to be published from the beginning of a body, and gives that back: computation, so
-/// off the async threads.
-pub async fn named(begun: Vec<u8>) -> (Vec<u8>, Result<Named>) {
-    let reading = aside(move || {
+/// Reads what is to be published from the beginning of a body, when it has a permit for that, and gives
+/// that back.
+pub async fn named(parsers: &ClientParsers, begun: Vec<u8>) -> (Vec<u8>, Result<Named>) {
+    let reading = move || {
         let named = upload::named(&begun).map_err(|e| refused(&e));
         (begun, named)
-    });
-    reading.await.unwrap_or_else(|e| (Vec::new(), Err(e)))
+    };
+    parsers.publishes.parse(reading).await.unwrap_or_else(|e| (Vec::new(), Err(e)))
 }
 
 /// Whether this name and version may be published with this token, as far as this replica knows. What
@@ -99,4 +99,38 @@ pub(super) fn label(error: &Error) -> &'static str {
 pub(super) fn refused(error: &UploadError) -> Error {
     let kind = if error.is_too_large() { Kind::TooLarge } else { Kind::Invalid };
     Error::new(kind, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread::available_parallelism;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::flows::parsing::TURN_WAIT;
+    use crate::metrics::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_be_published_is_read_under_a_permit() {
+        let metrics = Metrics::new().unwrap();
+        let parsers = ClientParsers::new(&metrics);
+        let most = available_parallelism().map_or(2, usize::from).max(2);
+        let (go, gone): (Vec<_>, Vec<_>) = (0..most).map(|_| mpsc::channel::<()>()).unzip();
+        for gone in gone {
+            let parsers = parsers.clone();
+            tokio::spawn(async move { parsers.publishes.parse(move || gone.recv()).await });
+        }
+        while metrics.parsing.with_label_values(&["publish"]).get() < most as i64 {
+            tokio::task::yield_now().await;
+        }
+        let mut reading = Box::pin(named(&parsers, Vec::new()));
+        assert!((&mut reading).now_or_never().is_none());
+        tokio::time::advance(TURN_WAIT * 2).await;
+        assert_eq!(reading.await.1.unwrap_err().kind, Kind::Unavailable);
+        drop(go);
+        let (_, outcome) = named(&parsers, Vec::new()).await;
+        assert_eq!(outcome.unwrap_err().kind, Kind::Invalid, "it was read, and is no frame");
+    }
 }

@@ -81,6 +81,12 @@ impl Places {
         lines.map(|waiting| waiting.first_come.len()).sum()
     }
 
+    /// Who waits for something new.
+    #[cfg(test)]
+    pub(super) fn clients(&self) -> Vec<ClientKey> {
+        self.state().new.clients.keys().copied().collect()
+    }
+
     /// Waits for a place. The caller bounds the time; whoever gives up leaves the line.
     pub(super) async fn turn(&self, turn: Turn) -> Place {
         let waiting = {
