@@ -23,11 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
+pub(super) use self::reads::CATCH_UP;
 pub use self::reads::Waiter;
-use self::reads::{CATCH_UP, Reads, Waits};
+use self::reads::{Reads, Waits};
 use crate::error::{Error, Refusal, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
+use crate::flows::patience;
 use crate::flows::shares::Shares;
 use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
@@ -157,7 +159,8 @@ impl Appender {
     /// done or its outcome is not known yet.
     pub async fn append(&self, order: Order) -> Result<Vec<Happened>> {
         let (answer, answered) = oneshot::channel();
-        let deadline = Instant::now() + self.patience;
+        let patience = patience::at_most(self.patience + ANSWER_GRACE);
+        let deadline = Instant::now() + patience.saturating_sub(ANSWER_GRACE);
         let stage = Arc::new(Stage::default());
         let waiting = Waiting { order, deadline, stage: Arc::clone(&stage), answer };
         self.asks.try_send(Box::new(waiting)).map_err(|_| {

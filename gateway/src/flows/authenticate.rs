@@ -154,6 +154,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_reads_are_open_a_token_that_counts_is_a_way_past_strangers() {
+        let house = House::open(&memory(), &[], Limits::default()).await;
+        let reader = |client| house.gateway.reader(client);
+        for stranger in [ClientKey::of([192, 0, 2, 1].into()), ClientKey::Exempt] {
+            assert_eq!(reader(stranger), Waiter::Unauthenticated(stranger));
+            assert_eq!(reader(stranger.trusted()), Waiter::Authenticated);
+        }
+        assert_eq!(reader(ClientKey::OWN), Waiter::Authenticated, "our own work");
+    }
+
+    #[tokio::test]
     async fn a_token_that_was_shown_counts_no_more_once_it_is_revoked_or_its_user_disabled() {
         let alice = Alice::with(Grant::usual()).await;
         let token = alice.shows_it().await.unwrap().token;

@@ -15,7 +15,7 @@ use crate::flows::index_cache::Known;
 use crate::flows::lookup::{self, is_reserved};
 use crate::flows::pinning::{self, Wanted};
 use crate::flows::streaming::{self, Stored};
-use crate::flows::{judging, licenses, mirroring, reading};
+use crate::flows::{judging, licenses, mirroring, patience, reading};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::client_key::ClientKey;
@@ -92,7 +92,7 @@ pub async fn download_for(
         let source = got.source;
         Ok((opened(gateway, origin, got, part).await?, source))
     };
-    let answer = match timeout(gateway.config.limits.fill_wait, finding).await {
+    let answer = match timeout(patience::at_most(gateway.config.limits.fill_wait), finding).await {
         Ok(answer) => answer,
         Err(_) => Err(on_its_way(name, version)),
     };

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::judging::{Facts, Judging};
-use crate::flows::{judging, mirroring};
+use crate::flows::{judging, mirroring, patience};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
@@ -87,7 +87,8 @@ async fn find_in_time(
     key: &NameKey,
     name: &CrateName,
 ) -> Result<Known> {
-    let finding = timeout(gateway.config.limits.fill_wait, find(gateway, client, key, name));
+    let wait = patience::at_most(gateway.config.limits.fill_wait);
+    let finding = timeout(wait, find(gateway, client, key, name));
     finding.await.unwrap_or_else(|_| {
         Err(Error::unavailable(format_args!(
             "the index file of `{name}` is still on its way to the registry; try again in a few \

@@ -32,6 +32,7 @@ mod objecting;
 pub mod open;
 pub mod owners;
 pub mod parsing;
+pub mod patience;
 pub mod pinning;
 pub mod pins;
 pub mod policy_check;

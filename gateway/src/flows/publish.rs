@@ -18,7 +18,7 @@ pub use self::admission::{admit, count_refusal, frame_bytes, head_bytes, may_pub
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Command, Order, must_put_again};
-use crate::flows::{dependencies, mirroring, objecting};
+use crate::flows::{dependencies, mirroring, objecting, patience};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::entry::Published;
@@ -79,7 +79,8 @@ async fn attempt(gateway: &Arc<Gateway>, who: &Principal, body: Bytes) -> Result
         )
     };
     let preparing = prepare(gateway, who, body);
-    let prepared = tokio::time::timeout(PREPARE, preparing).await.map_err(too_slow)??;
+    let prepared =
+        tokio::time::timeout(patience::at_most(PREPARE), preparing).await.map_err(too_slow)??;
     let (order, crate_file, answer) = prepared;
     enter(gateway, order, crate_file).await?;
     Ok(answer)
@@ -106,7 +107,9 @@ pub(super) async fn enter(gateway: &Gateway, order: Order, crate_file: Bytes) ->
     match gateway.journal.append(order.clone()).await {
         Err(e) if must_put_again(&e) => {
             let again = put_again(gateway, order, crate_file);
-            let order = tokio::time::timeout(COLLECTING, again).await.map_err(|_| e)??;
+            let order = tokio::time::timeout(patience::at_most(COLLECTING), again)
+                .await
+                .map_err(|_| e)??;
             gateway.journal.append(order).await.map(drop)
         }
         outcome => outcome.map(drop),
@@ -239,13 +242,29 @@ fn prefix(name: &CrateName) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::flows::append::ANSWER_GRACE;
+    use tokio::time::{Instant, sleep};
 
-    /// The rest of cargo's 30 s is for the network, and for whoever had to be looked up.
-    #[test]
-    fn a_publish_is_answered_while_cargo_still_waits() {
-        let append = Limits::default().append;
-        assert!(PREPARE + append + ANSWER_GRACE < Duration::from_secs(28));
+    use super::*;
+    use crate::flows::append::{ANSWER_GRACE, CATCH_UP};
+
+    /// Cargo's patience.
+    const CARGO: Duration = Duration::from_secs(30);
+
+    /// The rest of cargo's 30 s is for the network.
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_is_answered_while_cargo_still_waits_whatever_it_waited_for() {
+        // For a place, for who it is, for room for the body, for who owns the crate, and then these.
+        let ten = Duration::from_secs(10);
+        let append = Limits::default().append + ANSWER_GRACE;
+        let waits = [ten, CATCH_UP, ten, CATCH_UP, PREPARE, append];
+        assert!(waits.iter().sum::<Duration>() > CARGO, "or this bounds nothing");
+        let began = Instant::now();
+        patience::of_request(began, async {
+            for wait in waits {
+                sleep(patience::at_most(wait)).await;
+            }
+        })
+        .await;
+        assert!(began.elapsed() < CARGO - Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }

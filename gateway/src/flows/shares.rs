@@ -21,9 +21,15 @@ pub struct Shares(Arc<Whole>);
 struct Whole {
     free: Arc<Semaphore>,
     total: usize,
-    /// What one client may take; `None`: all of it.
-    share: Option<usize>,
-    clients: Mutex<HashMap<IpNet, Arc<Semaphore>>>,
+    per_address: PerAddress,
+    clients: Mutex<HashMap<IpNet, Arc<Client>>>,
+    waiting: AtomicUsize,
+}
+
+/// What is counted for one client, or for one site.
+#[derive(Debug)]
+struct Client {
+    free: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
@@ -31,15 +37,20 @@ struct Whole {
 #[derive(Debug)]
 pub struct Share {
     whole: OwnedSemaphorePermit,
-    own: Option<Own>,
+    own: Owned,
 }
 
-/// What is counted for one client. It is forgotten with the last of these.
+/// For a client, and for its site.
+type Owned = [Option<Own>; 2];
+
+/// What was taken by one client, which is forgotten with the last of these.
 #[derive(Debug)]
 struct Own {
     /// `None` while it waits.
     permit: Option<OwnedSemaphorePermit>,
-    client: IpNet,
+    /// `None` never, before the drop.
+    client: Option<Arc<Client>>,
+    network: IpNet,
     of: Arc<Whole>,
 }
 
@@ -48,25 +59,23 @@ impl Shares {
     pub fn new(total: usize, per_address: &PerAddress) -> Self {
         let total = total.min(Semaphore::MAX_PERMITS);
         let (clients, waiting) = (Mutex::default(), AtomicUsize::new(0));
-        let (free, share) = (Arc::new(Semaphore::new(total)), per_address.share_of(total));
-        Self(Arc::new(Whole { free, total, share, clients, waiting }))
+        let (free, per_address) = (Arc::new(Semaphore::new(total)), per_address.clone());
+        Self(Arc::new(Whole { free, total, per_address, clients, waiting }))
     }
 
     /// Takes so much for a client, if it is to be had at once.
     pub fn try_take(&self, client: ClientKey, units: u32) -> Option<Share> {
-        let own = match self.0.of(client) {
-            Some((client, free)) => {
-                let mut own = Own { permit: None, client, of: Arc::clone(&self.0) };
-                own.permit = Some(free.try_acquire_many_owned(units).ok()?);
-                Some(own)
-            }
-            None => None,
-        };
+        let mut own = self.0.of(client);
+        for own in own.iter_mut().flatten() {
+            let free = Arc::clone(&own.client()?.free);
+            own.permit = Some(free.try_acquire_many_owned(units).ok()?);
+        }
         let whole = Arc::clone(&self.0.free).try_acquire_many_owned(units).ok()?;
         Some(Share { whole, own })
     }
 
-    /// The same, waiting for it; `None`: not in time, or `most` others wait already.
+    /// The same, waiting for it; `None`: not in time, or `most` others wait already, or a client's
+    /// share of those.
     pub async fn take(
         &self,
         client: ClientKey,
@@ -76,19 +85,19 @@ impl Shares {
         if let Some(share) = self.try_take(client, units) {
             return Some(share);
         }
-        let _waiting = Waiting::begin(&self.0.waiting, most)?;
-        timeout(wait, self.taken_in_turn(client, units)).await.ok()?
+        let waits = self.0.of(client);
+        let mut places = vec![Waiting::begin(&self.0.waiting, most)?];
+        for (own, (_, share)) in waits.iter().flatten().zip(self.0.bounds(client, most)) {
+            places.push(Waiting::begin(&own.client()?.waiting, share)?);
+        }
+        timeout(wait, self.taken_in_turn(self.0.of(client), units)).await.ok()?
     }
 
-    async fn taken_in_turn(&self, client: ClientKey, units: u32) -> Option<Share> {
-        let own = match self.0.of(client) {
-            Some((client, free)) => {
-                let mut own = Own { permit: None, client, of: Arc::clone(&self.0) };
-                own.permit = Some(free.acquire_many_owned(units).await.ok()?);
-                Some(own)
-            }
-            None => None,
-        };
+    async fn taken_in_turn(&self, mut own: Owned, units: u32) -> Option<Share> {
+        for own in own.iter_mut().flatten() {
+            let free = Arc::clone(&own.client()?.free);
+            own.permit = Some(free.acquire_many_owned(units).await.ok()?);
+        }
         let whole = Arc::clone(&self.0.free).acquire_many_owned(units).await.ok()?;
         Some(Share { whole, own })
     }
@@ -105,23 +114,39 @@ impl Shares {
 }
 
 impl Whole {
-    /// What a client has left; `None`: it is bounded by the whole alone.
-    fn of(self: &Arc<Self>, client: ClientKey) -> Option<(IpNet, Arc<Semaphore>)> {
-        let (share, client) = (self.share?, client.network()?);
-        let mut clients = self.clients();
-        let free = clients.entry(client).or_insert_with(|| Arc::new(Semaphore::new(share)));
-        Some((client, Arc::clone(free)))
+    /// For whom it is counted what a client takes, of which nothing is taken yet; none: it is bounded
+    /// by the whole alone.
+    fn of(self: &Arc<Self>, client: ClientKey) -> Owned {
+        let mut bounds = self.bounds(client, self.total);
+        [(); 2].map(|()| {
+            let (network, share) = bounds.next()?;
+            let new = || {
+                let (free, waiting) = (Arc::new(Semaphore::new(share)), AtomicUsize::new(0));
+                Arc::new(Client { free, waiting })
+            };
+            let client = Arc::clone(self.clients().entry(network).or_insert_with(new));
+            Some(Own { permit: None, client: Some(client), network, of: Arc::clone(self) })
+        })
     }
 
-    fn clients(&self) -> MutexGuard<'_, HashMap<IpNet, Arc<Semaphore>>> {
+    /// What a client, and its site, may take of a whole: a site the half of it, if one client may not
+    /// take more.
+    fn bounds(&self, client: ClientKey, whole: usize) -> impl Iterator<Item = (IpNet, usize)> {
+        let share = self.per_address.share_of(whole);
+        let client_may = client.network().zip(share);
+        let site_may = client.site().zip(share.map(|share| share.max(whole / 2)));
+        client_may.into_iter().chain(site_may)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpNet, Arc<Client>>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a client that holds nothing and waits for nothing.
+    /// Forgets a client with the last that holds something of its share, or waits for it.
     fn let_go(&self, client: &IpNet) {
         let mut clients = self.clients();
         // The map's own, and no other: clones are made under its lock.
-        if clients.get(client).is_some_and(|free| Arc::strong_count(free) == 1) {
+        if clients.get(client).is_some_and(|client| Arc::strong_count(client) == 1) {
             clients.remove(client);
         }
     }
@@ -136,10 +161,10 @@ impl Share {
     /// Makes it larger, if that is to be had at once.
     pub fn grow(&mut self, more: Share) {
         self.whole.merge(more.whole);
-        if let (Some(own), Some(mut more)) = (&mut self.own, more.own)
-            && let (Some(own), Some(more)) = (&mut own.permit, more.permit.take())
-        {
-            own.merge(more);
+        for (own, mut more) in self.own.iter_mut().flatten().zip(more.own.into_iter().flatten()) {
+            if let (Some(own), Some(more)) = (&mut own.permit, more.permit.take()) {
+                own.merge(more);
+            }
         }
     }
 
@@ -147,16 +172,22 @@ impl Share {
     pub fn shrink(&mut self, units: u32) {
         let spare = self.units().saturating_sub(units) as usize;
         drop(self.whole.split(spare));
-        if let Some(own) = self.own.as_mut().and_then(|own| own.permit.as_mut()) {
+        for own in self.own.iter_mut().flatten().filter_map(|own| own.permit.as_mut()) {
             drop(own.split(spare));
         }
     }
 }
 
+impl Own {
+    fn client(&self) -> Option<&Client> {
+        self.client.as_deref()
+    }
+}
+
 impl Drop for Own {
     fn drop(&mut self) {
-        drop(self.permit.take());
-        self.of.let_go(&self.client);
+        drop((self.permit.take(), self.client.take()));
+        self.of.let_go(&self.network);
     }
 }
 
@@ -205,6 +236,35 @@ mod tests {
         assert_eq!(shares.0.clients().len(), 2, "who got nothing is forgotten");
         drop((held, others, exempt));
         assert_eq!((shares.taken(), shares.0.clients().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_site_of_many_networks_leaves_half_of_the_whole() {
+        let shares = quarters(8);
+        let host = |nth: u8| client(&format!("2001:db8:7:{nth:x}::1"));
+        let mut held: Vec<_> = (0..4).map(|nth| shares.try_take(host(nth), 1).unwrap()).collect();
+        assert!(shares.try_take(host(5), 1).is_none(), "its site has half of the whole");
+        assert!(shares.try_take(client("2001:db8:8::1"), 2).is_some());
+        held.pop();
+        assert!(shares.try_take(host(5), 1).is_some());
+        drop(held);
+        assert_eq!((shares.taken(), shares.0.clients().len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_leaves_others_a_place_to_wait() {
+        let shares = quarters(4);
+        let _all = shares.try_take(ClientKey::Exempt, 4).unwrap();
+        let wait = |client| Box::pin(shares.take(client, 1, (8, LONG)));
+        let (a, b) = (client("192.0.2.1"), client("192.0.2.2"));
+        let mut waiting = [wait(a), wait(a), wait(b)];
+        assert!(waiting.iter_mut().all(|wait| wait.as_mut().now_or_never().is_none()));
+        assert!(wait(a).now_or_never().is_some_and(|got| got.is_none()), "a quarter is theirs");
+        let mut other = wait(b);
+        assert!(other.as_mut().now_or_never().is_none());
+        drop((waiting, other));
+        assert_eq!(shares.0.waiting.load(Ordering::Relaxed), 0);
+        assert!(shares.0.clients().is_empty());
     }
 
     #[test]

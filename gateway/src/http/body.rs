@@ -14,15 +14,15 @@ use hyper::HeaderMap;
 use hyper::body::Body;
 use hyper::header::EXPECT;
 use serde::de::DeserializeOwned;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::budget::{BodyBudget, Owner, Room, Sizes};
 pub use self::pace::Arrival;
 use self::pace::{Late, Pace};
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
-use crate::flows::publish;
 use crate::flows::room::bytes_holding;
+use crate::flows::{patience, publish};
 use crate::metrics::Metrics;
 use crate::model::excerpt::excerpt;
 use crate::model::lock::MAX_LOCK_BYTES;
@@ -216,9 +216,10 @@ where
     }
 
     async fn step(&mut self) -> Result<()> {
-        let Ok(next) = timeout_at(self.pace.look_at(), self.body.frame()).await else {
-            return self.note(0);
-        };
+        let begun = Instant::now();
+        let next = timeout_at(self.pace.look_at(), self.body.frame()).await;
+        patience::excuse(begun.elapsed());
+        let Ok(next) = next else { return self.note(0) };
         let Some(frame) = next else {
             self.ended = true;
             return Ok(());

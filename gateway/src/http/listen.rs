@@ -2,6 +2,7 @@
 //! request means is the handler's business.
 
 mod crowd;
+mod sending;
 mod traffic;
 
 use std::convert::Infallible;
@@ -37,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::model::networks::Networks;
 pub use crowd::Shares;
 use crowd::{Crowd, LOOK_EVERY, Seat};
+use sending::Sending;
 use traffic::{AtWork, Counted, Traffic};
 
 /// The first wait after the system refused a connection (usually: no more file descriptors).
@@ -267,8 +269,7 @@ impl Listening {
             let answer = handler(request, peer);
             async move {
                 let answer = answer.await;
-                drop(at_work);
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(|body| Sending::new(body, at_work)))
             }
         });
         let server = self.server();
@@ -277,7 +278,9 @@ impl Listening {
             ended = released(connection.as_mut(), &release) => (ended, Ended::ByThem),
             leaves = self.time_to_end(seat) => {
                 connection.as_mut().graceful_shutdown();
-                if leaves && traffic.at_work.load(Ordering::Relaxed) == 0 {
+                // What it was sent since it was told is finished.
+                let sends = traffic.is_sending() && !traffic.given_up.load(Ordering::Relaxed);
+                if leaves && !sends && traffic.at_work.load(Ordering::Relaxed) == 0 {
                     let _ = released(connection, &release).now_or_never(); // its last word
                     return Ended::ByThem;
                 }

@@ -23,6 +23,7 @@ use tracing::{Instrument as _, Level, Span};
 
 use crate::config::ProxyHeader;
 use crate::error::{Error, Result};
+use crate::flows::patience;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::dispatch::{Asker, Door};
@@ -148,12 +149,18 @@ async fn in_turn(
     let unanswered = Unanswered(Some(Line::of(&door.gateway, &asked, &head, label)));
     let client = forwarded::client_key(&door.gateway.config, asked.peer, &head.headers);
     let upload = Upload::new(body, &head.headers);
+    // What judges a lock file, or sees to the registry, takes longer than cargo waits.
+    let is_patient = matches!(route, Ok(Route::Policy(_) | Route::Manage(_)));
     match in_flight::enter(&door.gateway, client).await {
         Ok(place) => {
             let asker = (asked.asker(&head), client);
             // Not before there is a place: this is what takes the memory.
             let finding = find(&door, &head, asker, upload, route, unanswered);
-            Box::pin(finding).await.map(|body| body.holding(place))
+            let answer = match is_patient {
+                true => Box::pin(finding).await,
+                false => Box::pin(patience::of_request(asked.at.into(), finding)).await,
+            };
+            answer.map(|body| body.holding(place))
         }
         Err(refused) => {
             upload.let_go();

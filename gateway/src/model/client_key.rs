@@ -7,6 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// A client has the whole of such a network: what an IPv6 host chooses its addresses from
 /// (RFC 4291 §2.5.1, RFC 8981).
 const V6_PREFIX_BITS: u8 = 64;
+/// What one customer is usually given (RFC 6177): a site. It is 65,536 clients.
+const SITE_PREFIX_BITS: u8 = 48;
 const V4_PREFIX_BITS: u8 = 32;
 
 /// The client that a request counts for, where a limit is shared between clients.
@@ -60,6 +62,12 @@ impl ClientKey {
         }
     }
 
+    /// The IPv6 site (/48) that a client belongs to.
+    pub fn site(self) -> Option<IpNet> {
+        let Some(IpNet::V6(network)) = self.network() else { return None };
+        Some(IpNet::V6(Ipv6Net::new_assert(network.addr(), SITE_PREFIX_BITS).trunc()))
+    }
+
     /// Whether it is the server itself, or a client whose token counts.
     pub fn is_trusted(self) -> bool {
         matches!(self, Self::Trusted(_))
@@ -91,5 +99,12 @@ mod tests {
         assert_eq!(ClientKey::Exempt.trusted(), ClientKey::OWN);
         assert!(client.trusted().is_trusted() && !client.is_trusted());
         assert!(!ClientKey::Exempt.is_trusted());
+    }
+
+    #[test]
+    fn a_site_is_an_ipv6_network_of_48_bits() {
+        assert_eq!(key("2001:db8:0:1::1").site(), key("2001:db8:0:ff::1").site());
+        assert_ne!(key("2001:db8:0:1::1").site(), key("2001:db8:1:1::1").site());
+        assert_eq!((key("203.0.113.7").site(), ClientKey::Exempt.site()), (None, None));
     }
 }

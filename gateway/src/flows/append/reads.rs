@@ -11,13 +11,14 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, watch};
 
 use crate::error::{Error, Result};
+use crate::flows::patience;
 use crate::flows::shares::{Share, Shares};
 use crate::metrics::Metrics;
 use crate::model::client_key::ClientKey;
 
 /// How long a read of the journal is waited for. Short: what is done with the answer takes its
 /// own time, and cargo waits 30 s for it all.
-pub(super) const CATCH_UP: Duration = Duration::from_secs(4);
+pub(in crate::flows) const CATCH_UP: Duration = Duration::from_secs(4);
 /// When those may come again for whom there is no place.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
@@ -91,7 +92,7 @@ impl Waits {
         let mut ended = self.ended.clone();
         let read =
             async { ended.wait_for(|last| last.nth >= nth).await.map(|it| it.outcome.clone()) };
-        match tokio::time::timeout(CATCH_UP, read).await {
+        match tokio::time::timeout(patience::at_most(CATCH_UP), read).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(cannot()),
         }

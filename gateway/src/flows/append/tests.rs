@@ -467,6 +467,22 @@ async fn a_replica_whose_scribe_has_ended_is_not_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_waits_no_longer_than_its_request_has_left() {
+    let (catalog, index) = (Catalog::in_memory(REGISTRY).unwrap(), IndexCache::new(0, 1 << 20));
+    let metrics = Metrics::new().unwrap();
+    let (_scribe, appender) =
+        Scribe::new(journal_in(&Objects::in_memory()), catalog, index, metrics, settings());
+    let began = Instant::now();
+    let refused = patience::of_request(began, async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let order = Order { by: By::Operator, command: create_user("alice") };
+        appender.append(order).await.unwrap_err()
+    });
+    assert_eq!(refused.await.kind, Kind::Unavailable);
+    assert_eq!(began.elapsed().as_secs(), patience::ALL_WAITS.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
 async fn questions_take_no_place_from_changes() {
     let objects = Objects::in_memory();
     let metrics = Metrics::new().unwrap();

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Result};
+use crate::flows::patience;
 use crate::metrics::Metrics;
 use crate::model::client_key::ClientKey;
 use crate::model::principal::TokenId;
@@ -314,7 +315,7 @@ impl Room {
     }
 
     async fn wait(&self, more: usize, mut bound: Bound) -> Result<()> {
-        let until = Instant::now() + self.patience;
+        let until = Instant::now() + patience::at_most(self.patience);
         loop {
             let Some(freed) = self.budget.lock().wait(self.owner, bound) else {
                 return Err(self.budget.refuse(bound));

@@ -2,11 +2,12 @@
 //! when there are no more places: the one that has been idle for longest.
 //!
 //! Idle is a connection without a request at work on which nothing was asked or sent for a second at
-//! the least; one that shakes hands is idle since it came. What each of them does is looked at once a
+//! the least, or for half a minute where its client has not read all of its answers; one that shakes
+//! hands is idle since it came. What each of them does is looked at once a
 //! second, so that the connections themselves note nothing for it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,8 @@ use crate::model::client_key::ClientKey;
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A connection that did something within so long does not go.
 const IDLE_AT_LEAST: Duration = Duration::from_secs(1);
+/// The same, where an answer is on its way: a slow line or a busy client is no reason to cut it short.
+const STALLED_AT_LEAST: Duration = Duration::from_secs(30);
 /// How long a connection that was told to go may take, before another one is told too.
 const GOING: Duration = Duration::from_millis(50);
 
@@ -56,6 +59,9 @@ struct Seats {
     /// How many each client has, without those that were told to go.
     clients: HashMap<ClientKey, usize>,
     looked: Instant,
+    /// Of clients that wanted more than their share since the last look: their connections that were
+    /// idle, the idlest first.
+    idle: HashMap<ClientKey, VecDeque<u64>>,
 }
 
 /// A connection, as the crowd knows it.
@@ -85,7 +91,8 @@ impl Crowd {
     pub(super) fn new(most: usize, shares: Option<Shares>, metrics: Option<Metrics>) -> Self {
         let slots = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         let (open, clients) = (HashMap::new(), HashMap::new());
-        let seats = Seats { next: 0, open, clients, looked: Instant::now() };
+        let (looked, idle) = (Instant::now(), HashMap::new());
+        let seats = Seats { next: 0, open, clients, looked, idle };
         Self { slots, shares, metrics, seats: Mutex::new(seats) }
     }
 
@@ -116,7 +123,7 @@ impl Crowd {
         let mut seats = self.lock();
         seats.look(Instant::now());
         let has = seats.clients.get(&client).copied().unwrap_or_default();
-        if has >= *most && !seats.send_away(Some(client)) {
+        if has >= *most && !seats.send_one_of(client) {
             self.count("refused");
             return false;
         }
@@ -139,7 +146,7 @@ impl Crowd {
     pub(super) fn make_room(&self) {
         let mut seats = self.lock();
         seats.look(Instant::now());
-        if seats.send_away(None) {
+        if seats.send_idlest() {
             self.count("full");
         }
     }
@@ -177,21 +184,45 @@ impl Seats {
             return;
         }
         self.looked = now;
+        self.idle.clear();
         for seen in self.open.values_mut() {
             seen.look(now);
         }
     }
 
-    /// Tells the connection that is idle for longest to go: of all, or of one client.
-    fn send_away(&mut self, of: Option<ClientKey>) -> bool {
-        let now = Instant::now();
-        let idle = self.open.iter().filter(|(_, seen)| {
-            (of.is_none() || seen.client == of) && seen.go.is_some() && seen.is_idle(now)
+    /// Tells a connection of a client to go that is idle. All connections are gone through once
+    /// between two looks, however many more a client wants.
+    fn send_one_of(&mut self, client: ClientKey) -> bool {
+        let (now, open) = (Instant::now(), &self.open);
+        let may_go =
+            |seen: &Seen| seen.client == Some(client) && seen.go.is_some() && seen.is_idle(now);
+        let idle = self.idle.entry(client).or_insert_with(|| {
+            let idle = open.iter().filter(|(_, seen)| may_go(seen));
+            let mut idle: Vec<_> = idle.map(|(id, seen)| (seen.since, *id)).collect();
+            idle.sort_unstable();
+            idle.into_iter().map(|(_, id)| id).collect()
         });
+        while let Some(id) = idle.pop_front() {
+            if open.get(&id).is_some_and(may_go) {
+                return self.send(id);
+            }
+        }
+        false
+    }
+
+    /// Tells the connection that is idle for longest to go.
+    fn send_idlest(&mut self) -> bool {
+        let now = Instant::now();
+        let idle = self.open.iter().filter(|(_, seen)| seen.go.is_some() && seen.is_idle(now));
         let Some(id) = idle.min_by_key(|(id, seen)| (seen.since, **id)).map(|(id, _)| *id) else {
             return false;
         };
+        self.send(id)
+    }
+
+    fn send(&mut self, id: u64) -> bool {
         let Some(seen) = self.open.get_mut(&id) else { return false };
+        seen.traffic.given_up.store(seen.traffic.is_sending(), Ordering::Relaxed);
         let (go, client) = (seen.go.take(), seen.client.take());
         if let Some(go) = go {
             go.notify_one();
@@ -220,7 +251,8 @@ impl Seen {
     }
 
     fn is_idle(&self, now: Instant) -> bool {
-        let is_quiet = now.duration_since(self.since) >= IDLE_AT_LEAST;
+        let least = if self.traffic.is_sending() { STALLED_AT_LEAST } else { IDLE_AT_LEAST };
+        let is_quiet = now.duration_since(self.since) >= least;
         is_quiet && !self.is_at_work() && self.traffic.done() == self.done
     }
 
@@ -359,6 +391,41 @@ mod tests {
         drop((first, second, third));
         let _again = (come(&crowd, 1).await, come(&crowd, 1).await);
         assert_eq!(crowd.lock().clients.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_still_reads_its_answer_does_not_go_before_it_stalls() {
+        let crowd = crowd(100, 1);
+        let slow = come(&crowd, 1).await;
+        let mut answer = AtWork::begin(&slow.traffic);
+        answer.answered();
+        pass(&crowd, 25).await;
+        assert!(!crowd.seat().await.admit(peer(1)), "its line is slow");
+        slow.traffic.written.fetch_add(1, Ordering::Relaxed);
+        pass(&crowd, 25).await;
+        assert!(!crowd.seat().await.admit(peer(1)) && !is_told(&slow).await);
+        pass(&crowd, 10).await;
+        let _next = come(&crowd, 1).await;
+        assert!(is_told(&slow).await && slow.traffic.given_up.load(Ordering::Relaxed));
+        drop(answer);
+        assert!(!slow.traffic.is_sending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_a_client_are_gone_through_once_a_second_at_the_most() {
+        let crowd = crowd(100, 3);
+        let seats = [come(&crowd, 1).await, come(&crowd, 1).await, come(&crowd, 1).await];
+        pass(&crowd, 2).await;
+        let _request = AtWork::begin(&seats[1].traffic);
+        let _more = (come(&crowd, 1).await, come(&crowd, 1).await);
+        assert!(is_told(&seats[0]).await && is_told(&seats[2]).await && !is_told(&seats[1]).await);
+        for _ in 0..100 {
+            assert!(!crowd.seat().await.admit(peer(1)));
+            assert_eq!(crowd.lock().idle.get(&ClientKey::of(peer(1).ip())).unwrap().len(), 0);
+        }
+        crowd.look();
+        pass(&crowd, 1).await;
+        assert!(crowd.lock().idle.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -339,6 +339,39 @@ async fn when_all_are_taken_the_idlest_is_told_and_closed_for_who_comes() {
     assert_eq!(metrics.connections_closed.with_label_values(&["full"]).get(), 1);
 }
 
+#[tokio::test]
+async fn a_client_that_pauses_in_its_answer_has_the_whole_of_it_when_others_want_its_place() {
+    for request in [preface_with_room(), b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()] {
+        let metrics = Metrics::new().unwrap();
+        let bounds = Bounds { connections: 1, ..BOUNDS };
+        let server = bounded(None, Some(metrics.clone()), bounds).await;
+        let mut slow = TcpStream::connect(server.at).await.unwrap();
+        slow.write_all(&request).await.unwrap();
+        let mut read = vec![0; 1 << 16];
+        let mut length = slow.read(&mut read).await.unwrap();
+        let other = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let other = tokio::spawn(talk(server.at, other));
+        sleep(Duration::from_secs(3)).await; // it would be idle by now
+        while length < LARGE {
+            match timeout(TOO_LONG, slow.read(&mut read)).await.unwrap().unwrap() {
+                0 => break,
+                more => length += more,
+            }
+        }
+        assert!(length >= LARGE, "cut short after {length} bytes");
+        drop(slow);
+        assert!(other.await.unwrap().ends_with("ok"));
+    }
+}
+
+/// What an HTTP/2 client says that asks for `/large` and takes all of it at once.
+fn preface_with_room() -> Vec<u8> {
+    let settings = frame(4, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
+    let room = frame(8, 0, 0, &0x3fff_0000_u32.to_be_bytes());
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    [hello, &settings, &room, &get(1, "/large")].concat()
+}
+
 /// The next HTTP/2 frame: its kind, its flags, its stream, its payload. `None` at the end.
 async fn next_frame(client: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -20,6 +20,12 @@ pub(super) struct Traffic {
     pub(super) first: Notify,
     /// Requests that have no answer yet.
     pub(super) at_work: AtomicU64,
+    /// Answers that are being sent.
+    pub(super) sending: AtomicU64,
+    /// Whether the socket did not take what it was given last.
+    blocked: AtomicBool,
+    /// Its client has not read for so long what is left for it that it was told to go.
+    pub(super) given_up: AtomicBool,
     /// Bytes that the socket has taken so far.
     pub(super) written: AtomicU64,
     /// The socket, when whoever spoke on it has let it go.
@@ -33,14 +39,22 @@ impl Traffic {
         asked.load(Ordering::Relaxed).wrapping_add(written.load(Ordering::Relaxed))
     }
 
+    /// Whether something waits to be read by the client.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.load(Ordering::Relaxed) > 0 || self.blocked.load(Ordering::Relaxed)
+    }
+
     /// The socket, once nobody speaks on it any more.
     pub(super) fn take_left(&self) -> Option<TcpStream> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// A request without an answer, until it is dropped.
-pub(super) struct AtWork(Arc<Traffic>);
+/// A request, until its answer is sent; that is until this is dropped.
+pub(super) struct AtWork {
+    traffic: Arc<Traffic>,
+    is_answered: bool,
+}
 
 impl AtWork {
     pub(super) fn begin(traffic: &Arc<Traffic>) -> Self {
@@ -48,13 +62,23 @@ impl AtWork {
         if traffic.asked.fetch_add(1, Ordering::Relaxed) == 0 {
             traffic.first.notify_one();
         }
-        Self(Arc::clone(traffic))
+        Self { traffic: Arc::clone(traffic), is_answered: false }
+    }
+
+    /// There is an answer, which is to be sent.
+    pub(super) fn answered(&mut self) {
+        if !self.is_answered {
+            self.is_answered = true;
+            self.traffic.sending.fetch_add(1, Ordering::Relaxed);
+            self.traffic.at_work.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+        let of = if self.is_answered { &self.traffic.sending } else { &self.traffic.at_work };
+        of.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -75,6 +99,7 @@ impl Counted {
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
+        self.traffic.blocked.store(written.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(Ok(bytes)) = written {
             let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
             self.traffic.written.fetch_add(bytes, Ordering::Relaxed);
