@@ -141,13 +141,11 @@ impl Running {
             metrics: metrics.clone(),
             namer: None,
         };
-        let before = catalog.head()?;
         let known = match keep {
             Keep::File => checkpointer.load(Some(voice)).await,
             Keep::Memory => checkpointer.load(None).await,
             Keep::Replayed => Known::default(),
         };
-        let loaded = catalog.head()?;
         let index = index_cache(&config);
         let settings = Settings {
             replica: config.server.replica.clone(),
@@ -165,11 +163,9 @@ impl Running {
             settings,
         );
         let reading = Progress::begin("reading the journal", voice);
-        scribe.begin(|done, total| reading.tick(done, Some(total))).await?;
-        if loaded.seq > before.seq && checkpointer.was_believed_in_vain(&loaded)? {
-            catalog.empty(&checkpointer.registry)?;
-            scribe.begin(|done, total| reading.tick(done, Some(total))).await?;
-        }
+        let tick = |done, total| reading.tick(done, Some(total));
+        let loading = (keep == Keep::File).then_some(voice);
+        let known = checkpointer.begin(&mut scribe, known, loading, tick).await?;
         checkpointer.namer = Some(Namer { journal: journal.clone(), heads: scribe.heads() });
         if keep == Keep::File {
             reading.end(&format!("journal read up to entry {}", catalog.head()?.seq));
