@@ -99,10 +99,9 @@ impl Checkpointer {
         let head = self.catalog.head()?;
         match is_strict(head.level) && head.seq > 0 && !head.proven {
             false => Ok(()),
-            true => Err(Error::unavailable(format!(
-                "this replica's catalog is of a release before {}, or was loaded from a checkpoint that no entry of the journal names: it is built anew when the replica is started again",
-                env!("CARGO_PKG_VERSION")
-            ))),
+            true => Err(Error::unavailable(
+                "this replica's catalog is of an earlier release, or was loaded from a checkpoint that no entry of the journal names: it is built anew when the replica is started again",
+            )),
         }
     }
 
@@ -146,7 +145,10 @@ impl Checkpointer {
         if let Some(name) = names.first()
             && let Ok(mut reader) = self.fetch(*name).await
         {
-            let _ = self.catalog.work(move |catalog| catalog.restore(&mut reader, true, |_, _| ())).await;
+            let _ = self
+                .catalog
+                .work(move |catalog| catalog.restore(&mut reader, true, |_, _| ()))
+                .await;
         }
     }
 }
