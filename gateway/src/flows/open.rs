@@ -28,7 +28,6 @@ use crate::flows::store_watch::StoreWatch;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
-use crate::model::level::Level;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
@@ -153,7 +152,7 @@ impl Running {
             queue: config.limits.append_queue,
             waits: config.limits.journal_waits,
             follow: config.limits.follow,
-            founding: Level::KNOWN,
+            founding: objects.founding().await?,
         };
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
