@@ -83,8 +83,8 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
     let config = if needs_policy(&command) { config } else { without_policy(&config) };
     let running = Running::open(config, url, keep).await.map_err(Failure::opening)?;
     let outcome = match command {
-        Command::Checkpoint => Ok(write_checkpoint(&running).await?),
-        Command::Format(what) => Ok(look_after_format(&running, &what).await?),
+        Command::Checkpoint => write_checkpoint(&running).await.map_err(Failure::from),
+        Command::Format(what) => look_after_format(&running, &what).await.map_err(Failure::from),
         command => work(&running.gateway, command).await,
     };
     close(running).await;

@@ -192,14 +192,14 @@ impl Checkpointer {
     }
 
     async fn try_load_one(&self, name: Name, progress: Option<Progress>) -> Result<u64> {
-        let mut reader = self.open(name).await?;
+        let (mut reader, named) = self.open(name).await?;
         let loading = self.catalog.work(move |catalog| {
             let tick = |done, total| {
                 if let Some(progress) = &progress {
                     progress.tick(done, Some(total));
                 }
             };
-            let seq = catalog.restore(&mut reader, tick)?.seq;
+            let seq = catalog.restore(&mut reader, named, tick)?.seq;
             let versions = grouped(reader.header().versions);
             if let Some(progress) = progress {
                 progress.end(&format!("checkpoint {seq} loaded ({versions} versions)"));
@@ -209,14 +209,15 @@ impl Checkpointer {
         loading.await
     }
 
-    /// Fetches a checkpoint and checks whose it is, that the journal holds its last entry and, where
-    /// that is needed, names it. Its rows are not read yet.
-    async fn open(&self, name: Name) -> Result<Reader> {
+    /// Checks that the journal holds a checkpoint's last entry and, where that is needed, names it; then
+    /// fetches it and checks whose it is. Says whether it is named. Its rows are not read yet.
+    async fn open(&self, name: Name) -> Result<(Reader, bool)> {
+        let last = self.check_trust(&name).await?;
         let reader = self.fetch(name).await?;
         let header = reader.header();
         header.check(&self.registry, SCHEMA).map_err(untrusted)?;
-        self.check_trust(&name, header).await?;
-        Ok(reader)
+        last.check(header)?;
+        Ok((reader, last.names_it))
     }
 
     async fn fetch(&self, name: Name) -> Result<Reader> {
@@ -225,7 +226,7 @@ impl Checkpointer {
     }
 
     async fn verify(&self, name: Name) -> Result<()> {
-        let reader = self.open(name).await?;
+        let (reader, _) = self.open(name).await?;
         self.catalog.work(move |_| reader.verify().map(drop).map_err(untrusted)).await
     }
 
@@ -263,6 +264,7 @@ impl Checkpointer {
         {
             return Ok(name);
         }
+        self.check_may_name()?;
         let (name, bytes) = self.catalog.work(Catalog::dump).await?;
         if name.seq == 0 {
             return Err(Error::invalid(
@@ -279,6 +281,7 @@ impl Checkpointer {
             false => self.check_bytes(name).await?,
         }
         if is_strict(self.catalog.head()?.level) {
+            self.check_may_name()?; // the level may have come meanwhile
             self.name(name).await?;
         }
         self.metrics.checkpoint_seq.set(gauge(name.seq));
@@ -333,6 +336,7 @@ impl Checkpointer {
         stop: CancellationToken,
     ) {
         let mut cadence = Cadence::new(known, entries);
+        let mut is_told = false;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
@@ -345,6 +349,12 @@ impl Checkpointer {
                 if let Some(named) = seen.named.filter(|named| named.seq > cadence.known.good) {
                     self.metrics.checkpoint_seq.set(gauge(named.seq));
                     cadence.note(named.seq);
+                }
+                if let Err(why) = self.check_may_name() {
+                    if !std::mem::replace(&mut is_told, true) {
+                        warn!(%why, "this replica writes no checkpoints until it is started again");
+                    }
+                    continue;
                 }
                 if !cadence.is_due(seen.changed) {
                     continue;

@@ -28,7 +28,6 @@ use crate::flows::store_watch::StoreWatch;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
-use crate::model::level::Level;
 use crate::startup::{Progress, say};
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
@@ -141,13 +140,11 @@ impl Running {
             metrics: metrics.clone(),
             namer: None,
         };
-        let before = catalog.head()?;
         let known = match keep {
             Keep::File => checkpointer.load(Some(voice)).await,
             Keep::Memory => checkpointer.load(None).await,
             Keep::Replayed => Known::default(),
         };
-        let loaded = catalog.head()?;
         let index = index_cache(&config);
         let settings = Settings {
             replica: config.server.replica.clone(),
@@ -155,7 +152,7 @@ impl Running {
             queue: config.limits.append_queue,
             waits: Shares::new(config.limits.journal_waits, &config.limits.per_address),
             follow: config.limits.follow,
-            founding: Level::KNOWN,
+            founding: objects.founding().await?,
         };
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
@@ -165,11 +162,9 @@ impl Running {
             settings,
         );
         let reading = Progress::begin("reading the journal", voice);
-        scribe.begin(|done, total| reading.tick(done, Some(total))).await?;
-        if loaded.seq > before.seq && checkpointer.was_believed_in_vain(&loaded)? {
-            catalog.empty(&checkpointer.registry)?;
-            scribe.begin(|done, total| reading.tick(done, Some(total))).await?;
-        }
+        let tick = |done, total| reading.tick(done, Some(total));
+        let loading = (keep == Keep::File).then_some(voice);
+        let known = checkpointer.begin(&mut scribe, known, loading, tick).await?;
         checkpointer.namer = Some(Namer { journal: journal.clone(), heads: scribe.heads() });
         if keep == Keep::File {
             reading.end(&format!("journal read up to entry {}", catalog.head()?.seq));

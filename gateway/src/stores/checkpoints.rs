@@ -9,12 +9,15 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use crate::error::Refusal;
 use crate::model::checkpoint::Name;
 
 /// Where they are.
 pub const FOLDER: &str = "checkpoints";
 /// The largest, in bytes, compressed: tens of millions of versions.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+/// What an error is by that says so.
+const TOO_LARGE: &str = "checkpoints";
 
 /// Lists, reads and creates checkpoints. What they say is for others to judge.
 #[derive(Debug, Clone)]
@@ -60,9 +63,16 @@ impl Checkpoints {
         let found = self.store.get(&path(name)).await?;
         if found.meta.size > MAX_BYTES {
             let source = format!("checkpoint {name} has {} bytes", found.meta.size).into();
-            return Err(Error::Generic { store: "checkpoints", source });
+            return Err(Error::Generic { store: TOO_LARGE, source });
         }
         found.bytes().await
+    }
+
+    /// Whether [`Checkpoints::get`] failed by what lies there, or does not, while the store answers.
+    pub fn is_of_the_object(why: &Error) -> bool {
+        let too_large = matches!(why, Error::Generic { store: TOO_LARGE, .. });
+        let forbidden = Refusal::of(why) == Some(Refusal::Forbidden);
+        too_large || forbidden || matches!(why, Error::NotFound { .. })
     }
 
     /// Creates a checkpoint; says whether there was none of this name. One that is there is the

@@ -25,6 +25,7 @@ use crate::config::{self, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Metrics;
 use crate::model::entry::EntryId;
+use crate::model::level::Level;
 use crate::threads;
 
 /// The layout that this release reads and writes.
@@ -57,6 +58,10 @@ pub struct RegistryId(EntryId);
 struct Format {
     format: u32,
     registry: RegistryId,
+    /// The format level of the journal that its first entry enables. Release 0.1, which does not know
+    /// this field, founded with the first.
+    #[serde(default, skip_serializing_if = "Level::is_first")]
+    founding: Level,
 }
 
 /// What is read first, and what every release must be able to read: of a newer layout nothing else
@@ -150,7 +155,7 @@ impl Objects {
         match self.read_id(COPYING_PATH).await? {
             None => {
                 self.refuse_remains().await?;
-                self.create_id(FORMAT_PATH, RegistryId::random()).await
+                self.create_id(FORMAT_PATH, RegistryId::random(), Level::KNOWN).await
             }
             Some(id) => Err(Error::new(
                 Kind::Internal,
@@ -185,6 +190,16 @@ impl Objects {
         self.read_id(FORMAT_PATH).await
     }
 
+    /// The format level that the journal's first entry enables: of a registry that an earlier release
+    /// founded the first, since replicas of that release may still run.
+    ///
+    /// # Errors
+    /// As [`Objects::existing`].
+    pub async fn founding(&self) -> Result<Level> {
+        let format = self.read_format(FORMAT_PATH).await?;
+        Ok(format.map_or(Level::FIRST, |format| format.founding.min(Level::KNOWN)))
+    }
+
     /// Marks an empty store as an unfinished copy of a registry, so that no new registry is
     /// founded in it. Gives the registry whose copy it is by now: that of whoever was first.
     ///
@@ -193,7 +208,7 @@ impl Objects {
     pub async fn begin_copy(&self, registry: RegistryId) -> Result<RegistryId> {
         match self.read_id(COPYING_PATH).await? {
             Some(id) => Ok(id),
-            None => self.create_id(COPYING_PATH, registry).await,
+            None => self.create_id(COPYING_PATH, registry, Level::FIRST).await,
         }
     }
 
@@ -203,7 +218,7 @@ impl Objects {
     /// When the store does not answer.
     pub async fn finish_copy(&self, registry: RegistryId) -> Result<()> {
         if self.existing().await?.is_none() {
-            self.create_id(FORMAT_PATH, registry).await?;
+            self.create_id(FORMAT_PATH, registry, Level::FIRST).await?;
         }
         match self.durable.delete(&Path::from(COPYING_PATH)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -211,8 +226,13 @@ impl Objects {
         }
     }
 
-    async fn create_id(&self, path: &str, registry: RegistryId) -> Result<RegistryId> {
-        let format = Format { format: FORMAT, registry };
+    async fn create_id(
+        &self,
+        path: &str,
+        registry: RegistryId,
+        founding: Level,
+    ) -> Result<RegistryId> {
+        let format = Format { format: FORMAT, registry, founding };
         let bytes = serde_json::to_vec(&format).map_err(Error::internal)?;
         let options = PutOptions::from(PutMode::Create);
         let place = Path::from(path);
@@ -228,6 +248,10 @@ impl Objects {
     }
 
     async fn read_id(&self, path: &str) -> Result<Option<RegistryId>> {
+        Ok(self.read_format(path).await?.map(|format| format.registry))
+    }
+
+    async fn read_format(&self, path: &str) -> Result<Option<Format>> {
         let found = match self.durable.get(&Path::from(path)).await {
             Ok(found) if found.meta.size <= MAX_FORMAT_BYTES => found,
             Ok(_) => return Err(foreign(path, "is too large")),
@@ -243,8 +267,7 @@ impl Objects {
             );
             return Err(foreign(path, &what));
         }
-        let Format { registry, .. } = serde_json::from_slice(&bytes).map_err(unreadable)?;
-        Ok(Some(registry))
+        serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
     }
 }
 
@@ -261,6 +284,18 @@ mod tests {
         let objects = Objects::in_memory();
         let first = objects.registry().await.unwrap();
         assert_eq!(objects.registry().await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn only_a_registry_that_this_release_founded_begins_at_its_level() {
+        let new = Objects::in_memory();
+        new.registry().await.unwrap();
+        assert_eq!(new.founding().await.unwrap(), Level::KNOWN);
+        let old = Objects::in_memory();
+        let format = serde_json::json!({"format": 1, "registry": RegistryId::random()});
+        old.durable.put(&Path::from(FORMAT_PATH), format.to_string().into()).await.unwrap();
+        old.registry().await.unwrap();
+        assert_eq!(old.founding().await.unwrap(), Level::FIRST);
     }
 
     #[tokio::test]

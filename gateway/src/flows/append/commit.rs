@@ -126,7 +126,9 @@ impl Scribe {
     /// call has no effect once it has failed. Trying on would keep everybody waiting for an operator.
     fn refused(&mut self, sealed: Sealed, why: Refusal) -> Vec<Waiting> {
         let seq = sealed.entry.seq;
-        error!(seq, "an entry was not put: {}", why.words());
+        if let Some(suppressed) = self.lines.admit() {
+            error!(seq, suppressed, "an entry was not put: {}", why.words());
+        }
         refuse(sealed.release(), &Error::refused_by_store(why));
         Vec::new()
     }

@@ -149,7 +149,7 @@ impl Scribe {
             }
             let head = self.catalog.head()?.seq;
             self.seen.head = head;
-            self.heads.send_if_modified(|told| std::mem::replace(told, self.seen) != self.seen);
+            self.tell_heads();
             self.metrics.journal_head.set(i64::try_from(head).unwrap_or(i64::MAX));
             if found == READ_AHEAD && newest.is_none() {
                 // Far behind. A listing is for the progress alone: it decides nothing.
@@ -209,6 +209,7 @@ impl Scribe {
             self.index.forget(key);
         }
         self.seen = seen;
+        self.tell_heads();
         self.mind_strangers(&applied.strangers);
         self.unflushed_since.get_or_insert_with(Instant::now);
         lock(&self.status).trouble = None;
@@ -216,6 +217,11 @@ impl Scribe {
             self.metrics.journal_head.set(i64::try_from(head.seq).unwrap_or(i64::MAX));
         }
         true
+    }
+
+    /// Also behind an entry of our own: what was just named must be known before the next is written.
+    fn tell_heads(&self) {
+        self.heads.send_if_modified(|told| std::mem::replace(told, self.seen) != self.seen);
     }
 
     /// What stands in the journal counts; but no judge can have let it pass.
@@ -248,7 +254,14 @@ impl Scribe {
         }
     }
 
-    fn unwritten(&self, why: &Error) {
+    /// Of a lack of threads, which passes, nothing is told of the catalog.
+    pub(super) fn unwritten(&self, why: &Error) {
+        if why.kind == Kind::Unavailable {
+            if let Some(suppressed) = self.lines.admit() {
+                warn!(error = %why.chain(), suppressed, "the catalog was not written now; it is tried again");
+            }
+            return;
+        }
         error!(error = %why.chain(), "the catalog could not be written");
         self.metrics.alarms.with_label_values(&["catalog_unwritable"]).inc();
         let what = "the catalog cannot be written: look at its disk, and start again";

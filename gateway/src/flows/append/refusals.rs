@@ -64,3 +64,33 @@ async fn an_entry_that_this_user_may_not_read_is_named_until_it_may() {
     assert_eq!(replica.appender.refusal(), None);
     replica.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_a_full_disk_refuses_write_no_line_each() {
+    let plan = |call, _: &object_store::path::Path| match call {
+        Call::Put => Fault::Full,
+        _ => Fault::None,
+    };
+    let store = Arc::new(FaultyStore::new(memory(), Box::new(plan)));
+    let replica = replica(&Objects::same(store as _)).await;
+    for n in 0..100 {
+        replica.order(Command::CreateUser { login: format!("user{n}") }).await.unwrap_err();
+    }
+    let left_out = &replica.metrics.log_lines_suppressed;
+    assert!(left_out.with_label_values(&["journal_unreachable"]).get() > 0);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_lack_of_threads_is_no_broken_catalog() {
+    let objects = Objects::same(memory());
+    let (journal, metrics) = (crate::flows::open::journal_in(&objects), Metrics::new().unwrap());
+    let catalog = Catalog::in_memory("registry").unwrap();
+    let index = IndexCache::new(0, 1 << 20);
+    let (scribe, appender) = Scribe::new(journal, catalog, index, metrics.clone(), settings());
+    let alarms = || metrics.alarms.with_label_values(&["catalog_unwritable"]).get();
+    scribe.unwritten(&Error::unavailable("the registry has no thread free for this"));
+    assert_eq!((appender.catalog_ready(), alarms()), (Ok(()), 0));
+    scribe.unwritten(&Error::new(Kind::Internal, "no space left"));
+    assert_eq!((appender.catalog_ready().is_err(), alarms()), (true, 1));
+}

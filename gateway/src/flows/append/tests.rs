@@ -26,6 +26,7 @@ const REGISTRY: &str = "registry";
 
 pub(super) struct Replica {
     catalog: Catalog,
+    pub(super) metrics: Metrics,
     pub(super) appender: Appender,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -47,17 +48,18 @@ pub(super) async fn replica(objects: &Objects) -> Replica {
 }
 
 async fn replica_with(objects: &Objects, catalog: Catalog) -> Replica {
+    let metrics = Metrics::new().unwrap();
     let (mut scribe, appender) = Scribe::new(
         journal_in(objects),
         catalog.clone(),
         IndexCache::new(0, 1 << 20),
-        Metrics::new().unwrap(),
+        metrics.clone(),
         settings(),
     );
     scribe.begin(|_, _| ()).await.unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(scribe.run(stop.clone()));
-    Replica { catalog, appender, stop, task }
+    Replica { catalog, metrics, appender, stop, task }
 }
 
 impl Replica {

@@ -279,8 +279,8 @@ async fn whichever_call_fails_a_start_ends_with_the_same_catalog() {
         new.follow(&objects).await.unwrap();
         assert_eq!(state(&new), whole, "call {nth}");
     }
-    // The listing; the newest one and its journal entry; the journal's newest entry, listed and read,
-    // for the level that it tells; and after that there are no more calls.
+    // The listing; the newest one's journal entry; the journal's newest entry, listed and read, for the
+    // level that it tells; the checkpoint; and after that there are no more calls.
     assert_eq!(heads, [0, 4, 4, 4, 4, 9, 9, 9]);
 }
 
@@ -438,12 +438,19 @@ fn strict_journal() -> (Journaled, u64) {
 
 /// A replica that has read the journal and can append to it.
 async fn running(objects: &Objects) -> (Checkpointer, watch::Receiver<Seen>, CancellationToken) {
-    let mut replica = empty(objects);
+    running_on(objects, empty(objects)).await
+}
+
+/// The same, with what is on its disk.
+async fn running_on(
+    objects: &Objects,
+    mut replica: Checkpointer,
+) -> (Checkpointer, watch::Receiver<Seen>, CancellationToken) {
     let (index, metrics) = (IndexCache::new(0, 1 << 20), replica.metrics.clone());
     let settings = Settings { patience: Duration::from_secs(10), ..settings() };
     let catalog = replica.catalog.clone();
     let (mut scribe, namer) = Scribe::new(journal_in(objects), catalog, index, metrics, settings);
-    scribe.begin(|_, _| ()).await.unwrap();
+    replica.begin(&mut scribe, Known::default(), None, |_, _| ()).await.unwrap();
     replica.namer = Some(Namer { journal: namer, heads: scribe.heads() });
     let (heads, stop) = (scribe.heads(), CancellationToken::new());
     tokio::spawn(scribe.run(stop.clone()));
@@ -493,7 +500,6 @@ async fn a_checkpoint_is_named_when_it_is_written_and_then_believed() {
     let before = state(&replica);
     let name = replica.write().await.unwrap();
     assert_eq!((name, replica.head()), (before, journal.len() as u64 + 1));
-    tokio::time::sleep(LOOK * 2).await; // it is read, too
     assert_eq!((replica.write().await.unwrap(), replica.head()), (name, name.seq + 1));
     let new = empty(&objects);
     assert_eq!(new.load(None).await, Known { good: name.seq, seen: name.seq });
@@ -539,4 +545,78 @@ async fn naming_a_checkpoint_is_no_reason_for_the_next_one() {
     replica.namer.as_ref().unwrap().journal.append(order).await.unwrap();
     until_there_are(&objects, 2).await;
     stop.cancel();
+}
+
+/// A checkpoint of these entries that says something else of the first.
+fn forged(objects: &Objects, journal: &[(Entry, Bytes, Checksum)]) -> (Name, Bytes) {
+    let mut forged = journal.to_vec();
+    if let Happened::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
+        *login = "mallory".to_owned();
+    }
+    at(objects, &forged).catalog.dump().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_believed_before_the_level_is_never_named_and_is_built_anew_at_the_next_start() {
+    let journal = history(REGISTRY, 10);
+    let objects = store(&journal).await;
+    let (name, bytes) = forged(&objects, &journal);
+    overwrite(&objects, &name, bytes).await;
+    let replica = empty(&objects);
+    assert_eq!(replica.load(None).await.good, name.seq);
+    let (replica, heads, stop) = running_on(&objects, replica).await;
+    let checkpointing = CancellationToken::new();
+    tokio::spawn(replica.clone().run(Known::default(), 1, heads, checkpointing.clone()));
+    let command = Command::EnableLevel { level: Level::NAMED_CHECKPOINTS };
+    let order = Order { by: By::Operator, command };
+    replica.namer.as_ref().unwrap().journal.append(order).await.unwrap();
+    let refusal = replica.write().await.unwrap_err();
+    assert!(refusal.message.contains("built anew"), "{refusal}");
+    tokio::time::sleep(EVERY * 2).await;
+    let last = journal.len() as u64 + 1;
+    assert_eq!((names(&objects).await, replica.head()), (vec![name], last));
+    checkpointing.cancel();
+    stop.cancel();
+
+    // And when the level was crossed long ago: its disk is what a killed process, or 0.1, has left.
+    let again = checkpointer(&objects, &replica.catalog);
+    let (again, ..) = running_on(&objects, again).await;
+    let whole = empty(&objects);
+    whole.follow(&objects).await.unwrap();
+    assert_eq!(state(&again), state(&whole));
+    let written = again.write().await.unwrap();
+    assert_eq!((written.seq, again.head()), (last, last + 1), "it is named");
+    let new = empty(&objects);
+    assert_eq!(new.load(None).await.good, written.seq);
+    assert!(new.catalog.head().unwrap().proven, "a named one needs no such care");
+}
+
+#[test]
+fn a_catalog_of_before_says_nothing_of_where_it_comes_from() {
+    let head = Catalog::in_memory(REGISTRY).unwrap().head().unwrap();
+    let mut row = serde_json::to_value(head).unwrap();
+    row.as_object_mut().unwrap().remove("proven").unwrap();
+    assert!(head.proven && !serde_json::from_value::<Head>(row).unwrap().proven);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_must_be_named_and_is_not_is_not_so_much_as_fetched() {
+    let (journal, _) = strict_journal();
+    let objects = store(&journal).await;
+    for upto in [4, journal.len()] {
+        let (name, bytes) = forged(&objects, &journal[..upto]);
+        overwrite(&objects, &name, bytes).await;
+    }
+    let fetched = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counter = Arc::clone(&fetched);
+    let store = failing(&objects, move |call, path| {
+        if call == Call::Get && path.as_ref().starts_with(FOLDER) {
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        Fault::None
+    });
+    let new = empty(&store);
+    new.load(None).await;
+    assert_eq!((new.head(), new.counted("passed_over")), (0, 2));
+    assert_eq!(fetched.load(std::sync::atomic::Ordering::Relaxed), 0);
 }

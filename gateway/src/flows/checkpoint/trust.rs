@@ -12,8 +12,10 @@
 
 use tracing::warn;
 
-use super::{Checkpointer, Head, is_strict, untrusted};
+use super::{Checkpointer, Head, Known, is_strict, untrusted};
+use crate::config::LogFormat;
 use crate::error::{Error, Result};
+use crate::flows::append::Scribe;
 use crate::flows::chain::Chain;
 use crate::model::checkpoint::{Header, Name};
 use crate::model::checksum::Checksum;
@@ -24,43 +26,83 @@ use crate::model::level::Level;
 /// as soon as the checkpoint is put.
 const NAMED_WITHIN: u64 = 4096;
 
+/// What the journal says of a checkpoint.
+#[derive(Debug)]
+pub(super) struct Last {
+    /// SHA-256 of the entry that it ends at.
+    hash: Checksum,
+    /// Whether an entry names it. Asked only where that is needed.
+    pub(super) names_it: bool,
+}
+
+impl Last {
+    /// Checks what a checkpoint says of itself.
+    pub(super) fn check(&self, header: &Header) -> Result<()> {
+        match header.hash == self.hash {
+            false => Err(untrusted("the journal does not hold its last entry")),
+            // It says so, and the journal does not.
+            true if is_strict(header.level) && !self.names_it => Err(unnamed()),
+            true => Ok(()),
+        }
+    }
+}
+
 impl Checkpointer {
-    /// Checks that the journal holds the last entry of a checkpoint and, where that is needed, that
-    /// it names the checkpoint.
-    pub(super) async fn check_trust(&self, name: &Name, header: &Header) -> Result<()> {
-        let last = self.journal.read(header.seq).await.map_err(Error::store)?;
-        let last = last.filter(|bytes| Checksum::of(bytes) == header.hash);
+    /// Checks that the journal holds an entry of a checkpoint's number and, where that is needed, that
+    /// it names the checkpoint; before a byte of that is fetched.
+    pub(super) async fn check_trust(&self, name: &Name) -> Result<Last> {
+        let last = self.journal.read(name.seq).await.map_err(Error::store)?;
         let last = last.ok_or_else(|| untrusted("the journal does not hold its last entry"))?;
+        let hash = Checksum::of(&last);
         let Head { level, .. } = self.catalog.head()?;
-        let strict = [level, header.level, level_behind(&last)].into_iter().any(is_strict)
-            || is_strict(self.newest_level(header.seq).await?);
+        let strict = [level, level_behind(&last)].into_iter().any(is_strict)
+            || is_strict(self.newest_level(name.seq).await?);
         match strict {
-            true if self.is_named(name, header.hash).await? => Ok(()),
-            true => Err(untrusted(
-                "no entry of the journal names it: it was forged, or its writer was cut off",
-            )),
+            true if self.is_named(name, hash).await? => Ok(Last { hash, names_it: true }),
+            true => Err(unnamed()),
             false => {
                 warn!(checkpoint = %name, "a checkpoint is believed as it is found, because format level {} of the journal is not enabled: whoever can write below checkpoints/ could have forged it. When every replica runs this release, enable it with `cratehouse format enable {0}`", Level::NAMED_CHECKPOINTS);
-                Ok(())
+                Ok(Last { hash, names_it: false })
             }
         }
     }
 
-    /// Whether a checkpoint was believed as it was found (`loaded` is the catalog as it was then), and
-    /// the entries behind it tell that it must be named: a listing did not show them.
+    /// Reads the journal to its end. Where the level turns out to be enabled at which checkpoints must be
+    /// named, nothing stays of one that was believed without: neither of the one that was just loaded,
+    /// because a listing did not show the level, nor of one that an earlier process or release loaded.
     ///
     /// # Errors
-    /// When the catalog cannot be read.
-    pub fn was_believed_in_vain(&self, loaded: &Head) -> Result<bool> {
-        let now = self.catalog.head()?.level;
-        let in_vain = is_strict(now) && !is_strict(loaded.level);
-        if in_vain {
-            warn!(
-                seq = loaded.seq,
-                "the checkpoint that was loaded is named by no entry, and must be: the journal is read from its beginning instead"
-            );
+    /// As [`Scribe::begin`], or when the catalog fails.
+    pub async fn begin(
+        &self,
+        scribe: &mut Scribe,
+        mut known: Known,
+        voice: Option<LogFormat>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Known> {
+        scribe.begin(&mut progress).await?;
+        for from_checkpoint in [true, false] {
+            let Err(why) = self.check_may_name() else { break };
+            warn!(%why, "the catalog is built anew");
+            self.catalog.empty(&self.registry)?;
+            if from_checkpoint {
+                known = self.load(voice).await;
+            }
+            scribe.begin(&mut progress).await?;
         }
-        Ok(in_vain)
+        Ok(known)
+    }
+
+    /// Where checkpoints must be named, none is named that was made of one that nobody had named: else who
+    /// forged that one would have the journal believe it.
+    pub(super) fn check_may_name(&self) -> Result<()> {
+        let head = self.catalog.head()?;
+        match is_strict(head.level) && head.seq > 0 && !head.proven {
+            false => Ok(()),
+            true => Err(Error::unavailable(
+                "this replica's catalog is of an earlier release, or was loaded from a checkpoint that no entry of the journal names: it is built anew when the replica is started again",
+            )),
+        }
     }
 
     /// The level that the newest entry tells, as far as a listing shows it.
@@ -86,6 +128,10 @@ impl Checkpointer {
     }
 }
 
+fn unnamed() -> Error {
+    untrusted("no entry of the journal names it: it was forged, or its writer was cut off")
+}
+
 /// The level that is enabled behind an entry. One that cannot be read is of a later release.
 fn level_behind(bytes: &[u8]) -> Level {
     serde_json::from_slice(bytes).map_or(Level::KNOWN, |entry: Entry| entry.leaves())
@@ -99,7 +145,10 @@ impl Checkpointer {
         if let Some(name) = names.first()
             && let Ok(mut reader) = self.fetch(*name).await
         {
-            let _ = self.catalog.work(move |catalog| catalog.restore(&mut reader, |_, _| ())).await;
+            let _ = self
+                .catalog
+                .work(move |catalog| catalog.restore(&mut reader, true, |_, _| ()))
+                .await;
         }
     }
 }

@@ -58,8 +58,15 @@ impl Rebuild {
     ) -> Result<()> {
         let names = checkpoints.newest(0..=u64::MAX, MOST_CHECKPOINTS).await;
         for name in names.map_err(Error::store)? {
-            let bytes = checkpoints.get(&name).await.map_err(Error::store)?;
             let what = format!("{FOLDER}/{name}");
+            let bytes = match checkpoints.get(&name).await {
+                Ok(bytes) => bytes,
+                Err(e) if Checkpoints::is_of_the_object(&e) => {
+                    self.wrong.push(format!("{what} cannot be read: {e}"));
+                    continue;
+                }
+                Err(e) => return Err(Error::store(e)),
+            };
             let read = move || {
                 let reader = Reader::open(name, bytes)?;
                 let header = reader.header().clone();
@@ -160,5 +167,46 @@ impl Rebuild {
             self.wrong.extend(claims.into_iter().map(missing));
         }
         self.wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, create_dir};
+    use std::sync::Arc;
+
+    use object_store::local::LocalFileSystem;
+
+    use super::*;
+    use crate::stores::faulty::{Call, Fault, FaultyStore};
+
+    #[tokio::test]
+    async fn a_checkpoint_that_cannot_be_read_is_named_and_keeps_nothing_else_from_being_verified()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        create_dir(folder.path().join(FOLDER)).unwrap();
+        let file = |seq: u64| {
+            let name = Name { seq, hash: Checksum::of(b"x") };
+            File::create(folder.path().join(FOLDER).join(name.to_string())).unwrap()
+        };
+        file(3).set_len(2 * 1024 * 1024 * 1024).unwrap(); // takes no room
+        file(2);
+        let store = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+        let plan = |call, path: &object_store::path::Path| match call {
+            Call::Get if path.as_ref().contains("/00000000000000000002-") => Fault::Forbidden,
+            _ => Fault::None,
+        };
+        let checkpoints =
+            Checkpoints::new(Arc::new(FaultyStore::new(Arc::new(store), Box::new(plan))));
+        let mut rebuild = Rebuild::new("registry").unwrap();
+        rebuild.expect_checkpoints(&checkpoints, "registry").await.unwrap();
+        let wrong = rebuild.finish(0);
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong[0].contains("cannot be read") && wrong[0].contains("bytes"), "{wrong:?}");
+        assert!(wrong[1].contains("00002-"), "{wrong:?}");
+        let absent = object_store::Error::NotFound { path: "x".to_owned(), source: "gone".into() };
+        assert!(Checkpoints::is_of_the_object(&absent));
+        let away = object_store::Error::Generic { store: "S3", source: "timed out".into() };
+        assert!(!Checkpoints::is_of_the_object(&away));
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn entry(
         applied.touched.extend(event(txn, entry.seq, entry.time, &one.what)?);
     }
     change_head(txn, |head| {
+        head.proven |= head.seq == 0; // whoever began the file
         head.seq = entry.seq;
         head.hash = *hash;
         head.level = head.level.max(entry.enables().unwrap_or_default());

@@ -24,7 +24,7 @@ const IN_THE_HEADER: [&str; 2] = ["head", "stamp"];
 /// The state of a read transaction as a checkpoint, and what it is called.
 pub(super) fn dump(txn: ReadTransaction) -> Result<(Name, Bytes)> {
     let view = View::new(txn);
-    let Head { seq, hash, published, level } = view.head()?;
+    let Head { seq, hash, published, level, .. } = view.head()?;
     let txn = view.into_inner();
     let registry = registry(&txn)?;
     let (versions, rows) = (count(&txn, VERSIONS)?, count_rows(&txn)?);
@@ -103,6 +103,7 @@ fn each<K: Key + 'static, V: Value + 'static>(
 pub(super) fn restore(
     txn: &WriteTransaction,
     checkpoint: &mut Reader,
+    proven: bool,
     mut heard: impl FnMut(u64, u64),
 ) -> Result<Head> {
     checkpoint.header().check(&registry(txn)?, SCHEMA).map_err(unsound)?;
@@ -115,7 +116,7 @@ pub(super) fn restore(
         done += 1;
         heard(done, rows);
     }
-    let head = Head { seq, hash, published, level };
+    let head = Head { seq, hash, published, level, proven };
     tables.meta.insert("head", write(&head)?.as_slice()).map_err(Error::internal)?;
     Ok(head)
 }

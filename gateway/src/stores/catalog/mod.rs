@@ -242,14 +242,19 @@ impl Catalog {
     }
 
     /// Replaces the whole state by that of a checkpoint, in one transaction, and puts it on disk;
-    /// `heard` is told the rows that are done and all that there are. Blocks.
+    /// `heard` is told the rows that are done and all that there are. `proven`: an entry names it. Blocks.
     ///
     /// # Errors
     /// When the checkpoint turns out not to be what its name says, or redb fails; then nothing
     /// has changed.
-    pub fn restore(&self, checkpoint: &mut Reader, heard: impl FnMut(u64, u64)) -> Result<Head> {
+    pub fn restore(
+        &self,
+        checkpoint: &mut Reader,
+        proven: bool,
+        heard: impl FnMut(u64, u64),
+    ) -> Result<Head> {
         let txn = self.db.begin_write().map_err(Error::internal)?;
-        let head = dump::restore(&txn, checkpoint, heard)?; // or else dropped, uncommitted
+        let head = dump::restore(&txn, checkpoint, proven, heard)?; // or else dropped, uncommitted
         self.commit(txn)?;
         self.corrections.fetch_add(1, Ordering::Release);
         Ok(head)

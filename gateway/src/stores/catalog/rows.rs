@@ -49,12 +49,16 @@ pub struct Head {
     pub published: Timestamp,
     /// The format level that is enabled.
     pub level: Level,
+    /// Whether all of it was applied here from the first entry on, or from a checkpoint that an entry of
+    /// the journal names. A release that does not know this drops it whenever it writes the row.
+    #[serde(default)]
+    pub proven: bool,
 }
 
 impl Head {
     pub(super) fn before_the_first(registry: &str) -> Self {
         let hash = Checksum::of(registry.as_bytes());
-        Self { seq: 0, hash, published: Timestamp::UNIX_EPOCH, level: Level::FIRST }
+        Self { seq: 0, hash, published: Timestamp::UNIX_EPOCH, level: Level::FIRST, proven: true }
     }
 }
 

@@ -96,8 +96,8 @@ impl Folder {
         let admitted = stream::unfold((chunks, lister), |(mut chunks, mut lister)| async move {
             let chunk = chunks.next().await?;
             let admit = move || {
-                let mut chunk = chunk;
-                chunk.retain(|found| found.as_ref().map_or(true, |it| lister.admits(&it.location)));
+                let admitted = chunk.into_iter().filter_map(|found| admitted(&mut lister, found));
+                let chunk: Vec<_> = admitted.collect();
                 Ok((chunk, lister))
             };
             match blocking(admit).await {
@@ -181,8 +181,20 @@ impl ObjectStore for Folder {
         let mut listed = self.inner.list_with_delimiter(prefix).await?;
         let mut lister = links::Lister::new(&self.root);
         let admit = move || {
-            listed.objects.retain(|object| lister.admits(&object.location));
-            listed.common_prefixes.retain(|folder| lister.admits(folder));
+            let mut kept = Vec::new();
+            for object in listed.objects {
+                if lister.admits(&object.location)? {
+                    kept.push(object);
+                }
+            }
+            let mut folders = Vec::new();
+            for folder in listed.common_prefixes {
+                if lister.admits(&folder)? {
+                    folders.push(folder);
+                }
+            }
+            listed.objects = kept;
+            listed.common_prefixes = folders;
             Ok(listed)
         };
         blocking(admit).await
@@ -199,6 +211,19 @@ impl ObjectStore for Folder {
 impl fmt::Display for Folder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
+    }
+}
+
+/// What a listing shows of an object that it found: an error, where that cannot be looked at.
+fn admitted(lister: &mut links::Lister, found: Result<ObjectMeta>) -> Option<Result<ObjectMeta>> {
+    let found = match found {
+        Ok(found) => found,
+        Err(e) => return Some(Err(e)),
+    };
+    match lister.admits(&found.location) {
+        Ok(true) => Some(Ok(found)),
+        Ok(false) => None,
+        Err(e) => Some(Err(Error::Generic { store: "folder", source: e.into() })),
     }
 }
 

@@ -110,20 +110,50 @@ impl Lister {
         Self { root: root.to_owned(), folders: HashMap::new() }
     }
 
-    /// Whether an object is reached without a link.
-    pub(super) fn admits(&mut self, location: &Path) -> bool {
+    /// Whether an object is reached without a link; not, when it is gone meanwhile.
+    ///
+    /// # Errors
+    /// When that cannot be looked at: a listing that leaves something out would hide it.
+    pub(super) fn admits(&mut self, location: &Path) -> io::Result<bool> {
         let mut parts: Vec<_> = location.parts().map(|part| part.as_ref().to_owned()).collect();
-        let Some(last) = parts.pop() else { return false };
+        let Some(last) = parts.pop() else { return Ok(false) };
         let key: Vec<OsString> = parts.iter().map(OsString::from).collect();
         if !self.folders.contains_key(&key) {
             if self.folders.len() >= MAX_OPEN {
                 self.folders.clear();
             }
-            let opened = open_folder(&self.root, &parts).ok();
+            let opened = unless_passed_over(open_folder(&self.root, &parts))?;
             self.folders.insert(key.clone(), opened);
         }
-        let Some(Some(folder)) = self.folders.get(&key) else { return false };
+        let Some(Some(folder)) = self.folders.get(&key) else { return Ok(false) };
         let stat = statat(folder, &last, AtFlags::SYMLINK_NOFOLLOW);
-        stat.is_ok_and(|stat| !is_link(&stat))
+        Ok(unless_passed_over(stat)?.is_some_and(|stat| !is_link(&stat)))
+    }
+}
+
+fn unless_passed_over<T>(found: Result<T, Errno>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_left_out_of_a_listing() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("there"), "x").unwrap();
+        let mut lister = Lister::new(folder.path());
+        assert!(lister.admits(&Path::from("there")).unwrap());
+        assert!(!lister.admits(&Path::from("gone")).unwrap());
+        assert!(!lister.admits(&Path::from("gone/too")).unwrap());
+        assert!(!lister.admits(&Path::from("there/below")).unwrap());
+        let long = "n".repeat(300); // as any other error: of rights, of the disk, of open files
+        assert!(lister.admits(&Path::from(long.as_str())).is_err());
+        assert!(lister.admits(&Path::from(format!("{long}/below"))).is_err());
     }
 }

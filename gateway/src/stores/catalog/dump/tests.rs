@@ -25,7 +25,7 @@ fn catalog(entries: &[Applied]) -> Catalog {
 }
 
 fn restore(catalog: &Catalog, (name, bytes): (Name, Bytes)) -> Result<Head> {
-    catalog.restore(&mut Reader::open(name, bytes).unwrap(), |_, _| ())
+    catalog.restore(&mut Reader::open(name, bytes).unwrap(), true, |_, _| ())
 }
 
 fn lines(bytes: &[u8]) -> String {
