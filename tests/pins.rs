@@ -71,6 +71,8 @@ fn a_correction_away_from_what_is_listed_refuses_it() {
     let args = ["pin", "correct", "lib@1.0.0", "--reason", "the first one was wrong", "--checksum"];
     gateway.cli_ok(&[&args[..], &[&second().cksum()]].concat());
     until("the correction is known", || client.download("lib", "1.0.0").status == 403);
+    let is_yanked = || client.index("lib").line("1.0.0")["yanked"] == true;
+    until("its verdict follows, though the upstream lists what it always did", is_yanked);
 }
 
 #[test]
