@@ -17,6 +17,7 @@ use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::shares::Shares;
+use crate::flows::turns::Turns;
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::client_key::ClientKey;
@@ -78,6 +79,8 @@ pub struct Gateway {
     pub in_flight: Shares,
     /// Memory for large responses that are made for one request, in KiB.
     pub responses: Shares,
+    /// Turns for searches, checks and long answers.
+    pub turns: Turns,
     /// What search knows of the mirror.
     pub mirrored_names: MirroredNames,
 }

@@ -103,7 +103,8 @@ pub fn refused() -> u64 {
     REFUSED.load(Ordering::Relaxed)
 }
 
-/// Does work that blocks, or computes for long, off the async threads.
+/// Does work that blocks, or computes for long, off the async threads. Once begun it is done to its end,
+/// also when nobody waits for it any more: what bounds it belongs into the work.
 ///
 /// # Errors
 /// Unavailable, when it has not begun within ten seconds, and then it never will; internal, when it
@@ -144,6 +145,7 @@ async fn run<T: Send + 'static>(
 ) -> Result<T> {
     // Whoever sets it first decides: the work, that it is done, or its client, that it never is.
     let decided = Arc::new(AtomicBool::new(false));
+    let _waiting = Waiting(Arc::clone(&decided));
     let (begins, begun) = oneshot::channel::<()>();
     let claim = Arc::clone(&decided);
     let work = move || {
@@ -171,6 +173,16 @@ async fn run<T: Send + 'static>(
     }
 }
 
+/// Who waits for work. Work that nobody waits for is never begun: what a client may ask for again and
+/// again, leaving each time, must not pile up in front of the threads.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[allow(clippy::disallowed_methods, reason = "the one place")]
 fn spawn<T: Send + 'static>(
     on: &Handle,
@@ -195,6 +207,8 @@ async fn keep_one_alive() {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+
+    use futures_util::FutureExt as _;
 
     use super::*;
     use crate::error::Kind;
@@ -225,6 +239,28 @@ mod tests {
         let after = pool.block_on(async { aside_on(pool.handle(), || 7).await });
         assert_eq!(after.unwrap(), 7);
         assert!(told.try_recv().is_err(), "what was refused is not done later");
+    }
+
+    #[test]
+    fn work_whose_client_leaves_before_it_has_begun_is_never_done() {
+        let pool = one_thread();
+        let (let_go, held) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let permit = Arc::new(());
+        pool.block_on(async {
+            let mut busy = Box::pin(aside_on(pool.handle(), move || held.recv()));
+            assert!(busy.as_mut().now_or_never().is_none());
+            for _ in 0..100 {
+                let (tell, permit) = (tell.clone(), Arc::clone(&permit));
+                let work = move || (permit, tell.send(()));
+                assert!(aside(work).now_or_never().is_none());
+            }
+            let_go.send(()).unwrap();
+            assert!(busy.await.unwrap().is_ok());
+            assert_eq!(aside(|| 7).await.unwrap(), 7);
+        });
+        assert!(told.try_recv().is_err(), "nobody waited for it");
+        assert_eq!(Arc::strong_count(&permit), 1, "what the work would have held is free");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::shares::Shares;
+use crate::flows::turns::Turns;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
@@ -284,6 +285,7 @@ pub(super) fn gateway(
             config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
             &config.limits.per_address,
         ),
+        turns: Turns::new(&config.limits.per_address),
         mirrored_names: MirroredNames::default(),
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         licenses: Readers::new(&metrics),

@@ -51,7 +51,7 @@ pub(super) struct Judging {
     pub(super) learned: Learned,
     shown: RwLock<Option<Arc<Shown>>>,
     /// Who judges; the others wait for that.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// An index file as the policy shows it.
@@ -97,6 +97,14 @@ impl Judging {
         let current = shown.until.is_none_or(|until| Instant::now() < until);
         let informed = shown.edition == self.learned.edition();
         (shown.stamp == stamp && current && informed).then_some(shown)
+    }
+
+    fn keep(&self, shown: Arc<Shown>) {
+        let former = {
+            let mut place = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+            place.replace(shown)
+        };
+        drop(former); // not under the lock
     }
 
     /// The memory that it takes beside the file itself, in bytes.
@@ -193,7 +201,7 @@ pub(super) async fn shown(
     if let Some(shown) = shown_already(gateway, known, file) {
         return Ok(shown);
     }
-    let _turn = known.judging.turn.lock().await;
+    let turn = Arc::clone(&known.judging.turn).lock_owned().await;
     let book = &gateway.rulebook;
     let in_force = book.in_force();
     if let Some(shown) = known.judging.shown(in_force.stamp) {
@@ -205,21 +213,21 @@ pub(super) async fn shown(
     let edition = known.judging.learned.edition(); // before the facts, which may know more by then
     let (facts, file, now) = (known.judging.facts(), Arc::clone(file), book.now());
     let (metrics, owned, index) = (gateway.metrics.clone(), name.clone(), gateway.index.clone());
+    let (at, note) = (upstream_at(gateway, known), gateway.mirrored_names.noter());
+    let judging = Arc::clone(&known.judging);
+    // Whoever still waits for it: so that a file is judged once, and by one at a time.
     let work = move || {
+        let _turn = turn;
         let shown = judge_file(&in_force, &facts, &file, now, &owned, &metrics, &index);
-        Shown { edition, ..shown }
+        let shown = Arc::new(Shown { edition, ..shown });
+        if let Some(at) = at {
+            note(at, &shown.file);
+        }
+        judging.keep(Arc::clone(&shown));
+        index.weigh_again(&owned.key());
+        shown
     };
-    let shown = Arc::new(aside(work).await?);
-    if let Some(at) = upstream_at(gateway, known) {
-        gateway.mirrored_names.note(at, &shown.file);
-    }
-    let former = {
-        let mut place = known.judging.shown.write().unwrap_or_else(PoisonError::into_inner);
-        place.replace(Arc::clone(&shown))
-    };
-    drop(former); // not under the lock
-    gateway.index.weigh_again(&name.key());
-    Ok(Some(shown))
+    aside(work).await.map(Some)
 }
 
 /// The place in the chain of the upstream that a file is from; `None`: it is hosted.

@@ -56,6 +56,7 @@ pub mod store_watch;
 mod streaming;
 mod tally;
 pub mod tokens;
+pub mod turns;
 pub mod users;
 pub mod verify;
 pub mod yank;

@@ -25,6 +25,7 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::{self, MirroredNames};
 use crate::flows::shares::Shares;
 use crate::flows::store_watch::StoreWatch;
+use crate::flows::turns::Turns;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
@@ -207,6 +208,7 @@ impl Running {
                 config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
                 &config.limits.per_address,
             ),
+            turns: Turns::new(&config.limits.per_address),
             mirrored_names: MirroredNames::default(),
             lines: RequestLines::new(&metrics),
             metrics,

@@ -33,6 +33,13 @@ pub enum Reach {
     Held(ClientKey),
 }
 
+impl Reach {
+    fn client(self) -> ClientKey {
+        let (Self::Upstreams(client) | Self::Held(client)) = self;
+        client
+    }
+}
+
 /// What each of some policies makes of the packages of a Cargo.lock (its text), at one time and by
 /// the same index files: a report for each policy, the packages in the same order.
 /// `progress(done, total)` is called after each package.
@@ -67,11 +74,11 @@ pub async fn check(
 
 /// Why the versions of a crate, or one of them, are judged as they are by the policy in force.
 /// Upper and lower case of the name do not matter. `turn` is awaited when the crate is known, and before
-/// its versions are judged.
+/// its versions are judged; it ends with that, whoever still waits for it.
 ///
 /// # Errors
 /// Absent, when there is no such crate or version; else as a lookup.
-pub async fn explain<T>(
+pub async fn explain<T: Send + 'static>(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     name: &CrateName,
@@ -83,9 +90,9 @@ pub async fn explain<T>(
     let Some((file, facts)) = seen(gateway, client, &lowered(name)?, licenses_wanted).await? else {
         return Err(no_crate(name));
     };
-    let _turn = turn.await?;
-    let name = name.clone();
+    let (turn, name) = (turn.await?, name.clone());
     let explaining = move || {
+        let _turn = turn;
         let judged = judging::judge_all(&in_force, &facts, &file, now);
         let by = (&in_force.policy, in_force.advisories.as_deref());
         let explain = |only| Explanation::of(by, name.clone(), facts.upstream, judged, only);
@@ -118,8 +125,14 @@ async fn rows(
         Ok(found) => found,
         Err(why) => return same(Row::unknown(&package, why.message)),
     };
+    // For each of them, and after the look-up: so that a check waits for no upstream with it.
+    let turn = match gateway.turns.judged.turn(reach.client()).await {
+        Ok(turn) => turn,
+        Err(why) => return same(Row::unknown(&package, why.message)),
+    };
     let (judges, judged) = (policies.to_vec(), package.clone());
     let judge = move || {
+        let _turn = turn;
         let by = |by: &Arc<InForce>| Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
         judges.iter().map(by).collect()
     };
@@ -137,11 +150,10 @@ async fn found(
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
     let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
     let lower = lowered(&name)?;
-    let client = match reach {
-        Reach::Held(_) if !is_held(gateway, &lower).await? => return Err(never_asked_for(&name)),
-        Reach::Held(client) | Reach::Upstreams(client) => client,
-    };
-    seen(gateway, client, &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
+    if matches!(reach, Reach::Held(_)) && !is_held(gateway, &lower).await? {
+        return Err(never_asked_for(&name));
+    }
+    seen(gateway, reach.client(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
 }
 
 /// The index file of a crate before any policy, and what else is known of its versions.

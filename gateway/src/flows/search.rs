@@ -15,9 +15,10 @@ use tokio::time::timeout;
 
 use self::names::{Names, Seen};
 use self::syncing::{Syncing, sync};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flows::{judging, lookup};
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::{CrateName, NameKey};
@@ -30,10 +31,6 @@ pub use self::syncing::run;
 const MAX_QUERY_CHARS: usize = 200;
 /// The longest description in an answer, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 1000;
-/// Searches at one time: each looks at every name, on a thread of its own.
-const SEARCHES_AT_ONCE: usize = 2;
-/// How long a search waits for its turn.
-const TURN_WAIT: Duration = Duration::from_secs(10);
 /// How long the first search waits until the mirrored names were read; it goes on without them.
 const LOAD_WAIT: Duration = Duration::from_secs(5);
 /// Hosted crates whose newest version is remembered, some 150 bytes each.
@@ -58,7 +55,6 @@ type Hosted = HashMap<NameKey, (u64, Option<Box<str>>)>;
 pub struct MirroredNames {
     names: Arc<Names>,
     syncing: Syncing,
-    turns: Semaphore,
     /// The newest versions of hosted crates, by the entries that last touched them.
     hosted: Mutex<Hosted>,
     /// Who looks up versions that are not known yet.
@@ -67,9 +63,8 @@ pub struct MirroredNames {
 
 impl Default for MirroredNames {
     fn default() -> Self {
-        let turns = Semaphore::new(SEARCHES_AT_ONCE);
         let (names, syncing, hosted) = (Arc::default(), Syncing::default(), Mutex::default());
-        Self { names, syncing, turns, hosted, learning: Arc::new(Semaphore::new(1)) }
+        Self { names, syncing, hosted, learning: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -77,6 +72,12 @@ impl MirroredNames {
     /// Takes note of an index file of the upstream at this place of the chain.
     pub(super) fn note(&self, at: usize, file: &IndexFile) {
         self.names.note(at, file);
+    }
+
+    /// The same, for work that outlives whoever waits for it.
+    pub(super) fn noter(&self) -> impl FnOnce(usize, &IndexFile) + Send + use<> {
+        let names = Arc::clone(&self.names);
+        move |at, file| names.note(at, file)
     }
 
     /// The same, before the policy was asked: it counts where nothing better is known.
@@ -102,18 +103,24 @@ impl MirroredNames {
 ///
 /// # Errors
 /// When the catalog fails; unavailable, when too many search.
-pub async fn search(gateway: &Arc<Gateway>, query: &str, limit: usize) -> Result<(Vec<Hit>, u32)> {
+pub async fn search(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    query: &str,
+    limit: usize,
+) -> Result<(Vec<Hit>, u32)> {
     let known = &gateway.mirrored_names;
     if !known.syncing.is_loaded.load(atomic::Ordering::Acquire) {
         let owned = Arc::clone(gateway);
         let loading = tokio::spawn(async move { sync(&owned).await });
         let _ = timeout(LOAD_WAIT, loading).await; // it goes on, for the next search
     }
-    let Ok(Ok(_turn)) = timeout(TURN_WAIT, known.turns.acquire()).await else {
-        return Err(Error::unavailable("too many searches are under way: try again shortly"));
-    };
+    let turn = gateway.turns.searches.turn(client).await?;
     let (owned, query) = (Arc::clone(gateway), Query::new(query));
-    let finding = gateway.catalog.scan(move |view| find(&owned, view, &query, limit));
+    let finding = gateway.catalog.scan(move |view| {
+        let _turn = turn; // until it is over, whoever still waits for it
+        find(&owned, view, &query, limit)
+    });
     let Found { hits, total, unknown } = finding.await?;
     learn(gateway, unknown);
     Ok((hits, total))

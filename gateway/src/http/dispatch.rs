@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::flows;
@@ -18,6 +16,7 @@ use crate::flows::command::By;
 use crate::flows::download::{Download, Part, download_for};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
+use crate::flows::shares::Share;
 use crate::gateway::Gateway;
 use crate::http::body::budget::Owner;
 use crate::http::body::{Budgets, Upload};
@@ -33,12 +32,7 @@ use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
 use crate::stores::catalog::UserRow;
 
-/// Answers of many rows that are made at one time; more wait.
-pub const LONG_ANSWERS_AT_ONCE: usize = 4;
-/// How long they wait for that.
-const LONG_ANSWER_WAIT: Duration = Duration::from_secs(10);
-
-/// What every request needs: the gateway, and what requests take turns for.
+/// What every request needs: the gateway, and what its body may take.
 #[derive(Debug)]
 pub struct Door {
     /// Every component.
@@ -47,10 +41,6 @@ pub struct Door {
     pub bodies: Budgets,
     /// Where pages of our own come from.
     pub origins: Origins,
-    /// Who judges a lock file: see [`policy::CHECKS_AT_ONCE`].
-    pub checks: Semaphore,
-    /// Who makes a long answer: see [`LONG_ANSWERS_AT_ONCE`].
-    long_answers: Semaphore,
 }
 
 /// What the record of a download wants to know of a request, beside its token.
@@ -72,11 +62,9 @@ struct Logins {
 impl Door {
     /// The door of a gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        let checks = Semaphore::new(policy::CHECKS_AT_ONCE);
-        let long_answers = Semaphore::new(LONG_ANSWERS_AT_ONCE);
         let bodies = Budgets::new(&gateway.config.limits, &gateway.metrics);
         let origins = Origins::new(&gateway.url, &gateway.config);
-        Self { gateway, bodies, origins, checks, long_answers }
+        Self { gateway, bodies, origins }
     }
 
     /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
@@ -107,17 +95,14 @@ impl Door {
         }
     }
 
-    /// The right to make an answer of many rows, before they are read. Whoever has it waits for no
-    /// upstream and no journal, so that nobody keeps others waiting.
+    /// The right to make an answer of many rows, before they are read: it goes into the work that reads
+    /// them. Whoever has it waits for no upstream and no journal, so that nobody keeps others waiting.
     ///
     /// # Errors
     /// Unavailable, when there is no memory for it, or others make theirs for too long.
-    pub(super) async fn long_answer(&self, to: Responses<'_>) -> Result<SemaphorePermit<'_>> {
+    pub(super) async fn long_answer(&self, to: Responses<'_>) -> Result<Share> {
         to.admit()?;
-        match timeout(LONG_ANSWER_WAIT, self.long_answers.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(Error::unavailable("too many long answers are being made: try again shortly")),
-        }
+        self.gateway.turns.long_answers.turn(to.client()).await
     }
 
     /// Answers a request, or says why not. `client`: whose share of limits it takes.
@@ -155,7 +140,7 @@ impl Door {
             }
             Route::Search { query, limit } => {
                 auth::reader(gateway, headers, client).await?;
-                let (hits, total) = flows::search::search(gateway, &query, limit).await?;
+                let (hits, total) = flows::search::search(gateway, client, &query, limit).await?;
                 responses.json(&found(&hits, total))
             }
             Route::Owners(name) => {

@@ -1,6 +1,7 @@
 //! The admin API: what `cratehouse user`, `token`, `remove`, `mirror` and `names` do, over HTTPS.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -11,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::flows;
 use crate::flows::audit::Clash;
 use crate::flows::command::By;
+use crate::flows::shares::Share;
+use crate::flows::turns::with_turn;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::body::budget::Owner;
@@ -63,8 +66,9 @@ pub async fn manage(
     let budgets = &door.bodies;
     match what {
         Manage::Users => {
-            let _turn = door.long_answer(responses).await?;
-            let users = flows::users::list(gateway).await?;
+            let (turn, owned) = (door.long_answer(responses).await?, Arc::clone(gateway));
+            let listing = async move { flows::users::list(&owned).await };
+            let (users, _turn) = with_turn(turn, listing).await?;
             responses.json(&users.iter().map(user_json).collect::<Vec<_>>())
         }
         Manage::CreateUser => {
@@ -76,8 +80,8 @@ pub async fn manage(
             respond::done(None)
         }
         Manage::Tokens(login) => {
-            let _turn = door.long_answer(responses).await?;
-            tokens(gateway, responses, login.as_deref()).await
+            let turn = door.long_answer(responses).await?;
+            tokens(gateway, responses, turn, login).await
         }
         Manage::CreateToken => {
             create_token(gateway, by, upload.read_json(budgets, owner).await?).await
@@ -111,12 +115,17 @@ pub async fn manage(
 }
 
 async fn tokens(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     responses: Responses<'_>,
-    login: Option<&str>,
+    turn: Share,
+    login: Option<String>,
 ) -> Result<Answer> {
-    let tokens = flows::tokens::list(gateway, login).await?;
-    let users = flows::users::list(gateway).await?;
+    let owned = Arc::clone(gateway);
+    let listing = async move {
+        let tokens = flows::tokens::list(&owned, login.as_deref()).await?;
+        Ok((tokens, flows::users::list(&owned).await?))
+    };
+    let ((tokens, users), _turn) = with_turn(turn, listing).await?;
     let logins: BTreeMap<_, _> = users.iter().map(|u| (u.id, u.login.as_str())).collect();
     responses.json(&tokens.iter().map(|token| token_json(token, &logins)).collect::<Vec<_>>())
 }

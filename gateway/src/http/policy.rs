@@ -21,10 +21,6 @@ use crate::model::lock::MAX_LOCK_BYTES;
 use crate::model::policy::Waivers;
 use crate::model::principal::Scope;
 
-/// Lock files that are judged at one time; more wait.
-pub const CHECKS_AT_ONCE: usize = 4;
-/// How long a check waits for that.
-const TURN_WAIT: Duration = Duration::from_secs(10);
 /// How long a lock file may take. What was learned by then stays in memory, so that another try
 /// gets further.
 const CHECK_WAIT: Duration = Duration::from_secs(120);
@@ -82,9 +78,7 @@ async fn check(
     let lock = std::str::from_utf8(&lock)
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.
-    let Ok(Ok(_turn)) = timeout(TURN_WAIT, door.checks.acquire()).await else {
-        return Err(Error::unavailable("too many lock files are being judged: try again shortly"));
-    };
+    let _turn = gateway.turns.checks.turn(responses.client()).await?;
     let policies = [gateway.rulebook.in_force()];
     let judging = policy_check::check(gateway, reach, lock, &policies, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {

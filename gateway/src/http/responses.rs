@@ -32,6 +32,11 @@ impl<'a> Responses<'a> {
         Self { steps: &gateway.responses, metrics: &gateway.metrics, client }
     }
 
+    /// Whose share they take.
+    pub fn client(&self) -> ClientKey {
+        self.client
+    }
+
     /// Whether there may be room for a large response: it is asked before one is made.
     ///
     /// # Errors

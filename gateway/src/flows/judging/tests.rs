@@ -1,9 +1,12 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::error::Kind;
 use crate::flows::fixture::{House, Public, State, memory, name, version};
-use crate::flows::lookup::lookup;
+use crate::flows::lookup::{look, lookup};
+use crate::model::client_key::ClientKey;
 
 async fn is_yanked(house: &House) -> bool {
     let file = lookup(&house.gateway, &name("foo")).await.unwrap().unwrap();
@@ -84,4 +87,27 @@ async fn a_change_that_only_the_pin_tells_is_judged_by_the_policy_too() {
         assert_eq!(house.foo().await.0.is_ok(), served, "{policy}");
         assert_eq!(house.alarms("checksum_changed"), 1, "{policy}");
     }
+}
+
+#[tokio::test]
+async fn a_file_is_judged_to_the_end_when_its_client_leaves_and_not_for_the_next_one_again() {
+    let (store, public) = (memory(), Public::start(b"x").await);
+    let policy = "[[ban]]\nname = \"foo\"\nreason = \"r\"";
+    let house = House::ruled(&store, &[&public], policy).await;
+    let (gateway, foo) = (&house.gateway, name("foo"));
+    let known = look(gateway, ClientKey::Exempt, &foo).await.unwrap();
+    let file = known.answer.clone().unwrap().unwrap();
+    let is_judged = || known.judging.shown(gateway.rulebook.stamp()).is_some();
+    // The work may not have begun when its client leaves, and is not done then.
+    for tries in 0..1000 {
+        drop(timeout(Duration::from_millis(tries), shown(gateway, &foo, &known, &file)).await);
+        drop(known.judging.turn.lock().await); // it is over
+        if is_judged() {
+            break;
+        }
+    }
+    assert!(is_judged());
+    let first = known.judging.shown(gateway.rulebook.stamp()).unwrap();
+    let again = shown(gateway, &foo, &known, &file).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first, &again));
 }

@@ -1,0 +1,158 @@
+//! Turns for work that takes a core or much memory for long. Clients share each limit
+//! ([`crate::flows::shares`]): what one has begun, or waits for, keeps no other from having a turn.
+//!
+//! A turn belongs to the work and not to its client. Work on a thread cannot be broken off, so a
+//! client that leaves must not get the turn back before the work is over: move it into the work.
+
+use std::time::Duration;
+
+use crate::config::PerAddress;
+use crate::error::{Error, Result};
+use crate::flows::shares::{Share, Shares};
+use crate::model::client_key::ClientKey;
+
+/// Searches at one time: each looks at every name, on a thread of its own.
+const SEARCHES_AT_ONCE: usize = 2;
+/// Lock files whose packages are looked up and judged at one time: each has up to ten thousand of them
+/// and their rows in memory.
+const CHECKS_AT_ONCE: usize = 32;
+/// Packages of lock files that are judged at one time, each on a thread of its own.
+const JUDGED_AT_ONCE: usize = 4;
+/// Answers of many rows that are made at one time.
+const LONG_ANSWERS_AT_ONCE: usize = 4;
+/// How long a request waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+/// How long a package of a lock file does: as long as a check may take.
+const JUDGED_WAIT: Duration = Duration::from_secs(120);
+/// Those that wait are requests, and bounded as such.
+const MOST_WAITING: usize = usize::MAX;
+
+/// What requests take turns for.
+#[derive(Debug)]
+pub struct Turns {
+    /// Searches.
+    pub searches: Line,
+    /// Checks of lock files: it is held while upstreams and the store are asked.
+    pub checks: Line,
+    /// Packages of lock files that are judged: nothing is waited for with it.
+    pub judged: Line,
+    /// Answers of many rows: nothing is waited for with it.
+    pub long_answers: Line,
+}
+
+/// Those that wait for one kind of turn.
+#[derive(Debug)]
+pub struct Line {
+    turns: Shares,
+    wait: Duration,
+    refusal: &'static str,
+}
+
+impl Turns {
+    /// All of them are free; one client may take a part of each.
+    pub fn new(per_address: &PerAddress) -> Self {
+        let line =
+            |most, wait, refusal| Line { turns: Shares::new(most, per_address), wait, refusal };
+        let judged = "too many lock files are being judged: try again shortly";
+        Self {
+            searches: line(
+                SEARCHES_AT_ONCE,
+                TURN_WAIT,
+                "too many searches are under way: try again shortly",
+            ),
+            checks: line(CHECKS_AT_ONCE, TURN_WAIT, judged),
+            judged: line(JUDGED_AT_ONCE, JUDGED_WAIT, judged),
+            long_answers: line(
+                LONG_ANSWERS_AT_ONCE,
+                TURN_WAIT,
+                "too many long answers are being made: try again shortly",
+            ),
+        }
+    }
+}
+
+impl Line {
+    /// A turn for a client, until it is dropped.
+    ///
+    /// # Errors
+    /// Unavailable, when there is none in time.
+    pub async fn turn(&self, client: ClientKey) -> Result<Share> {
+        let turn = self.turns.take(client, 1, (MOST_WAITING, self.wait)).await;
+        turn.ok_or_else(|| Error::unavailable(self.refusal))
+    }
+}
+
+/// Does work with a turn, which comes back with what came of it. The work goes on when nobody waits for
+/// it any more, and so does the turn.
+///
+/// # Errors
+/// Those of the work; internal, when it crashed.
+pub async fn with_turn<T: Send + 'static>(
+    turn: Share,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<(T, Share)> {
+    let working = tokio::spawn(async move { work.await.map(|done| (done, turn)) });
+    working.await.map_err(Error::internal)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::threads::aside;
+
+    fn turns() -> Turns {
+        Turns::new(&PerAddress::default())
+    }
+
+    fn client(n: u8) -> ClientKey {
+        ClientKey::of(IpAddr::from([192, 0, 2, n]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_has_no_kind_of_turn_for_itself_however_many_it_waits_for() {
+        let turns = turns();
+        for line in [&turns.searches, &turns.checks, &turns.judged, &turns.long_answers] {
+            let mut held = Vec::new();
+            while let Some(turn) = line.turn(client(1)).now_or_never() {
+                held.push(turn.unwrap());
+            }
+            assert!(!held.is_empty() && held.len() < line.turns.total());
+            let mut waiting: Vec<_> = (0..1000).map(|_| Box::pin(line.turn(client(1)))).collect();
+            assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
+            assert!(line.turn(client(2)).now_or_never().is_some(), "another client has its turn");
+            assert!(line.turn(ClientKey::Exempt).now_or_never().is_some());
+            drop(waiting);
+            let refused = line.turn(client(1)).await.unwrap_err();
+            assert_eq!((refused.kind, refused.retry_after.is_some()), (Kind::Unavailable, true));
+            drop(held);
+            assert_eq!(line.turns.taken(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_gets_no_turn_back_before_its_work_is_over() {
+        let turns = turns();
+        let line = &turns.long_answers;
+        let (go, gone) = mpsc::channel::<()>();
+        let (tell, mut told) = tokio::sync::mpsc::channel(1);
+        let turn = line.turn(client(1)).await.unwrap();
+        let work = async move {
+            let _ = tell.send(()).await;
+            aside(move || gone.recv().is_ok()).await
+        };
+        let request = tokio::spawn(with_turn(turn, work));
+        told.recv().await.unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        assert_eq!(line.turns.taken(), 1);
+        assert!(line.turn(client(1)).now_or_never().is_none());
+        go.send(()).unwrap();
+        assert!(line.turn(client(1)).await.is_ok());
+    }
+}
