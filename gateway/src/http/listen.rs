@@ -67,9 +67,10 @@ const LINGER: Duration = Duration::from_secs(60);
 /// An HTTP/2 client is asked for a sign of life this often, and has so long to give it.
 const PING: Duration = Duration::from_secs(20);
 /// What a client may send on one stream, and on all streams of one connection, before somebody has read
-/// it, in bytes: enough for 1 MB a second over 100 ms. It is counted nowhere else.
-const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// it, in bytes: enough for 600 kB a second over 100 ms. It is counted nowhere else, and there are thousands of
+/// connections.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
 /// The head of a request: the request line and all headers, in bytes.
 const HEAD_BYTES: u16 = 32 * 1024;
 

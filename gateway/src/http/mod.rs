@@ -12,6 +12,7 @@ pub mod forwarded;
 mod gathered;
 mod host;
 mod in_flight;
+mod kept_head;
 pub mod lanes;
 pub mod listen;
 pub mod manage;

@@ -31,7 +31,7 @@ use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL, Shares};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
-use crate::http::{forwarded, host, in_flight};
+use crate::http::{forwarded, host, in_flight, kept_head};
 use crate::model::client_key::ClientKey;
 use crate::model::excerpt::{Shown, excerpt};
 use crate::model::trace::TraceParent;
@@ -141,10 +141,11 @@ fn at_home(
 async fn in_turn(
     door: Arc<Door>,
     asked: Asked,
-    head: Parts,
+    mut head: Parts,
     body: Incoming,
     route: std::result::Result<Route, Refused>,
 ) -> Answer {
+    head.headers = kept_head::kept(head.headers);
     let label = route.as_ref().map_or(NO_ROUTE, Route::label);
     let unanswered = Unanswered(Some(Line::of(&door.gateway, &asked, &head, label)));
     let client = forwarded::client_key(&door.gateway.config, asked.peer, &head.headers);

@@ -17,6 +17,7 @@ use url::{Origin, Url};
 use crate::config;
 use crate::error::Result;
 use crate::metrics::Metrics;
+use crate::model::client_key::ClientKey;
 use crate::model::dl::DlTemplate;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
@@ -38,6 +39,8 @@ pub use body::Body;
 pub use places::Turn;
 pub use trouble::{Trouble, TroubleKind};
 
+/// How long a revalidation waits for a place.
+const HELD_WAIT: Duration = Duration::from_secs(2);
 /// How long a `config.json` is believed.
 const CONFIG_FRESH: Duration = Duration::from_secs(600);
 /// A `config.json` older than this is asked for again when its `dl` has no such crate file.
@@ -382,9 +385,12 @@ impl Upstream {
         self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
     }
 
-    /// Runs an errand at the index when its turn has come.
+    /// Runs an errand at the index when its turn has come. What a client revalidates is held: the last known
+    /// answer is better than a long wait.
     async fn run_in_turn(&self, turn: Turn, errand: Errand<'_>) -> Result<Answer, Trouble> {
-        let _place = self.place(&self.index_requests, turn, errand.within).await?;
+        let is_held = turn.held && turn.client != ClientKey::OWN;
+        let within = if is_held { errand.within.min(HELD_WAIT) } else { errand.within };
+        let _place = self.place(&self.index_requests, turn, within).await?;
         self.run(errand).await
     }
 
