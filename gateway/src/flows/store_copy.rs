@@ -85,7 +85,7 @@ pub async fn copy(from: &Objects, to: &Objects, voice: LogFormat) -> Result<Copi
     copied.wrong = walk.wrong;
     step.end("the copy is verified");
     if copied.wrong.is_empty() {
-        to.finish_copy(registry).await?;
+        to.finish_copy(registry, from.founding().await?).await?;
     }
     Ok(copied)
 }

@@ -212,13 +212,13 @@ impl Objects {
         }
     }
 
-    /// Makes a registry of a copy that is whole.
+    /// Makes a registry of a copy that is whole; `founding` is the original's.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn finish_copy(&self, registry: RegistryId) -> Result<()> {
+    pub async fn finish_copy(&self, registry: RegistryId, founding: Level) -> Result<()> {
         if self.existing().await?.is_none() {
-            self.create_id(FORMAT_PATH, registry, Level::FIRST).await?;
+            self.create_id(FORMAT_PATH, registry, founding).await?;
         }
         match self.durable.delete(&Path::from(COPYING_PATH)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
