@@ -203,7 +203,7 @@ mod tests {
         }
         let refused = flights.join_for(client(1), 2, slow(2)).await.unwrap_err();
         assert_eq!((refused.kind, shares.taken()), (Kind::Unavailable, 2));
-        let joined = flights.join_for(client(1), 0, || pending());
+        let joined = flights.join_for(client(1), 0, pending);
         let other = flights.join_for(client(2), 3, || async { 3 });
         assert_eq!(other.await.unwrap(), Some(3), "others begin theirs");
         end.send(true).unwrap();
