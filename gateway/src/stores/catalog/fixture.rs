@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageBackend};
 
-use super::Catalog;
-use super::Head;
+use super::{Catalog, Head};
 
 /// A disk in memory, and the switch that fills it.
 #[derive(Debug)]
