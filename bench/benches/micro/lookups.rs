@@ -4,6 +4,7 @@ use cratehouse::flows::authenticate::authenticate;
 use cratehouse::flows::download::{Part, download};
 use cratehouse::flows::lookup::lookup;
 use cratehouse::http::auth;
+use cratehouse::model::client_key::ClientKey;
 use divan::{Bencher, black_box};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
@@ -50,12 +51,16 @@ fn token_in_header(bencher: Bencher) {
     let house = House::hosting();
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, house.token.parse().unwrap());
-    bencher.bench(|| at_once(auth::reader(&house.gateway, black_box(&headers))).unwrap());
+    bencher.bench(|| {
+        at_once(auth::reader(&house.gateway, black_box(&headers), ClientKey::OWN)).unwrap()
+    });
 }
 
 /// Without the header.
 #[divan::bench]
 fn token(bencher: Bencher) {
     let house = House::hosting();
-    bencher.bench(|| at_once(authenticate(&house.gateway, black_box(&house.token))).unwrap());
+    bencher.bench(|| {
+        at_once(authenticate(&house.gateway, ClientKey::OWN, black_box(&house.token))).unwrap()
+    });
 }

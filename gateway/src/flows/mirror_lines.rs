@@ -21,6 +21,8 @@ pub struct MirrorLines {
     pub(super) skipped: LineLimit,
     /// The store did not keep or give what is mirrored. Copies that follow an answer share it.
     pub(super) store: Arc<LineLimit>,
+    /// The names of mirrored crates could not be read or written.
+    pub(super) names: LineLimit,
 }
 
 impl MirrorLines {
@@ -33,6 +35,7 @@ impl MirrorLines {
             no_answer: LineLimit::new("no_answer", metrics),
             skipped: LineLimit::new("index_lines", metrics),
             store: Arc::new(LineLimit::new("mirror_store", metrics)),
+            names: LineLimit::new("mirrored_names", metrics),
         }
     }
 }

@@ -8,13 +8,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::atomic;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use self::names::{Names, Seen};
-use self::syncing::{Syncing, sync};
+use self::syncing::{Syncing, load};
 use crate::error::Result;
 use crate::flows::{judging, lookup};
 use crate::gateway::Gateway;
@@ -31,8 +29,6 @@ pub use self::syncing::run;
 const MAX_QUERY_CHARS: usize = 200;
 /// The longest description in an answer, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 1000;
-/// How long the first search waits until the mirrored names were read; it goes on without them.
-const LOAD_WAIT: Duration = Duration::from_secs(5);
 /// Hosted crates whose newest version is remembered, some 150 bytes each.
 const MAX_HOSTED: usize = 10_000;
 
@@ -92,6 +88,17 @@ impl MirroredNames {
         self.names.forget(at, &name.key());
     }
 
+    /// Whether something of a mirrored crate is held, as far as its name says that without the store;
+    /// `None`: the names are not all known yet, or there are too many.
+    pub(super) fn holds(&self, key: &NameKey) -> Option<bool> {
+        let is_whole =
+            || self.syncing.is_loaded.load(atomic::Ordering::Acquire) && self.names.is_whole();
+        match self.names.has(key) {
+            true => Some(true),
+            false => is_whole().then_some(false),
+        }
+    }
+
     /// How many mirrored crates are known, and the memory that they take, in bytes.
     pub fn size(&self) -> (usize, usize) {
         self.names.size()
@@ -109,12 +116,7 @@ pub async fn search(
     query: &str,
     limit: usize,
 ) -> Result<(Vec<Hit>, u32)> {
-    let known = &gateway.mirrored_names;
-    if !known.syncing.is_loaded.load(atomic::Ordering::Acquire) {
-        let owned = Arc::clone(gateway);
-        let loading = tokio::spawn(async move { sync(&owned).await });
-        let _ = timeout(LOAD_WAIT, loading).await; // it goes on, for the next search
-    }
+    load(gateway).await;
     let turn = gateway.turns.searches.turn(client).await?;
     let (owned, query) = (Arc::clone(gateway), Query::new(query));
     let finding = gateway.catalog.scan(move |view| {

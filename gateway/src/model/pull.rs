@@ -40,7 +40,8 @@ pub struct Pull {
     /// Who asked; nobody is known where reads need no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Puller>,
-    /// The IP address that the request came from: that of a proxy, where there is one.
+    /// The IP address that the request came from: that of a proxy, where there is one. After 16 of one
+    /// IPv6 network of 64 bits, the network's own (its other bits 0) stands for the further ones.
     pub address: IpAddr,
     /// The replica that answered.
     pub replica: String,

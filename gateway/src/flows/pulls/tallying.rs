@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZero;
 
 use bytes::Bytes;
@@ -11,13 +11,17 @@ use jiff::Timestamp;
 use super::{MAX_BATCH_RECORDS, MAX_WAITING_RECORDS};
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
-use crate::model::principal::Principal;
+use crate::model::principal::{Principal, TokenId};
 use crate::model::pull::{Pull, Puller, encode};
 use crate::model::uses::day_of;
 use crate::model::version::CrateVersion;
 use crate::stores::pulls::BatchName;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+/// The part of an IPv6 address that a host does not choose: 64 bits (RFC 4291 §2.5.1).
+const V6_NETWORK: u128 = !0 << 64;
+/// Records of one version and token that are kept for addresses of one IPv6 network, between two writes.
+const MAX_NETWORK_RECORDS: usize = 16;
 
 /// What counts as the same download, made again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,15 @@ pub(super) struct Download {
     address: IpAddr,
     /// Days since 1970, so that no record is of two.
     day: i64,
+}
+
+/// The IPv6 network that one token has one version from.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Network {
+    checksum: Checksum,
+    token: Option<TokenId>,
+    /// Its own: its other bits are 0.
+    address: Ipv6Addr,
 }
 
 /// How often something was downloaded, and when.
@@ -45,6 +58,8 @@ pub(super) type Tallied = HashMap<Download, Count>;
 #[derive(Debug, Default)]
 pub(super) struct Tallying {
     tallied: Tallied,
+    /// How many of them are of one version, token and IPv6 network.
+    networks: HashMap<Network, usize>,
     /// Records that were taken from there and are in no batch yet, the earliest first.
     settled: VecDeque<Pull>,
     /// The oldest ones, once the store did not take them: the same bytes are put again under the
@@ -77,6 +92,15 @@ impl Download {
     }
 }
 
+impl Network {
+    fn of(download: &Download) -> Option<Self> {
+        let IpAddr::V6(address) = download.address.to_canonical() else { return None };
+        let address = Ipv6Addr::from_bits(address.to_bits() & V6_NETWORK);
+        let token = download.by.as_ref().map(|by| by.token);
+        Some(Self { checksum: download.what.2, token, address })
+    }
+}
+
 #[cfg(test)]
 impl From<&Pull> for Download {
     fn from(pull: &Pull) -> Self {
@@ -100,19 +124,47 @@ impl Tallying {
     pub(super) fn note(&mut self, download: Download, at: Timestamp) -> Option<usize> {
         let day = at.as_second().div_euclid(DAY_SECONDS);
         let download = Download { day, ..download };
-        if let Some(count) = self.tallied.get_mut(&download) {
-            count.downloads = count.downloads.saturating_add(1);
-            // A clock may be set back.
-            (count.first, count.last) = (count.first.min(at), count.last.max(at));
-        } else if self.waiting() < MAX_WAITING_RECORDS {
-            let count = Count { downloads: NonZero::<u64>::MIN, first: at, last: at };
-            self.tallied.insert(download, count);
-        } else {
-            self.dropped += 1;
-            return None;
+        if !self.counted_again(&download, at) {
+            let download = self.by_network(download);
+            let is_full = self.waiting() >= MAX_WAITING_RECORDS;
+            match self.counted_again(&download, at) {
+                true => {}
+                false if is_full => {
+                    self.dropped += 1;
+                    return None;
+                }
+                false => self.begin(download, at),
+            }
         }
         self.downloads += 1;
         Some(self.tallied.len())
+    }
+
+    /// Counts a download, if there is a record of the same one.
+    fn counted_again(&mut self, download: &Download, at: Timestamp) -> bool {
+        let Some(count) = self.tallied.get_mut(download) else { return false };
+        count.downloads = count.downloads.saturating_add(1);
+        // A clock may be set back.
+        (count.first, count.last) = (count.first.min(at), count.last.max(at));
+        true
+    }
+
+    /// Of an IPv6 network that has enough records, a further one is the network's: one host has all
+    /// addresses of it, and must not make a record with each.
+    fn by_network(&self, download: Download) -> Download {
+        let full = |of: &Network| self.networks.get(of).is_some_and(|n| *n >= MAX_NETWORK_RECORDS);
+        match Network::of(&download).filter(full) {
+            Some(network) => Download { address: network.address.into(), ..download },
+            None => download,
+        }
+    }
+
+    fn begin(&mut self, download: Download, at: Timestamp) {
+        if let Some(network) = Network::of(&download) {
+            *self.networks.entry(network).or_default() += 1;
+        }
+        let count = Count { downloads: NonZero::<u64>::MIN, first: at, last: at };
+        self.tallied.insert(download, count);
     }
 
     /// Whether all that was taken is in a batch, so that more may be taken.
@@ -123,6 +175,7 @@ impl Tallying {
     /// Takes what is counted, to be given back with [`Tallying::settle`].
     pub(super) fn take(&mut self) -> Tallied {
         self.moving.0 = self.tallied.len();
+        self.networks.clear();
         std::mem::take(&mut self.tallied)
     }
 

@@ -1,3 +1,4 @@
+use std::net::Ipv6Addr;
 use std::ops::ControlFlow;
 
 use super::*;
@@ -319,4 +320,27 @@ async fn a_question_may_begin_with_a_journal_entry() {
     assert!(before <= time && time <= Timestamp::now());
     assert_eq!(start(&journal, Since::Time(before)).await.unwrap(), before);
     assert!(start(&journal, Since::Seq(2)).await.unwrap_err().message.contains("no entry 2"));
+}
+
+#[tokio::test]
+async fn a_host_that_changes_its_ipv6_address_makes_no_record_with_each() {
+    let house = House::new();
+    let pulls = house.replica("a");
+    let from = |bits: u128| Pull { address: Ipv6Addr::from_bits(bits).into(), ..at(0, "1.0.0") };
+    let network = 0x2001_0db8_u128 << 96;
+    (1..=100_000).for_each(|n| pulls.notes(&from(network | n)));
+    assert_eq!((pulls.left(), pulls.records()), (100_000, 17));
+    pulls.notes(&from(network | 1));
+    pulls.notes(&from(network | 1 << 64 | 1));
+    assert_eq!(pulls.records(), 18, "another network");
+    from_others(100, &at(0, "1.0.0")).for_each(|pull| pulls.notes(&pull));
+    assert_eq!(pulls.records(), 118, "IPv4 addresses are clients");
+    pulls.write().await.unwrap();
+    let all = house.all().await;
+    let rest = all.iter().find(|pull| pull.address == Ipv6Addr::from_bits(network)).unwrap();
+    assert_eq!(rest.count.get(), 100_000 - 16);
+    pulls.notes(&from(network | 1 << 32));
+    pulls.write().await.unwrap();
+    let address = from(network | 1 << 32).address;
+    assert!(house.all().await.iter().any(|pull| pull.address == address), "each write begins anew");
 }

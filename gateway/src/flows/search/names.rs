@@ -30,6 +30,8 @@ struct Table {
     unsaved: BTreeSet<usize>,
     /// How many lists were read.
     lists: u32,
+    /// Whether a name found no room since the start.
+    is_cut: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +115,11 @@ impl Names {
     /// Whether a name is known.
     pub(super) fn has(&self, key: &NameKey) -> bool {
         self.read().all.contains_key(key)
+    }
+
+    /// Whether there was room for all names so far: else one that is not known may be held all the same.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.read().is_cut
     }
 
     /// Shows every name. Takes a while: call it off the async threads.
@@ -205,15 +212,16 @@ impl Names {
 }
 
 impl Table {
-    /// Says whether there was room.
+    /// Says whether there was room; where there is none, what was known of the name stays.
     fn put(&mut self, key: NameKey, known: Known) -> bool {
-        self.take(&key);
-        let bytes = self.bytes + known.bytes();
+        let former = self.all.get(&key).map_or(0, Known::bytes);
+        let bytes = self.bytes.saturating_sub(former) + known.bytes();
         let fits = bytes <= MAX_BYTES;
         if fits {
             self.bytes = bytes;
             self.all.insert(key, known);
         }
+        self.is_cut |= !fits;
         fits
     }
 
@@ -297,6 +305,11 @@ mod tests {
             names.note_name(0, format!("{long}{n:06}").parse().unwrap());
         }
         assert_eq!(names.size().0, most);
-        assert!(names.size().1 <= MAX_BYTES);
+        assert!(names.size().1 <= MAX_BYTES && !names.is_whole());
+
+        let known = format!("{long}000000");
+        names.note(0, &file(&known, &format!("1.0.0-{}", "a".repeat(100))));
+        assert!(names.has(&known.parse::<CrateName>().unwrap().key()), "a longer one has no room");
+        assert_eq!(names.size().0, most);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -18,16 +18,45 @@ use crate::threads::aside;
 
 /// How often the lists are read, and written.
 const EVERY: Duration = Duration::from_secs(300);
+/// How long the first search waits until the mirrored names were read; it goes on without them.
+const LOAD_WAIT: Duration = Duration::from_secs(5);
+/// How long after a failure searches do not have the lists read again.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// What a stop may spend on the last write.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// How far memory and store are the same.
 #[derive(Debug, Default)]
 pub(super) struct Syncing {
-    /// Of the list of each upstream that was last read or written.
-    etags: Mutex<Vec<Option<String>>>,
+    lists: Arc<Mutex<Lists>>,
     /// Whether the lists were read once.
     pub(super) is_loaded: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    /// Of the list of each upstream that was last read or written.
+    etags: Vec<Option<String>>,
+    /// When they were last read in vain.
+    failed: Option<Instant>,
+}
+
+/// Has the lists read for a search, if they never were, and waits for that for a while. However many
+/// search, they are read once at one time, and not again soon after they could not be.
+pub(super) async fn load(gateway: &Arc<Gateway>) {
+    let syncing = &gateway.mirrored_names.syncing;
+    if syncing.is_loaded.load(Ordering::Acquire) {
+        return;
+    }
+    if let Ok(mut lists) = Arc::clone(&syncing.lists).try_lock_owned() {
+        if lists.failed.is_some_and(|failed| failed.elapsed() < AGAIN_AFTER) {
+            return;
+        }
+        let owned = Arc::clone(gateway);
+        // It goes on without the search, for the next one.
+        tokio::spawn(async move { sync_all(&owned, &mut lists).await });
+    }
+    let _ = timeout(LOAD_WAIT, syncing.lists.lock()).await; // that of whoever reads them
 }
 
 /// Keeps names and store the same until told to stop, and then once more.
@@ -46,22 +75,28 @@ pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
 
 /// Makes names and store the same. Trouble makes a search poorer, not wrong.
 pub(super) async fn sync(gateway: &Arc<Gateway>) {
-    let syncing = &gateway.mirrored_names.syncing;
-    let mut etags = syncing.etags.lock().await;
-    etags.resize(gateway.upstreams.len(), None);
+    let mut lists = Arc::clone(&gateway.mirrored_names.syncing.lists).lock_owned().await;
+    sync_all(gateway, &mut lists).await;
+}
+
+async fn sync_all(gateway: &Arc<Gateway>, lists: &mut OwnedMutexGuard<Lists>) {
+    lists.etags.resize(gateway.upstreams.len(), None);
     let mut is_loaded = true;
-    for (at, etag) in etags.iter_mut().enumerate() {
+    for (at, etag) in lists.etags.iter_mut().enumerate() {
         if let Err(error) = sync_one(gateway, at, etag).await {
             is_loaded = false;
             let upstream = gateway.upstreams.get(at).map_or("", |upstream| upstream.name());
+            let Some(suppressed) = gateway.mirror_lines.names.admit() else { continue };
             warn!(
                 upstream,
+                suppressed,
                 error = error.chain(),
                 "the names of mirrored crates are not up to date"
             );
         }
     }
-    syncing.is_loaded.fetch_or(is_loaded, Ordering::AcqRel);
+    lists.failed = (!is_loaded).then(Instant::now);
+    gateway.mirrored_names.syncing.is_loaded.fetch_or(is_loaded, Ordering::AcqRel);
 }
 
 async fn sync_one(gateway: &Arc<Gateway>, at: usize, etag: &mut Option<String>) -> Result<()> {
@@ -110,4 +145,48 @@ async fn list(gateway: &Gateway, upstream: &str, at: usize, names: &Names) -> Re
         names.note_name(at, name);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::FutureExt as _;
+    use object_store::ObjectStore;
+    use object_store::path::Path;
+
+    use super::*;
+    use crate::flows::fixture::{House, Public, memory};
+    use crate::stores::faulty::{Fault, FaultyStore};
+    use crate::stores::upstream::fixture::limits;
+
+    #[tokio::test]
+    async fn searches_have_the_names_read_once_and_not_again_soon_after_a_failure() {
+        let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
+        let shared = Arc::clone(&store) as Arc<dyn ObjectStore>;
+        let public = Public::start(b"x").await;
+        let house = House::open(&shared, &[&public], limits()).await;
+        let (gateway, calls) = (&house.gateway, Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&calls);
+        let plan = move |_, path: &Path| {
+            let is_mirror = path.as_ref().contains("mirror");
+            counted.fetch_add(usize::from(is_mirror), Ordering::SeqCst);
+            if is_mirror { Fault::Before } else { Fault::None }
+        };
+        store.plan(Box::new(plan));
+        // Each leaves at once.
+        (0..100).for_each(|_| assert!(load(gateway).now_or_never().is_none()));
+        let lists = &gateway.mirrored_names.syncing.lists;
+        assert!(lists.lock().await.failed.is_some());
+        let asked = calls.load(Ordering::SeqCst);
+        assert!(asked > 0);
+        for _ in 0..100 {
+            load(gateway).await;
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), asked, "the store was asked by one of them");
+        store.plan(Box::new(|_, _| Fault::None));
+        lists.lock().await.failed = None;
+        load(gateway).await;
+        assert!(gateway.mirrored_names.syncing.is_loaded.load(Ordering::Acquire));
+    }
 }
