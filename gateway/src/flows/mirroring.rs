@@ -117,14 +117,10 @@ async fn credit(gateway: &Gateway, client: ClientKey, name: &CrateName) -> Resul
 /// Whether anything is held of a mirrored crate, in memory or in the store, however old. A store that
 /// does not answer has nothing.
 pub(super) async fn is_held(gateway: &Gateway, name: &CrateName) -> bool {
-    if is_remembered(gateway, name) {
-        return true;
-    }
-    // Once the names are known, a check of ten thousand of them asks the store for none.
-    match gateway.mirrored_names.holds(&name.key()) {
-        Some(is_held) => is_held,
-        None => is_kept(gateway, name).await,
-    }
+    // That the names do not have one says little: another process may have mirrored it since they were read.
+    is_remembered(gateway, name)
+        || gateway.mirrored_names.holds(&name.key()) == Some(true)
+        || is_kept(gateway, name).await
 }
 
 fn is_remembered(gateway: &Gateway, name: &CrateName) -> bool {

@@ -1,12 +1,10 @@
 //! Names that are new to the upstreams: when they are asked for, and who is charged for them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use object_store::path::Path;
 
 use super::*;
 use crate::config::Limits;
@@ -177,34 +175,4 @@ async fn a_client_that_leaves_pays_for_what_its_work_asks_in_vain_and_for_nothin
     };
     assert!(left(client(1), "none").await <= 999.0);
     assert_eq!(left(client(2), "foo").await, 1000.0);
-}
-
-#[tokio::test]
-async fn a_check_asks_the_store_for_no_name_once_the_names_are_known() {
-    let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
-    let shared = Arc::clone(&store) as Arc<dyn ObjectStore>;
-    let public = Public::start(b"x").await;
-    let house = House::open(&shared, &[&public], limits()).await;
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
-    store.plan(Box::new(move |_, path: &Path| {
-        let is_index = path.as_ref().contains("mirror") && path.as_ref().contains("none");
-        counted.fetch_add(usize::from(is_index), Ordering::SeqCst);
-        Fault::None
-    }));
-    let is_held = async || mirroring::is_held(&house.gateway, &name("none")).await;
-    assert!(!is_held().await);
-    assert_eq!(
-        calls.swap(0, Ordering::SeqCst),
-        1,
-        "nothing else says it before the names are read"
-    );
-    let client = ClientKey::Exempt;
-    crate::flows::search::search(&house.gateway, client, "foo", 1).await.unwrap();
-    for _ in 0..100 {
-        assert!(!is_held().await);
-    }
-    assert_eq!(calls.load(Ordering::SeqCst), 0);
-    assert!(lookup_for(&house.gateway, client, &name("foo")).await.unwrap().is_some());
-    assert!(mirroring::is_held(&house.gateway, &name("foo")).await);
 }
