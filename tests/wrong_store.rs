@@ -36,7 +36,7 @@ fn an_unmounted_store_is_no_empty_one() {
     assert_eq!(gateway.stored(""), Vec::<String>::new(), "nothing is founded");
 
     // Another registry in its place.
-    fs::remove_dir(&store).unwrap();
+    fs::remove_dir_all(&store).unwrap();
     let other = Gateway::builder().prepare();
     other.cli_ok(&["init"]);
     fs::rename(other.data().join("store"), &store).unwrap();
