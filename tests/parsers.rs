@@ -29,7 +29,7 @@ static ALLOC: dhat::Alloc = dhat::Alloc;
 
 const MIB: usize = 1024 * 1024;
 /// The sizes that each shape is tried with, in bytes: a manifest has 1 MiB at the most.
-const SIZES: [usize; 4] = [2 * 1024, 16 * 1024 - 100, 64 * 1024, MIB];
+const SIZES: [usize; 2] = [2 * 1024, MIB];
 /// The largest file of an advisory.
 const MAX_ADVISORY_BYTES: usize = 256 * 1024;
 const MANIFEST: ManifestLimits = ManifestLimits { dependencies: 500, features: 300 };
