@@ -162,23 +162,6 @@ fn what_was_absent_at_other_places_is_known_when_a_file_comes() {
     assert_eq!(cache.absent().0, 0);
 }
 
-/// Measures what [`ABSENT_BYTES`] says: `cargo test --lib -- --ignored memory_of_absent --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn memory_of_absent_names() {
-    let resident = || {
-        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-        text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-    };
-    let cache = IndexCache::bounded(0, 1 << 30, 1 << 20);
-    let before = resident();
-    for n in 0..200_000 {
-        put(&cache, None, &format!("some-name-{n}"), Place::Upstream(0), absent(3600));
-    }
-    let names = cache.absent().0;
-    println!("{} bytes each of {names}", (resident() - before) / names);
-}
-
 /// Puts a file of so many bytes, and gives what an answer would send of it.
 fn put_counted(cache: &IndexCache, text: &str, bytes: usize) -> Bytes {
     let made = cache.counted(IndexFile::new(Bytes::from(vec![b'x'; bytes]), Vec::new()));
