@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
+use crate::config::PerAddress;
 use crate::error::{Error, Kind, Result};
 use crate::flows::flights::Flights;
 use crate::flows::index_cache::Known;
@@ -19,6 +20,7 @@ use crate::flows::parsing::Parsers;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::excerpt::excerpt;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
@@ -58,17 +60,17 @@ pub(super) struct Learned {
 #[derive(Debug)]
 pub struct Readers {
     flights: Flights<(CrateName, CrateVersion, Checksum), Result<LicenseFact>>,
-    parsers: Parsers,
+    parsers: Arc<Parsers>,
     aside: Arc<Semaphore>,
     errands: Arc<Semaphore>,
 }
 
 impl Readers {
     /// As many at one time as there are cores: crate files are inflated.
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(per_address: &PerAddress, metrics: &Metrics) -> Self {
         Self {
             flights: Flights::default(),
-            parsers: Parsers::new(metrics, "license"),
+            parsers: Arc::new(Parsers::new(per_address, metrics, "license")),
             aside: Arc::new(Semaphore::new(ASIDE)),
             errands: Arc::new(Semaphore::new(ERRANDS)),
         }
@@ -232,11 +234,11 @@ pub(super) fn read_aside(gateway: &Arc<Gateway>, known: &Known, version: &Listed
 impl Readers {
     async fn of(&self, version: &Listed, bytes: &Bytes, metrics: &Metrics) -> Result<LicenseFact> {
         let key = (version.name.clone(), version.version.clone(), version.cksum);
-        let (parsers, bytes, metrics) = (self.parsers.clone(), bytes.clone(), metrics.clone());
+        let (parsers, bytes, metrics) = (Arc::clone(&self.parsers), bytes.clone(), metrics.clone());
         let (name, number, _) = key.clone();
         let work = || async move {
             let reading = move || LicenseFact::of_crate_file(&bytes, &name, &number);
-            let fact = match parsers.parse(reading).await {
+            let fact = match parsers.parse(ClientKey::Exempt, reading).await {
                 // A reader that crashes has met a file that cannot be read.
                 Err(e) if e.kind == Kind::Internal => LicenseFact::Missing,
                 read => read?,

@@ -7,6 +7,7 @@ use url::Url;
 use crate::config::crates_io_index;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::lock::{self, KnownRegistries, Locked};
 use crate::model::registries::OurUrls;
 
@@ -15,10 +16,14 @@ use crate::model::registries::OurUrls;
 ///
 /// # Errors
 /// Invalid, when the text is no Cargo.lock, or too large; unavailable, when too many are being read.
-pub(super) async fn packages(gateway: &Gateway, lock: &str) -> Result<BTreeSet<Locked>> {
+pub(super) async fn packages(
+    gateway: &Gateway,
+    client: ClientKey,
+    lock: &str,
+) -> Result<BTreeSet<Locked>> {
     let (text, known) = (lock.to_owned(), known_registries(gateway));
     let parse = move || lock::packages(&text).map(|packages| known.mark(packages));
-    gateway.parsers.locks.parse(parse).await?.map_err(Error::invalid)
+    gateway.parsers.locks.parse(client, parse).await?.map_err(Error::invalid)
 }
 
 fn known_registries(gateway: &Gateway) -> KnownRegistries {

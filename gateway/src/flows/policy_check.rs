@@ -56,7 +56,7 @@ pub async fn check(
     policies: &[Arc<InForce>],
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<Report>> {
-    let packages = lock_file::packages(gateway, lock).await?;
+    let packages = lock_file::packages(gateway, reach.client(), lock).await?;
     let (total, now) = (packages.len(), gateway.rulebook.now());
     let mut columns = vec![Vec::with_capacity(total); policies.len()];
     let (mut waiting, mut under_way) = (packages.into_iter(), FuturesOrdered::new());

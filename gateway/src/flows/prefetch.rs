@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use crate::error::{Error, Result};
 use crate::flows::{download, lock_file, lookup};
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
@@ -34,7 +35,7 @@ pub async fn prefetch(
     lock: &str,
     progress: impl Fn(usize, usize),
 ) -> Result<Prefetched> {
-    let mut packages = lock_file::packages(gateway, lock).await?;
+    let mut packages = lock_file::packages(gateway, ClientKey::Exempt, lock).await?;
     let other = |package: &&Locked| package.source == LockedSource::OtherRegistry;
     let elsewhere = packages.iter().filter(other).map(full_name).collect();
     packages.retain(|package| package.source == LockedSource::Registry);
@@ -143,7 +144,8 @@ mod tests {
         let source = "source = \"sparse+https://crates.acme.example/index/\"";
         let odd = package("a", &format!("{source}\nchecksum = \"{odd}\""));
         for lock in ["[package", "version = 4\n[[package]]\nname = 1", &odd] {
-            let refused = lock_file::packages(&house.gateway, lock).await.unwrap_err();
+            let refused =
+                lock_file::packages(&house.gateway, ClientKey::Exempt, lock).await.unwrap_err();
             assert_eq!(refused.kind, Kind::Invalid, "{lock}");
         }
     }

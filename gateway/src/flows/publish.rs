@@ -21,6 +21,7 @@ use crate::flows::command::{self, By, Command, Order, must_put_again};
 use crate::flows::{dependencies, mirroring, objecting, patience};
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::entry::Published;
 use crate::model::manifest::{Draft, ManifestLimits};
 use crate::model::name::CrateName;
@@ -60,10 +61,10 @@ struct Parcel {
 /// upstream or the store had to be asked and did not answer.
 pub async fn publish(
     gateway: &Arc<Gateway>,
-    who: &Principal,
+    (who, client): (&Principal, ClientKey),
     body: Bytes,
 ) -> Result<PublishAnswer> {
-    let outcome = attempt(gateway, who, body).await;
+    let outcome = attempt(gateway, (who, client), body).await;
     let label = match &outcome {
         Ok(_) => "published",
         Err(error) => admission::label(error),
@@ -72,13 +73,20 @@ pub async fn publish(
     outcome
 }
 
-async fn attempt(gateway: &Arc<Gateway>, who: &Principal, body: Bytes) -> Result<PublishAnswer> {
+async fn attempt(
+    gateway: &Arc<Gateway>,
+    (who, client): (&Principal, ClientKey),
+    body: Bytes,
+) -> Result<PublishAnswer> {
     let too_slow = |_| {
         Error::unavailable(
             "this publish could not be checked in time; nothing was changed: try again",
         )
     };
-    let preparing = prepare(gateway, who, body);
+    let preparing = async {
+        let parcel = unpack(gateway, client, body).await?;
+        prepare(gateway, who, parcel).await
+    };
     let prepared =
         tokio::time::timeout(patience::at_most(PREPARE), preparing).await.map_err(too_slow)??;
     let (order, crate_file, answer) = prepared;
@@ -131,9 +139,9 @@ async fn put_again(gateway: &Gateway, order: Order, crate_file: Bytes) -> Result
 async fn prepare(
     gateway: &Arc<Gateway>,
     who: &Principal,
-    body: Bytes,
+    parcel: Parcel,
 ) -> Result<(Order, Bytes, PublishAnswer)> {
-    let Parcel { crate_file, cksum, draft, warnings } = unpack(gateway, body).await?;
+    let Parcel { crate_file, cksum, draft, warnings } = parcel;
     let name = draft.name.clone();
     let by = By::Principal(who.clone());
     let size = crate_file.len() as u64;
@@ -164,9 +172,9 @@ async fn prepare(
 
 /// Frame, archive and manifest: computation, so off the async threads, and no more of it at one time
 /// than there are cores.
-async fn unpack(gateway: &Arc<Gateway>, body: Bytes) -> Result<Parcel> {
+async fn unpack(gateway: &Arc<Gateway>, client: ClientKey, body: Bytes) -> Result<Parcel> {
     let limits = gateway.config.limits.clone();
-    gateway.parsers.publishes.parse(move || open_parcel(body, &limits)).await?
+    gateway.parsers.publishes.parse(client, move || open_parcel(body, &limits)).await?
 }
 
 fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {

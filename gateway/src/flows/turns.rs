@@ -21,7 +21,7 @@ const JUDGED_AT_ONCE: usize = 4;
 /// Answers of many rows that are made at one time.
 const LONG_ANSWERS_AT_ONCE: usize = 4;
 /// How long a request waits for its turn.
-const TURN_WAIT: Duration = Duration::from_secs(10);
+pub const TURN_WAIT: Duration = Duration::from_secs(10);
 /// How long a package of a lock file does: as long as a check may take.
 const JUDGED_WAIT: Duration = Duration::from_secs(120);
 /// Those that wait are requests, and bounded as such.
@@ -51,8 +51,7 @@ pub struct Line {
 impl Turns {
     /// All of them are free; one client may take a part of each.
     pub fn new(per_address: &PerAddress) -> Self {
-        let line =
-            |most, wait, refusal| Line { turns: Shares::new(most, per_address), wait, refusal };
+        let line = |most, wait, refusal| Line::new(most, per_address, wait, refusal);
         let judged = "too many lock files are being judged: try again shortly";
         Self {
             searches: line(
@@ -72,6 +71,17 @@ impl Turns {
 }
 
 impl Line {
+    /// So many turns, of which one client may have a part; `refusal` is what one reads who waited so long
+    /// in vain.
+    pub(super) fn new(
+        most: usize,
+        per_address: &PerAddress,
+        wait: Duration,
+        refusal: &'static str,
+    ) -> Self {
+        Self { turns: Shares::new(most, per_address), wait, refusal }
+    }
+
     /// A turn for a client, until it is dropped.
     ///
     /// # Errors

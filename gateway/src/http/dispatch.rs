@@ -225,7 +225,7 @@ impl Door {
         let gateway = &self.gateway;
         let frame = self.frame(who, owner, upload).await;
         let frame = frame.inspect_err(|e| flows::publish::count_refusal(gateway, e))?;
-        let answer = flows::publish::publish(gateway, who, frame).await?;
+        let answer = flows::publish::publish(gateway, (who, owner.client), frame).await?;
         respond::json(&published(&answer))
     }
 
@@ -247,7 +247,8 @@ impl Door {
         let wanted = head_bytes(body.at_least(wanted).await?)?;
         head_bytes(body.at_least(wanted).await?)?;
         let begun = Instant::now();
-        let named = body.lend(|begun| flows::publish::named(&gateway.parsers, begun)).await?;
+        let named =
+            body.lend(|begun| flows::publish::named(&gateway.parsers, owner.client, begun)).await?;
         flows::publish::admit(gateway, who, &named).await?;
         body.excuse(begun.elapsed());
         body.whole().await

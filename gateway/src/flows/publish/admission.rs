@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Refusal};
 use crate::flows::parsing::ClientParsers;
 use crate::gateway::Gateway;
+use crate::model::client_key::ClientKey;
 use crate::model::principal::{Principal, Scope};
 use crate::model::upload::{self, Named, UploadError};
 
@@ -45,12 +46,16 @@ pub fn head_bytes(begun: &[u8], limits: &Limits) -> Result<usize> {
 
 /// Reads what is to be published from the beginning of a body, when it has a permit for that, and gives
 /// that back.
-pub async fn named(parsers: &ClientParsers, begun: Vec<u8>) -> (Vec<u8>, Result<Named>) {
+pub async fn named(
+    parsers: &ClientParsers,
+    client: ClientKey,
+    begun: Vec<u8>,
+) -> (Vec<u8>, Result<Named>) {
     let reading = move || {
         let named = upload::named(&begun).map_err(|e| refused(&e));
         (begun, named)
     };
-    parsers.publishes.parse(reading).await.unwrap_or_else(|e| (Vec::new(), Err(e)))
+    parsers.publishes.parse(client, reading).await.unwrap_or_else(|e| (Vec::new(), Err(e)))
 }
 
 /// Whether this name and version may be published with this token, as far as this replica knows. What
@@ -104,33 +109,32 @@ pub(super) fn refused(error: &UploadError) -> Error {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::thread::available_parallelism;
 
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::flows::parsing::TURN_WAIT;
+    use crate::config::PerAddress;
     use crate::metrics::Metrics;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_to_be_published_is_read_under_a_permit() {
         let metrics = Metrics::new().unwrap();
-        let parsers = ClientParsers::new(&metrics);
-        let most = available_parallelism().map_or(2, usize::from).max(2);
-        let (go, gone): (Vec<_>, Vec<_>) = (0..most).map(|_| mpsc::channel::<()>()).unzip();
-        for gone in gone {
-            let parsers = parsers.clone();
-            tokio::spawn(async move { parsers.publishes.parse(move || gone.recv()).await });
-        }
-        while metrics.parsing.with_label_values(&["publish"]).get() < most as i64 {
-            tokio::task::yield_now().await;
-        }
-        let mut reading = Box::pin(named(&parsers, Vec::new()));
-        assert!((&mut reading).now_or_never().is_none());
-        tokio::time::advance(TURN_WAIT * 2).await;
-        assert_eq!(reading.await.1.unwrap_err().kind, Kind::Unavailable);
+        let parsers = ClientParsers::new(&PerAddress::default(), &metrics);
+        let client = ClientKey::of([192, 0, 2, 1].into());
+        let (go, gone): (Vec<_>, Vec<_>) = (0..1000).map(|_| mpsc::channel::<()>()).unzip();
+        let mut busy: Vec<_> = gone
+            .into_iter()
+            .map(|gone| Box::pin(parsers.publishes.parse(client, move || gone.recv())))
+            .collect();
+        assert!(busy.iter_mut().all(|one| one.now_or_never().is_none()));
+        let mut reading = Box::pin(named(&parsers, client, Vec::new()));
+        assert!((&mut reading).now_or_never().is_none(), "it waits for its turn");
         drop(go);
-        let (_, outcome) = named(&parsers, Vec::new()).await;
-        assert_eq!(outcome.unwrap_err().kind, Kind::Invalid, "it was read, and is no frame");
+        drop(busy);
+        assert_eq!(
+            reading.await.1.unwrap_err().kind,
+            Kind::Invalid,
+            "it was read, and is no frame"
+        );
     }
 }
