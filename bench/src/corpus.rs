@@ -23,6 +23,8 @@ pub(crate) const LOCK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/Cargo
 const CATALOG: &str = "catalog.json";
 /// Raised when the content of the folder changes its shape, so that an older one is not used.
 const SHAPE: u32 = 1;
+/// The folders of cargo's profiles below `target/`.
+const PROFILES: [&str; 3] = ["dist", "release", "debug"];
 
 /// Which corpus.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -196,11 +198,16 @@ fn put(path: &Path, content: &[u8]) -> Result<()> {
 
 /// The folder into which this program was built, `target/`: it lies in that of a profile.
 fn target() -> Result<PathBuf> {
+    let profile = profile()?;
+    Ok(profile.parent().ok_or("no target folder around this program")?.to_owned())
+}
+
+/// The folder of the profile that this program was built with.
+pub(crate) fn profile() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let inside = |name: &str| own.ancestors().find(|folder| folder.ends_with(name));
-    let profile = inside("release").or_else(|| inside("debug"));
-    let target = profile.and_then(Path::parent).ok_or("no target folder around this program")?;
-    Ok(target.to_owned())
+    let is_profile = |folder: &&Path| PROFILES.iter().any(|name| folder.ends_with(name));
+    let profile = own.ancestors().find(is_profile);
+    Ok(profile.ok_or("no folder of a profile around this program")?.to_owned())
 }
 
 fn config_json(host: Option<&str>) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Benchmarks of the gateway: real processes of the release binary, clients that speak HTTP, and
+//! Benchmarks of the gateway: real processes of the `dist` binary, clients that speak HTTP, and
 //! an S3 server in this process whose latency can be chosen. Each run prints a table, says which
 //! of the project's bounds hold, and writes JSON on demand. README.md says what the numbers mean.
 
@@ -73,8 +73,8 @@ enum Run {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: run it with --release for numbers that mean anything");
+    if corpus::profile().is_ok_and(|profile| !profile.ends_with("dist")) {
+        eprintln!("run it with `--profile dist`: the bounds are those of that build");
     }
     match cli.measure() {
         Ok(report) if report.holds() => ExitCode::SUCCESS,

@@ -64,7 +64,7 @@ struct Machine {
     kernel: String,
     /// The load average of the last minute before the run: what others did.
     load_before: String,
-    build: &'static str,
+    build: String,
     /// What took part beside the gateway, with its version.
     tools: Vec<String>,
 }
@@ -194,10 +194,16 @@ impl Machine {
             memory_mib: kib.unwrap_or_default() / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_before: load.split_whitespace().next().unwrap_or_default().to_owned(),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            build: build(),
             tools: rustc().into_iter().collect(),
         }
     }
+}
+
+/// The profile that this program, and so the gateway, was built with.
+fn build() -> String {
+    let profile = crate::corpus::profile().unwrap_or_default();
+    profile.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// What the compiler at hand calls itself: the one that built what is measured.

@@ -26,7 +26,7 @@ pub(super) fn release_binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let profile = profile();
         let target = profile.parent().unwrap();
-        built(target.join("release").join(name()), || build_release(target))
+        built(target.join("release").join(name()), || build_alone("release", target))
     })
 }
 
@@ -81,15 +81,16 @@ fn newest(folder: &Path) -> SystemTime {
 fn build(profile: &Path) {
     let target = profile.parent().unwrap();
     let name = match profile.file_name().unwrap().to_str().unwrap() {
-        "release" => return build_release(target),
+        "release" => return build_alone("release", target),
+        "dist" => return build_alone("dist", target),
         "debug" => "dev",
         other => other,
     };
     cargo_build(&["--workspace", "--all-targets", "--profile", name], target);
 }
 
-fn build_release(target: &Path) {
-    cargo_build(&["--package", "cratehouse", "--release"], target);
+fn build_alone(profile: &str, target: &Path) {
+    cargo_build(&["--package", "cratehouse", "--profile", profile], target);
 }
 
 fn cargo_build(what: &[&str], target: &Path) {

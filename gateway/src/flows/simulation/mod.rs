@@ -15,10 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::world::{Plan, Run};
 use super::append::bugs::Bug;
 
-/// Seeds in one run of the tests.
-const SEEDS: u64 = 2000;
-/// Within so many seeds a mistake must be found.
-const ENOUGH: u64 = 500;
+/// Seeds in one run of the tests: within so many each mistake below is found.
+const SEEDS: u64 = 500;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
@@ -101,7 +99,7 @@ fn runs_are_eventful() {
 }
 
 fn is_found(plan: &Plan, why: &str) {
-    let found = first_wrong(ENOUGH, plan).unwrap_or_else(|| panic!("{plan:?} is not found"));
+    let found = first_wrong(SEEDS, plan).unwrap_or_else(|| panic!("{plan:?} is not found"));
     assert!(found.contains(why), "{plan:?}: {found}");
 }
 
@@ -125,13 +123,13 @@ fn a_publish_that_forgets_when_its_bytes_were_put_is_found() {
 #[test]
 fn a_replica_that_believes_every_checkpoint_is_found() {
     let plan = Plan { believes: true, ..Plan::default() };
-    let found = first_wrong(ENOUGH, &plan).unwrap();
+    let found = first_wrong(SEEDS, &plan).unwrap();
     assert!(found.contains("catalogs differ") || found.contains("is another"), "{found}");
 }
 
 #[test]
 fn a_store_that_overwrites_is_found() {
     let plan = Plan { overwrites: true, ..Plan::default() };
-    let found = first_wrong(ENOUGH, &plan);
+    let found = first_wrong(SEEDS, &plan);
     assert!(found.is_some());
 }

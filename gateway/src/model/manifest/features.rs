@@ -5,57 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unicode_ident::{is_xid_continue, is_xid_start};
 
+use super::feature_error::FeatureError;
 use super::{DraftDep, ManifestLimits, resolvable, shown};
 use crate::model::name::MAX_NAME_BYTES;
 
 /// The longest name of a feature, in bytes. It stands in the index, and in the journal for ever;
 /// those of crates.io stay below 100.
 pub const MAX_FEATURE_BYTES: usize = 200;
-
-/// Why features are refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FeatureError {
-    /// More than the limit.
-    #[error("the crate has more than {limit} features, which is all that this registry takes")]
-    TooMany {
-        /// How many there are.
-        found: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// One feature has more values than the limit.
-    #[error("the feature `{feature}` has more than {limit} values")]
-    TooManyValues {
-        /// The feature.
-        feature: String,
-        /// The limit.
-        limit: usize,
-    },
-    /// A name breaks a rule.
-    #[error("the feature name `{0}` is not allowed: {1}")]
-    Name(String, &'static str),
-    /// A value breaks a rule.
-    #[error("the feature `{feature}` has the value `{value}`: {why}")]
-    Value {
-        /// The feature.
-        feature: String,
-        /// The value.
-        value: String,
-        /// The rule.
-        why: &'static str,
-    },
-    /// A dependency for tests is optional.
-    #[error(
-        "the dev-dependency `{0}` is optional, which cargo takes for none: no build can turn it on"
-    )]
-    OptionalDev(String),
-    /// No feature turns an optional dependency on.
-    #[error(
-        "the optional dependency `{0}` is in no feature, and the feature of its name does not turn \
-         it on: write `dep:{0}` in one"
-    )]
-    Unused(String),
-}
 
 /// Features as the index has them.
 #[derive(Debug, PartialEq, Eq)]

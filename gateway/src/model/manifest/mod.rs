@@ -9,6 +9,7 @@
 //! `controllers/krate/publish.rs`.
 
 mod dependencies;
+mod feature_error;
 mod features;
 mod resolvable;
 mod schema;
@@ -19,8 +20,9 @@ use std::collections::BTreeMap;
 use semver::VersionReq;
 
 pub use self::dependencies::{DependencyError, DraftDep};
+pub use self::feature_error::FeatureError;
+pub use self::features::MAX_FEATURE_BYTES;
 use self::features::Split;
-pub use self::features::{FeatureError, MAX_FEATURE_BYTES};
 use self::schema::{RawManifest, RawPackage, RawValue};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;

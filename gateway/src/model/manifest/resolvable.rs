@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::features::FeatureError;
+use super::feature_error::FeatureError;
 use super::{DraftDep, shown};
 use crate::model::index::DepKind;
 
