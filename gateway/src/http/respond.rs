@@ -14,6 +14,7 @@ use crate::http::answer::Body;
 use crate::http::negotiate;
 use crate::http::route::{Form, Refused};
 use crate::model::index::IndexFile;
+use crate::model::view::View;
 
 /// Every answer.
 pub type Answer = Response<Body>;
@@ -64,9 +65,14 @@ pub fn done(message: Option<&str>) -> Result<Answer> {
 ///
 /// # Errors
 /// As [`json`].
-pub fn index_config(url: &str, auth_required: bool) -> Result<Answer> {
-    let dl = format!("{url}/api/v1/crates");
-    let answer = json(&json!({ "dl": dl, "api": url, "auth-required": auth_required }))?;
+pub fn index_config(view: View, url: &str, auth_required: bool) -> Result<Answer> {
+    let mut config =
+        json!({ "dl": format!("{url}/api/v1/crates"), "auth-required": auth_required });
+    // Without it cargo publishes, yanks and searches nothing there, and says so.
+    if let (View::Own, Some(config)) = (view, config.as_object_mut()) {
+        config.insert("api".to_owned(), url.into());
+    }
+    let answer = json(&config)?;
     Ok(with_caching(answer, index_caching(auth_required)))
 }
 
@@ -350,7 +356,7 @@ mod tests {
 
     #[test]
     fn config_json_names_the_three_things_that_cargo_wants() {
-        let answer = index_config("https://crates.example", true).unwrap();
+        let answer = index_config(View::Own, "https://crates.example", true).unwrap();
         assert_eq!(header(&answer, "etag"), None);
         let value: serde_json::Value = serde_json::from_slice(&body(answer)).unwrap();
         let wanted = json!({

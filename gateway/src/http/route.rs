@@ -11,6 +11,7 @@ pub use self::policy::Ask;
 use crate::model::name::CrateName;
 use crate::model::principal::TokenId;
 use crate::model::version::CrateVersion;
+use crate::model::view::View;
 
 /// The longest path that is looked at, in bytes: the longest crate name and version, all
 /// percent-encoded, fit well.
@@ -31,10 +32,10 @@ pub enum Route {
     Home,
     /// `GET /me`: how to get a token, for people. `cargo login` points here.
     Me,
-    /// `GET /index/config.json`
-    IndexConfig,
-    /// `GET /index/{prefix}/{name}`; the name is in lower case.
-    IndexFile(CrateName),
+    /// `GET {index}/config.json`
+    IndexConfig(View),
+    /// `GET {index}/{prefix}/{name}`; the name is in lower case.
+    IndexFile(View, CrateName),
     /// `GET /api/v1/crates/{name}/{version}/download`
     Download(CrateName, CrateVersion),
     /// `PUT /api/v1/crates/new`
@@ -145,8 +146,8 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
     Ok(match (verb, segments) {
         (Get, [""]) => Route::Home,
         (Get, ["me"]) => Route::Me,
-        (Get, ["index", "config.json"]) => Route::IndexConfig,
-        (Get, ["index", folders @ .., file]) => Route::IndexFile(index_name(folders, file)?),
+        (Get, ["index", rest @ ..]) => index(View::Own, rest)?,
+        (Get, ["crates-io", "index", rest @ ..]) => index(View::CratesIo, rest)?,
         (_, ["api", "v1", "admin", rest @ ..]) => Route::Manage(manage(verb, rest, query)?),
         (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest, query)?),
         (Get, ["api", "v1", "crates"]) => search(query)?,
@@ -222,6 +223,15 @@ fn token_id(segment: &str) -> Result<TokenId, Refused> {
     Ok(TokenId(number))
 }
 
+/// A file of the index, by what follows its URL.
+fn index(view: View, segments: &[&str]) -> Result<Route, Refused> {
+    match segments {
+        ["config.json"] => Ok(Route::IndexConfig(view)),
+        [folders @ .., file] => Ok(Route::IndexFile(view, index_name(folders, file)?)),
+        [] => Err(Refused::Unknown),
+    }
+}
+
 /// The name of an index file, if it is in lower case and in its own folders. Whatever else
 /// stands there does not exist, and cargo wants to hear just that.
 fn index_name(folders: &[&str], file: &str) -> Result<CrateName, Refused> {
@@ -274,8 +284,10 @@ impl Route {
         match self {
             Route::Home => "home",
             Route::Me => "me",
-            Route::IndexConfig => "index_config",
-            Route::IndexFile(_) => "index_file",
+            Route::IndexConfig(View::Own) => "index_config",
+            Route::IndexFile(View::Own, _) => "index_file",
+            Route::IndexConfig(View::CratesIo) => "crates_io_index_config",
+            Route::IndexFile(View::CratesIo, _) => "crates_io_index_file",
             Route::Download(..) => "download",
             Route::Publish => "publish",
             Route::Yank(..) => "yank",
@@ -360,9 +372,12 @@ mod tests {
     fn index_files_are_found_in_their_own_folders_and_in_lower_case_only() {
         for name in ["a", "ab", "abc", "abcd", "serde_json", "a-b"] {
             let path = format!("/index/{}", krate(name).index_path());
-            assert_eq!(get(&path), Ok(Route::IndexFile(krate(name))), "{path}");
+            assert_eq!(get(&path), Ok(Route::IndexFile(View::Own, krate(name))), "{path}");
         }
-        assert_eq!(get("/index/se/rd/serde%5Fx"), Ok(Route::IndexFile(krate("serde_x"))));
+        assert_eq!(
+            get("/index/se/rd/serde%5Fx"),
+            Ok(Route::IndexFile(View::Own, krate("serde_x")))
+        );
         for path in [
             "/index",
             "/index/",
@@ -420,7 +435,10 @@ mod tests {
 
     #[test]
     fn head_is_read_as_get() {
-        assert_eq!(route(&Method::HEAD, "/index/config.json", None), Ok(Route::IndexConfig));
+        assert_eq!(
+            route(&Method::HEAD, "/index/config.json", None),
+            Ok(Route::IndexConfig(View::Own))
+        );
     }
 
     #[test]

@@ -92,8 +92,10 @@ impl From<&Panamax> for UpstreamConfig {
 
 impl Builder {
     pub(super) fn new() -> Self {
+        // Most tests ask for whatever crate they have at the one index.
+        let unified = ("index".to_owned(), vec!["unified = true".to_owned()]);
         Self {
-            sections: BTreeMap::new(),
+            sections: BTreeMap::from([unified]),
             upstreams: Vec::new(),
             env: Vec::new(),
             tls: true,
@@ -132,6 +134,13 @@ impl Builder {
     #[must_use]
     pub fn auth_required(self) -> Self {
         self.set("auth", "required = true")
+    }
+
+    /// Without a word on whether the index is unified: as the store says.
+    #[must_use]
+    pub fn views(mut self) -> Self {
+        self.sections.remove("index");
+        self
     }
 
     /// Plain http, as behind another proxy.
