@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::binary::{binary, free_port, newest_binary, release_binary};
+use super::binary::{binary, free_port, newest_binary};
 use super::{CA, CERT, CONFIG, Gateway, KEY, SECRET};
 use crate::authority::Authority;
 use crate::panamax::Panamax;
@@ -220,13 +220,6 @@ impl Builder {
     #[must_use]
     pub fn ulimit(mut self, limits: &str) -> Self {
         self.ulimit = Some(limits.to_owned());
-        self
-    }
-
-    /// The binary as organisations run it, built with the release profile.
-    #[must_use]
-    pub fn release(mut self) -> Self {
-        self.binary = release_binary;
         self
     }
 
