@@ -416,6 +416,8 @@ fn the_example_tells_the_true_defaults() {
     example.tracing.otlp = None;
     assert_eq!(example.mirror.max, MirrorMax::Unbounded, "0, as it stands there");
     example.mirror.max = MirrorMax::Disk;
+    assert_eq!(example.unified_index, Some(false), "as in a new registry");
+    example.unified_index = None;
     example.limits.per_address.exempt = default.limits.per_address.exempt.clone();
     assert_eq!(format!("{example:?}"), format!("{default:?}"));
 }
