@@ -31,6 +31,8 @@ pub enum Route {
     Home,
     /// `GET /me`: how to get a token, for people. `cargo login` points here.
     Me,
+    /// `GET /api/v1/me`: whose the token is that is shown.
+    Whose,
     /// `GET /index/config.json`
     IndexConfig,
     /// `GET /index/{prefix}/{name}`; the name is in lower case.
@@ -147,6 +149,7 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
         (Get, ["me"]) => Route::Me,
         (Get, ["index", "config.json"]) => Route::IndexConfig,
         (Get, ["index", folders @ .., file]) => Route::IndexFile(index_name(folders, file)?),
+        (Get, ["api", "v1", "me"]) => Route::Whose,
         (_, ["api", "v1", "admin", rest @ ..]) => Route::Manage(manage(verb, rest, query)?),
         (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest, query)?),
         (Get, ["api", "v1", "crates"]) => search(query)?,
@@ -274,6 +277,7 @@ impl Route {
         match self {
             Route::Home => "home",
             Route::Me => "me",
+            Route::Whose => "whose",
             Route::IndexConfig => "index_config",
             Route::IndexFile(_) => "index_file",
             Route::Download(..) => "download",
