@@ -215,9 +215,12 @@ fn a_registry_that_is_named_needs_no_server_to_be_known() {
 fn where_a_key_store_answers_it_has_the_token_and_the_file_has_none() {
     let home = tempfile::tempdir().unwrap();
     let session = || {
-        let script = "printf pw | gnome-keyring-daemon --unlock --components=secrets >&2 && exec \"$0\" --cargo-plugin";
-        let mut session = Command::new("dbus-run-session");
-        session.args(["--", "sh", "-c", script]).arg(credential_provider());
+        // What the session starts talks on its standard output.
+        let outside = "exec 3>&1; exec dbus-run-session -- sh -c \"$1\" \"$0\" >&2";
+        let inside = "printf pw | gnome-keyring-daemon --unlock --components=secrets && \
+                      exec \"$0\" --cargo-plugin >&3";
+        let mut session = Command::new("sh");
+        session.args(["-c", outside]).arg(credential_provider()).arg(inside);
         session
     };
     let about = |more: Value| {
