@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cratehouse_tests::client::Client;
-use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
-use cratehouse_tests::krate::{Krate, sha256};
+use cratehouse_tests::gateway::{Builder, Gateway, UpstreamConfig};
+use cratehouse_tests::krate::{Krate, index_path, sha256};
 use cratehouse_tests::upstream::{Upstream, closed_port_url};
 use serde_json::Value;
 
@@ -50,7 +50,10 @@ impl Golden {
 
     /// A gateway on an empty disk over a copy of the store; not started.
     fn copy(&self, upstream: impl Into<UpstreamConfig>) -> Gateway {
-        let builder = Gateway::builder().upstream(upstream).auth_required();
+        self.copy_for(Gateway::builder().upstream(upstream).auth_required())
+    }
+
+    fn copy_for(&self, builder: Builder) -> Gateway {
         // The records of pulls would be too old one day.
         let builder = builder.set("pulls", "retention_days = 36500");
         let gateway = builder.set("server", "replica = \"today\"").prepare();
@@ -301,6 +304,19 @@ fn an_earlier_releases_registry_goes_on() {
 
 /// The store's copy of an index file, with the pins beside it: an upstream that has replaced a
 /// crate file since is not believed.
+#[test]
+fn the_index_of_an_earlier_releases_registry_stays_unified() {
+    for golden in Golden::all() {
+        let upstream = Upstream::with(&[Krate::new("new-to-it", "1.0.0")]);
+        let builder = Gateway::builder().views().upstream(&upstream);
+        let mut gateway = golden.copy_for(builder);
+        gateway.start_again();
+        gateway.client().index("new-to-it").assert_status(200);
+        let view = format!("/crates-io/index/{}", index_path("new-to-it"));
+        gateway.client().get(&view).assert_status(200);
+    }
+}
+
 #[test]
 fn what_an_earlier_release_pinned_stays_pinned() {
     for golden in Golden::all() {

@@ -25,24 +25,19 @@ fn closed() -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
-/// A cargo that has the provider in its `PATH` and, as a global one, in its configuration; it knows the
-/// gateway as a registry, and nothing replaces crates.io.
+/// A cargo that has the provider in its `PATH`, and the configuration that a start prints.
 fn with_provider(gateway: &Gateway) -> Cargo {
     let path = std::env::var("PATH").unwrap();
     let beside = credential_provider().parent().unwrap().display();
     let cargo = Cargo::new(gateway).env("PATH", &format!("{beside}:{path}"));
-    configure(&cargo, gateway, &format!("[registries.{REGISTRY}]\nindex"));
+    let log = gateway.log();
+    let (_, printed) = log.split_once("\nPoint cargo here:\n\n").unwrap();
+    let printed = printed.lines().map_while(|line| match line {
+        "" => Some(""),
+        line => line.strip_prefix("    "),
+    });
+    cargo.configure(&printed.collect::<Vec<_>>().join("\n"));
     cargo
-}
-
-/// With the provider, and one table of configuration whose last key is the index URL.
-fn configure(cargo: &Cargo, gateway: &Gateway, table: &str) {
-    let (index, ca) = (gateway.index_url(), json!(gateway.ca_path()));
-    cargo.configure(&format!(
-        "[registry]\n\
-         global-credential-providers = [\"cargo:token\", \"cargo-credential-cratehouse\"]\n\
-         [http]\ncainfo = {ca}\n{table} = \"{index}\"\n"
-    ));
 }
 
 fn kept(cargo: &Cargo) -> PathBuf {
@@ -78,7 +73,7 @@ fn ask_all(mut provider: Command, home: &Path, requests: &[Value]) -> Vec<Value>
 }
 
 #[test]
-fn one_login_publishes_and_reads_by_either_kind_of_configuration() {
+fn one_login_publishes_and_reads_through_both_indexes() {
     let (_upstream, gateway) = closed();
     let cargo = with_provider(&gateway);
     let token = gateway.token("alice");
@@ -91,16 +86,11 @@ fn one_login_publishes_and_reads_by_either_kind_of_configuration() {
 
     let publish = ["publish", "--registry", REGISTRY, "--no-verify"];
     cargo.run(&Project::new("private").write(), &publish).assert_ok();
-    let app = Project::new("app").ours("private", "0.1").write();
+    let app = Project::new("app").ours("private", "0.1").dep("public", "1").write();
     cargo.run(&app, &["fetch"]).assert_ok();
+    assert!(app.lock().contains("crates.io-index"), "{}", app.lock());
 
-    // In place of crates.io: a source, which has no name and for which cargo has no token by itself.
-    let table = "[source.crates-io]\nreplace-with = \"cratehouse-public\"\n\
-                 [source.cratehouse-public]\nregistry";
-    configure(&cargo, &gateway, table);
-    cargo.forget_caches();
-    let app = Project::new("app").dep("public", "1").write();
-    cargo.run(&app, &["fetch"]).assert_ok();
+    // By cargo's own provider a source that is no registry has no token.
     let config = fs::read_to_string(cargo.config_path()).unwrap();
     cargo.configure(&config.replace(", \"cargo-credential-cratehouse\"", ""));
     cargo.forget_caches();

@@ -140,6 +140,31 @@ fn a_command_that_root_runs_writes_as_the_owner_of_the_stores_folder() {
     assert!(gateway.log_contains("this server runs as root"), "{}", gateway.log());
 }
 
+/// As after `mkdir /var/lib/cratehouse` and `chown`.
+#[test]
+fn a_registry_that_root_founds_in_another_users_folder_is_that_users() {
+    let gateway = Gateway::builder().prepare();
+    fs::set_permissions(gateway.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+    let home = gateway.folder().join("home");
+    fs::create_dir(&home).unwrap();
+    chown(&home, Some(SERVICE), Some(SERVICE)).expect("run this test as root");
+    let data = home.join("new").join("data");
+    let output = Command::new(cratehouse_tests::gateway::binary())
+        .arg("--data")
+        .arg(&data)
+        .arg("init")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let mut made = vec![home.join("new"), data.clone()];
+    below(&data, &mut made);
+    assert!(made.len() > 3, "{made:?}");
+    for path in made {
+        assert_eq!(fs::metadata(&path).unwrap().uid(), SERVICE, "{}", path.display());
+    }
+}
+
 /// A start over a folder whose file system lacks something, by these arguments of strace.
 fn is_refused(inject: &[&str], what: &str) {
     let mut gateway = Gateway::builder().plain_http().under_strace(inject).prepare();

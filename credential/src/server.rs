@@ -181,7 +181,8 @@ impl Holder {
             text += &format!(", who may {}", words::plain(&self.token.scopes.join(", ")));
         }
         if let Some(end) = &self.token.expires {
-            text += &format!(", until {}", words::plain(end));
+            let end = end.split_once('.').map_or(end.clone(), |(whole, _)| format!("{whole}Z"));
+            text += &format!(", until {}", words::plain(&end));
         }
         text
     }
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn an_answer_tells_whose_a_token_is_or_why_it_is_nobodys() {
         let text = r#"{"user":{"id":1,"login":"alice"},"token":{"id":7,"scopes":["read","yank"],
-            "crates":[],"expires":"2027-01-31T00:00:00Z"},"more":1}"#;
+            "crates":[],"expires":"2027-01-31T00:00:00.123456789Z"},"more":1}"#;
         let Said::Holder(holder) = said(200, text) else { panic!() };
         assert_eq!(holder.describe(), "alice, who may read, yank, until 2027-01-31T00:00:00Z");
         let text = r#"{"user":{"login":"a\u001bb"},"token":{"expires":null}}"#;

@@ -93,6 +93,9 @@ pub struct Config {
     pub limits: Limits,
     /// `[auth] required`: every read needs a token.
     pub auth_required: bool,
+    /// `[index] unified`: our own index lists crates of crates.io's identity too; `None`: in a registry
+    /// that release 0.1 founded.
+    pub unified_index: Option<bool>,
     /// `[names] reserved`: names that are ours, and never asked of an upstream.
     pub reserved: Vec<NamePattern>,
     /// `[publish] allowed_registries`: index URLs of other registries that a hosted crate's

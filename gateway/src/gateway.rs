@@ -18,6 +18,7 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::shares::Shares;
 use crate::flows::turns::Turns;
+use crate::flows::views::Views;
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::model::client_key::ClientKey;
@@ -55,6 +56,8 @@ pub struct Gateway {
     pub mirror: MirrorStore,
     /// What the store gets after the answer was given.
     pub copies: Copies,
+    /// What each view of the index shows.
+    pub views: Views,
     /// The chain of upstreams, in order.
     pub upstreams: Vec<Arc<Upstream>>,
     /// What of their doings is logged.

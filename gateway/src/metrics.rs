@@ -103,6 +103,10 @@ metrics! {
     index_lookups: IntCounterVec = "cratehouse_index_lookups_total" [outcome = "hit" | "store"
         | "miss" | "stale" | "revalidated" | "negative" | "error"];
 
+    /// Index files of public crates that were asked of the registry's own index, which lists them only while
+    /// it is unified: 0 for a while says that nobody relies on that any more.
+    unified_lookups: IntCounter = "cratehouse_index_unified_lookups_total";
+
     /// Crate-file lookups by outcome: hit (memory), store, miss (filled from an upstream),
     /// negative, error.
     crate_lookups: IntCounterVec = "cratehouse_crate_lookups_total" [outcome = "hit" | "store"

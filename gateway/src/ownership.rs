@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use cratehouse::cli::{Command, StoreCommand};
 use cratehouse::config::{Config, StoreUrl};
@@ -12,7 +13,8 @@ use cratehouse::error::{Error, Kind, Result};
 use cratehouse::startup::say;
 use rustix::process::geteuid;
 
-/// Who owns the folder that a command works on, where that is another user than root, who runs it.
+/// Who owns the folder that a command works on, or the one that it is to be made in, where that is another
+/// user than root, who runs it.
 struct Owner {
     user: u32,
     group: u32,
@@ -67,8 +69,10 @@ pub(crate) fn warning(config: &Config) -> Option<String> {
 
 fn another_owner(url: &StoreUrl) -> Option<Owner> {
     let StoreUrl::Folder(folder) = url else { return None };
-    let found = fs::metadata(folder).ok().filter(|_| geteuid().is_root())?;
-    let folder = folder.display().to_string();
+    let folder = std::path::absolute(folder).ok().filter(|_| geteuid().is_root())?;
+    // One that is still to be made will stand in a folder of whoever is to read it.
+    let found = |folder: &Path| Some((folder.display().to_string(), fs::metadata(folder).ok()?));
+    let (folder, found) = folder.ancestors().find_map(found)?;
     let owner = Owner { user: found.uid(), group: found.gid(), folder };
     (owner.user != 0).then_some(owner)
 }

@@ -12,9 +12,11 @@ use crate::gateway::Gateway;
 
 /// The name under which clients know the gateway.
 pub const REGISTRY: &str = "cratehouse";
+/// The name under which it stands in place of crates.io.
+pub const PUBLIC: &str = "cratehouse-public";
 
-/// A cargo with its own home, configured for one gateway as the README says: one URL, named
-/// twice, as a registry and as the replacement of crates.io.
+/// A cargo with its own home, configured for one gateway: as a registry, and with its view of public
+/// crates as the replacement of crates.io.
 #[derive(Debug)]
 pub struct Cargo {
     home: TempDir,
@@ -61,13 +63,19 @@ impl Cargo {
     pub fn at(index_url: &str, ca: &Path, homes: &Path) -> Self {
         let cargo = Self { home: tempfile::tempdir_in(homes).unwrap(), env: BTreeMap::new() };
         let ca = serde_json::json!(ca);
+        let public = index_url.replace("/index/", "/crates-io/index/");
         cargo.configure(&format!(
             r#"[registries.{REGISTRY}]
 index = "{index_url}"
 credential-provider = ["cargo:token"]
 
+# A registry and not only a source, so that `cargo:token` has a token for it.
+[registries.{PUBLIC}]
+index = "{public}"
+credential-provider = ["cargo:token"]
+
 [source.crates-io]
-replace-with = "{REGISTRY}"
+replace-with = "{PUBLIC}"
 
 [http]
 cainfo = {ca}
@@ -80,6 +88,7 @@ cainfo = {ca}
     #[must_use]
     pub fn token(self, token: &str) -> Self {
         self.env("CARGO_REGISTRIES_CRATEHOUSE_TOKEN", token)
+            .env("CARGO_REGISTRIES_CRATEHOUSE_PUBLIC_TOKEN", token)
     }
 
     /// With an environment variable.

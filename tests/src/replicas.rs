@@ -26,7 +26,7 @@ pub struct Replicas {
 pub type Shown = BTreeMap<String, (Option<String>, String)>;
 
 impl Replicas {
-    /// That many of the release binary over a bucket, which they reach by `way`; `more`
+    /// That many over a bucket, which they reach by `way`; `more`
     /// configures each of them.
     pub fn start(count: usize, bucket: S3, way: &str, more: impl Fn(Builder) -> Builder) -> Self {
         let authority = Authority::new();
@@ -34,7 +34,7 @@ impl Replicas {
         let url = format!("https://{}", balancer.addr());
         let replica = |nth: usize| {
             let builder = Gateway::builder()
-                .release()
+                .newest_build()
                 .certificate(&authority)
                 .s3(&bucket.through(way))
                 .public_url(&url)

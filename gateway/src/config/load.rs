@@ -184,6 +184,7 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         upstreams: upstreams(r),
         limits: limits(r),
         auth_required: r.boolean("auth.required", false),
+        unified_index: r.has("index.unified").then(|| r.boolean("index.unified", false)),
         reserved: r.list("names.reserved", str::parse::<NamePattern>),
         allowed_registries: r.list("publish.allowed_registries", registry_url),
         outgoing_ca: r.path("outgoing.ca_file"),

@@ -12,7 +12,7 @@ use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
 use crate::model::manifest::{Draft, DraftDep};
 use crate::model::name::CrateName;
-use crate::model::registries::{OurUrls, Registries, Resolved, registry_of};
+use crate::model::registries::{OurUrls, PublicUrls, Registries, Resolved, registry_of};
 
 /// Dependencies that are looked up at one time.
 const LOOKUPS: usize = 16;
@@ -61,7 +61,8 @@ fn registries(gateway: &Gateway) -> Registries {
     let ours = OurUrls::new(&gateway.url, &config.server.aliases).and(&indexes(Identity::Ours));
     let mut public = indexes(Identity::CratesIo);
     public.push(crates_io_index());
-    Registries::new(ours, &public, &config.allowed_registries)
+    let views = PublicUrls::new(&gateway.url, &config.server.aliases);
+    Registries::new(ours, &views, &public, &config.allowed_registries)
 }
 
 /// Whether a dependency is found under our own name: hosted here, or from an upstream whose

@@ -183,7 +183,8 @@ async fn find(
              under it"
         )));
     }
-    let (known, at) = mirroring::chain(gateway, client, &mirroring::lowered(name)).await;
+    let (known, at) =
+        mirroring::chain(gateway, client, &mirroring::lowered(name), gateway.upstreams.len()).await;
     if known.answer.clone()?.is_some() {
         let got = mirrored(gateway, client, at, &known, name, version).await?;
         return Ok((Origin::Mirrored, got));

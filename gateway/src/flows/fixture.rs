@@ -29,6 +29,7 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::shares::Shares;
 use crate::flows::turns::Turns;
+use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
@@ -290,6 +291,7 @@ pub(super) fn gateway(
         rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
         licenses: Readers::new(&config.limits.per_address, &metrics),
         parsers: ClientParsers::new(&config.limits.per_address, &metrics),
+        views: Views::new(config.unified_index.unwrap_or(true), &config.upstreams),
         config: Arc::new(config),
         lines: RequestLines::new(&metrics),
         metrics,
@@ -347,6 +349,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             .collect(),
         limits,
         auth_required: false,
+        unified_index: None,
         reserved: vec!["acme-*".parse().unwrap()],
         allowed_registries: Vec::new(),
         outgoing_ca: None,

@@ -189,6 +189,20 @@ impl Drop for Arriving {
     }
 }
 
+/// What is known of a name, and of which place.
+#[derive(Debug, Clone)]
+pub(super) struct Answered {
+    pub(super) known: Known,
+    pub(super) from: Place,
+}
+
+impl Answered {
+    /// No place has it.
+    pub(super) fn nowhere(known: Known) -> Self {
+        Self { known, from: Place::Hosted }
+    }
+}
+
 /// What is known of all spellings of one name.
 #[derive(Debug, Default)]
 struct Shelf {
@@ -225,14 +239,17 @@ impl Shelf {
         slot.map(|slot| &slot.known)
     }
 
-    /// The answer that a whole lookup would give now, if it is known: a hosted crate's, else
-    /// that of the first upstream which does not say that there is none.
-    fn answer(&self, name: &CrateName, chain: usize, now: Instant) -> Option<Known> {
+    /// The answer that a whole lookup would give now, if it is known, and whose it is: a hosted
+    /// crate's, else that of the first upstream which does not say that there is none.
+    fn answer(&self, name: &CrateName, chain: usize, now: Instant) -> Option<Answered> {
         if self.generation.is_some() {
-            return self.current(name, Place::Hosted, now).map(Known::recalled);
+            let known = self.current(name, Place::Hosted, now)?.recalled();
+            return Some(Answered { known, from: Place::Hosted });
         }
-        let first = self.first_upstream(name, chain, now)?;
-        Some(first.map_or_else(|| Known::absent(None), |(_, known)| known.recalled()))
+        Some(match self.first_upstream(name, chain, now)? {
+            Some((at, known)) => Answered { known: known.recalled(), from: Place::Upstream(at) },
+            None => Answered::nowhere(Known::absent(None)),
+        })
     }
 
     /// The first upstream that does not say that there is no such crate, if there is one; `None`
@@ -408,7 +425,7 @@ impl IndexCache {
     }
 
     /// The answer to a lookup through a chain of upstreams of this length, if it is in memory.
-    pub(super) fn answer(&self, key: &NameKey, name: &CrateName, chain: usize) -> Option<Known> {
+    pub(super) fn answer(&self, key: &NameKey, name: &CrateName, chain: usize) -> Option<Answered> {
         self.checked(key)?.answer(name, chain, Instant::now())
     }
 

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use url::Url;
-
 use crate::config::crates_io_index;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
 use crate::model::lock::{self, KnownRegistries, Locked};
-use crate::model::registries::OurUrls;
+use crate::model::registries::{OurUrls, PublicUrls};
 
 /// The packages of a Cargo.lock. Those that it has from a registry which is neither crates.io nor
 /// this one nor one of the upstreams are marked as such: their names must be asked nowhere.
@@ -27,8 +25,12 @@ pub(super) async fn packages(
 }
 
 fn known_registries(gateway: &Gateway) -> KnownRegistries {
-    let config = &gateway.config;
-    let upstreams = config.upstreams.iter().map(|upstream| upstream.index.clone());
-    let indexes: Vec<Url> = upstreams.chain([crates_io_index()]).collect();
-    KnownRegistries::new(OurUrls::new(&gateway.url, &config.server.aliases), &indexes)
+    let (url, aliases) = (&gateway.url, &gateway.config.server.aliases);
+    let upstreams = gateway.config.upstreams.iter().map(|upstream| upstream.index.clone());
+    KnownRegistries::new(
+        OurUrls::new(url, aliases),
+        PublicUrls::new(url, aliases),
+        &crates_io_index(),
+        &upstreams.collect::<Vec<_>>(),
+    )
 }

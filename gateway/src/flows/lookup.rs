@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::flows::index_cache::{Flight, Known, Outcome, Place};
+use crate::flows::index_cache::{Answered, Flight, Known, Outcome, Place};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::{judging, mirroring, patience};
 use crate::gateway::Gateway;
@@ -17,6 +17,7 @@ use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::policy::LicenseFact;
+use crate::model::view::View;
 use crate::stores::catalog::{CrateRow, VersionRow};
 use crate::threads::aside;
 
@@ -29,95 +30,131 @@ pub use crate::flows::index_cache::IndexCache;
 /// When the catalog fails, or an upstream did not answer and nothing is known from before;
 /// unavailable, when it takes longer than `limits.fill_wait` (the work goes on).
 pub async fn lookup(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
-    lookup_for(gateway, ClientKey::OWN, name).await
+    let answered = look_in(gateway, ClientKey::OWN, None, name).await;
+    judged(gateway, name, answered).await
 }
 
-/// The same on behalf of a client: what it asks upstreams for takes its share of their places, and
-/// what none of them has is charged to it.
+/// The same in one view of the index, on behalf of a client: what it asks upstreams for takes its share
+/// of their places, and what none of them has is charged to it.
 ///
 /// # Errors
 /// As [`lookup`]; throttled, when the client has asked for too much that nobody has.
 pub async fn lookup_for(
     gateway: &Arc<Gateway>,
     client: ClientKey,
+    view: View,
     name: &CrateName,
 ) -> Result<Option<Arc<IndexFile>>> {
-    let known = look(gateway, client, name).await;
-    let outcome = known.as_ref().map_or(Outcome::Error, |known| known.outcome);
+    let answered = look_in(gateway, client, Some(view), name).await;
+    if let Ok(answered) = &answered {
+        count_unified(gateway, view, answered);
+    }
+    judged(gateway, name, answered).await
+}
+
+async fn judged(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    answered: Result<Answered>,
+) -> Result<Option<Arc<IndexFile>>> {
+    let outcome = answered.as_ref().map_or(Outcome::Error, |answered| answered.known.outcome);
     gateway.metrics.index_lookups.with_label_values(&[outcome.label()]).inc();
-    let known = known?;
+    let known = answered?.known;
     match &known.answer {
         Ok(Some(file)) => judging::file_of(gateway, name, &known, Arc::clone(file)).await.map(Some),
         other => other.clone(),
     }
 }
 
-/// The same, if memory alone can tell: `None` where something would have to be asked, made or
-/// waited for. Most lookups end here.
-pub fn at_hand(gateway: &Gateway, name: &CrateName) -> Option<Option<Arc<IndexFile>>> {
-    let known = gateway.index.answer(&name.key(), name, gateway.upstreams.len())?;
+/// The same as [`lookup_for`], if memory alone can tell: `None` where something would have to be asked,
+/// made or waited for. Most lookups end here.
+pub fn at_hand(gateway: &Gateway, view: View, name: &CrateName) -> Option<Option<Arc<IndexFile>>> {
+    let answered = gateway.index.answer(&name.key(), name, gateway.views.chain(view))?;
+    let answered = gateway.views.shown(Some(view), answered);
+    let known = &answered.known;
     let file = match &known.answer {
-        Ok(Some(file)) => Some(judging::at_hand(gateway, &known, file)?),
+        Ok(Some(file)) => Some(judging::at_hand(gateway, known, file)?),
         Ok(None) => None,
         Err(_) => return None,
     };
     gateway.metrics.index_lookups.with_label_values(&[known.outcome.label()]).inc();
+    count_unified(gateway, view, &answered);
     Some(file)
+}
+
+fn count_unified(gateway: &Gateway, view: View, answered: &Answered) {
+    let is_file = matches!(answered.known.answer, Ok(Some(_)));
+    if is_file && gateway.views.only_unified(view, answered.from) {
+        gateway.metrics.unified_lookups.inc();
+    }
 }
 
 /// What is known of a crate, before the policy.
 ///
 /// # Errors
-/// As [`lookup_for`].
+/// As [`lookup`].
 pub(super) async fn look(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     name: &CrateName,
-) -> Result<Known> {
-    let key = name.key();
-    match gateway.index.answer(&key, name, gateway.upstreams.len()) {
-        Some(known) => Ok(known),
-        None => find_in_time(gateway, client, &key, name).await,
-    }
+) -> Result<Answered> {
+    look_in(gateway, client, None, name).await
 }
 
-async fn find_in_time(
+/// The same in a view; `None`: wherever it is from.
+async fn look_in(
     gateway: &Arc<Gateway>,
     client: ClientKey,
-    key: &NameKey,
+    view: Option<View>,
     name: &CrateName,
-) -> Result<Known> {
-    let wait = patience::at_most(gateway.config.limits.fill_wait);
-    let finding = timeout(wait, find(gateway, client, key, name));
-    finding.await.unwrap_or_else(|_| {
-        Err(Error::unavailable(format_args!(
-            "the index file of `{name}` is still on its way to the registry; try again in a few \
-             seconds"
-        )))
-    })
+) -> Result<Answered> {
+    let chain = view.map_or(gateway.upstreams.len(), |view| gateway.views.chain(view));
+    let answered = match gateway.index.answer(&name.key(), name, chain) {
+        Some(answered) => answered,
+        None => {
+            let wait = patience::at_most(gateway.config.limits.fill_wait);
+            let finding = timeout(wait, find(gateway, client, name, (view, chain)));
+            finding.await.unwrap_or_else(|_| Err(on_its_way(name)))?
+        }
+    };
+    Ok(gateway.views.shown(view, answered))
+}
+
+fn on_its_way(name: &CrateName) -> Error {
+    Error::unavailable(format_args!(
+        "the index file of `{name}` is still on its way to the registry; try again in a few seconds"
+    ))
 }
 
 async fn find(
     gateway: &Arc<Gateway>,
     client: ClientKey,
-    key: &NameKey,
     name: &CrateName,
-) -> Result<Known> {
+    (view, chain): (Option<View>, usize),
+) -> Result<Answered> {
+    let key = &name.key();
+    let ours = async |row| match gateway.views.hosts(view) {
+        true => {
+            let known = hosted(gateway, client, name, row).await;
+            Answered { known, from: Place::Hosted }
+        }
+        false => Answered::nowhere(Known::absent(None)),
+    };
     if let Some(row) = gateway.catalog.krate(key)? {
-        return Ok(hosted(gateway, client, name, row).await);
+        return Ok(ours(row).await);
     }
     let began = Instant::now();
-    let known = match is_reserved(&gateway.config, key) {
-        true => Known::absent(None),
-        false => mirroring::chain(gateway, client, name).await.0,
+    let (known, at) = match is_reserved(&gateway.config, key) {
+        true => (Known::absent(None), chain),
+        false => mirroring::chain(gateway, client, name, chain).await,
     };
     if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
         read_on(gateway, client).await;
     }
     // The name may have been published while the upstreams were asked: from then on it is ours.
     match gateway.catalog.krate(key)? {
-        Some(row) => Ok(hosted(gateway, client, name, row).await),
-        None => Ok(known),
+        Some(row) => Ok(ours(row).await),
+        None => Ok(Answered { known, from: Place::Upstream(at) }),
     }
 }
 

@@ -76,19 +76,20 @@ struct Asked {
     force: bool,
 }
 
-/// Asks the chain for a crate, and says which upstream answered; its length when none has it. Only a
+/// Asks the first upstreams of the chain, so many, for a crate, and says which one answered; their number
+/// when none has it. Only a
 /// definite not-found passes it on to the next upstream. A name that none has is charged to the
 /// client, and waits in the client's own queue when it has no credit left.
 pub(super) async fn chain(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     name: &CrateName,
+    chain: usize,
 ) -> (Known, usize) {
-    let chain = gateway.upstreams.len();
     if chain == 0 {
         return (Known::absent(None), 0);
     }
-    let remembered = gateway.index.answer(&name.key(), name, chain);
+    let remembered = gateway.index.answer(&name.key(), name, chain).map(|answer| answer.known);
     if let Some(absent) = remembered.filter(Known::is_absent) {
         return (absent, chain); // it was charged, if at all, when it was asked for
     }
@@ -97,7 +98,7 @@ pub(super) async fn chain(
         Err(error) => return (Known::trouble(error, Duration::ZERO), 0),
     };
     let asked = Asked { client, credit, force: false };
-    let (known, at) = walk(gateway, name, &asked).await;
+    let (known, at) = walk(gateway, name, chain, &asked).await;
     asked.settle(gateway, name, &known);
     (known, at)
 }
@@ -152,16 +153,21 @@ impl Asked {
     }
 }
 
-async fn walk(gateway: &Arc<Gateway>, name: &CrateName, asked: &Asked) -> (Known, usize) {
+async fn walk(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    chain: usize,
+    asked: &Asked,
+) -> (Known, usize) {
     let mut read_from = None;
-    for at in 0..gateway.upstreams.len() {
+    for at in 0..chain {
         let known = at_upstream(gateway, name, at, asked).await;
         if !known.is_absent() {
             return (known, at);
         }
         read_from = read_from.max(known.read_from);
     }
-    (Known { read_from, ..Known::absent(None) }, gateway.upstreams.len())
+    (Known { read_from, ..Known::absent(None) }, chain)
 }
 
 async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, asked: &Asked) -> Known {
@@ -306,7 +312,7 @@ pub async fn refresh(gateway: &Arc<Gateway>, name: &CrateName) -> Result<String>
         )));
     }
     let asked = Asked { client: ClientKey::OWN, credit: None, force: true };
-    let (known, at) = walk(gateway, &lowered(name), &asked).await;
+    let (known, at) = walk(gateway, &lowered(name), gateway.upstreams.len(), &asked).await;
     let upstream = gateway.upstreams.get(at).map_or("", |upstream| upstream.name());
     if known.outcome == Outcome::Stale {
         return Err(Error::unavailable(format_args!(

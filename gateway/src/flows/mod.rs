@@ -59,4 +59,5 @@ pub mod tokens;
 pub mod turns;
 pub mod users;
 pub mod verify;
+pub mod views;
 pub mod yank;

@@ -26,6 +26,7 @@ use crate::flows::search::{self, MirroredNames};
 use crate::flows::shares::Shares;
 use crate::flows::store_watch::StoreWatch;
 use crate::flows::turns::Turns;
+use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
@@ -147,13 +148,16 @@ impl Running {
             Keep::Replayed => Known::default(),
         };
         let index = index_cache(&config);
+        let founding = objects.founding().await?;
+        // Clients of a registry of release 0.1 have public crates from its own index.
+        let unified = config.unified_index.unwrap_or(founding.is_first());
         let settings = Settings {
             replica: config.server.replica.clone(),
             patience: config.limits.append,
             queue: config.limits.append_queue,
             waits: Shares::new(config.limits.journal_waits, &config.limits.per_address),
             follow: config.limits.follow,
-            founding: objects.founding().await?,
+            founding,
         };
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
@@ -195,6 +199,7 @@ impl Running {
             copies: Copies::default(),
             mirror_lines: MirrorLines::new(&metrics),
             credits: Credits::new(&config.limits, metrics.clone()),
+            views: Views::new(unified, &config.upstreams),
             upstreams,
             rulebook,
             licenses: Readers::new(&config.limits.per_address, &metrics),

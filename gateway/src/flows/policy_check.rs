@@ -7,7 +7,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 
+use crate::config::Identity;
 use crate::error::{Error, Result};
+use crate::flows::index_cache::Answered;
 use crate::flows::judging::{self, Facts};
 use crate::flows::lookup::is_reserved;
 use crate::flows::rulebook::InForce;
@@ -15,7 +17,7 @@ use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
-use crate::model::lock::{Locked, LockedSource};
+use crate::model::lock::{Locked, LockedSource, misplaced};
 use crate::model::name::CrateName;
 use crate::model::policy::{Explanation, Report, Row, Which};
 use crate::model::version::{CrateVersion, no_such_version};
@@ -87,7 +89,9 @@ pub async fn explain<T: Send + 'static>(
 ) -> Result<Explanation> {
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let licenses_wanted = in_force.policy.wants_licenses();
-    let Some((file, facts)) = seen(gateway, client, &lowered(name)?, licenses_wanted).await? else {
+    let Some(Seen { file, facts, .. }) =
+        seen(gateway, client, &lowered(name)?, licenses_wanted).await?
+    else {
         return Err(no_crate(name));
     };
     let (turn, name) = (turn.await?, name.clone());
@@ -121,7 +125,7 @@ async fn rows(
     if package.source != LockedSource::Registry {
         return same(Row::outside(&package));
     }
-    let (file, facts) = match found(gateway, reach, &package, policies).await {
+    let Seen { file, facts, identity } = match found(gateway, reach, &package, policies).await {
         Ok(found) => found,
         Err(why) => return same(Row::unknown(&package, why.message)),
     };
@@ -133,7 +137,11 @@ async fn rows(
     let (judges, judged) = (policies.to_vec(), package.clone());
     let judge = move || {
         let _turn = turn;
-        let by = |by: &Arc<InForce>| Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
+        let misplaced = misplaced(&judged, identity == Identity::Ours);
+        let by = |by: &Arc<InForce>| {
+            let row = Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
+            Row { misplaced: misplaced.clone(), ..row }
+        };
         judges.iter().map(by).collect()
     };
     let crashed = |e: Error| same(Row::unknown(&package, e.message));
@@ -145,7 +153,7 @@ async fn found(
     reach: Reach,
     package: &Locked,
     policies: &[Arc<InForce>],
-) -> Result<(Arc<IndexFile>, Facts)> {
+) -> Result<Seen> {
     let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
     let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
@@ -156,19 +164,26 @@ async fn found(
     seen(gateway, reach.client(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
 }
 
-/// The index file of a crate before any policy, and what else is known of its versions.
+/// The index file of a crate before any policy, what else is known of its versions, and whose they are.
+struct Seen {
+    file: Arc<IndexFile>,
+    facts: Facts,
+    identity: Identity,
+}
+
 async fn seen(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     lower: &CrateName,
     licenses_wanted: bool,
-) -> Result<Option<(Arc<IndexFile>, Facts)>> {
-    let known = lookup::look(gateway, client, lower).await?;
+) -> Result<Option<Seen>> {
+    let Answered { known, from } = lookup::look(gateway, client, lower).await?;
     let Some(file) = known.answer? else { return Ok(None) };
     if licenses_wanted {
         licenses::begin(gateway, &known.judging, &file).await;
     }
-    Ok(Some((file, known.judging.facts())))
+    let (facts, identity) = (known.judging.facts(), gateway.views.identity(from));
+    Ok(Some(Seen { file, facts, identity }))
 }
 
 /// Whether a crate can be judged without an upstream being asked for what is new to it.

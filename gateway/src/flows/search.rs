@@ -182,7 +182,7 @@ fn hosted_hit(gateway: &Gateway, view: &View<impl Tables>, row: CrateRow) -> Res
 
 fn shown_version(gateway: &Gateway, key: &NameKey, name: &CrateName) -> Option<Box<str>> {
     let lower = CrateName::parse(&name.lower()).ok()?;
-    let known = gateway.index.answer(key, &lower, gateway.upstreams.len())?;
+    let known = gateway.index.answer(key, &lower, gateway.upstreams.len())?.known;
     let file = known.answer.as_ref().ok()?.as_ref()?;
     let shown = judging::at_hand(gateway, &known, file)?;
     newest(shown.versions()).map(|best| best.version.to_string().into())

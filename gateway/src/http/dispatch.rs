@@ -77,14 +77,14 @@ impl Door {
     ) -> Option<Result<Answer>> {
         let gateway = &self.gateway;
         match route {
-            Route::IndexFile(name) => {
+            Route::IndexFile(view, name) => {
                 auth::reader_at_hand(gateway, headers)?;
-                let found = flows::lookup::at_hand(gateway, name)?;
+                let found = flows::lookup::at_hand(gateway, *view, name)?;
                 Some(self.index_file(name, found, headers))
             }
-            Route::IndexConfig => {
+            Route::IndexConfig(view) => {
                 auth::reader_at_hand(gateway, headers)?;
-                Some(respond::index_config(&gateway.url, gateway.config.auth_required))
+                Some(respond::index_config(*view, &gateway.url, gateway.config.auth_required))
             }
             Route::Download(name, version) => {
                 let who = auth::reader_at_hand(gateway, headers)?;
@@ -122,14 +122,14 @@ impl Door {
             Route::Home => Ok(pages::home(gateway)),
             Route::Me => Ok(pages::me(gateway)),
             Route::Whose => respond::json(&holder(&*auth::caller(gateway, headers, client).await?)),
-            Route::IndexConfig => {
+            Route::IndexConfig(view) => {
                 auth::reader(gateway, headers, client).await?;
-                respond::index_config(&gateway.url, gateway.config.auth_required)
+                respond::index_config(view, &gateway.url, gateway.config.auth_required)
             }
-            Route::IndexFile(name) => {
+            Route::IndexFile(view, name) => {
                 auth::reader(gateway, headers, client).await?;
                 let client = auth::client(gateway, headers, client);
-                let found = flows::lookup::lookup_for(gateway, client, &name).await?;
+                let found = flows::lookup::lookup_for(gateway, client, view, &name).await?;
                 self.index_file(&name, found, headers)
             }
             Route::Download(name, version) => {

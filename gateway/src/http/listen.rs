@@ -281,7 +281,7 @@ impl Listening {
                 connection.as_mut().graceful_shutdown();
                 // What it was sent since it was told is finished.
                 let sends = traffic.is_sending() && !traffic.given_up.load(Ordering::Relaxed);
-                if leaves && !sends && traffic.at_work.load(Ordering::Relaxed) == 0 {
+                if leaves && !sends && !traffic.is_at_work() {
                     let _ = released(connection, &release).now_or_never(); // its last word
                     return Ended::ByThem;
                 }
@@ -362,8 +362,7 @@ impl Listening {
                     sleep(waited).await;
                 }
                 let read = traffic.written.load(Ordering::Relaxed) - before;
-                let idle = traffic.at_work.load(Ordering::Relaxed) == 0;
-                if idle && read < SLOWEST * waited.as_secs().max(1) {
+                if !traffic.is_at_work() && read < SLOWEST * waited.as_secs().max(1) {
                     return;
                 }
             }

@@ -81,6 +81,9 @@ fn home_body(url: &str, ca: Option<&Path>, auth_required: bool) -> String {
          <pre>cargo publish --registry cratehouse\n\
          cargo add --registry cratehouse NAME    # a crate of your organisation\n\
          cargo add NAME                          # a public crate, through here as well</pre>\
+         <p class=\"soft\">Write <code>publish = [\"cratehouse\"]</code> into the manifest of a private \
+         package, and no <code>[registry] default</code> into cargo's configuration: with that, public crates \
+         would be looked for among yours.</p>\
          <h2>Read more</h2>\
          <p>Cratehouse's own documentation comes with its source: <code>README.md</code> to \
          start, <code>ARCHITECTURE.md</code> for how it works, <code>deploy/cratehouse.toml</code> \

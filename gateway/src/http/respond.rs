@@ -15,6 +15,7 @@ use crate::http::negotiate;
 use crate::http::route::{Form, Refused};
 use crate::model::checksum::Checksum;
 use crate::model::index::{ETag, IndexFile};
+use crate::model::view::View;
 
 /// Every answer.
 pub type Answer = Response<Body>;
@@ -28,6 +29,8 @@ const INDEX: &str = "text/plain"; // as crates.io's index
 
 /// Room for the headers of an answer, with those that hyper adds: made once.
 const HEADERS: usize = 12;
+/// The same for a 304: with more it would take over 1 kB, and for that glibc tidies its heap each time.
+const HEADERS_OF_304: usize = 6;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -65,9 +68,14 @@ pub fn done(message: Option<&str>) -> Result<Answer> {
 ///
 /// # Errors
 /// As [`json`].
-pub fn index_config(url: &str, auth_required: bool) -> Result<Answer> {
-    let dl = format!("{url}/api/v1/crates");
-    let answer = json(&json!({ "dl": dl, "api": url, "auth-required": auth_required }))?;
+pub fn index_config(view: View, url: &str, auth_required: bool) -> Result<Answer> {
+    let mut config =
+        json!({ "dl": format!("{url}/api/v1/crates"), "auth-required": auth_required });
+    // Without it cargo publishes, yanks and searches nothing there, and says so.
+    if let (View::Own, Some(config)) = (view, config.as_object_mut()) {
+        config.insert("api".to_owned(), url.into());
+    }
+    let answer = json(&config)?;
     Ok(with_caching(answer, index_caching(auth_required)))
 }
 
@@ -250,7 +258,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer
 
 fn sending(status: StatusCode, content_type: &'static str, body: Body) -> Answer {
     let length = HeaderValue::from(body.size_hint().lower());
-    let mut answer = with_status(status, body);
+    let mut answer = with_status(status, body, HEADERS);
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CONTENT_LENGTH, length);
@@ -258,13 +266,13 @@ fn sending(status: StatusCode, content_type: &'static str, body: Body) -> Answer
 }
 
 fn not_modified() -> Answer {
-    with_status(StatusCode::NOT_MODIFIED, Body::default())
+    with_status(StatusCode::NOT_MODIFIED, Body::default(), HEADERS_OF_304)
 }
 
-fn with_status(status: StatusCode, body: Body) -> Answer {
+fn with_status(status: StatusCode, body: Body, headers: usize) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
-    *answer.headers_mut() = HeaderMap::with_capacity(HEADERS);
+    *answer.headers_mut() = HeaderMap::with_capacity(headers);
     answer
 }
 
@@ -340,6 +348,9 @@ mod tests {
         assert_eq!(header(&answer, "cache-control"), Some("private, no-cache"));
         assert_eq!(header(&answer, "content-length"), None);
         assert_eq!(header(&answer, "content-encoding"), None);
+        let answer = finish(answer, false, None, ID);
+        assert_eq!(answer.headers().len() + 1, HEADERS_OF_304, "hyper adds a date");
+        assert_eq!(answer.headers().capacity(), HEADERS_OF_304);
         assert!(body(answer).is_empty());
         let other = asking(&[(header::IF_NONE_MATCH, &etag), (header::ACCEPT_ENCODING, "gzip")]);
         assert_eq!(index_file(&file, &other, true).status(), 200);
@@ -375,7 +386,7 @@ mod tests {
 
     #[test]
     fn config_json_names_the_three_things_that_cargo_wants() {
-        let answer = index_config("https://crates.example", true).unwrap();
+        let answer = index_config(View::Own, "https://crates.example", true).unwrap();
         assert_eq!(header(&answer, "etag"), None);
         let value: serde_json::Value = serde_json::from_slice(&body(answer)).unwrap();
         let wanted = json!({

@@ -11,6 +11,7 @@ pub use self::policy::Ask;
 use crate::model::name::CrateName;
 use crate::model::principal::TokenId;
 use crate::model::version::CrateVersion;
+use crate::model::view::View;
 
 /// The longest path that is looked at, in bytes: the longest crate name and version, all
 /// percent-encoded, fit well.
@@ -33,10 +34,10 @@ pub enum Route {
     Me,
     /// `GET /api/v1/me`: whose the token is that is shown.
     Whose,
-    /// `GET /index/config.json`
-    IndexConfig,
-    /// `GET /index/{prefix}/{name}`; the name is in lower case.
-    IndexFile(CrateName),
+    /// `GET {index}/config.json`
+    IndexConfig(View),
+    /// `GET {index}/{prefix}/{name}`; the name is in lower case.
+    IndexFile(View, CrateName),
     /// `GET /api/v1/crates/{name}/{version}/download`
     Download(CrateName, CrateVersion),
     /// `PUT /api/v1/crates/new`
@@ -147,9 +148,9 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
     Ok(match (verb, segments) {
         (Get, [""]) => Route::Home,
         (Get, ["me"]) => Route::Me,
-        (Get, ["index", "config.json"]) => Route::IndexConfig,
-        (Get, ["index", folders @ .., file]) => Route::IndexFile(index_name(folders, file)?),
         (Get, ["api", "v1", "me"]) => Route::Whose,
+        (Get, ["index", rest @ ..]) => index(View::Own, rest)?,
+        (Get, ["crates-io", "index", rest @ ..]) => index(View::CratesIo, rest)?,
         (_, ["api", "v1", "admin", rest @ ..]) => Route::Manage(manage(verb, rest, query)?),
         (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest, query)?),
         (Get, ["api", "v1", "crates"]) => search(query)?,
@@ -225,6 +226,15 @@ fn token_id(segment: &str) -> Result<TokenId, Refused> {
     Ok(TokenId(number))
 }
 
+/// A file of the index, by what follows its URL.
+fn index(view: View, segments: &[&str]) -> Result<Route, Refused> {
+    match segments {
+        ["config.json"] => Ok(Route::IndexConfig(view)),
+        [folders @ .., file] => Ok(Route::IndexFile(view, index_name(folders, file)?)),
+        [] => Err(Refused::Unknown),
+    }
+}
+
 /// The name of an index file, if it is in lower case and in its own folders. Whatever else
 /// stands there does not exist, and cargo wants to hear just that.
 fn index_name(folders: &[&str], file: &str) -> Result<CrateName, Refused> {
@@ -278,8 +288,10 @@ impl Route {
             Route::Home => "home",
             Route::Me => "me",
             Route::Whose => "whose",
-            Route::IndexConfig => "index_config",
-            Route::IndexFile(_) => "index_file",
+            Route::IndexConfig(View::Own) => "index_config",
+            Route::IndexFile(View::Own, _) => "index_file",
+            Route::IndexConfig(View::CratesIo) => "crates_io_index_config",
+            Route::IndexFile(View::CratesIo, _) => "crates_io_index_file",
             Route::Download(..) => "download",
             Route::Publish => "publish",
             Route::Yank(..) => "yank",
@@ -364,9 +376,12 @@ mod tests {
     fn index_files_are_found_in_their_own_folders_and_in_lower_case_only() {
         for name in ["a", "ab", "abc", "abcd", "serde_json", "a-b"] {
             let path = format!("/index/{}", krate(name).index_path());
-            assert_eq!(get(&path), Ok(Route::IndexFile(krate(name))), "{path}");
+            assert_eq!(get(&path), Ok(Route::IndexFile(View::Own, krate(name))), "{path}");
         }
-        assert_eq!(get("/index/se/rd/serde%5Fx"), Ok(Route::IndexFile(krate("serde_x"))));
+        assert_eq!(
+            get("/index/se/rd/serde%5Fx"),
+            Ok(Route::IndexFile(View::Own, krate("serde_x")))
+        );
         for path in [
             "/index",
             "/index/",
@@ -424,7 +439,10 @@ mod tests {
 
     #[test]
     fn head_is_read_as_get() {
-        assert_eq!(route(&Method::HEAD, "/index/config.json", None), Ok(Route::IndexConfig));
+        assert_eq!(
+            route(&Method::HEAD, "/index/config.json", None),
+            Ok(Route::IndexConfig(View::Own))
+        );
     }
 
     #[test]

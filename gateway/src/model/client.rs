@@ -2,11 +2,18 @@
 
 use std::path::Path;
 
+use crate::model::view::View;
+
 /// What cargo calls us.
 pub const REGISTRY: &str = "cratehouse";
 
-/// The cargo configuration to paste: one URL under two names, as a registry of its own and as
-/// the replacement of crates-io.
+/// The name of the source that replaces crates-io.
+pub const PUBLIC_SOURCE: &str = "cratehouse-public";
+/// The credential provider that knows both of our index URLs after one login.
+pub const CREDENTIAL_PROVIDER: &str = "cargo-credential-cratehouse";
+
+/// The cargo configuration to paste: our own index as a registry, and the view of public crates in
+/// place of crates-io. Each crate has one source so; a `[registry] default` would give public crates two.
 ///
 /// `url` is ours without a trailing slash, `ca` the absolute path of a CA certificate that
 /// cargo has to trust (none when the system's CAs will do), `auth_required` whether reading
@@ -18,17 +25,33 @@ pub fn cargo_configuration(url: &str, ca: Option<&Path>, auth_required: bool) ->
         let path = quoted(&ca.to_string_lossy());
         text.push_str(&format!("[http]\ncainfo = {path}\n\n"));
     }
-    let purpose = if auth_required { "Reading and publishing need" } else { "Publishing needs" };
-    let index = quoted(&format!("sparse+{url}/index/"));
+    let own = quoted(&format!("sparse+{}", View::Own.index_url(url)));
+    let public = quoted(&format!("sparse+{}", View::CratesIo.index_url(url)));
+    let registry = format!("[registries.{REGISTRY}]\nindex = {own}\n");
+    text.push_str(&match auth_required {
+        // By `cargo:token` a source that is no registry has no token.
+        true => format!(
+            "# Reading and publishing need a token: cargo login --registry {REGISTRY}\n\
+             [registry]\n\
+             global-credential-providers = [\"cargo:token\", \"{CREDENTIAL_PROVIDER}\"]\n\
+             \n\
+             {registry}"
+        ),
+        false => format!(
+            "# Publishing needs a token: cargo login --registry {REGISTRY}\n\
+             {registry}\
+             credential-provider = [\"cargo:token\"]\n"
+        ),
+    });
     text.push_str(&format!(
-        "# {purpose} a token: cargo login --registry {REGISTRY}\n\
-         [registries.{REGISTRY}]\n\
-         index = {index}\n\
-         credential-provider = [\"cargo:token\"]\n\
+        "\n\
+         # Public crates, in place of crates.io\n\
+         [source.{PUBLIC_SOURCE}]\n\
+         registry = {public}\n\
          \n\
          [source.crates-io]\n\
          replace-with = {}\n",
-        quoted(REGISTRY),
+        quoted(PUBLIC_SOURCE),
     ));
     text
 }
@@ -43,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_is_layout_one_with_the_ca() {
+    fn each_crate_has_one_source_in_the_configuration() {
         let text =
             cargo_configuration("https://127.0.0.1:8443", Some(Path::new("/d/ca.pem")), false);
         assert_eq!(
@@ -57,8 +80,12 @@ cainfo = "/d/ca.pem"
 index = "sparse+https://127.0.0.1:8443/index/"
 credential-provider = ["cargo:token"]
 
+# Public crates, in place of crates.io
+[source.cratehouse-public]
+registry = "sparse+https://127.0.0.1:8443/crates-io/index/"
+
 [source.crates-io]
-replace-with = "cratehouse"
+replace-with = "cratehouse-public"
 "#
         );
     }
@@ -70,6 +97,10 @@ replace-with = "cratehouse"
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["http"]["cainfo"].as_str(), odd.to_str());
         let text = cargo_configuration("https://x", None, true);
+        let table: toml::Table = text.parse().unwrap();
+        let providers = table["registry"]["global-credential-providers"].as_array().unwrap();
+        assert_eq!(providers.last().unwrap().as_str(), Some(CREDENTIAL_PROVIDER));
+        assert!(table["registries"]["cratehouse"].get("credential-provider").is_none());
         assert!(!text.contains("http]") && text.contains("Reading and publishing"), "{text}");
     }
 }

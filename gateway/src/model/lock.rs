@@ -1,6 +1,7 @@
 //! A Cargo.lock: the packages that it names, and where they are from.
 
 mod known;
+mod misplaced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +13,7 @@ use crate::model::excerpt::{acts, excerpt};
 use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
 
 pub use self::known::KnownRegistries;
+pub use self::misplaced::misplaced;
 
 /// The largest lock file that is read, in bytes.
 pub const MAX_LOCK_BYTES: usize = 4 * 1024 * 1024;
@@ -35,6 +37,8 @@ pub struct Locked {
     pub source: LockedSource,
     /// Its registry, as the lock file writes it: `registry+…`, `sparse+…` or `local-registry+…`.
     pub registry: Option<String>,
+    /// Whose crate it is by that; `None`: that says nothing, or [`KnownRegistries`] has not looked.
+    pub identity: Option<LockedAs>,
     /// SHA-256 of its crate file, where it is locked.
     pub cksum: Option<Checksum>,
 }
@@ -52,6 +56,17 @@ pub enum LockedSource {
     Git,
     /// The workspace, or a path.
     Path,
+}
+
+/// As whose crate a package is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LockedAs {
+    /// As one of crates.io.
+    CratesIo,
+    /// As one of this registry.
+    Ours,
+    /// As one of the view of crates.io's crates that this registry has.
+    View,
 }
 
 /// Why a text is no lock file that can be used.
@@ -167,7 +182,7 @@ impl Reader {
         };
         let source = draft.source.unwrap_or(LockedSource::Path);
         let (registry, cksum) = (draft.registry, draft.cksum);
-        self.packages.insert(Locked { name, version, source, registry, cksum });
+        self.packages.insert(Locked { name, version, source, registry, identity: None, cksum });
         Ok(())
     }
 
@@ -286,6 +301,7 @@ mod tests {
             version: "1.0.0+b".to_owned(),
             source,
             registry: registry.map(str::to_owned),
+            identity: None,
             cksum,
         };
         let own = "sparse+https://crates.acme.example/index/";
@@ -369,6 +385,7 @@ mod tests {
             version: "1.0.0".to_owned(),
             source: LockedSource::Registry,
             registry: None,
+            identity: None,
             cksum,
         };
         let sum = Checksum::of(b"x");

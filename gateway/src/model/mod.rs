@@ -34,3 +34,4 @@ pub mod trail;
 pub mod upload;
 pub mod uses;
 pub mod version;
+pub mod view;

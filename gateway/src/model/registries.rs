@@ -6,6 +6,7 @@ use std::fmt;
 use url::Url;
 
 use crate::model::index::CRATES_IO_IDENTITY;
+use crate::model::view::View;
 
 /// Where a packaged manifest says that a dependency comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +37,12 @@ pub enum Resolved {
 pub struct Refused(String);
 
 /// The index URLs that mean this registry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct OurUrls(Vec<IndexUrl>);
+
+/// The index URLs of our views that have crates.io's crates.
+#[derive(Debug, Clone)]
+pub struct PublicUrls(Vec<IndexUrl>);
 
 /// All the registries that a dependency may come from.
 #[derive(Debug, Clone)]
@@ -48,11 +53,9 @@ pub struct Registries {
 }
 
 impl OurUrls {
-    /// Our index is `{url}/index/`, and so for each alias.
+    /// The index of our own crates at each of our URLs.
     pub fn new(url: &str, aliases: &[Url]) -> Self {
-        let index = |base: &str| format!("{}/index/", base.trim_end_matches('/'));
-        let bases = aliases.iter().map(Url::as_str).chain([url]);
-        Self(bases.filter_map(|base| IndexUrl::parse(&index(base))).collect())
+        Self(IndexUrl::of_view(View::Own, url, aliases))
     }
 
     /// Adds indexes of registries whose crates are served here as if they were ours.
@@ -69,15 +72,27 @@ impl OurUrls {
     }
 }
 
+impl PublicUrls {
+    /// The view of crates.io's crates at each of our URLs.
+    pub fn new(url: &str, aliases: &[Url]) -> Self {
+        Self(IndexUrl::of_view(View::CratesIo, url, aliases))
+    }
+
+    /// Whether an index URL means such a view.
+    pub fn has(&self, index_url: &str) -> bool {
+        IndexUrl::parse(index_url).is_some_and(|url| self.0.iter().any(|our| our.url == url.url))
+    }
+}
+
 impl Registries {
-    /// `crates_io` are the sparse indexes that have crates.io's crates, `allowed` the index URLs
-    /// of other registries.
-    pub fn new(ours: OurUrls, crates_io: &[Url], allowed: &[String]) -> Self {
+    /// `crates_io` are the sparse indexes that have crates.io's crates beside our views of them, `allowed`
+    /// the index URLs of other registries.
+    pub fn new(ours: OurUrls, views: &PublicUrls, crates_io: &[Url], allowed: &[String]) -> Self {
         let public = crates_io.iter().map(Url::as_str).chain([CRATES_IO_IDENTITY]);
         let known = |url: &String| Some((IndexUrl::parse(url)?, url.clone()));
         Self {
             ours,
-            crates_io: public.filter_map(IndexUrl::parse).collect(),
+            crates_io: public.filter_map(IndexUrl::parse).chain(views.0.iter().cloned()).collect(),
             allowed: allowed.iter().filter_map(known).collect(),
         }
     }
@@ -130,6 +145,12 @@ struct IndexUrl {
 const MAX_URL_BYTES: usize = 2048;
 
 impl IndexUrl {
+    fn of_view(view: View, url: &str, aliases: &[Url]) -> Vec<Self> {
+        let bases = aliases.iter().map(Url::as_str).chain([url]);
+        let index = |base: &str| view.index_url(base.trim_end_matches('/'));
+        bases.filter_map(|base| Self::parse(&index(base))).collect()
+    }
+
     fn parse(text: &str) -> Option<Self> {
         // A URL parser drops tabs and newlines; two texts that differ in them are not the same.
         let odd = |c: char| c.is_control() || c.is_whitespace();
@@ -167,7 +188,13 @@ mod tests {
 
     fn registries() -> Registries {
         let allowed = ["sparse+https://other.example/index/", "ssh://git@other.example/index.git"];
-        Registries::new(ours(), &urls(&["https://public.example/"]), &allowed.map(str::to_owned))
+        let views = PublicUrls::new("https://gw.example", &[]);
+        Registries::new(
+            ours(),
+            &views,
+            &urls(&["https://public.example/"]),
+            &allowed.map(str::to_owned),
+        )
     }
 
     fn resolve(url: &str) -> Result<Resolved, Refused> {
@@ -232,7 +259,8 @@ mod tests {
     fn crates_io_is_recognised_by_its_identity_and_its_sparse_index() {
         assert_eq!(registries().resolve(&DepSource::CratesIo), Ok(Resolved::CratesIo));
         let slashed = format!("{CRATES_IO_IDENTITY}/");
-        for url in [CRATES_IO_IDENTITY, &slashed, "sparse+https://public.example/"] {
+        let view = "sparse+https://GW.example/crates-io/index/";
+        for url in [CRATES_IO_IDENTITY, &slashed, "sparse+https://public.example/", view] {
             assert_eq!(resolve(url), Ok(Resolved::CratesIo), "{url}");
         }
         assert!(resolve(&format!("{CRATES_IO_IDENTITY}.git")).is_err());

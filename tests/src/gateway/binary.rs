@@ -32,9 +32,8 @@ pub fn credential_provider() -> &'static Path {
     })
 }
 
-/// The binary as organisations run it, for what depends on its pace: in the same target folder,
-/// and built in the same cases. That takes minutes, so `tests/run` does it beforehand.
-pub(super) fn release_binary() -> &'static Path {
+/// The binary as organisations run it, in the same target folder, and built in the same cases.
+fn release_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let profile = profile();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::binary::{binary, free_port, newest_binary, release_binary};
+use super::binary::{binary, free_port, newest_binary};
 use super::{CA, CERT, CONFIG, Gateway, KEY, SECRET};
 use crate::authority::Authority;
 use crate::panamax::Panamax;
@@ -92,8 +92,10 @@ impl From<&Panamax> for UpstreamConfig {
 
 impl Builder {
     pub(super) fn new() -> Self {
+        // Most tests ask for whatever crate they have at the one index.
+        let unified = ("index".to_owned(), vec!["unified = true".to_owned()]);
         Self {
-            sections: BTreeMap::new(),
+            sections: BTreeMap::from([unified]),
             upstreams: Vec::new(),
             env: Vec::new(),
             tls: true,
@@ -132,6 +134,13 @@ impl Builder {
     #[must_use]
     pub fn auth_required(self) -> Self {
         self.set("auth", "required = true")
+    }
+
+    /// Without a word on whether the index is unified: as the store says.
+    #[must_use]
+    pub fn views(mut self) -> Self {
+        self.sections.remove("index");
+        self
     }
 
     /// Plain http, as behind another proxy.
@@ -211,13 +220,6 @@ impl Builder {
     #[must_use]
     pub fn ulimit(mut self, limits: &str) -> Self {
         self.ulimit = Some(limits.to_owned());
-        self
-    }
-
-    /// The binary as organisations run it, built with the release profile.
-    #[must_use]
-    pub fn release(mut self) -> Self {
-        self.binary = release_binary;
         self
     }
 

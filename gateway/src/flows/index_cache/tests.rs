@@ -29,7 +29,7 @@ fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known
 
 fn outcome(cache: &IndexCache, text: &str, chain: usize) -> Option<Outcome> {
     let name = name(text);
-    cache.answer(&name.key(), &name, chain).map(|known| known.outcome)
+    cache.answer(&name.key(), &name, chain).map(|answer| answer.known.outcome)
 }
 
 #[test]

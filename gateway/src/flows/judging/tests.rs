@@ -95,7 +95,7 @@ async fn a_file_is_judged_to_the_end_when_its_client_leaves_and_not_for_the_next
     let policy = "[[ban]]\nname = \"foo\"\nreason = \"r\"";
     let house = House::ruled(&store, &[&public], policy).await;
     let (gateway, foo) = (&house.gateway, name("foo"));
-    let known = look(gateway, ClientKey::Exempt, &foo).await.unwrap();
+    let known = look(gateway, ClientKey::Exempt, &foo).await.unwrap().known;
     let file = known.answer.clone().unwrap().unwrap();
     let is_judged = || known.judging.shown(gateway.rulebook.stamp()).is_some();
     // The work may not have begun when its client leaves, and is not done then.

@@ -146,7 +146,7 @@ async fn only_licences_of_listed_versions_are_known_and_the_store_is_asked_now_a
 async fn what_another_replica_has_read_is_learned_while_the_file_stays_in_memory() {
     let (store, public) = (memory(), Public::start(&under("GPL-3.0-only")).await);
     let house = House::ruled(&store, &[&public], DENY).await;
-    let known = lookup::look(&house.gateway, ClientKey::Exempt, &name("foo")).await.unwrap();
+    let known = lookup::look(&house.gateway, ClientKey::Exempt, &name("foo")).await.unwrap().known;
     let file = known.answer.clone().unwrap().unwrap();
     let judge = || async {
         let foo = name("foo");

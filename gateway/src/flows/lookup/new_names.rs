@@ -64,19 +64,19 @@ async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
     let house = House::open(&memory(), &[&public], limits).await;
     let gateway = &house.gateway;
     for _ in 0..100 {
-        assert!(lookup_for(gateway, client(1), &name("foo")).await.unwrap().is_some());
+        assert!(lookup_for(gateway, client(1), View::Own, &name("foo")).await.unwrap().is_some());
     }
     assert!(gateway.credits.left(client(1)) > 999.0);
     for n in 0..500 {
         let absent = name(&format!("none-{n}"));
-        assert!(lookup_for(gateway, client(2), &absent).await.unwrap().is_none());
+        assert!(lookup_for(gateway, client(2), View::Own, &absent).await.unwrap().is_none());
     }
     assert!(gateway.credits.left(client(2)) < 900.0, "{}", gateway.credits.left(client(2)));
     assert!(gateway.credits.left(client(1)) > 999.0);
     // What is in trouble, or hosted, costs nothing.
     house.publish("tool", "1.0.0", b"ours").await;
     for spelling in ["tool", "acme-none"] {
-        let _ = lookup_for(gateway, client(3), &name(spelling)).await;
+        let _ = lookup_for(gateway, client(3), View::Own, &name(spelling)).await;
     }
     assert!(gateway.credits.left(client(3)) > 999.0);
 }
@@ -113,20 +113,23 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
         }
     };
     spend();
-    assert!(lookup_for(gateway, client(1), &name("foo")).await.unwrap().is_some());
+    assert!(lookup_for(gateway, client(1), View::Own, &name("foo")).await.unwrap().is_some());
     assert_eq!(gateway.metrics.absent_queued.get(), 0);
     let queued = || gateway.metrics.absent_queued.get();
     for n in 0..100 {
         spend(); // some comes back each second
         assert!(
-            lookup_for(gateway, client(1), &name(&format!("none-{n}"))).await.unwrap().is_none()
+            lookup_for(gateway, client(1), View::Own, &name(&format!("none-{n}")))
+                .await
+                .unwrap()
+                .is_none()
         );
         if queued() > 0 {
             break;
         }
     }
     assert_eq!(queued(), 1, "it waited for its turn");
-    assert!(lookup_for(gateway, client(2), &name("other")).await.unwrap().is_none());
+    assert!(lookup_for(gateway, client(2), View::Own, &name("other")).await.unwrap().is_none());
     assert_eq!(queued(), 1);
 }
 
@@ -168,7 +171,7 @@ async fn a_client_that_leaves_pays_for_what_its_work_asks_in_vain_and_for_nothin
     let house = House::open(&memory(), &[&public], limits).await;
     let gateway = &house.gateway;
     let left = async |client, krate: &str| {
-        assert!(lookup_for(gateway, client, &name(krate)).now_or_never().is_none());
+        assert!(lookup_for(gateway, client, View::Own, &name(krate)).now_or_never().is_none());
         // It is joined, and so over.
         let _ = lookup(gateway, &name(krate)).await.unwrap();
         gateway.credits.left(client)

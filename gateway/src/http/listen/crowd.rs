@@ -245,7 +245,7 @@ impl Seats {
 impl Seen {
     fn look(&mut self, now: Instant) {
         let done = self.traffic.done();
-        if done != self.done || self.is_at_work() {
+        if done != self.done || self.traffic.is_at_work() {
             (self.done, self.since) = (done, now);
         }
     }
@@ -253,11 +253,7 @@ impl Seen {
     fn is_idle(&self, now: Instant) -> bool {
         let least = if self.traffic.is_sending() { STALLED_AT_LEAST } else { IDLE_AT_LEAST };
         let is_quiet = now.duration_since(self.since) >= least;
-        is_quiet && !self.is_at_work() && self.traffic.done() == self.done
-    }
-
-    fn is_at_work(&self) -> bool {
-        self.traffic.at_work.load(Ordering::Relaxed) > 0
+        is_quiet && !self.traffic.is_at_work() && self.traffic.done() == self.done
     }
 }
 

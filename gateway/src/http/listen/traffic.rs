@@ -18,10 +18,10 @@ pub(super) struct Traffic {
     pub(super) asked: AtomicU64,
     /// Heard once, at the first of them.
     pub(super) first: Notify,
-    /// Requests that have no answer yet.
-    pub(super) at_work: AtomicU64,
-    /// Answers that are being sent.
-    pub(super) sending: AtomicU64,
+    /// Those of them that have their answer, or that nobody waits for any more.
+    answered: AtomicU64,
+    /// Those of these whose answer was sent, or that have none.
+    over: AtomicU64,
     /// Whether the socket did not take what it was given last.
     blocked: AtomicBool,
     /// Its client has not read for so long what is left for it that it was told to go.
@@ -39,9 +39,18 @@ impl Traffic {
         asked.load(Ordering::Relaxed).wrapping_add(written.load(Ordering::Relaxed))
     }
 
+    /// Whether a request has no answer yet. What was reached last is read first, here and below, so that
+    /// no request is overlooked while others come and go.
+    pub(super) fn is_at_work(&self) -> bool {
+        let answered = self.answered.load(Ordering::Acquire);
+        self.asked.load(Ordering::Relaxed) > answered
+    }
+
     /// Whether something waits to be read by the client.
     pub(super) fn is_sending(&self) -> bool {
-        self.sending.load(Ordering::Relaxed) > 0 || self.blocked.load(Ordering::Relaxed)
+        let over = self.over.load(Ordering::Acquire);
+        let sends = self.answered.load(Ordering::Relaxed) > over;
+        sends || self.blocked.load(Ordering::Relaxed)
     }
 
     /// The socket, once nobody speaks on it any more.
@@ -58,7 +67,6 @@ pub(super) struct AtWork {
 
 impl AtWork {
     pub(super) fn begin(traffic: &Arc<Traffic>) -> Self {
-        traffic.at_work.fetch_add(1, Ordering::Relaxed);
         if traffic.asked.fetch_add(1, Ordering::Relaxed) == 0 {
             traffic.first.notify_one();
         }
@@ -69,16 +77,15 @@ impl AtWork {
     pub(super) fn answered(&mut self) {
         if !self.is_answered {
             self.is_answered = true;
-            self.traffic.sending.fetch_add(1, Ordering::Relaxed);
-            self.traffic.at_work.fetch_sub(1, Ordering::Relaxed);
+            self.traffic.answered.fetch_add(1, Ordering::Release);
         }
     }
 }
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        let of = if self.is_answered { &self.traffic.sending } else { &self.traffic.at_work };
-        of.fetch_sub(1, Ordering::Relaxed);
+        self.answered();
+        self.traffic.over.fetch_add(1, Ordering::Release);
     }
 }
 

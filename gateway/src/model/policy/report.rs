@@ -14,6 +14,9 @@ use crate::model::index::Listed;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::version::CrateVersion;
 
+/// The most packages of another identity than theirs that are told in words.
+const MISPLACED_TOLD: usize = 20;
+
 /// What a policy makes of a lock file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -70,6 +73,9 @@ pub struct Row {
     pub source: LockedSource,
     /// Why it could not be judged, or why that says nothing yet.
     pub problem: Option<String>,
+    /// What is wrong with the identity that the lock file has it under, and what cures that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub misplaced: Option<String>,
     /// The newest version that is allowed, if this one appears as yanked.
     pub newest_allowed: Option<CrateVersion>,
     /// What the policy says; in JSON its fields stand among these, or are absent.
@@ -139,7 +145,7 @@ impl Report {
             outcome: Outcome::of(counts.deny, counts.unknown),
             policy: policy.version().to_owned(),
             mode: policy.mode(),
-            notes: notes(policy, advisories),
+            notes: [notes(policy, advisories), misplaced(&packages)].concat(),
             counts,
             packages,
         }
@@ -190,6 +196,21 @@ impl Outcome {
     }
 }
 
+/// A note for each package that is misplaced, as far as those can be read.
+fn misplaced(packages: &[Row]) -> Vec<String> {
+    let told = |row: &Row| {
+        let why = row.misplaced.as_ref()?;
+        Some(format!("{} {}: {why}", one_line(&row.name), one_line(&row.version)))
+    };
+    let mut notes: Vec<String> = packages.iter().filter_map(told).collect();
+    let more = notes.len().saturating_sub(MISPLACED_TOLD);
+    notes.truncate(MISPLACED_TOLD);
+    if more > 0 {
+        notes.push(format!("{more} more packages are locked under another identity than theirs"));
+    }
+    notes
+}
+
 impl Row {
     /// A package that nobody judges.
     pub fn outside(locked: &Locked) -> Self {
@@ -198,6 +219,7 @@ impl Row {
             version: locked.version.clone(),
             source: locked.source,
             problem: None,
+            misplaced: None,
             newest_allowed: None,
             judgement: None,
         }

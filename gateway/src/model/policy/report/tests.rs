@@ -18,6 +18,7 @@ fn locked(spec: &str) -> Locked {
         version: version.to_owned(),
         source: LockedSource::Registry,
         registry: None,
+        identity: None,
         cksum: Some(Checksum::of(b"x")),
     }
 }
