@@ -12,13 +12,14 @@ fn this_workspace() -> Folder {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
     let folder = Folder::empty();
     folder.write("Cargo.lock", &read("Cargo.lock"));
-    for member in ["", "gateway/", "tests/", "bench/"] {
+    for member in ["", "gateway/", "credential/", "tests/", "bench/"] {
         folder.write(&format!("{member}Cargo.toml"), &read(&format!("{member}Cargo.toml")));
     }
     for path in ["gateway/src/lib.rs", "gateway/src/main.rs", "tests/src/lib.rs"] {
         folder.write(path, "");
     }
     folder.write("bench/src/main.rs", "");
+    folder.write("credential/src/main.rs", "");
     folder.write("tests/cratehouse.rs", "");
     folder
 }

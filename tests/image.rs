@@ -23,6 +23,12 @@ use unpacked::{Image, Running};
 
 const LARGEST_IMAGE_BYTES: u64 = 40_000_000;
 
+/// The SBOM of each program, its package, and the flags with which it is built.
+const SBOMS: [(&str, &str, &[&str]); 2] = [
+    ("sbom.cdx.json", "cratehouse", &[]),
+    ("credential.cdx.json", "cargo-credential-cratehouse", &["--no-default-features"]),
+];
+
 /// What makes the compiler quick; the script is the same.
 const QUICK: [(&str, &str); 3] = [
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
@@ -95,13 +101,25 @@ fn nothing_in_the_image_tells_of_the_machine_that_built_it() {
     let home = || std::env::var("HOME").map(|home| format!("{home}/.cargo")).unwrap();
     let cargo = std::env::var("CARGO_HOME").unwrap_or_else(|_| home());
     let here = [image().folder.parent().unwrap().to_str().unwrap(), &cargo];
-    for file in ["cratehouse", "usr/share/doc/cratehouse/sbom.cdx.json"] {
+    let programs = ["cratehouse", "cargo-credential-cratehouse"];
+    let sboms = SBOMS.map(|(file, ..)| format!("usr/share/doc/cratehouse/{file}"));
+    for file in programs.into_iter().chain(sboms.iter().map(String::as_str)) {
         let bytes = fs::read(image().root().join(file)).unwrap();
         for path in here {
             let found = bytes.windows(path.len()).any(|window| window == path.as_bytes());
             assert!(!found, "{file} has {path}");
         }
     }
+}
+
+#[test]
+#[ignore = "compiles a release: tests/run --image"]
+fn its_credential_provider_runs_in_its_root_alone() {
+    let (root, data) = (image().unpack(), tempfile::tempdir().unwrap());
+    let mut command =
+        image().program("/cargo-credential-cratehouse", root.path(), data.path(), &[]);
+    let version = said(command.arg("--version"));
+    assert_eq!(version, concat!("cargo-credential-cratehouse ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 /// The root of the image and nothing else, and that to read only: names are looked up and upstreams
@@ -151,10 +169,17 @@ fn its_binary_runs_in_its_root_alone_and_serves_what_an_upstream_has() {
 
 #[test]
 #[ignore = "compiles a release: tests/run --image"]
-fn the_sbom_names_what_the_binary_is_made_of_and_nothing_else() {
-    let inside = fs::read(image().root().join("usr/share/doc/cratehouse/sbom.cdx.json")).unwrap();
-    assert_eq!(inside, fs::read(image().folder.join("sbom.cdx.json")).unwrap());
-    let file = image().folder.join("sbom.cdx.json");
+fn each_sbom_names_what_its_binary_is_made_of_and_nothing_else() {
+    for (file, package, flags) in SBOMS {
+        check_sbom(file, package, flags);
+    }
+}
+
+fn check_sbom(file: &str, package: &str, flags: &[&str]) {
+    let inside = image().root().join("usr/share/doc/cratehouse").join(file);
+    let inside = fs::read(inside).unwrap();
+    let file = image().folder.join(file);
+    assert_eq!(inside, fs::read(&file).unwrap());
     let valid = "import sys; from cyclonedx.schema import SchemaVersion; \
         from cyclonedx.validation.json import JsonStrictValidator; \
         problem = JsonStrictValidator(SchemaVersion.V1_5).validate_str(open(sys.argv[1]).read()); \
@@ -163,14 +188,15 @@ fn the_sbom_names_what_the_binary_is_made_of_and_nothing_else() {
 
     let sbom: Value = serde_json::from_slice(&inside).unwrap();
     let component = &sbom["metadata"]["component"];
-    assert_eq!(component["name"], "cratehouse");
+    assert_eq!(component["name"], package);
     assert_eq!(component["version"], env!("CARGO_PKG_VERSION"));
     let of = |object: &Value| format!("{} {}", object["name"], object["version"]);
     let named: Vec<String> = sbom["components"].as_array().unwrap().iter().map(of).collect();
     let metadata = said(
         Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-            .args(["tree", "--locked", "--package", "cratehouse", "--edges", "normal,build"])
+            .args(["tree", "--locked", "--package", package, "--edges", "normal,build"])
             .args(["--prefix", "none", "--format", "{p}"])
+            .args(flags)
             .current_dir(root()),
     );
     let mut used: Vec<String> = metadata
@@ -180,7 +206,7 @@ fn the_sbom_names_what_the_binary_is_made_of_and_nothing_else() {
             let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
             Some(format!("\"{name}\" \"{version}\""))
         })
-        .filter(|package| !package.starts_with("\"cratehouse\""))
+        .filter(|part| !part.starts_with(&format!("\"{package}\"")))
         .collect();
     used.sort();
     used.dedup();

@@ -1,10 +1,13 @@
 //! Backup and restore, as docs/operations.md has it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use cratehouse_tests::client::Client;
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::Krate;
+use reqwest::Method;
 
 fn foo(version: &str) -> Krate {
     Krate::new("foo", version)
@@ -74,4 +77,25 @@ fn files_that_are_copied_journal_first_make_a_whole_registry() {
     gateway.cli_ok(&["journal", "verify"]);
     gateway.client().download("foo", "1.0.0").assert_status(200);
     gateway.client().download("foo", "1.1.0").assert_status(404);
+}
+
+/// What the guide says of a backup.
+#[test]
+fn a_local_ca_that_was_saved_is_the_one_that_clients_know() {
+    let mut gateway = Gateway::start();
+    let client = Client::new(&gateway.url(), Some(&fs::read(gateway.ca_path()).unwrap()));
+    let tls = gateway.data().join("tls");
+    let saved = ["ca.pem", "ca.key"].map(|name| (name, fs::read(tls.join(name)).unwrap()));
+    gateway.restart_on_an_empty_disk();
+    let asked = client.try_send(Method::GET, "/index/config.json", &[], None);
+    assert!(asked.is_err(), "another CA is not trusted");
+    gateway.stop();
+    gateway.wipe();
+    fs::create_dir(&tls).unwrap();
+    for (name, bytes) in saved {
+        fs::write(tls.join(name), bytes).unwrap();
+        fs::set_permissions(tls.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    gateway.start_again();
+    client.get("/index/config.json").assert_status(200);
 }

@@ -177,7 +177,7 @@ http {{
         location / {{
             types {{ }}
             default_type application/gzip;
-            add_header Cache-Control "public, max-age=31536000, immutable";
+            add_header Cache-Control "no-cache";
         }}
     }}
 }}

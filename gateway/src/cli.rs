@@ -67,6 +67,8 @@ pub enum Command {
     Serve(Serve),
     /// Make a new registry in the store, where there is none yet, and serve nothing
     Init,
+    /// Ask the server of this configuration, on this machine, whether it is ready; exits with status 1 if it is not
+    Health(Health),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -115,6 +117,14 @@ pub struct Serve {
     /// The IP address and port to listen on [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+}
+
+/// `health`
+#[derive(Debug, Clone, Args)]
+pub struct Health {
+    /// Ask whether the process turns, ready or not
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// `config …`
@@ -353,6 +363,7 @@ mod tests {
         for command in [
             "serve",
             "init",
+            "health --live",
             "config check",
             "user add alice",
             "user list",

@@ -2,6 +2,7 @@
 //! it replays the journal into a catalog of its own, and the server follows what it appends. Answers go
 //! to standard output, all else to standard error: which store it is, what is under way, what is wrong.
 
+mod health;
 mod pins;
 mod policy;
 mod pulls;
@@ -71,6 +72,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         }
         Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what).await?),
         Command::Init => return init(&config).await,
+        Command::Health(what) => return Ok(health::ask(&config, what).await?),
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
         Command::Policy(what) => return Ok(policy::run(&config, what).await),
         _ => (),
@@ -167,6 +169,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         Command::Names(NamesCommand::Audit) => return Ok(audit_names(gateway).await?),
         Command::Serve(_)
         | Command::Init
+        | Command::Health(_)
         | Command::Config(_)
         | Command::Journal(_)
         | Command::Store(_)

@@ -28,7 +28,7 @@ struct Owner {
 /// When the system does not let us: then nothing is done as root either.
 pub(crate) fn work_as_owner(config: &Config, command: &Command) -> Result<()> {
     let url = match command {
-        Command::Serve(_) | Command::Config(_) => return Ok(()),
+        Command::Serve(_) | Command::Health(_) | Command::Config(_) => return Ok(()),
         Command::Store(StoreCommand::Copy(what)) => &what.to,
         _ => &config.store.url,
     };

@@ -69,6 +69,7 @@ fn outlives_its_terminal(command: &Command) -> bool {
         Command::Format(what) => matches!(what, FormatCommand::Enable { .. }),
         Command::Mirror(MirrorCommand::Refresh { .. } | MirrorCommand::Purge { .. }) => true,
         Command::Journal(JournalCommand::Verify | JournalCommand::Show(_)) => false,
+        Command::Health(_) => false,
         Command::Config(_) | Command::Pulls(_) | Command::Names(_) | Command::Policy(_) => false,
     }
 }

@@ -83,6 +83,18 @@ impl Image {
     /// The binary in such a root, which it may only read, as the user that the image names; with the
     /// image's own variables and these.
     pub(super) fn command(&self, root: &Path, data: &Path, variables: &[(&str, &str)]) -> Command {
+        let program = self.config["config"]["Entrypoint"][0].as_str().unwrap();
+        self.program(program, root, data, variables)
+    }
+
+    /// The same for any program in it.
+    pub(super) fn program(
+        &self,
+        program: &str,
+        root: &Path,
+        data: &Path,
+        variables: &[(&str, &str)],
+    ) -> Command {
         let config = &self.config["config"];
         let (user, group) = config["User"].as_str().unwrap().split_once(':').unwrap();
         let mut command = Command::new("bwrap");
@@ -98,7 +110,7 @@ impl Image {
         for (name, value) in own.chain(variables.iter().copied()) {
             command.args(["--setenv", name, value]);
         }
-        command.arg("--").arg(config["Entrypoint"][0].as_str().unwrap());
+        command.arg("--").arg(program);
         command.stdin(Stdio::null());
         command
     }

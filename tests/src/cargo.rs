@@ -2,8 +2,9 @@
 //! machine's configuration, caches or environment reaches it.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -129,14 +130,16 @@ cainfo = {ca}
 
     /// Runs it in any folder.
     pub fn run_at(&self, folder: &Path, args: &[&str]) -> Ran {
-        let Output { status, stdout, stderr } =
-            self.command().args(args).current_dir(folder).output().unwrap();
-        Ran {
-            line: format!("cargo {}", args.join(" ")),
-            ok: status.success(),
-            stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
-        }
+        Ran::new(args, &self.command().args(args).current_dir(folder).output().unwrap())
+    }
+
+    /// Runs it in a folder, with this on its standard input.
+    pub fn told(&self, folder: &Path, args: &[&str], input: &str) -> Ran {
+        let mut command = self.command();
+        command.args(args).current_dir(folder).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // it may have ended
+        Ran::new(args, &child.wait_with_output().unwrap())
     }
 
     fn command(&self) -> Command {
@@ -172,6 +175,15 @@ fn toolchain() -> Vec<(&'static str, std::ffi::OsString)> {
 }
 
 impl Ran {
+    fn new(args: &[&str], output: &Output) -> Self {
+        Self {
+            line: format!("cargo {}", args.join(" ")),
+            ok: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// Panics unless it succeeded.
     #[track_caller]
     pub fn assert_ok(self) -> Self {

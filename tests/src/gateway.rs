@@ -19,7 +19,7 @@ use crate::watchdog::Watchdog;
 mod binary;
 mod builder;
 
-pub use binary::{binary, free_port};
+pub use binary::{binary, credential_provider, free_port};
 pub use builder::{Builder, UpstreamConfig};
 
 use binary::walk;

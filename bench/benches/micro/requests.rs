@@ -4,6 +4,7 @@ use bytes::Bytes;
 use cratehouse::http::negotiate;
 use cratehouse::http::respond;
 use cratehouse::http::route::route;
+use cratehouse::model::checksum::Checksum;
 use cratehouse::model::index::IndexFile;
 use divan::{Bencher, black_box};
 use hyper::Method;
@@ -71,5 +72,9 @@ fn index_answer(bencher: Bencher, what: &str) {
 #[divan::bench]
 fn crate_answer(bencher: Bencher) {
     let bytes = Bytes::from(vec![7; 30_000]);
-    bencher.bench(|| respond::crate_file(black_box(&bytes).clone().into(), false));
+    let (cksum, asked) = (Checksum::of(&bytes), HeaderMap::new());
+    bencher.bench(|| {
+        let bytes = black_box(&bytes).clone();
+        respond::crate_file(bytes.into(), black_box(&cksum), &asked, false)
+    });
 }

@@ -121,6 +121,7 @@ impl Door {
         match route {
             Route::Home => Ok(pages::home(gateway)),
             Route::Me => Ok(pages::me(gateway)),
+            Route::Whose => respond::json(&holder(&*auth::caller(gateway, headers, client).await?)),
             Route::IndexConfig(view) => {
                 auth::reader(gateway, headers, client).await?;
                 respond::index_config(view, &gateway.url, gateway.config.auth_required)
@@ -201,6 +202,8 @@ impl Door {
         }
     }
 
+    /// A cache in between that has the file already and is told so (304) hands it to its own client: that
+    /// is a download too.
     fn crate_file(
         &self,
         got: Download,
@@ -213,7 +216,8 @@ impl Door {
             let address = forwarded::client(proxies, asker.peer, headers).address;
             self.gateway.pulls.record(name, version, got.cksum, who, address);
         }
-        respond::crate_file(got.file.into(), self.gateway.config.auth_required)
+        let Download { file, cksum } = got;
+        respond::crate_file(file.into(), &cksum, headers, self.gateway.config.auth_required)
     }
 
     async fn publish(
@@ -280,6 +284,20 @@ fn owner(who: Option<&Principal>, client: ClientKey) -> Owner {
     Owner { client, token: who.map(|who| who.token) }
 }
 
+/// As crates.io's answer at this URL begins.
+fn holder(who: &Principal) -> Value {
+    let Principal { user, login, token, grant } = who;
+    json!({
+        "user": { "id": user, "login": login },
+        "token": {
+            "id": token,
+            "scopes": grant.scopes,
+            "crates": grant.crates,
+            "expires": grant.expires,
+        }
+    })
+}
+
 fn published(answer: &PublishAnswer) -> Value {
     json!({
         "warnings": { "invalid_categories": [], "invalid_badges": [], "other": answer.warnings }
@@ -311,7 +329,7 @@ fn owners(users: &[UserRow]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::principal::UserId;
+    use crate::model::principal::{Grant, TokenId, UserId};
 
     #[test]
     fn cargo_finds_the_fields_that_it_reads() {
@@ -333,6 +351,18 @@ mod tests {
             owners(&[alice]),
             json!({ "users": [{ "id": 3, "login": "alice", "name": null }] })
         );
+    }
+
+    #[test]
+    fn a_holder_is_told_what_the_token_may_do_and_nothing_of_it() {
+        let grant =
+            Grant { expires: Some("2027-01-31T00:00:00Z".parse().unwrap()), ..Grant::usual() };
+        let login = "alice".to_owned();
+        let who = Principal { user: UserId(3), login, token: TokenId(7), grant };
+        let scopes = ["read", "publish-new", "publish-update", "yank", "change-owners"];
+        let token =
+            json!({ "id": 7, "scopes": scopes, "crates": [], "expires": "2027-01-31T00:00:00Z" });
+        assert_eq!(holder(&who), json!({ "user": { "id": 3, "login": "alice" }, "token": token }));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::error::{Error, Kind, Result};
 use crate::http::answer::Body;
 use crate::http::negotiate;
 use crate::http::route::{Form, Refused};
-use crate::model::index::IndexFile;
+use crate::model::checksum::Checksum;
+use crate::model::index::{ETag, IndexFile};
 use crate::model::view::View;
 
 /// Every answer.
@@ -98,13 +99,18 @@ pub fn index_file(file: &IndexFile, asked: &HeaderMap, private: bool) -> Answer 
     with_caching(answer, index_caching(private))
 }
 
-/// A crate file: always 200 and whole (cargo takes no other 2xx), never encoded.
-pub fn crate_file(body: Body, private: bool) -> Answer {
-    let caching = match private {
-        true => "private, max-age=31536000, immutable",
-        false => "public, max-age=31536000, immutable",
+/// A crate file: whole (cargo takes no 2xx but 200), never encoded; 304 for a cache that has it already.
+/// Its bytes are for ever, but whether they may be had is not: so a cache asks each time.
+pub fn crate_file(body: Body, cksum: &Checksum, asked: &HeaderMap, private: bool) -> Answer {
+    let etag = ETag::of(cksum);
+    let mut answer = match negotiate::has_already(asked, &etag) {
+        true => not_modified(),
+        false => sending(StatusCode::OK, CRATE, body),
     };
-    with_caching(sending(StatusCode::OK, CRATE, body), caching)
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.bytes()) {
+        answer.headers_mut().insert(header::ETAG, etag);
+    }
+    with_caching(answer, file_caching(private))
 }
 
 /// A page for people, under a content security policy.
@@ -233,6 +239,13 @@ fn status(kind: Kind) -> StatusCode {
     }
 }
 
+/// `no-cache` lets a cache keep a file and has it ask before each use: what was removed or denied is
+/// refused from that moment on, and what it hands out is recorded. `public` would do no more, and where
+/// reads need a token nobody else's cache may keep it.
+fn file_caching(private: bool) -> &'static str {
+    index_caching(private)
+}
+
 /// Cargo ignores it and always revalidates; a CDN in between must do so too, or a publish
 /// would not be seen.
 fn index_caching(private: bool) -> &'static str {
@@ -345,18 +358,30 @@ mod tests {
 
     #[test]
     fn a_head_keeps_the_length_and_loses_the_body() {
-        let answer = finish(crate_file(Bytes::from_static(b"abc").into(), false), true, None, ID);
+        let file = Bytes::from_static(b"abc");
+        let file = crate_file(file.into(), &Checksum::of(b"abc"), &HeaderMap::new(), false);
+        let answer = finish(file, true, None, ID);
         assert_eq!(header(&answer, "content-length"), Some("3"));
         assert_eq!(header(&answer, "x-request-id"), Some(ID.as_str()));
         assert_eq!(body_bytes(&answer), 0);
     }
 
     #[test]
-    fn crate_files_are_for_ever_and_never_encoded() {
-        let answer = crate_file(Bytes::from_static(b"abc").into(), true);
-        assert_eq!(header(&answer, "cache-control"), Some("private, max-age=31536000, immutable"));
-        assert_eq!(header(&answer, "content-encoding"), None);
-        assert_eq!(header(&answer, "etag"), None);
+    fn crate_files_are_never_encoded_and_a_cache_asks_each_time() {
+        let (abc, cksum) = (Bytes::from_static(b"abc"), Checksum::of(b"abc"));
+        let tag = ETag::of(&cksum).as_str().to_owned();
+        for (asked, status) in
+            [(HeaderMap::new(), 200), (asking(&[(header::IF_NONE_MATCH, &tag)]), 304)]
+        {
+            let answer = crate_file(abc.clone().into(), &cksum, &asked, true);
+            assert_eq!(answer.status(), status);
+            assert_eq!(header(&answer, "cache-control"), Some("private, no-cache"));
+            assert_eq!(header(&answer, "content-encoding"), None);
+            assert_eq!(header(&answer, "etag"), Some(tag.as_str()));
+            assert_eq!(body_bytes(&answer), if status == 200 { 3 } else { 0 });
+        }
+        let answer = crate_file(abc.into(), &cksum, &HeaderMap::new(), false);
+        assert_eq!(header(&answer, "cache-control"), Some("no-cache"));
     }
 
     #[test]

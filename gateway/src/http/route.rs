@@ -32,6 +32,8 @@ pub enum Route {
     Home,
     /// `GET /me`: how to get a token, for people. `cargo login` points here.
     Me,
+    /// `GET /api/v1/me`: whose the token is that is shown.
+    Whose,
     /// `GET {index}/config.json`
     IndexConfig(View),
     /// `GET {index}/{prefix}/{name}`; the name is in lower case.
@@ -146,6 +148,7 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
     Ok(match (verb, segments) {
         (Get, [""]) => Route::Home,
         (Get, ["me"]) => Route::Me,
+        (Get, ["api", "v1", "me"]) => Route::Whose,
         (Get, ["index", rest @ ..]) => index(View::Own, rest)?,
         (Get, ["crates-io", "index", rest @ ..]) => index(View::CratesIo, rest)?,
         (_, ["api", "v1", "admin", rest @ ..]) => Route::Manage(manage(verb, rest, query)?),
@@ -284,6 +287,7 @@ impl Route {
         match self {
             Route::Home => "home",
             Route::Me => "me",
+            Route::Whose => "whose",
             Route::IndexConfig(View::Own) => "index_config",
             Route::IndexFile(View::Own, _) => "index_file",
             Route::IndexConfig(View::CratesIo) => "crates_io_index_config",

@@ -20,8 +20,10 @@ pub const CRATES_IO_IDENTITY: &str = "https://github.com/rust-lang/crates.io-ind
 /// What an index file in memory takes for each version beside its lines, in bytes: its row in the
 /// table, and what of a pre-release does not fit. The name is shared.
 const VERSION_BYTES: usize = 150;
-/// The hexadecimal digits of a hash that an ETag has: 128 bits.
-const ETAG_DIGITS: usize = 32;
+/// The bytes of a hash that an ETag has.
+const ETAG_BYTES: usize = 16;
+/// As hexadecimal digits, in quotes.
+const ETAG_CHARS: usize = 2 * ETAG_BYTES + 2;
 
 /// One version of a hosted crate, in the field order of crates.io. Mirrored lines are never
 /// read into this and written again: they pass through as they came. A field that this release
@@ -185,9 +187,13 @@ impl IndexFile {
 }
 
 impl ETag {
-    fn of(sum: &Checksum) -> Self {
-        let digits = sum.to_string();
-        Self(format!("\"{}\"", digits.get(..ETAG_DIGITS).unwrap_or(&digits)).into())
+    /// That of the bytes with this checksum. It is cheap: one is made for each download.
+    pub fn of(sum: &Checksum) -> Self {
+        let mut chars = [b'"'; ETAG_CHARS];
+        if let (Some(bytes), [_, digits @ .., _]) = (sum.as_bytes().get(..ETAG_BYTES), &mut chars) {
+            let _ = hex::encode_to_slice(bytes, digits); // they fit
+        }
+        Self(Bytes::copy_from_slice(&chars))
     }
 
     /// As it stands in the header.

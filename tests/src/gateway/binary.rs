@@ -9,6 +9,9 @@ use std::time::SystemTime;
 
 use crate::patience::eventually;
 
+/// The folder of the gateway's package.
+const GATEWAY: &str = "gateway";
+
 /// The binary under test: beside the test binary's own folder, or beside a benchmark. Built,
 /// once, where it is missing or older than its sources: cargo does not do it.
 pub fn binary() -> &'static Path {
@@ -16,6 +19,16 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let profile = profile();
         built(profile.join(name()), || build(&profile))
+    })
+}
+
+/// Cargo's credential provider, beside it, and built in the same cases.
+pub fn credential_provider() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let profile = profile();
+        let name = format!("cargo-credential-cratehouse{}", std::env::consts::EXE_SUFFIX);
+        built_of("credential", profile.join(name), || build(&profile))
     })
 }
 
@@ -34,7 +47,7 @@ pub(super) fn newest_binary() -> &'static Path {
     static BINARY: OnceLock<&'static Path> = OnceLock::new();
     BINARY.get_or_init(|| {
         let release = profile().parent().unwrap().join("release").join(name());
-        let fresh = modified(&release).is_some_and(|built| built >= newest(&sources()));
+        let fresh = modified(&release).is_some_and(|built| built >= newest(&sources(GATEWAY)));
         let binary = if fresh { release_binary() } else { binary() };
         println!("the binary under test is {}", if fresh { "release" } else { "debug" });
         binary
@@ -53,14 +66,18 @@ fn profile() -> PathBuf {
 }
 
 fn built(binary: PathBuf, build: impl FnOnce()) -> PathBuf {
-    if modified(&binary).is_none_or(|built| built < newest(&sources())) {
+    built_of(GATEWAY, binary, build)
+}
+
+fn built_of(package: &str, binary: PathBuf, build: impl FnOnce()) -> PathBuf {
+    if modified(&binary).is_none_or(|built| built < newest(&sources(package))) {
         build();
     }
     binary
 }
 
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway")
+fn sources(package: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -1,0 +1,154 @@
+//! What cargo's configuration says of HTTP, read as cargo reads it: the environment, then `.cargo/config.toml`
+//! in this folder and in those above it, then that in cargo's home (Cargo book, "Configuration"). What stands
+//! on cargo's command line (`--config`) is not told to us.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The keys of `[http]` that concern a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Http {
+    /// `http.cainfo`: the file with the CAs that are trusted in place of the system's.
+    pub(crate) cainfo: Option<PathBuf>,
+    /// `http.proxy`: before the variables such as `HTTPS_PROXY`.
+    pub(crate) proxy: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    http: Table,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Table {
+    cainfo: Option<PathBuf>,
+    proxy: Option<String>,
+}
+
+impl Http {
+    /// What holds in this process's folder and environment.
+    ///
+    /// # Errors
+    /// When a file of configuration cannot be read.
+    pub(crate) fn of_this_process() -> Result<Self, String> {
+        let here =
+            std::env::current_dir().map_err(|e| format!("this folder cannot be read: {e}"))?;
+        Self::read(&here, |name| std::env::var_os(name))
+    }
+
+    fn read(here: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, String> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let mut http = Self {
+            cainfo: set("CARGO_HTTP_CAINFO").map(|path| here.join(path)),
+            proxy: set("CARGO_HTTP_PROXY").and_then(|proxy| proxy.into_string().ok()),
+        };
+        let home = set("CARGO_HOME").map(|home| here.join(home));
+        let home = home.or_else(|| {
+            let user = set(if cfg!(windows) { "USERPROFILE" } else { "HOME" })?;
+            Some(PathBuf::from(user).join(".cargo"))
+        });
+        let above = here.ancestors().map(|folder| folder.join(".cargo"));
+        for folder in above.chain(home) {
+            http.fill_from(&folder)?;
+        }
+        Ok(http)
+    }
+
+    /// A key that stands nearer has the last word.
+    fn fill_from(&mut self, folder: &Path) -> Result<(), String> {
+        // Where both are there, cargo reads the one without an ending.
+        let names = ["config", "config.toml"].map(|name| folder.join(name));
+        let Some(path) = names.into_iter().find(|path| path.is_file()) else { return Ok(()) };
+        let broken =
+            |why: &dyn std::fmt::Display| format!("{} cannot be read: {why}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|e| broken(&e))?;
+        let Config { http } = toml::from_str(&text).map_err(|e| broken(&e.message()))?;
+        // A path is meant from the folder in which `.cargo` is.
+        let from = folder.parent().unwrap_or(folder);
+        self.cainfo = self.cainfo.take().or_else(|| http.cainfo.map(|path| from.join(path)));
+        self.proxy = self.proxy.take().or(http.proxy);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    struct House {
+        root: tempfile::TempDir,
+    }
+
+    impl House {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir_all(root.path().join("work/project")).unwrap();
+            for (path, text) in files {
+                let path = root.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            Self { root }
+        }
+
+        fn read(&self, variables: &[(&str, &str)]) -> Result<Http, String> {
+            let here = self.root.path().join("work/project");
+            Http::read(&here, |name| {
+                let given = variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).into());
+                let home = || Some(self.root.path().join("home").into_os_string());
+                given
+                    .or_else(|| if name == "HOME" || name == "USERPROFILE" { home() } else { None })
+            })
+        }
+
+        fn at(&self, path: &str) -> Option<PathBuf> {
+            Some(self.root.path().join(path))
+        }
+    }
+
+    #[test]
+    fn what_is_nearest_counts_and_paths_are_meant_from_beside_the_folder() {
+        let house = House::new(&[
+            ("home/.cargo/config.toml", "[http]\ncainfo = \"ca.pem\"\nproxy = \"localhost:1\""),
+            ("work/.cargo/config.toml", "[build]\njobs = 2\n[http]\ntimeout = 3"),
+        ]);
+        let http = house.read(&[]).unwrap();
+        assert_eq!(http.cainfo, house.at("home/ca.pem"));
+        assert_eq!(http.proxy.as_deref(), Some("localhost:1"));
+        let house = House::new(&[
+            ("home/.cargo/config.toml", "[http]\ncainfo = \"ca.pem\"\nproxy = \"localhost:1\""),
+            ("work/project/.cargo/config.toml", "http.cainfo = \"near.pem\""),
+            ("work/.cargo/config", "http.cainfo = \"far.pem\""),
+        ]);
+        let http = house.read(&[]).unwrap();
+        assert_eq!(http.cainfo, house.at("work/project/near.pem"));
+        assert_eq!(http.proxy.as_deref(), Some("localhost:1"));
+        let http =
+            house.read(&[("CARGO_HTTP_CAINFO", "own.pem"), ("CARGO_HTTP_PROXY", "")]).unwrap();
+        assert_eq!(http.cainfo, house.at("work/project/own.pem"));
+    }
+
+    #[test]
+    fn another_home_of_cargo_is_read_in_its_place() {
+        let house = House::new(&[
+            ("home/.cargo/config.toml", "http.cainfo = \"ca.pem\""),
+            ("work/cargo/config.toml", "http.cainfo = \"/etc/ca.pem\""),
+        ]);
+        let http = house.read(&[("CARGO_HOME", "../cargo")]).unwrap();
+        assert_eq!(http.cainfo, Some("/etc/ca.pem".into()));
+        assert_eq!(House::new(&[]).read(&[]).unwrap(), Http::default());
+    }
+
+    #[test]
+    fn a_broken_file_is_named() {
+        let house = House::new(&[("work/.cargo/config.toml", "http.cainfo = 7")]);
+        let why = house.read(&[]).unwrap_err();
+        assert!(why.contains("config.toml cannot be read"), "{why}");
+    }
+}

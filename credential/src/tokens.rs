@@ -1,0 +1,285 @@
+//! The tokens of this user, by registry: in the system's key store where one answers, else in the file.
+
+use cargo_credential::{
+    Action, Credential, CredentialResponse, Error, LoginOptions, Operation, RegistryInfo, Secret,
+};
+
+use crate::file::{CredentialsFile, Place};
+use crate::key_store;
+use crate::registry::Registry;
+use crate::words;
+
+/// Opens the key store: only when it is asked, since that may start it or load its library.
+type OpenKeyStore = fn() -> Option<Box<dyn Credential>>;
+
+/// The tokens of this user.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    file: CredentialsFile,
+    key_store: OpenKeyStore,
+}
+
+impl Tokens {
+    /// Those of the user that runs this.
+    ///
+    /// # Errors
+    /// When there is no place for them.
+    pub(crate) fn of_this_user() -> Result<Self, String> {
+        let folder = config_folder(|name| std::env::var_os(name).map(Into::into)).ok_or(
+            "there is no place for tokens: set the environment variable HOME or XDG_CONFIG_HOME to a folder",
+        )?;
+        Ok(Self::new(CredentialsFile::in_folder(folder), key_store::of_this_system))
+    }
+
+    /// Those of this file and of this key store.
+    pub(crate) fn new(file: CredentialsFile, key_store: OpenKeyStore) -> Self {
+        Self { file, key_store }
+    }
+
+    /// Whether somebody logged in there.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn know(&self, registry: &Registry) -> Result<bool, String> {
+        Ok(self.file.read()?.registries.contains_key(registry))
+    }
+
+    /// The token for this registry, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the key store that has it does not answer.
+    pub(crate) fn of(&self, registry: &Registry) -> Result<Option<Secret<String>>, String> {
+        match self.file.read()?.registries.remove(registry) {
+            None => Ok(None),
+            Some(Place::File { token }) => Ok(Some(token.into())),
+            Some(Place::KeyStore) => self.in_key_store(registry).map_err(|why| {
+                format!(
+                    "the token for {registry} is in the system's key store, which does not give it here ({why}): \
+                     unlock it, or run `cargo login` in this session"
+                )
+            }),
+        }
+    }
+
+    fn in_key_store(&self, registry: &Registry) -> Result<Option<Secret<String>>, String> {
+        let get = Action::Get(Operation::Read);
+        match self.ask_key_store(registry, &get) {
+            Ok(CredentialResponse::Get { token, .. }) => Ok(Some(token)),
+            Ok(_) => Err("it gives another answer than was asked for".to_owned()),
+            Err(Error::NotFound) => Err("it has no such token".to_owned()),
+            Err(e) => Err(shown(&e)),
+        }
+    }
+
+    /// Keeps a token, and says where it is.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub(crate) fn keep(&self, registry: &Registry, token: &str) -> Result<String, String> {
+        let login = LoginOptions { token: Some(Secret::from(token)), login_url: None };
+        let stored = (self.key_store)().map(|store| ask(&*store, registry, &Action::Login(login)));
+        let path = self.file.path();
+        let (place, told) = match stored {
+            Some(Ok(_)) => (Place::KeyStore, "the system's key store".to_owned()),
+            Some(Err(e)) => {
+                let why = shown(&e);
+                (Place::here(token), format!("{} (no key store: {why})", path.display()))
+            }
+            None => (Place::here(token), path.display().to_string()),
+        };
+        self.file.update(|known| {
+            known.registries.insert(registry.clone(), place);
+            true
+        })?;
+        Ok(told)
+    }
+
+    /// Forgets the token for this registry, and the registry; false: it was not known.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn forget(&self, registry: &Registry) -> Result<bool, String> {
+        let mut was = None;
+        if self.know(registry)? {
+            self.file.update(|known| {
+                was = known.registries.remove(registry);
+                was.is_some()
+            })?;
+        }
+        if was == Some(Place::KeyStore)
+            && let Err(e) = self.ask_key_store(registry, &Action::Logout)
+        {
+            words::tell(&format!(
+                "the key store does not answer ({}): the entry \"cargo-registry:{registry}\" stays in it until you \
+                 delete it there",
+                shown(&e)
+            ));
+        }
+        Ok(was.is_some())
+    }
+
+    fn ask_key_store(
+        &self,
+        registry: &Registry,
+        action: &Action<'_>,
+    ) -> Result<CredentialResponse, Error> {
+        ask(&*(self.key_store)().ok_or("there is none")?, registry, action)
+    }
+}
+
+/// Asks a key store. Its entries are found by this URL: one for both indexes, and none of cargo's own.
+fn ask(
+    store: &dyn Credential,
+    registry: &Registry,
+    action: &Action<'_>,
+) -> Result<CredentialResponse, Error> {
+    let entry = RegistryInfo { index_url: registry.url(), name: None, headers: Vec::new() };
+    store.perform(&entry, action, &[])
+}
+
+/// The error and its causes on one line.
+fn shown(error: &Error) -> String {
+    let first: &dyn std::error::Error = error;
+    let chain = std::iter::successors(Some(first), |error| error.source());
+    let mut words: Vec<_> = chain.map(ToString::to_string).collect();
+    words.dedup();
+    words::plain(&words.join(": "))
+}
+
+/// `$XDG_CONFIG_HOME/cratehouse` (XDG Base Directory Specification: a relative one does not count), and
+/// on Windows the folder of the user's configuration.
+fn config_folder(
+    variable: impl Fn(&str) -> Option<std::path::PathBuf>,
+) -> Option<std::path::PathBuf> {
+    let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+    let system = variable(if cfg!(windows) { "APPDATA" } else { "XDG_CONFIG_HOME" });
+    let config = system
+        .filter(|folder| folder.is_absolute())
+        .or_else(|| Some(variable(home).filter(|home| home.is_absolute())?.join(".config")))?;
+    Some(config.join("cratehouse"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// The one key store of these tests: entries by their URLs.
+    static ENTRIES: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+    struct Fake;
+
+    impl Credential for Fake {
+        fn perform(
+            &self,
+            registry: &RegistryInfo<'_>,
+            action: &Action<'_>,
+            _args: &[&str],
+        ) -> Result<CredentialResponse, Error> {
+            let mut entries = ENTRIES.lock().unwrap();
+            let at = entries.iter().position(|(url, _)| url == registry.index_url);
+            match action {
+                Action::Get(_) => Ok(CredentialResponse::Get {
+                    token: entries[at.ok_or(Error::NotFound)?].1.clone().into(),
+                    cache: cargo_credential::CacheControl::Session,
+                    operation_independent: true,
+                }),
+                Action::Login(options) => {
+                    let token = options.token.as_ref().unwrap().to_owned().expose();
+                    entries.push((registry.index_url.to_owned(), token));
+                    Ok(CredentialResponse::Login)
+                }
+                _ => {
+                    entries.remove(at.unwrap());
+                    Ok(CredentialResponse::Logout)
+                }
+            }
+        }
+    }
+
+    struct Locked;
+
+    impl Credential for Locked {
+        fn perform(
+            &self,
+            _registry: &RegistryInfo<'_>,
+            _action: &Action<'_>,
+            _args: &[&str],
+        ) -> Result<CredentialResponse, Error> {
+            Err("the collection is locked".into())
+        }
+    }
+
+    fn registry(host: &str) -> Registry {
+        Registry::written(&format!("https://{host}")).unwrap()
+    }
+
+    fn tokens(folder: &tempfile::TempDir, key_store: OpenKeyStore) -> Tokens {
+        Tokens::new(CredentialsFile::in_folder(folder.path().to_owned()), key_store)
+    }
+
+    #[test]
+    fn without_a_key_store_they_are_in_the_file() {
+        for key_store in [(|| None) as OpenKeyStore, || Some(Box::new(Locked))] {
+            let folder = tempfile::tempdir().unwrap();
+            let tokens = tokens(&folder, key_store);
+            let acme = registry("acme.example");
+            assert!(!tokens.know(&acme).unwrap() && tokens.of(&acme).unwrap().is_none());
+            let place = tokens.keep(&acme, "crh_1").unwrap();
+            assert!(place.contains("credentials.json"), "{place}");
+            assert_eq!(place.contains("is locked"), key_store().is_some(), "{place}");
+            assert_eq!(tokens.of(&acme).unwrap().unwrap().expose(), "crh_1");
+            assert!(!tokens.know(&registry("other.example")).unwrap());
+            assert!(tokens.forget(&acme).unwrap() && !tokens.forget(&acme).unwrap());
+            assert!(!tokens.know(&acme).unwrap());
+            assert!(!std::fs::read_to_string(tokens.file.path()).unwrap().contains("crh_1"));
+        }
+    }
+
+    #[test]
+    fn with_a_key_store_the_file_only_names_the_registry() {
+        let folder = tempfile::tempdir().unwrap();
+        let acme = registry("stored.example");
+        tokens(&folder, || None).keep(&acme, "crh_old").unwrap();
+        let tokens = tokens(&folder, || Some(Box::new(Fake)));
+        assert_eq!(tokens.keep(&acme, "crh_1").unwrap(), "the system's key store");
+        let text = std::fs::read_to_string(tokens.file.path()).unwrap();
+        assert!(text.contains("stored.example") && !text.contains("crh_"), "{text}");
+        assert_eq!(tokens.of(&acme).unwrap().unwrap().expose(), "crh_1");
+        assert!(tokens.forget(&acme).unwrap());
+        assert!(ENTRIES.lock().unwrap().iter().all(|(url, _)| url != acme.url()));
+    }
+
+    #[test]
+    fn a_key_store_that_does_not_give_a_token_is_told_with_the_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let acme = registry("away.example");
+        tokens(&folder, || Some(Box::new(Fake))).keep(&acme, "crh_1").unwrap();
+        for key_store in [(|| None) as OpenKeyStore, || Some(Box::new(Locked))] {
+            let why = tokens(&folder, key_store).of(&acme).unwrap_err();
+            assert!(why.contains("away.example") && why.contains("cargo login"), "{why}");
+        }
+        // Over ssh, say: from then on the file has it for both.
+        tokens(&folder, || Some(Box::new(Locked))).keep(&acme, "crh_2").unwrap();
+        let both = tokens(&folder, || Some(Box::new(Fake)));
+        assert_eq!(both.of(&acme).unwrap().unwrap().expose(), "crh_2");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn they_are_in_the_users_configuration() {
+        let with = |pairs: &[(&str, &str)]| {
+            config_folder(|name| Some(pairs.iter().find(|(n, _)| *n == name)?.1.into()))
+        };
+        let home = ("HOME", "/home/alice");
+        assert_eq!(with(&[home]), Some(PathBuf::from("/home/alice/.config/cratehouse")));
+        assert_eq!(with(&[home, ("XDG_CONFIG_HOME", "/c")]), Some("/c/cratehouse".into()));
+        assert_eq!(
+            with(&[home, ("XDG_CONFIG_HOME", "c")]),
+            Some("/home/alice/.config/cratehouse".into())
+        );
+        assert_eq!(with(&[]), None);
+    }
+}
