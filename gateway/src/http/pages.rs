@@ -109,9 +109,10 @@ fn me_body(url: &str) -> String {
          <p>It is shown once and kept here only as a hash: lose it, and ask for another.</p>\
          <h2>Give it to cargo</h2>\
          <pre>cargo login --registry cratehouse</pre>\
-         <p>and paste the token; the <a href=\"/\">configuration</a> must be in place before. In \
-         CI, put it into the environment instead:</p>\
-         <pre>CARGO_REGISTRIES_CRATEHOUSE_TOKEN=…</pre>"
+         <p>and paste the token; the <a href=\"/\">configuration</a> must be in place before, and \
+         <code>cargo-credential-cratehouse</code> where it names that: <code>cargo install --locked \
+         --path credential</code> in Cratehouse's source. In CI:</p>\
+         <pre>echo \"$TOKEN\" | cargo login --registry cratehouse</pre>"
     )
 }
 

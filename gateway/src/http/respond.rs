@@ -76,7 +76,7 @@ pub fn index_config(view: View, url: &str, auth_required: bool) -> Result<Answer
         config.insert("api".to_owned(), url.into());
     }
     let answer = json(&config)?;
-    Ok(with_caching(answer, index_caching(auth_required)))
+    Ok(with_caching(answer, caching(auth_required)))
 }
 
 /// An index file, in the encoding that the client takes; 304 when it has that one already.
@@ -96,7 +96,7 @@ pub fn index_file(file: &IndexFile, asked: &HeaderMap, private: bool) -> Answer 
     if let Ok(etag) = HeaderValue::from_maybe_shared(chosen.etag.bytes()) {
         headers.insert(header::ETAG, etag);
     }
-    with_caching(answer, index_caching(private))
+    with_caching(answer, caching(private))
 }
 
 /// A crate file: whole (cargo takes no 2xx but 200), never encoded; 304 for a cache that has it already.
@@ -110,7 +110,7 @@ pub fn crate_file(body: Body, cksum: &Checksum, asked: &HeaderMap, private: bool
     if let Ok(etag) = HeaderValue::from_maybe_shared(etag.bytes()) {
         answer.headers_mut().insert(header::ETAG, etag);
     }
-    with_caching(answer, file_caching(private))
+    with_caching(answer, caching(private))
 }
 
 /// A page for people, under a content security policy.
@@ -239,16 +239,10 @@ fn status(kind: Kind) -> StatusCode {
     }
 }
 
-/// `no-cache` lets a cache keep a file and has it ask before each use: what was removed or denied is
-/// refused from that moment on, and what it hands out is recorded. `public` would do no more, and where
-/// reads need a token nobody else's cache may keep it.
-fn file_caching(private: bool) -> &'static str {
-    index_caching(private)
-}
-
-/// Cargo ignores it and always revalidates; a CDN in between must do so too, or a publish
-/// would not be seen.
-fn index_caching(private: bool) -> &'static str {
+/// Cargo ignores it, and always revalidates an index file. A cache in between may keep what it got, and must
+/// ask before each use: or a publish would not be seen, and what was removed or denied would still be
+/// handed out, in no record. Where reads need a token nobody else's cache may keep it.
+fn caching(private: bool) -> &'static str {
     if private { "private, no-cache" } else { "no-cache" }
 }
 
