@@ -31,6 +31,8 @@ use crate::stores::blobs::Origin;
 const LARGEST_SHARE: u64 = 8;
 /// What each cached crate file takes beside its bytes.
 const ENTRY_BYTES: u64 = 200;
+/// Room is scarce when less than this part of it is free.
+const SCARCE_BELOW: u64 = 8;
 /// How often a wait for room looks for something to give up.
 const GIVE_UP_EVERY: Duration = Duration::from_millis(50);
 /// Checksums that are remembered for a mark that they got; a forgotten one costs a request.
@@ -106,6 +108,13 @@ impl CrateCache {
     /// What they may take at the most, in bytes.
     pub fn limit(&self) -> u64 {
         self.memory.budget.total()
+    }
+
+    /// Whether what is being sent takes so much that little is left for others: files that are only
+    /// kept are given up before.
+    pub fn is_scarce(&self) -> bool {
+        let budget = &self.memory.budget;
+        budget.free() < budget.total() / SCARCE_BELOW
     }
 
     /// Room for `bytes`, for which others are given up, or waited for.

@@ -34,6 +34,8 @@ const ABSENT_SHARE: u64 = 8;
 /// what is known for the policy, and what malloc adds to many small pieces. As was measured: a file
 /// of one version has 4.5 kB resident (`bench/`, growth).
 const FILE_BYTES: usize = 1500;
+/// Memory is scarce when less than this part of it is free.
+const SCARCE_BELOW: u64 = 8;
 /// How often a wait for memory looks for something to give up.
 const GIVE_UP_EVERY: Duration = Duration::from_millis(50);
 
@@ -330,6 +332,11 @@ impl IndexCache {
     /// at the same time.
     pub fn limit(&self) -> u64 {
         self.tally.total()
+    }
+
+    /// Whether what is being sent takes so much that little is left for others.
+    pub fn is_scarce(&self) -> bool {
+        self.taken() > self.limit() - self.limit() / SCARCE_BELOW
     }
 
     /// How many names that nobody has are remembered, and the memory that they take, in bytes.

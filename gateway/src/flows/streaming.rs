@@ -24,7 +24,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that a stream has in memory: one that its client takes, and the next.
 const PIECES: usize = 2;
 /// The memory that a stream takes, in bytes.
-pub(super) const ROOM_BYTES: u64 = PIECE_BYTES * PIECES as u64;
+pub const ROOM_BYTES: u64 = PIECE_BYTES * PIECES as u64;
 /// How long the store may take for one piece.
 const PIECE_WAIT: Duration = Duration::from_secs(20);
 
