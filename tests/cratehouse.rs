@@ -67,5 +67,6 @@ mod tarballs;
 mod telling;
 mod tidy;
 mod tracing;
+mod unread;
 mod wrong_store;
 mod yank_owners_search;

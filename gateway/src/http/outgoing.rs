@@ -165,7 +165,7 @@ impl Bodies {
     }
 
     fn full(&self) -> Error {
-        self.0.metrics.response_memory_refusals.inc();
+        self.0.metrics.requests_refused.inc();
         Error::unavailable(
             "the registry is sending as much to your address as its memory is configured for; read \
              what you asked for, and try again in a few seconds",
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!((found, made.get()), ("found", 2));
         let refused = admit(client(1)).await.unwrap_err();
         assert_eq!((refused.kind, refused.retry_after.is_some()), (Kind::Unavailable, true));
-        assert_eq!(bodies.0.metrics.response_memory_refusals.get(), 1);
+        assert_eq!(bodies.0.metrics.requests_refused.get(), 1);
         drop((held, other, waiting));
         assert_eq!(counted(&bodies), (0, 0));
     }
