@@ -22,6 +22,7 @@ use crate::flows::pinning::Pins;
 use crate::flows::room::{Budget, Room, bytes_holding};
 use crate::flows::shares::Shares as Turns;
 use crate::flows::streaming;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::client_key::ClientKey;
@@ -205,6 +206,7 @@ struct Memory {
     shares: Arc<Shares>,
     wait: Duration,
     metrics: Metrics,
+    no_memory: Arc<LineLimit>,
 }
 
 impl Memory {
@@ -216,7 +218,8 @@ impl Memory {
         let files = Cache::builder().max_capacity(capacity).weigher(weigh).build();
         let budget = Budget::new(capacity.saturating_add(more));
         let shares = Arc::default();
-        Self { files, largest: capacity / LARGEST_SHARE, budget, shares, wait, metrics }
+        let no_memory = Arc::new(LineLimit::new("no_crate_memory", &metrics));
+        Self { files, largest: capacity / LARGEST_SHARE, budget, shares, wait, metrics, no_memory }
     }
 
     fn get(&self, cksum: &Checksum) -> Option<Got> {
@@ -292,7 +295,9 @@ impl Memory {
     fn no_room(&self, bytes: u64) -> Error {
         self.metrics.crate_memory_refusals.inc();
         let (taken, waited) = (self.budget.taken(), self.wait.as_secs());
-        tracing::warn!(bytes, taken, waited, "no room in memory for a crate file");
+        if let Some(suppressed) = self.no_memory.admit() {
+            tracing::warn!(bytes, taken, waited, suppressed, "no room in memory for a crate file");
+        }
         Error::unavailable(
             "the registry is sending more crate files than its memory is configured for; try \
              again in a few seconds",

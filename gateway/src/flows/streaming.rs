@@ -119,9 +119,12 @@ impl UnderWay {
         };
         metrics.streams_broken.with_label_values(&[reason]).inc();
         let why = error.chain();
-        self.span.in_scope(|| {
-            tracing::error!(%cksum, %origin, size, sent = self.at, why, "a crate file broke off");
-        });
+        if let Some(suppressed) = self.gateway.mirror_lines.broken.admit() {
+            self.span.in_scope(|| {
+                tracing::error!(%cksum, %origin, size, sent = self.at, why, suppressed,
+                    "a crate file broke off");
+            });
+        }
         if reason == "damaged" {
             let alarm = match origin {
                 Origin::Hosted => "hosted_blob_missing",
