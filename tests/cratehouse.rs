@@ -70,6 +70,7 @@ mod tarballs;
 mod telling;
 mod tidy;
 mod tracing;
+mod unread;
 mod views;
 mod wrong_store;
 mod yank_owners_search;

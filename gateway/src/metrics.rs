@@ -40,9 +40,10 @@ metrics! {
     foreign_requests: IntCounter = "cratehouse_foreign_requests_total";
 
     /// Connections that were closed to make room: idle ones when all connections were taken (full), or
-    /// all of one address's share (share); new ones of an address whose share was busy (refused).
+    /// all of one address's share (share); new ones of an address whose share was busy (refused); those
+    /// whose client did not read an answer for half a minute (unread).
     connections_closed: IntCounterVec = "cratehouse_http_connections_closed_total" [
-        reason = "full" | "share" | "refused"];
+        reason = "full" | "share" | "refused" | "unread"];
 
     /// Connections that are open.
     connections: IntGauge = "cratehouse_http_connections";
@@ -56,7 +57,8 @@ metrics! {
     /// How many of them there may be at one time (limits.requests).
     requests_limit: IntGauge = "cratehouse_http_requests_limit";
 
-    /// Requests that were refused, because too many were under way, in all or from one address.
+    /// Requests that were refused, because too many were under way, in all or from one address, or
+    /// because their address does not read the files that it was sent before.
     requests_refused: IntCounter = "cratehouse_http_requests_refused_total";
 
     /// Memory that responses above 16 KiB take, in bytes, but for index files and crate files: they were

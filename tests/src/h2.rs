@@ -44,6 +44,17 @@ pub struct Stream {
 impl Connection {
     /// A new one to the registry's listener of a gateway with TLS.
     pub fn open(gateway: &Gateway) -> Self {
+        Self::with(gateway, &http2::Builder::new(TokioExecutor::new()))
+    }
+
+    /// The same, of a client that takes no byte of any answer.
+    pub fn that_reads_nothing(gateway: &Gateway) -> Self {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(0);
+        Self::with(gateway, &builder)
+    }
+
+    fn with(gateway: &Gateway, builder: &http2::Builder<TokioExecutor>) -> Self {
         let runtime = runtime();
         let addr = gateway.addr();
         let mut roots = RootCertStore::empty();
@@ -54,8 +65,7 @@ impl Connection {
             let stream = TcpStream::connect(addr).await.unwrap();
             let name = ServerName::from(addr.ip());
             let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
-            let (sender, connection) =
-                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
             sender
         });

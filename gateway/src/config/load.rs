@@ -24,6 +24,9 @@ use crate::model::name::NamePattern;
 use crate::model::networks::{Networks, network};
 
 const KIB: u64 = 1024;
+/// What is logged where nothing else is said. Libraries warn of what each client that misbehaves can
+/// make them do, as often as it likes.
+const LOG_FILTER: &str = "info,h2=error,hyper=error,rustls=error";
 const MIB: u64 = 1024 * KIB;
 const MAX_UPSTREAMS: usize = 64;
 /// Cargo gives up on a request after this long without a byte (cargo: `http.timeout`).
@@ -290,7 +293,7 @@ fn log(r: &Reader<'_>) -> Log {
     let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
     Log {
         format: r.choice("log.format", &formats).unwrap_or(LogFormat::Human),
-        filter: r.parsed("log.filter", log_filter).unwrap_or_else(|| "info".to_owned()),
+        filter: r.parsed("log.filter", log_filter).unwrap_or_else(|| LOG_FILTER.to_owned()),
     }
 }
 

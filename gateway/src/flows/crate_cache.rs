@@ -22,6 +22,7 @@ use crate::flows::pinning::Pins;
 use crate::flows::room::{Budget, Room, bytes_holding};
 use crate::flows::shares::Shares as Turns;
 use crate::flows::streaming;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::client_key::ClientKey;
@@ -31,6 +32,8 @@ use crate::stores::blobs::Origin;
 const LARGEST_SHARE: u64 = 8;
 /// What each cached crate file takes beside its bytes.
 const ENTRY_BYTES: u64 = 200;
+/// Room is scarce when less than this part of it is free.
+const SCARCE_BELOW: u64 = 8;
 /// How often a wait for room looks for something to give up.
 const GIVE_UP_EVERY: Duration = Duration::from_millis(50);
 /// Checksums that are remembered for a mark that they got; a forgotten one costs a request.
@@ -106,6 +109,13 @@ impl CrateCache {
     /// What they may take at the most, in bytes.
     pub fn limit(&self) -> u64 {
         self.memory.budget.total()
+    }
+
+    /// Whether what is being sent takes so much that little is left for others: files that are only
+    /// kept are given up before.
+    pub fn is_scarce(&self) -> bool {
+        let budget = &self.memory.budget;
+        budget.free() < budget.total() / SCARCE_BELOW
     }
 
     /// Room for `bytes`, for which others are given up, or waited for.
@@ -196,6 +206,7 @@ struct Memory {
     shares: Arc<Shares>,
     wait: Duration,
     metrics: Metrics,
+    no_memory: Arc<LineLimit>,
 }
 
 impl Memory {
@@ -207,7 +218,8 @@ impl Memory {
         let files = Cache::builder().max_capacity(capacity).weigher(weigh).build();
         let budget = Budget::new(capacity.saturating_add(more));
         let shares = Arc::default();
-        Self { files, largest: capacity / LARGEST_SHARE, budget, shares, wait, metrics }
+        let no_memory = Arc::new(LineLimit::new("no_crate_memory", &metrics));
+        Self { files, largest: capacity / LARGEST_SHARE, budget, shares, wait, metrics, no_memory }
     }
 
     fn get(&self, cksum: &Checksum) -> Option<Got> {
@@ -283,7 +295,9 @@ impl Memory {
     fn no_room(&self, bytes: u64) -> Error {
         self.metrics.crate_memory_refusals.inc();
         let (taken, waited) = (self.budget.taken(), self.wait.as_secs());
-        tracing::warn!(bytes, taken, waited, "no room in memory for a crate file");
+        if let Some(suppressed) = self.no_memory.admit() {
+            tracing::warn!(bytes, taken, waited, suppressed, "no room in memory for a crate file");
+        }
         Error::unavailable(
             "the registry is sending more crate files than its memory is configured for; try \
              again in a few seconds",

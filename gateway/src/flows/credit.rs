@@ -28,8 +28,14 @@ pub struct Credits {
     metrics: Metrics,
 }
 
+/// What an IPv6 site can have more than one of its clients.
+const SITE_TIMES: f64 = 2.0;
+
 #[derive(Debug)]
 struct Account {
+    /// All credit that it can have, and what it earns in a second.
+    burst: f64,
+    per_second: f64,
     balance: Mutex<Balance>,
     /// First come, first served.
     queue: tokio::sync::Mutex<()>,
@@ -46,12 +52,15 @@ struct Balance {
 /// asked for in vain, when the last who has this lets it go: who leaves or gives up loses nothing.
 #[derive(Debug)]
 pub(super) struct Credit {
-    /// `None`: of a client that pays for nothing.
-    account: Option<Arc<Account>>,
+    /// None: of a client that pays for nothing.
+    accounts: Accounts,
     /// Whether it was taken in advance, in the queue.
     paid: bool,
     in_vain: AtomicBool,
 }
+
+/// Of a client, and of its site.
+type Accounts = [Option<Arc<Account>>; 2];
 
 impl Credits {
     /// As `limits` say: every client begins with all that it can have.
@@ -70,11 +79,11 @@ impl Credits {
     /// whose names all exist would wait for nothing.
     pub(super) fn at_once(&self, client: ClientKey) -> Option<Credit> {
         if client.network().is_none() {
-            return Some(Credit::of(None, false));
+            return Some(Credit::of([None, None], false));
         }
-        let account = self.account(client);
-        let left = account.balance(self.burst, self.per_second).credit;
-        (left >= 1.0).then(|| Credit::of(Some(account), false))
+        let accounts = self.accounts(client);
+        let mut lefts = accounts.iter().flatten().map(|account| account.balance().credit);
+        lefts.all(|left| left >= 1.0).then(|| Credit::of(accounts, false))
     }
 
     /// Waits for it in the client's queue.
@@ -85,38 +94,49 @@ impl Credits {
         if let Some(credit) = self.at_once(client) {
             return Ok(credit);
         }
-        let account = self.account(client);
-        let place = Queued::in_line(&account.waiting);
-        // Nobody who stands farther back could be served in time.
-        let longest = self.per_second * QUEUE_WAIT.as_secs_f64();
-        let waiting = account.waiting.load(Ordering::Relaxed);
+        let accounts = self.accounts(client);
+        let queues = || accounts.iter().flatten();
+        let places: Vec<_> = queues().map(|account| Queued::in_line(&account.waiting)).collect();
+        let mut paid = Vec::new();
         let served = async {
-            let _turn = account.queue.lock().await;
-            while let Err(wait) = account.take(self.burst, self.per_second) {
-                sleep(wait).await;
+            for account in queues() {
+                // What is paid to the one is given back, if the other takes too long.
+                paid.push(account.paid().await);
             }
         };
-        if waiting as f64 > longest || timeout(QUEUE_WAIT, served).await.is_err() {
+        if queues().any(|account| account.is_hopeless())
+            || timeout(QUEUE_WAIT, served).await.is_err()
+        {
             self.metrics.absent_throttled.inc();
             return Err(throttled());
         }
         self.metrics.absent_queued.inc();
-        drop(place);
-        Ok(Credit::of(Some(account), true))
+        drop(places);
+        paid.into_iter().for_each(Paid::keep);
+        Ok(Credit::of(accounts.clone(), true))
     }
 
     /// What a client had left when it was last looked at.
     #[cfg(test)]
     pub(super) fn left(&self, client: ClientKey) -> f64 {
-        let account = self.account(client);
+        let [account, _] = self.accounts(client);
+        let account = account.unwrap();
         account.balance.lock().unwrap_or_else(PoisonError::into_inner).credit
     }
 
-    fn account(&self, client: ClientKey) -> Arc<Account> {
-        let (credit, at) = (self.burst, Instant::now());
-        let client = client.network().map_or(ClientKey::Exempt, ClientKey::Network);
+    fn accounts(&self, client: ClientKey) -> Accounts {
+        let own = client.network().map(|network| self.account(ClientKey::Network(network), 1.0));
+        [own, client.of_site().map(|site| self.account(site, SITE_TIMES))]
+    }
+
+    /// The account of a client, with so many times what one has.
+    fn account(&self, client: ClientKey, times: f64) -> Arc<Account> {
+        let (burst, per_second) = (self.burst * times, self.per_second * times);
+        let (credit, at) = (burst, Instant::now());
         self.accounts.get_with(client, || {
             Arc::new(Account {
+                burst,
+                per_second,
                 balance: Mutex::new(Balance { credit, at }),
                 queue: tokio::sync::Mutex::default(),
                 waiting: AtomicUsize::new(0),
@@ -127,11 +147,11 @@ impl Credits {
 
 impl Account {
     /// With what was earned until now.
-    fn balance(&self, burst: f64, per_second: f64) -> MutexGuard<'_, Balance> {
+    fn balance(&self) -> MutexGuard<'_, Balance> {
         let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let earned = now.duration_since(balance.at).as_secs_f64() * per_second;
-        (balance.credit, balance.at) = ((balance.credit + earned).min(burst), now);
+        let earned = now.duration_since(balance.at).as_secs_f64() * self.per_second;
+        (balance.credit, balance.at) = ((balance.credit + earned).min(self.burst), now);
         balance
     }
 
@@ -141,20 +161,52 @@ impl Account {
     }
 
     /// Takes credit for one name, or says how long that would have to wait.
-    fn take(&self, burst: f64, per_second: f64) -> Result<(), Duration> {
-        let mut balance = self.balance(burst, per_second);
+    fn take(&self) -> Result<(), Duration> {
+        let mut balance = self.balance();
         if balance.credit >= 1.0 {
             balance.credit -= 1.0;
             return Ok(());
         }
-        let missing = (1.0 - balance.credit) / per_second;
+        let missing = (1.0 - balance.credit) / self.per_second;
         Err(Duration::from_secs_f64(missing).max(Duration::from_millis(1)))
+    }
+
+    /// Whether nobody who stands farther back could be served in time.
+    fn is_hopeless(&self) -> bool {
+        let longest = self.per_second * QUEUE_WAIT.as_secs_f64();
+        self.waiting.load(Ordering::Relaxed) as f64 > longest
+    }
+
+    /// Takes credit for one name, in turn.
+    async fn paid(&self) -> Paid<'_> {
+        let _turn = self.queue.lock().await;
+        while let Err(wait) = self.take() {
+            sleep(wait).await;
+        }
+        Paid(Some(self))
+    }
+}
+
+/// Credit that was taken, and goes back unless it is kept.
+struct Paid<'a>(Option<&'a Account>);
+
+impl Paid<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Paid<'_> {
+    fn drop(&mut self) {
+        if let Some(account) = self.0 {
+            account.add(1.0);
+        }
     }
 }
 
 impl Credit {
-    fn of(account: Option<Arc<Account>>, paid: bool) -> Self {
-        Self { account, paid, in_vain: AtomicBool::new(false) }
+    fn of(accounts: Accounts, paid: bool) -> Self {
+        Self { accounts, paid, in_vain: AtomicBool::new(false) }
     }
 
     /// Says whether the name was asked for in vain; the last word counts. Otherwise it was found, or
@@ -166,11 +218,13 @@ impl Credit {
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        let Some(account) = &self.account else { return };
-        match (self.paid, *self.in_vain.get_mut()) {
-            (true, false) => account.add(1.0),
-            (false, true) => account.add(-1.0),
-            (true, true) | (false, false) => {}
+        let more = match (self.paid, *self.in_vain.get_mut()) {
+            (true, false) => 1.0,
+            (false, true) => -1.0,
+            (true, true) | (false, false) => return,
+        };
+        for account in self.accounts.iter().flatten() {
+            account.add(more);
         }
     }
 }
@@ -239,6 +293,18 @@ mod tests {
         assert_eq!((0..1000).filter(|_| spend(&credits, client(1))).count(), 5);
         tokio::time::advance(Duration::from_secs(100)).await;
         assert_eq!((0..1000).filter(|_| spend(&credits, client(1))).count(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_site_of_many_networks_has_the_credit_of_two_clients() {
+        let credits = credits(10, 5);
+        let host = |nth: u16| ClientKey::of([0x2001, 0xdb8, 7, nth, 0, 0, 0, 1].into());
+        let spent = (0..1000).filter(|nth| spend(&credits, host(*nth))).count();
+        assert_eq!(spent, 20);
+        assert!(spend(&credits, ClientKey::of([0x2001, 0xdb8, 8, 0, 0, 0, 0, 1].into())));
+        let waits = (0..90).map(|nth| credits.wait(host(nth)));
+        let served = join_all(waits).await.into_iter().filter(Result::is_ok).count();
+        assert!((85..=90).contains(&served), "10 a second for 10 s: {served}");
     }
 
     #[tokio::test(start_paused = true)]

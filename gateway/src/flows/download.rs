@@ -27,6 +27,7 @@ use crate::stores::blobs::Origin;
 use crate::stores::catalog::VersionRow;
 
 pub use crate::flows::crate_cache::CrateCache;
+pub use crate::flows::streaming::ROOM_BYTES as STREAM_BYTES;
 
 /// What is wanted of a crate file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -94,8 +94,10 @@ pub async fn hosted(gateway: Arc<Gateway>, row: VersionRow) -> Result<Got> {
         Found::TooLarge { .. } => "of another size",
     };
     gateway.metrics.alarms.with_label_values(&["hosted_blob_missing"]).inc();
-    tracing::error!(krate = %row.line.name, version = %row.line.vers, %cksum, lost,
-        "the bytes of a hosted version are lost; restore the object from a backup");
+    if let Some(suppressed) = gateway.mirror_lines.lost.admit() {
+        tracing::error!(krate = %row.line.name, version = %row.line.vers, %cksum, lost, suppressed,
+            "the bytes of a hosted version are lost; restore the object from a backup");
+    }
     Err(Error::new(
         Kind::Internal,
         format!(
@@ -203,7 +205,10 @@ async fn from_chain(
         if let Some(filled) = from_upstream(gateway, client, upstream, &listed).await? {
             return Ok(filled);
         }
-        tracing::info!(upstream = upstream.name(), %wanted, "in its index, but 404 at its `dl`");
+        if let Some(suppressed) = gateway.mirror_lines.not_at_dl.admit() {
+            let upstream = upstream.name();
+            tracing::info!(upstream, %wanted, suppressed, "in its index, but 404 at its `dl`");
+        }
     }
     Err(Error::new(
         Kind::BadUpstream,

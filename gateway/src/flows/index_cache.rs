@@ -34,6 +34,10 @@ const ABSENT_SHARE: u64 = 8;
 /// what is known for the policy, and what malloc adds to many small pieces. As was measured: a file
 /// of one version has 4.5 kB resident (`bench/`, growth).
 const FILE_BYTES: usize = 1500;
+/// Of what may be kept, the part that is not given up for what comes.
+const STAYS: u64 = 4;
+/// Memory is scarce when less than this part of it is free.
+const SCARCE_BELOW: u64 = 8;
 /// How often a wait for memory looks for something to give up.
 const GIVE_UP_EVERY: Duration = Duration::from_millis(50);
 
@@ -349,6 +353,11 @@ impl IndexCache {
         self.tally.total()
     }
 
+    /// Whether what is being sent takes so much that little is left for others.
+    pub fn is_scarce(&self) -> bool {
+        self.taken() > self.limit() - self.limit() / SCARCE_BELOW
+    }
+
     /// How many names that nobody has are remembered, and the memory that they take, in bytes.
     pub fn absent(&self) -> (u64, u64) {
         self.absent.run_pending_tasks();
@@ -385,8 +394,6 @@ impl IndexCache {
             }
         };
         timeout(wait, easing).await.map_err(|_| {
-            let (taken, waited) = (self.tally.taken(), wait.as_secs());
-            tracing::warn!(taken, waited, "no room in memory for an index file");
             Error::unavailable(
                 "the registry is sending more index files than its memory is configured for; try \
                  again in a few seconds",
@@ -394,9 +401,13 @@ impl IndexCache {
         })
     }
 
-    /// Gives up shelves of about so many bytes, in no order, and says of how many. What is being
-    /// sent frees its memory later.
+    /// Gives up shelves of about so many bytes, in no order, and says of how many. What is being sent
+    /// frees its memory later. A part of all stays, and goes on being served while answers that nobody
+    /// reads take all memory.
     fn give_up(&self, missing: u64) -> u64 {
+        self.shelves.run_pending_tasks();
+        let stays = self.shelves.policy().max_capacity().unwrap_or_default() / STAYS;
+        let missing = missing.min(self.shelves.weighted_size().saturating_sub(stays));
         let (mut victims, mut given_up) = (Vec::new(), 0);
         for (key, shelf) in &self.shelves {
             if given_up >= missing {

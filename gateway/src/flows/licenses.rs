@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
@@ -18,6 +19,7 @@ use crate::flows::index_cache::Known;
 use crate::flows::judging::Judging;
 use crate::flows::parsing::Parsers;
 use crate::gateway::Gateway;
+use crate::logging::limit::LineLimit;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 use crate::model::client_key::ClientKey;
@@ -130,24 +132,24 @@ impl Learned {
     }
 
     /// What the store knows and this does not.
-    async fn fetch(&self, store: &MirrorStore, upstream: &str, file: &IndexFile) -> Result<()> {
+    async fn fetch(&self, store: Kept<'_>, upstream: &str, file: &IndexFile) -> Result<()> {
         let Some(name) = path_name(file) else { return Ok(()) };
-        let stored = store.licenses(upstream, &name).await?;
+        let stored = store.0.licenses(upstream, &name, store.1).await?;
         self.add(listed(file, stored));
         Ok(())
     }
 
     /// Brings to the store what it lacks.
-    async fn save(&self, store: &MirrorStore, upstream: &str, file: &IndexFile) -> Result<()> {
+    async fn save(&self, store: Kept<'_>, upstream: &str, file: &IndexFile) -> Result<()> {
         let _turn = self.turn.lock().await;
         let Some(name) = path_name(file).filter(|_| self.unsaved.swap(false, Ordering::AcqRel))
         else {
             return Ok(()); // saved with another version's
         };
         let saving = async {
-            self.add(listed(file, store.licenses(upstream, &name).await?));
+            self.add(listed(file, store.0.licenses(upstream, &name, store.1).await?));
             let all: Licenses = self.all().iter().map(|(sum, f)| (*sum, f.clone())).collect();
-            store.add_licenses(upstream, &name, &all).await
+            store.0.add_licenses(upstream, &name, &all).await
         };
         let saved = saving.await;
         if saved.is_err() {
@@ -163,6 +165,9 @@ fn listed(file: &IndexFile, mut all: Licenses) -> impl Iterator<Item = (Checksum
     sums.into_iter().filter_map(move |sum| all.remove_entry(&sum))
 }
 
+/// What the store has of them, and the limit of the lines about that.
+type Kept<'a> = (&'a MirrorStore, &'a LineLimit);
+
 /// The name under which a crate's licences are kept, however it is spelled.
 fn path_name(file: &IndexFile) -> Option<CrateName> {
     file.versions().next().and_then(|listed| listed.name.lower().parse().ok())
@@ -172,8 +177,9 @@ fn path_name(file: &IndexFile) -> Option<CrateName> {
 /// they are not known yet.
 pub(super) async fn begin(gateway: &Gateway, judging: &Judging, file: &IndexFile) {
     let Some(upstream) = judging.upstream().filter(|_| judging.learned.begins()) else { return };
-    let fetching = judging.learned.fetch(&gateway.mirror, upstream, file);
-    told(upstream, timeout(STORE_WAIT, fetching).await, "could not be read from the store");
+    let lines = &gateway.mirror_lines.licenses;
+    let fetching = judging.learned.fetch((&gateway.mirror, lines), upstream, file);
+    told(lines, upstream, timeout(STORE_WAIT, fetching).await, "could not be read from the store");
 }
 
 /// Asks the store again where it is time to, beside what goes on: who finds news there has the
@@ -182,11 +188,13 @@ pub(super) fn look_again(gateway: &Gateway, judging: &Arc<Judging>, file: &Arc<I
     if judging.upstream().is_none() || !judging.learned.is_due() {
         return;
     }
-    let (store, judging, file) = (gateway.mirror.clone(), Arc::clone(judging), Arc::clone(file));
+    let (store, lines) = (gateway.mirror.clone(), Arc::clone(&gateway.mirror_lines.licenses));
+    let (judging, file) = (Arc::clone(judging), Arc::clone(file));
     run_errand(gateway, async move {
         let upstream = judging.upstream().unwrap_or_default();
-        let fetched = timeout(ERRAND, judging.learned.fetch(&store, upstream, &file)).await;
-        told(upstream, fetched, "could not be read from the store");
+        let fetching = judging.learned.fetch((&store, &lines), upstream, &file);
+        let fetched = timeout(ERRAND, fetching).await;
+        told(&lines, upstream, fetched, "could not be read from the store");
     });
 }
 
@@ -208,11 +216,12 @@ pub(super) async fn read(
     judging.learned.add([(version.cksum, fact)]);
     judging.learned.unsaved.store(true, Ordering::Release); // not earlier: who saves reads it first
     let Ok(Some(file)) = known.answer.clone() else { return Ok(()) };
-    let store = gateway.mirror.clone();
+    let (store, lines) = (gateway.mirror.clone(), Arc::clone(&gateway.mirror_lines.licenses));
     run_errand(gateway, async move {
         let Some(upstream) = judging.upstream() else { return };
-        let saved = timeout(ERRAND, judging.learned.save(&store, upstream, &file)).await;
-        told(upstream, saved, "could not be kept in the store, and are read again");
+        let saving = judging.learned.save((&store, &lines), upstream, &file);
+        let saved = timeout(ERRAND, saving).await;
+        told(&lines, upstream, saved, "could not be kept in the store, and are read again");
     });
     Ok(())
 }
@@ -262,13 +271,15 @@ fn run_errand(gateway: &Gateway, errand: impl Future<Output = ()> + Send + 'stat
     tokio::spawn(work.in_current_span());
 }
 
-fn told(upstream: &str, done: Result<Result<()>, tokio::time::error::Elapsed>, what: &str) {
+fn told(lines: &LineLimit, upstream: &str, done: Result<Result<()>, Elapsed>, what: &str) {
     let why = match done {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.chain(),
         Err(_) => "the store did not answer in time".to_owned(),
     };
-    tracing::warn!(upstream, %why, "licences {what}");
+    if let Some(suppressed) = lines.admit() {
+        tracing::warn!(upstream, %why, suppressed, "licences {what}");
+    }
 }
 
 #[cfg(test)]

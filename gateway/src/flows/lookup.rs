@@ -215,7 +215,7 @@ pub(super) async fn hosted_file_of(
 
 /// Renders a hosted crate's file and puts it into memory, unless the crate has changed meanwhile.
 async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Result<Known> {
-    gateway.index.admit(gateway.config.limits.fill_wait).await?;
+    mirroring::admit_within(gateway, gateway.config.limits.fill_wait).await?;
     let key = name.key();
     let mut known = Known::absent(None);
     if row.name.lower() == name.as_str() {

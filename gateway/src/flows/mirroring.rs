@@ -28,6 +28,10 @@ use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 const MAX_SEPARATORS: u32 = 8;
 /// How long it may take to learn whether the store holds something of a crate.
 const STORE_WAIT: Duration = Duration::from_secs(5);
+/// How long a file that is known waits for memory to be made anew.
+const KNOWN_WAIT: Duration = Duration::from_secs(1);
+/// For how long it is served as it was when there was none.
+const NO_MEMORY_REST: Duration = Duration::from_secs(2);
 /// Spellings that are asked for at one time.
 const SPELLINGS: usize = 16;
 
@@ -215,9 +219,15 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
     let (key, place) = (name.key(), Place::Upstream(at));
     let corrections = gateway.catalog.corrections();
     let former = gateway.index.remember(&key, name, place);
-    if let Err(error) = gateway.index.admit(gateway.config.limits.fill_wait).await {
-        let trouble = || Known::trouble(error, Duration::ZERO);
-        return remembered_file(gateway, name, place).unwrap_or_else(trouble);
+    if let Err(error) = admit(gateway, former.as_ref()).await {
+        let Some(stale) = remembered_file(gateway, name, place) else {
+            return Known::trouble(error, Duration::ZERO);
+        };
+        // So that not each who asks for it waits again.
+        let stale = Known { until: Instant::now().checked_add(NO_MEMORY_REST), ..stale };
+        let now = || generation_now(gateway, &key);
+        gateway.index.put(&key, None, (name, place), stale.clone(), now);
+        return stale;
     }
     let reader = ReadThrough {
         at,
@@ -233,7 +243,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
     };
     let remembered = former.as_ref().and_then(Rendered::remembered);
     let turn = |held| Turn { client: asked.client, held };
-    let known = match reader.begin(name, remembered, asked.force).await {
+    let known = match reader.begin(asked.client, name, remembered, asked.force).await {
         Begun::Known(known) => known,
         Begun::Ask(question) if question.is_first() => {
             match unheard_of(gateway, asked.client, &key).await {
@@ -262,6 +272,23 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
         gateway.index.forget(&key); // it may be judged by a pin that was corrected meanwhile
     }
     known
+}
+
+/// Waits for memory for one more file; not for long where the former one can be served.
+async fn admit(gateway: &Gateway, former: Option<&Known>) -> Result<()> {
+    let is_known = former.is_some_and(|former| matches!(former.answer, Ok(Some(_))));
+    let wait = gateway.config.limits.fill_wait;
+    admit_within(gateway, if is_known { wait.min(KNOWN_WAIT) } else { wait }).await
+}
+
+/// Waits for memory for one more file.
+pub(super) async fn admit_within(gateway: &Gateway, wait: Duration) -> Result<()> {
+    gateway.index.admit(wait).await.inspect_err(|_| {
+        if let Some(suppressed) = gateway.mirror_lines.no_memory.admit() {
+            let (taken, waited) = (gateway.index.taken(), wait.as_secs());
+            tracing::warn!(taken, waited, suppressed, "no room in memory for an index file");
+        }
+    })
 }
 
 /// A name of which nothing is held goes to an upstream only after a read of the journal, begun by

@@ -21,6 +21,7 @@ use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pinning::Pins;
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
+use crate::model::client_key::ClientKey;
 use crate::model::freshness;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries, Skipped, Unreadable};
@@ -171,6 +172,7 @@ impl ReadThrough<'_> {
     /// though the copy is fresh. `remembered` is what memory has of it, however old.
     pub(super) async fn begin(
         &self,
+        client: ClientKey,
         name: &CrateName,
         remembered: Option<Rendered>,
         force: bool,
@@ -184,6 +186,10 @@ impl ReadThrough<'_> {
         let last = copy.as_ref().map(|copy| copy.rendered.clone()).or(remembered);
         if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
             return Begun::Known(last.clone().known(Outcome::Stale, REST));
+        }
+        if let (Some(last), true, false) = (&last, self.upstream.is_crowded_for(client), force) {
+            // Of no other client, and not for long.
+            return Begun::Known(last.clone().known(Outcome::Stale, Duration::ZERO));
         }
         Begun::Ask(Box::new(Question { copy, seen, last, now }))
     }
@@ -352,7 +358,10 @@ impl ReadThrough<'_> {
     async fn gone(&self, name: &CrateName, had_copy: bool, now: Timestamp) -> Known {
         let upstream = self.upstream.name();
         if had_copy {
-            tracing::info!(upstream, krate = %name, "a crate is no longer at its upstream");
+            if let Some(suppressed) = self.lines.gone.admit() {
+                tracing::info!(upstream, krate = %name, suppressed,
+                    "a crate is no longer at its upstream");
+            }
             let _turn = self.copies.turn((upstream, name)).await;
             let deleted = self.store.delete_index_as_of(upstream, name, now);
             if let Err(e) = in_time(deleted).await

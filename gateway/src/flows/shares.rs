@@ -20,6 +20,9 @@ pub struct Shares(Arc<Whole>);
 #[derive(Debug)]
 struct Whole {
     free: Arc<Semaphore>,
+    /// What may be taken in all.
+    most: usize,
+    /// Of what a client has a part.
     total: usize,
     per_address: PerAddress,
     clients: Mutex<HashMap<IpNet, Arc<Client>>>,
@@ -57,10 +60,19 @@ struct Own {
 impl Shares {
     /// A limit of so many units.
     pub fn new(total: usize, per_address: &PerAddress) -> Self {
-        let total = total.min(Semaphore::MAX_PERMITS);
+        Self::bounding((total, total), per_address)
+    }
+
+    /// A limit of what each client takes of so many units that are counted elsewhere in all.
+    pub fn of_each(total: usize, per_address: &PerAddress) -> Self {
+        Self::bounding((Semaphore::MAX_PERMITS, total), per_address)
+    }
+
+    fn bounding((most, total): (usize, usize), per_address: &PerAddress) -> Self {
+        let most = most.min(Semaphore::MAX_PERMITS);
         let (clients, waiting) = (Mutex::default(), AtomicUsize::new(0));
-        let (free, per_address) = (Arc::new(Semaphore::new(total)), per_address.clone());
-        Self(Arc::new(Whole { free, total, per_address, clients, waiting }))
+        let (free, per_address) = (Arc::new(Semaphore::new(most)), per_address.clone());
+        Self(Arc::new(Whole { free, most, total, per_address, clients, waiting }))
     }
 
     /// Takes so much for a client, if it is to be had at once.
@@ -104,7 +116,12 @@ impl Shares {
 
     /// How much is taken.
     pub fn taken(&self) -> usize {
-        self.0.total.saturating_sub(self.0.free.available_permits())
+        self.0.most.saturating_sub(self.0.free.available_permits())
+    }
+
+    /// The most that one client may take.
+    pub fn largest(&self) -> usize {
+        self.0.per_address.share_of(self.0.total).unwrap_or(self.0.total)
     }
 
     /// How much there is in all.
@@ -247,6 +264,17 @@ mod tests {
         assert!(shares.try_take(client("2001:db8:8::1"), 2).is_some());
         held.pop();
         assert!(shares.try_take(host(5), 1).is_some());
+        drop(held);
+        assert_eq!((shares.taken(), shares.0.clients().len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_counted_elsewhere_in_all_is_bounded_for_each_client_alone() {
+        let shares = Shares::of_each(8, &PerAddress::default());
+        let held: Vec<_> =
+            (0..50).map(|n| shares.try_take(client(&format!("192.0.2.{n}")), 2).unwrap()).collect();
+        assert!(shares.try_take(client("192.0.2.1"), 1).is_none());
+        assert_eq!((shares.taken(), shares.total(), shares.largest()), (100, 8, 2));
         drop(held);
         assert_eq!((shares.taken(), shares.0.clients().len()), (0, 0));
     }

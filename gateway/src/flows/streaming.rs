@@ -24,7 +24,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that a stream has in memory: one that its client takes, and the next.
 const PIECES: usize = 2;
 /// The memory that a stream takes, in bytes.
-pub(super) const ROOM_BYTES: u64 = PIECE_BYTES * PIECES as u64;
+pub const ROOM_BYTES: u64 = PIECE_BYTES * PIECES as u64;
 /// How long the store may take for one piece.
 const PIECE_WAIT: Duration = Duration::from_secs(20);
 
@@ -119,9 +119,12 @@ impl UnderWay {
         };
         metrics.streams_broken.with_label_values(&[reason]).inc();
         let why = error.chain();
-        self.span.in_scope(|| {
-            tracing::error!(%cksum, %origin, size, sent = self.at, why, "a crate file broke off");
-        });
+        if let Some(suppressed) = self.gateway.mirror_lines.broken.admit() {
+            self.span.in_scope(|| {
+                tracing::error!(%cksum, %origin, size, sent = self.at, why, suppressed,
+                    "a crate file broke off");
+            });
+        }
         if reason == "damaged" {
             let alarm = match origin {
                 Origin::Hosted => "hosted_blob_missing",

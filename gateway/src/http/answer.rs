@@ -3,6 +3,7 @@
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::{Error, Kind};
-use crate::flows::download::File;
+use crate::flows::download::{File, STREAM_BYTES};
 use crate::flows::room::bytes_holding;
 
 /// What an answer sends.
@@ -45,6 +46,40 @@ impl Body {
         match self {
             Self::Made(bytes) if !bytes.is_empty() => Self::Made(bytes_holding(bytes, held)),
             other => other,
+        }
+    }
+}
+
+/// What a body of a cache keeps from being given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// So many bytes.
+    pub bytes: u64,
+    /// Where they are, if others may have the same.
+    pub at: Option<usize>,
+}
+
+impl Body {
+    /// What it keeps in memory that a cache counts.
+    pub fn kept(&self) -> Kept {
+        match self {
+            Self::Whole(bytes) => Kept { bytes: self.left(), at: Some(bytes.as_ptr().addr()) },
+            Self::Made(_) => Kept { bytes: 0, at: None },
+            Self::Stream(stream) => Kept { bytes: stream.left.min(STREAM_BYTES), at: None },
+        }
+    }
+
+    /// The same body; whatever it is, it holds something until it was sent.
+    #[must_use]
+    pub fn counted<H: fmt::Debug + Send + Sync + 'static>(self, held: Arc<H>) -> Self {
+        match self {
+            Self::Whole(bytes) => Self::Whole(bytes_holding(bytes, held)),
+            Self::Made(bytes) => Self::Made(bytes_holding(bytes, held)),
+            Self::Stream(Stream { pieces, left }) => {
+                let holding = move |piece| bytes_holding(piece, Arc::clone(&held));
+                let pieces = pieces.map(move |piece| piece.map(&holding)).boxed();
+                Self::Stream(Stream { pieces, left })
+            }
         }
     }
 }

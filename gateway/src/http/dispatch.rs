@@ -21,10 +21,12 @@ use crate::gateway::Gateway;
 use crate::http::body::budget::Owner;
 use crate::http::body::{Budgets, Upload};
 use crate::http::browser::Origins;
+use crate::http::outgoing::Outgoing;
 use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Route;
 use crate::http::{auth, forwarded, manage, pages, policy};
+use crate::model::checksum::Checksum;
 use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::name::CrateName;
@@ -39,6 +41,8 @@ pub struct Door {
     pub gateway: Arc<Gateway>,
     /// What request bodies may take.
     pub bodies: Budgets,
+    /// What clients may hold of the caches.
+    pub outgoing: Outgoing,
     /// Where pages of our own come from.
     pub origins: Origins,
 }
@@ -63,12 +67,14 @@ impl Door {
     /// The door of a gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         let bodies = Budgets::new(&gateway.config.limits, &gateway.metrics);
+        let outgoing = Outgoing::of(&gateway);
         let origins = Origins::new(&gateway.url, &gateway.config);
-        Self { gateway, bodies, origins }
+        Self { gateway, bodies, outgoing, origins }
     }
 
     /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
-    /// Nothing is noted or logged where it is not.
+    /// Nothing is noted or logged where it is not; a body that its client has no share for is counted as
+    /// a lookup here and on the long way.
     pub fn at_hand(
         &self,
         route: &Route,
@@ -80,7 +86,14 @@ impl Door {
             Route::IndexFile(view, name) => {
                 auth::reader_at_hand(gateway, headers)?;
                 let found = flows::lookup::at_hand(gateway, *view, name)?;
-                Some(self.index_file(name, found, headers))
+                match self.index_file(name, found, headers) {
+                    Ok(answer) if asker.takes_body => {
+                        let client = || forwarded::client_key(&gateway.config, asker.peer, headers);
+                        let is_scarce = gateway.index.is_scarce();
+                        self.outgoing.index.at_once(answer, is_scarce, client).map(Ok)
+                    }
+                    answer => Some(answer),
+                }
             }
             Route::IndexConfig(view) => {
                 auth::reader_at_hand(gateway, headers)?;
@@ -88,8 +101,16 @@ impl Door {
             }
             Route::Download(name, version) => {
                 let who = auth::reader_at_hand(gateway, headers)?;
-                let got = flows::download::at_hand(gateway, name, version)?;
-                Some(Ok(self.crate_file(got, (name, version), who.as_deref(), (asker, headers))))
+                let Download { file, cksum } = flows::download::at_hand(gateway, name, version)?;
+                let answer = respond::crate_file(file.into(), &cksum, headers, gateway.config.auth_required);
+                if !asker.takes_body {
+                    return Some(Ok(answer));
+                }
+                let client = || forwarded::client_key(&gateway.config, asker.peer, headers);
+                let is_scarce = gateway.crates.is_scarce();
+                let answer = self.outgoing.crates.at_once(answer, is_scarce, client)?;
+                self.record((name, version, cksum), who.as_deref(), (asker, headers));
+                Some(Ok(answer))
             }
             _ => None,
         }
@@ -129,15 +150,34 @@ impl Door {
             Route::IndexFile(view, name) => {
                 auth::reader(gateway, headers, client).await?;
                 let client = auth::client(gateway, headers, client);
-                let found = flows::lookup::lookup_for(gateway, client, view, &name).await?;
-                self.index_file(&name, found, headers)
+                let find = || async {
+                    let found = flows::lookup::lookup_for(gateway, client, view, &name).await?;
+                    Ok((self.index_file(&name, found, headers)?, ()))
+                };
+                if !asker.takes_body {
+                    return find().await.map(|(answer, ())| answer);
+                }
+                let is_scarce = || gateway.index.is_scarce();
+                let (answer, ()) = self.outgoing.index.admit(client, is_scarce, find).await?;
+                Ok(answer)
             }
             Route::Download(name, version) => {
                 let who = auth::reader(gateway, headers, client).await?;
                 let part = if asker.takes_body { Part::Bytes } else { Part::Head };
                 let client = auth::client(gateway, headers, client);
-                let got = download_for(gateway, client, &name, &version, part).await?;
-                Ok(self.crate_file(got, (&name, &version), who.as_deref(), (asker, headers)))
+                let find = || async {
+                    let got = download_for(gateway, client, &name, &version, part).await?;
+                    let private = gateway.config.auth_required;
+                    let Download { file, cksum } = got;
+                    Ok((respond::crate_file(file.into(), &cksum, headers, private), cksum))
+                };
+                if !asker.takes_body {
+                    return find().await.map(|(answer, _)| answer);
+                }
+                let is_scarce = || gateway.crates.is_scarce();
+                let (answer, cksum) = self.outgoing.crates.admit(client, is_scarce, find).await?;
+                self.record((&name, &version, cksum), who.as_deref(), (asker, headers));
+                Ok(answer)
             }
             Route::Search { query, limit } => {
                 auth::reader(gateway, headers, client).await?;
@@ -204,20 +244,15 @@ impl Door {
 
     /// A cache in between that has the file already and is told so (304) hands it to its own client: that
     /// is a download too.
-    fn crate_file(
+    fn record(
         &self,
-        got: Download,
-        (name, version): (&CrateName, &CrateVersion),
+        (name, version, cksum): (&CrateName, &CrateVersion, Checksum),
         who: Option<&Principal>,
         (asker, headers): (Asker, &HeaderMap),
-    ) -> Answer {
-        if asker.takes_body {
-            let proxies = self.gateway.config.server.proxies.as_ref();
-            let address = forwarded::client(proxies, asker.peer, headers).address;
-            self.gateway.pulls.record(name, version, got.cksum, who, address);
-        }
-        let Download { file, cksum } = got;
-        respond::crate_file(file.into(), &cksum, headers, self.gateway.config.auth_required)
+    ) {
+        let proxies = self.gateway.config.server.proxies.as_ref();
+        let address = forwarded::client(proxies, asker.peer, headers).address;
+        self.gateway.pulls.record(name, version, cksum, who, address);
     }
 
     async fn publish(

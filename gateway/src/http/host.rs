@@ -1,19 +1,27 @@
 //! Which host a request is for. One that names two is refused: what stands between us and the client
 //! may have read the other (RFC 9112 §3.2, RFC 9113 §8.3.1).
 
+use hyper::Version;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 
 use crate::http::route::Refused;
 
-/// Refuses a request with two `Host` headers, or one that differs from the URL's own host
-/// (`:authority` of HTTP/2, the absolute form of HTTP/1.1).
+/// Refuses a request with two `Host` headers, one that differs from the URL's own host (`:authority` of
+/// HTTP/2, the absolute form of HTTP/1.1), and one of HTTP/1.1 without any.
 ///
 /// # Errors
 /// [`Refused::Malformed`].
 pub(super) fn check(head: &Parts) -> Result<(), Refused> {
     let mut hosts = head.headers.get_all(HOST).iter();
-    let Some(host) = hosts.next() else { return Ok(()) };
+    let Some(host) = hosts.next() else {
+        return match head.version {
+            Version::HTTP_11 => {
+                Err(Refused::Malformed("the request has no Host header: send one".to_owned()))
+            }
+            _ => Ok(()),
+        };
+    };
     if hosts.next().is_some() {
         return Err(Refused::Malformed("the request has two Host headers: send one".to_owned()));
     }
@@ -32,9 +40,21 @@ mod tests {
     use hyper::Request;
 
     fn passes(uri: &str, hosts: &[&str]) -> bool {
-        let request = Request::builder().uri(uri);
+        passes_in(Version::HTTP_2, uri, hosts)
+    }
+
+    fn passes_in(version: Version, uri: &str, hosts: &[&str]) -> bool {
+        let request = Request::builder().version(version).uri(uri);
         let request = hosts.iter().fold(request, |request, host| request.header(HOST, *host));
         check(&request.body(()).unwrap().into_parts().0).is_ok()
+    }
+
+    #[test]
+    fn http_1_1_names_its_host() {
+        assert!(!passes_in(Version::HTTP_11, "/a", &[]));
+        assert!(passes_in(Version::HTTP_11, "/a", &["x"]));
+        assert!(passes_in(Version::HTTP_11, "/a", &[""]), "an empty one is one");
+        assert!(passes_in(Version::HTTP_10, "/a", &[]));
     }
 
     #[test]

@@ -4,9 +4,10 @@
 mod crowd;
 mod sending;
 mod traffic;
+mod unread;
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -40,6 +41,7 @@ pub use crowd::Shares;
 use crowd::{Crowd, LOOK_EVERY, Seat};
 use sending::Sending;
 use traffic::{AtWork, Counted, Traffic};
+use unread::Unread;
 
 /// The first wait after the system refused a connection (usually: no more file descriptors).
 /// It doubles up to [`LONGEST_PAUSE`].
@@ -86,7 +88,7 @@ pub struct Bounds {
     /// A connection that asks nothing new for so long is brought to an end (after one to two of
     /// it).
     pub idle: Duration,
-    /// For how long a client whose connection comes to its end may read next to nothing.
+    /// For how long a client may read next to nothing of an answer.
     pub stall: Duration,
 }
 
@@ -277,6 +279,9 @@ impl Listening {
         let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
         let (ended, by) = tokio::select! {
             ended = released(connection.as_mut(), &release) => (ended, Ended::ByThem),
+            () = self.unread(seat, peer) => {
+                (Err("its client does not read an answer".into()), Ended::ByThem)
+            }
             leaves = self.time_to_end(seat) => {
                 connection.as_mut().graceful_shutdown();
                 // What it was sent since it was told is finished.
@@ -346,6 +351,23 @@ impl Listening {
             let _ = timeout(FIRST_REQUEST_AT_STOP, traffic.first.notified()).await;
         }
         false
+    }
+
+    /// Comes to an end when a client has taken next to nothing of an answer for too long, though it may
+    /// have asked and read others meanwhile: that answer holds memory. Never for an exempt peer, which
+    /// may be a proxy that speaks for many.
+    async fn unread(&self, seat: &Seat, peer: SocketAddr) {
+        if seat.is_exempt(peer) {
+            return pending().await;
+        }
+        let (traffic, tick) = (&seat.traffic, self.bounds.stall / 2);
+        let mut unread = Unread::default();
+        while !unread.is_stalled(traffic, tick) {
+            sleep(tick).await;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.connections_closed.with_label_values(&["unread"]).inc();
+        }
     }
 
     /// Comes to an end when nothing is at work for a connection and its client does not read

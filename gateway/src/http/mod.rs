@@ -18,6 +18,7 @@ pub mod listen;
 pub mod manage;
 mod measure;
 pub mod negotiate;
+pub mod outgoing;
 pub mod pages;
 pub mod policy;
 mod proxy_header;

@@ -72,7 +72,10 @@ pub async fn serve(
     let tls = tls.map(TlsAcceptor::from);
     let shares = limits.per_address.share_of(limits.connections).map(|most| {
         let config = Arc::clone(&gateway.config);
-        Shares::new(most, move |peer| forwarded::client_key(&config, peer, &HeaderMap::new()))
+        let of_site = most.max(limits.connections / 2);
+        Shares::new((most, of_site), move |peer| {
+            forwarded::client_key(&config, peer, &HeaderMap::new())
+        })
     });
     let door = Arc::new(Door::new(gateway));
     Listening { introduced_by, tls, bounds, shares, metrics, shutdown, lanes }

@@ -68,6 +68,11 @@ impl ClientKey {
         Some(IpNet::V6(Ipv6Net::new_assert(network.addr(), SITE_PREFIX_BITS).trunc()))
     }
 
+    /// All clients of its IPv6 site, as one.
+    pub fn of_site(self) -> Option<Self> {
+        self.site().map(Self::Network)
+    }
+
     /// Whether it is the server itself, or a client whose token counts.
     pub fn is_trusted(self) -> bool {
         matches!(self, Self::Trusted(_))

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::excerpt::excerpt;
+
 /// The longest crate name, in bytes (crates.io: `crates_io_validation`, `MAX_NAME_LENGTH`).
 pub const MAX_NAME_BYTES: usize = 64;
 
@@ -35,7 +37,8 @@ pub enum NameError {
     Start(String),
     /// A character that is not allowed.
     #[error(
-        "the crate name `{0}` has the character `{1}`: only ASCII letters, digits, `-` and `_` are allowed"
+        "the crate name `{0}` has the character `{shown}`: only ASCII letters, digits, `-` and `_` are allowed",
+        shown = excerpt(&.1.to_string())
     )]
     Character(String, char),
     /// A name that Windows or the toolchain keeps for itself.
@@ -52,7 +55,11 @@ impl CrateName {
     /// Says which rule is broken. [`NameError::Reserved`] is not among them: see
     /// [`CrateName::check_unreserved`].
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let shown = || text.chars().take(MAX_NAME_BYTES + 1).collect::<String>();
+        let shown = || {
+            let longest =
+                text.char_indices().nth(MAX_NAME_BYTES + 1).map_or(text.len(), |(at, _)| at);
+            excerpt(text.get(..longest).unwrap_or_default())
+        };
         let first = text.chars().next().ok_or(NameError::Empty)?;
         if text.len() > MAX_NAME_BYTES {
             return Err(NameError::TooLong(shown()));
@@ -369,6 +376,17 @@ mod tests {
         assert_eq!(name("aBc").index_path(), "3/a/abc");
         assert_eq!(name("AbCd-e").index_path(), "ab/cd/abcd-e");
         assert_eq!(name("AbCd-e").prefix(), "Ab/Cd");
+    }
+
+    #[test]
+    fn what_is_no_name_is_told_on_one_line() {
+        for text in ["a\nfaked", "\nfaked", "a\u{202e}b"] {
+            let told = CrateName::parse(text).unwrap_err().to_string();
+            assert!(!told.contains(['\n', '\u{202e}']) && told.contains("\\u{"), "{told}");
+        }
+        let long = format!("a\n{}", "b".repeat(1000));
+        let told = CrateName::parse(&long).unwrap_err().to_string();
+        assert!(!told.contains('\n') && told.len() < 200, "{told}");
     }
 
     #[test]

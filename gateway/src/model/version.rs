@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::excerpt::excerpt;
 use crate::model::name::CrateName;
 
 /// The longest version, in bytes (crates.io refuses longer ones).
@@ -78,7 +79,7 @@ impl FromStr for CrateVersion {
         }
         semver::Version::parse(text)
             .map(Self)
-            .map_err(|e| VersionError::NotSemver(text.to_owned(), e.to_string()))
+            .map_err(|e| VersionError::NotSemver(excerpt(text), excerpt(&e.to_string())))
     }
 }
 
@@ -124,6 +125,8 @@ mod tests {
     fn overlong_and_malformed_versions_are_refused() {
         let long = format!("1.0.0-{}", "a".repeat(MAX_VERSION_BYTES));
         assert_eq!(long.parse::<CrateVersion>(), Err(VersionError::TooLong));
+        let broken = "1.0.0\nfaked".parse::<CrateVersion>().unwrap_err().to_string();
+        assert!(!broken.contains('\n') && broken.contains("\\u{a}faked"), "{broken}");
         for bad in ["", "1", "1.0", "v1.0.0", "01.0.0", "1.0.0 "] {
             assert!(bad.parse::<CrateVersion>().is_err(), "{bad}");
         }

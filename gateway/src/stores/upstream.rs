@@ -23,12 +23,14 @@ use crate::model::index::Listed;
 use crate::model::name::CrateName;
 use crate::traces::{self, KeyValue, Side, Told, Trace};
 
+use crowded::Crowded;
 use door::Door;
 use places::{Place, Places};
 use trouble::{Meaning, explain, meaning, retry_after};
 use wire::{collector, headers, read_certificates, shown, token_header, validators};
 
 mod body;
+mod crowded;
 mod door;
 mod guard;
 mod places;
@@ -75,6 +77,7 @@ pub struct Upstream {
     learned: Cache<(), Arc<Learned>>,
     last_learned: Mutex<Option<Arc<Learned>>>,
     resting: Mutex<Option<(Instant, Trouble)>>,
+    crowded: Crowded,
     metrics: Metrics,
 }
 
@@ -184,8 +187,9 @@ impl Upstream {
             foreign: Door::new(config, roots, true)?,
             trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
             token: config.token.as_ref().map(|t| token_header(config, t)).transpose()?,
-            index_requests: Places::new(limits.upstream_requests),
-            crate_requests: Places::new(limits.upstream_requests),
+            index_requests: Places::new(limits.upstream_requests, &limits.per_address),
+            crate_requests: Places::new(limits.upstream_requests, &limits.per_address),
+            crowded: Crowded::default(),
             learned: Cache::builder().max_capacity(1).time_to_live(CONFIG_FRESH).build(),
             last_learned: Mutex::default(),
             resting: Mutex::default(),
@@ -207,23 +211,6 @@ impl Upstream {
     /// How many requests are under way to it: for its index, for its crate files.
     pub fn under_way(&self) -> [(&'static str, usize); 2] {
         [("index", self.index_requests.taken()), ("crate", self.crate_requests.taken())]
-    }
-
-    /// How many wait for a place of a crate file.
-    #[cfg(test)]
-    pub(crate) fn crates_waiting(&self) -> usize {
-        self.crate_requests.waiting()
-    }
-
-    /// A place of an index file, and who waits for one.
-    #[cfg(test)]
-    pub(crate) async fn index_place(&self) -> impl Sized {
-        self.index_requests.turn(Turn::OWN).await
-    }
-
-    #[cfg(test)]
-    pub(crate) fn index_waiting(&self) -> Vec<crate::model::client_key::ClientKey> {
-        self.index_requests.clients()
     }
 
     /// Asks for the index file of a crate, conditionally when there are validators. How many bytes
@@ -254,6 +241,7 @@ impl Upstream {
         };
         let answer = self.run_in_turn(turn, errand).await;
         self.note(&answer);
+        self.crowded.note(turn, &answer);
         answer
     }
 
@@ -296,6 +284,12 @@ impl Upstream {
     pub fn resting(&self) -> Option<Trouble> {
         let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
         resting.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, t)| t.clone())
+    }
+
+    /// Whether a client had no place in time to have something revalidated, a moment ago: it need not
+    /// wait again for each file that it asks for.
+    pub fn is_crowded_for(&self, client: ClientKey) -> bool {
+        self.crowded.holds(client)
     }
 
     fn note(&self, answer: &Result<Answer, Trouble>) {

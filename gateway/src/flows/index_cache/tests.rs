@@ -198,6 +198,21 @@ async fn answers_under_way_count_until_they_are_sent() {
     admitted.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_part_of_what_is_kept_is_known_while_there_is_no_memory() {
+    let cache = IndexCache::new(64 << 10, 64 << 10);
+    for text in ["a", "b", "c", "d"] {
+        drop(put_counted(&cache, text, 8 << 10));
+    }
+    let unread = cache.tally.count(Bytes::from(vec![0; 128 << 10]));
+    assert!(cache.admit(Duration::from_secs(5)).await.is_err());
+    let known = |text| cache.remember(&name(text).key(), &name(text), Place::Upstream(0)).is_some();
+    assert!(["a", "b", "c", "d"].into_iter().any(known), "some go on being served");
+    assert!(!["a", "b", "c", "d"].into_iter().all(known));
+    drop(unread);
+    cache.admit(Duration::ZERO).await.unwrap();
+}
+
 #[test]
 fn what_arrives_counts_and_takes_the_place_of_what_is_only_kept() {
     let cache = IndexCache::new(64 << 10, 0);

@@ -112,7 +112,8 @@ async fn licences_in_the_store_are_a_help_and_no_need() {
     let house = House::ruled(&store, &[&public], DENY).await;
     assert_eq!(house.foo().await.0.unwrap_err().kind, Kind::Forbidden);
     let healed = || async {
-        let kept = house.gateway.mirror.licenses("up1", &name("foo")).await.unwrap();
+        let (mirror, lines) = (&house.gateway.mirror, &house.gateway.mirror_lines.licenses);
+        let kept = mirror.licenses("up1", &name("foo"), lines).await.unwrap();
         kept.values().eq([&LicenseFact::Stated("GPL-3.0-only".to_owned())])
     };
     eventually(healed).await;

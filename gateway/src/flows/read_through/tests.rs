@@ -92,7 +92,7 @@ impl Scene {
     async fn look(&self, remembered: Option<Rendered>, force: bool) -> Known {
         let (index, copies) = (IndexCache::new(0, 1 << 20), Copies::default());
         let reader = self.reader(&index, &copies, &self.lines);
-        let known = match reader.begin(&foo(), remembered, force).await {
+        let known = match reader.begin(ClientKey::OWN, &foo(), remembered, force).await {
             Begun::Known(known) => known,
             Begun::Ask(question) => reader.ask(&foo(), Turn::OWN, *question).await,
         };

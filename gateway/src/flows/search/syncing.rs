@@ -102,7 +102,8 @@ async fn sync_all(gateway: &Arc<Gateway>, lists: &mut OwnedMutexGuard<Lists>) {
 async fn sync_one(gateway: &Arc<Gateway>, at: usize, etag: &mut Option<String>) -> Result<()> {
     let Some(upstream) = gateway.upstreams.get(at) else { return Ok(()) };
     let names = || Arc::clone(&gateway.mirrored_names.names);
-    match gateway.mirror.names_list(upstream.name(), etag.as_deref()).await? {
+    let lines = &gateway.mirror_lines.names;
+    match gateway.mirror.names_list(upstream.name(), etag.as_deref(), lines).await? {
         NamesList::Same => {}
         NamesList::Absent => list(gateway, upstream.name(), at, &names()).await?,
         NamesList::Found { lines, etag: new } => {

@@ -1,13 +1,13 @@
 //! Memory for the request bodies of one kind, counted as bytes arrive.
 //!
-//! A body asks for room before it grows, and three levels must have it: the budget as a whole, the
-//! share of its client, the share of its token. What a body does not hold, nobody pays for; so what a
+//! A body asks for room before it grows, and four levels must have it: the budget as a whole, the
+//! share of its IPv6 site, that of its client, that of its token. What a body does not hold, nobody pays for; so what a
 //! client promises (`Content-Length`) takes nothing.
 //!
 //! **No deadlock.** Bodies that are half there, each waiting for the others' memory, would wait for
 //! ever. So each level keeps room for one body of the largest size, its *finisher*: the first that finds
 //! the level otherwise full. It may always go on, and frees all of its room at its end. The finisher of
-//! a level passes the levels behind it (whole, client, token), so that finishers never wait for each
+//! a level passes the levels behind it (whole, site, client, token), so that finishers never wait for each
 //! other in a circle. A level of `size` bytes is never exceeded but by a finisher of a level before it.
 //!
 //! **Small bodies pass large ones.** An eighth of each level is kept for the first
@@ -65,6 +65,7 @@ struct Inner {
 #[derive(Debug)]
 struct Ledger {
     whole: Level,
+    /// Sites, too.
     clients: HashMap<ClientKey, Level>,
     tokens: HashMap<TokenId, Level>,
     next: u64,
@@ -109,6 +110,7 @@ pub struct Room {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bound {
     Whole,
+    Site,
     Client,
     Token,
 }
@@ -139,6 +141,10 @@ impl BodyBudget {
         let share = || inner.sizes.share_level();
         if let ClientKey::Network(_) = owner.client {
             ledger.clients.entry(owner.client).or_insert_with(share).bodies += 1;
+            if let Some(site) = owner.client.of_site() {
+                let half = || inner.sizes.site_level();
+                ledger.clients.entry(site).or_insert_with(half).bodies += 1;
+            }
         }
         if let Some(token) = owner.token {
             ledger.tokens.entry(token).or_insert_with(share).bodies += 1;
@@ -156,7 +162,15 @@ impl BodyBudget {
 impl Sizes {
     /// What one client, or one token, may take: two of the largest bodies at the least.
     fn share_level(&self) -> Level {
-        let percent = self.share_percent.unwrap_or(100).min(100);
+        self.level_of(self.share_percent.unwrap_or(100).min(100))
+    }
+
+    /// What one IPv6 site may take: a half, if one client may not take more.
+    fn site_level(&self) -> Level {
+        self.level_of(self.share_percent.unwrap_or(100).clamp(50, 100))
+    }
+
+    fn level_of(&self, percent: usize) -> Level {
         let share = self.whole / 100 * percent + self.whole % 100 * percent / 100;
         let size = share.max(self.largest.saturating_mul(2)).min(self.whole);
         let waiting = (MAX_WAITING * percent / 100).max(1);
@@ -202,10 +216,18 @@ impl Level {
 }
 
 impl Ledger {
-    fn levels(&mut self, owner: Owner) -> [(Bound, Option<&mut Level>); 3] {
+    fn levels(&mut self, owner: Owner) -> [(Bound, Option<&mut Level>); 4] {
+        let (site, client) = match owner.client.of_site() {
+            Some(site) => {
+                let [site, client] = self.clients.get_disjoint_mut([&site, &owner.client]);
+                (site, client)
+            }
+            None => (None, self.clients.get_mut(&owner.client)),
+        };
         [
             (Bound::Whole, Some(&mut self.whole)),
-            (Bound::Client, self.clients.get_mut(&owner.client)),
+            (Bound::Site, site),
+            (Bound::Client, client),
             (Bound::Token, owner.token.and_then(|token| self.tokens.get_mut(&token))),
         ]
     }
@@ -255,7 +277,8 @@ impl Ledger {
 
     fn free(&mut self, owner: Owner, id: u64, bytes: usize) {
         self.whole.free(id, bytes);
-        if let Entry::Occupied(mut client) = self.clients.entry(owner.client) {
+        for client in [owner.client.of_site(), Some(owner.client)].into_iter().flatten() {
+            let Entry::Occupied(mut client) = self.clients.entry(client) else { continue };
             client.get_mut().free(id, bytes);
             if client.get().bodies == 0 {
                 client.remove();
@@ -283,7 +306,7 @@ impl Inner {
     fn refuse(&self, bound: Bound) -> Error {
         let (reason, message) = match bound {
             Bound::Whole => ("memory", "too many request bodies are under way: try again shortly"),
-            Bound::Client => (
+            Bound::Client | Bound::Site => (
                 "address",
                 "too many request bodies are under way from your address: try again shortly, or \
                  have an administrator exempt its network (`limits.exempt_networks`)",

@@ -33,13 +33,23 @@ const GOING: Duration = Duration::from_millis(50);
 /// How many connections one client may have, and who a client is.
 pub struct Shares {
     most: usize,
+    /// Of one IPv6 site.
+    most_of_site: usize,
     key: Box<dyn Fn(SocketAddr) -> ClientKey + Send + Sync>,
 }
 
 impl Shares {
-    /// So many for each key.
-    pub fn new(most: usize, key: impl Fn(SocketAddr) -> ClientKey + Send + Sync + 'static) -> Self {
-        Self { most, key: Box::new(key) }
+    /// So many for each key, and so many for each IPv6 site.
+    pub fn new(
+        (most, most_of_site): (usize, usize),
+        key: impl Fn(SocketAddr) -> ClientKey + Send + Sync + 'static,
+    ) -> Self {
+        Self { most, most_of_site, key: Box::new(key) }
+    }
+
+    /// Whose connection it is, and how many they may have: a client, and its site.
+    fn bounds(&self, client: ClientKey) -> [Option<(ClientKey, usize)>; 2] {
+        [Some((client, self.most)), client.of_site().map(|site| (site, self.most_of_site))]
     }
 }
 
@@ -56,7 +66,7 @@ pub(super) struct Crowd {
 struct Seats {
     next: u64,
     open: HashMap<u64, Seen>,
-    /// How many each client has, without those that were told to go.
+    /// How many each client has, and each site, without those that were told to go.
     clients: HashMap<ClientKey, usize>,
     looked: Instant,
     /// Of clients that wanted more than their share since the last look: their connections that were
@@ -68,8 +78,8 @@ struct Seats {
 #[derive(Debug)]
 struct Seen {
     traffic: Arc<Traffic>,
-    /// For whom it is counted.
-    client: Option<ClientKey>,
+    /// For whom it is counted: a client, and its site.
+    counts_for: [Option<ClientKey>; 2],
     /// What had happened when it was looked at.
     done: u64,
     /// Since when nothing more has.
@@ -115,24 +125,31 @@ impl Crowd {
     /// Whether a connection may stay that belongs to this peer. Where its client has all that it may
     /// have, its own idlest connection goes; where none of them is idle, this one.
     pub(super) fn admit(&self, seat: &Seat, peer: SocketAddr) -> bool {
-        let Some(Shares { most, key }) = &self.shares else { return true };
-        let client = key(peer);
+        let Some(shares) = &self.shares else { return true };
+        let client = (shares.key)(peer);
         if client == ClientKey::Exempt {
             return true;
         }
         let mut seats = self.lock();
         seats.look(Instant::now());
-        let has = seats.clients.get(&client).copied().unwrap_or_default();
-        if has >= *most && !seats.send_one_of(client) {
-            self.count("refused");
-            return false;
+        let bounds = shares.bounds(client);
+        for (key, most) in bounds.into_iter().flatten() {
+            let has = seats.clients.get(&key).copied().unwrap_or_default();
+            if has < most {
+                continue;
+            }
+            let made_room = seats.send_one_of(key);
+            self.count(if made_room { "share" } else { "refused" });
+            if !made_room {
+                return false;
+            }
         }
-        if has >= *most {
-            self.count("share");
+        let counts_for = bounds.map(|bound| bound.map(|(key, _)| key));
+        for key in counts_for.into_iter().flatten() {
+            *seats.clients.entry(key).or_default() += 1;
         }
-        *seats.clients.entry(client).or_default() += 1;
         if let Some(seen) = seats.open.get_mut(&seat.id) {
-            seen.client = Some(client);
+            seen.counts_for = counts_for;
         }
         true
     }
@@ -158,7 +175,7 @@ impl Crowd {
         let id = seats.next;
         let seen = Seen {
             traffic: Arc::clone(&traffic),
-            client: None,
+            counts_for: [None; 2],
             done: 0,
             since: Instant::now(),
             go: Some(Arc::clone(&go)),
@@ -190,12 +207,13 @@ impl Seats {
         }
     }
 
-    /// Tells a connection of a client to go that is idle. All connections are gone through once
+    /// Tells a connection of a client, or of a site, to go that is idle. All connections are gone through once
     /// between two looks, however many more a client wants.
     fn send_one_of(&mut self, client: ClientKey) -> bool {
         let (now, open) = (Instant::now(), &self.open);
-        let may_go =
-            |seen: &Seen| seen.client == Some(client) && seen.go.is_some() && seen.is_idle(now);
+        let may_go = |seen: &Seen| {
+            seen.counts_for.contains(&Some(client)) && seen.go.is_some() && seen.is_idle(now)
+        };
         let idle = self.idle.entry(client).or_insert_with(|| {
             let idle = open.iter().filter(|(_, seen)| may_go(seen));
             let mut idle: Vec<_> = idle.map(|(id, seen)| (seen.since, *id)).collect();
@@ -223,21 +241,21 @@ impl Seats {
     fn send(&mut self, id: u64) -> bool {
         let Some(seen) = self.open.get_mut(&id) else { return false };
         seen.traffic.given_up.store(seen.traffic.is_sending(), Ordering::Relaxed);
-        let (go, client) = (seen.go.take(), seen.client.take());
+        let (go, counted_for) = (seen.go.take(), std::mem::take(&mut seen.counts_for));
         if let Some(go) = go {
             go.notify_one();
         }
-        self.uncount(client);
+        self.uncount(counted_for);
         true
     }
 
-    fn uncount(&mut self, client: Option<ClientKey>) {
-        let Some(Entry::Occupied(mut has)) = client.map(|client| self.clients.entry(client)) else {
-            return;
-        };
-        *has.get_mut() -= 1;
-        if *has.get() == 0 {
-            has.remove();
+    fn uncount(&mut self, counted_for: [Option<ClientKey>; 2]) {
+        for key in counted_for.into_iter().flatten() {
+            let Entry::Occupied(mut has) = self.clients.entry(key) else { continue };
+            *has.get_mut() -= 1;
+            if *has.get() == 0 {
+                has.remove();
+            }
         }
     }
 }
@@ -263,6 +281,12 @@ impl Seat {
         self.go.notified().await;
     }
 
+    /// Whether no bound of one client holds for this peer.
+    pub(super) fn is_exempt(&self, peer: SocketAddr) -> bool {
+        let shares = self.crowd.shares.as_ref();
+        shares.is_none_or(|shares| (shares.key)(peer) == ClientKey::Exempt)
+    }
+
     /// Whether the connection may stay that belongs to this peer.
     pub(super) fn admit(&self, peer: SocketAddr) -> bool {
         self.crowd.admit(self, peer)
@@ -273,7 +297,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.crowd.lock();
         if let Some(seen) = seats.open.remove(&self.id) {
-            seats.uncount(seen.client);
+            seats.uncount(seen.counts_for);
         }
     }
 }
@@ -299,7 +323,7 @@ mod tests {
 
     fn crowd(most: usize, share: usize) -> Arc<Crowd> {
         let office: IpAddr = peer(250).ip();
-        let shares = Shares::new(share, move |peer| match peer.ip() == office {
+        let shares = Shares::new((share, 2 * share), move |peer| match peer.ip() == office {
             true => ClientKey::Exempt,
             false => ClientKey::of(peer.ip()),
         });
@@ -422,6 +446,27 @@ mod tests {
         crowd.look();
         pass(&crowd, 1).await;
         assert!(crowd.lock().idle.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_site_of_many_networks_has_a_bound_of_its_own() {
+        let crowd = crowd(100, 2);
+        let host = |nth: u16| SocketAddr::from(([0x2001, 0xdb8, 7, nth, 0, 0, 0, 1], 1));
+        let other = come(&crowd, 9).await;
+        pass(&crowd, 3).await;
+        let mut seats = Vec::new();
+        for nth in 0..4 {
+            let seat = crowd.seat().await;
+            assert!(seat.admit(host(nth)));
+            seats.push(seat);
+        }
+        assert!(!crowd.seat().await.admit(host(5)), "its site has twice a client's share");
+        pass(&crowd, 2).await;
+        let fifth = crowd.seat().await;
+        assert!(fifth.admit(host(5)) && is_told(&seats[0]).await && !is_told(&other).await);
+        assert_eq!((closed(&crowd, "refused"), closed(&crowd, "share")), (1, 1));
+        drop((seats, fifth, other));
+        assert!(crowd.lock().clients.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

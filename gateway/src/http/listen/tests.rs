@@ -38,7 +38,7 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
     let shutdown = CancellationToken::new();
     let lanes = Lanes::here();
     let introduced_by = None;
-    let shares = Some(Shares::new(SHARE, |peer| ClientKey::of(peer.ip())));
+    let shares = Some(Shares::new((SHARE, SHARE), |peer| ClientKey::of(peer.ip())));
     let stop = shutdown.clone();
     let listening =
         Listening { introduced_by, tls, bounds, shares, metrics, shutdown: stop, lanes };
@@ -486,4 +486,61 @@ async fn what_a_client_still_says_does_not_cost_it_the_answer() {
     }
     assert_eq!((ended, length), (true, MEDIUM));
     timeout(TOO_LONG, server.ended).await.unwrap().unwrap();
+}
+
+/// A request in HTTP/2 without a body: of a method that HPACK's table has not, too.
+fn request(stream: u32, method: &str, path: &str) -> Vec<u8> {
+    let mut block = vec![0x86]; // :scheme http
+    for (name, value) in [(0x02, method), (0x04, path), (0x01, "x")] {
+        block.extend([name, u8::try_from(value.len()).unwrap()]);
+        block.extend(value.as_bytes());
+    }
+    frame(1, 5, stream, &block)
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_let_go_whatever_else_is_asked() {
+    let metrics = Metrics::new().unwrap();
+    let bounds = Bounds { stall: Duration::from_millis(600), ..BOUNDS };
+    let server = bounded(None, Some(metrics.clone()), bounds).await;
+    let mut stream = TcpStream::connect(server.at).await.unwrap();
+    let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), no_window].concat();
+    stream.write_all(&hello).await.unwrap();
+    stream.write_all(&request(1, "GET", "/large")).await.unwrap();
+    let (mut reads, mut asks) = stream.into_split();
+    let asking = tokio::spawn(async move {
+        for nth in 1..1000 {
+            sleep(Duration::from_millis(100)).await;
+            if asks.write_all(&request(2 * nth + 1, "HEAD", "/")).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut told = Vec::new();
+    let _ = timeout(Duration::from_secs(5), reads.read_to_end(&mut told)).await.unwrap();
+    asking.abort();
+    assert!(told.len() > 300, "it was answered: {}", told.len());
+    assert_eq!(metrics.connections_closed.with_label_values(&["unread"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_and_steadily_has_all_of_its_answer() {
+    let bounds = Bounds { stall: Duration::from_millis(500), ..BOUNDS };
+    let server = bounded(None, None, bounds).await;
+    let mut stream = TcpStream::connect(server.at).await.unwrap();
+    let request = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let (mut all, mut piece) = (0, vec![0; LARGE / 16]);
+    loop {
+        let read = timeout(TOO_LONG, stream.read(&mut piece)).await.unwrap().unwrap();
+        if read == 0 {
+            break;
+        }
+        all += read;
+        if all < LARGE / 2 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert!(all > LARGE, "{all}");
 }

@@ -10,6 +10,7 @@ use object_store::{Error as StoreError, ObjectStoreExt};
 use super::MirrorStore;
 use super::overwrite::{Former, merge_into};
 use crate::error::{Error, Kind, Result};
+use crate::logging::limit::LineLimit;
 use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
 use crate::model::policy::LicenseFact;
@@ -27,7 +28,12 @@ impl MirrorStore {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn licenses(&self, upstream: &str, name: &CrateName) -> Result<Licenses> {
+    pub async fn licenses(
+        &self,
+        upstream: &str,
+        name: &CrateName,
+        lines: &LineLimit,
+    ) -> Result<Licenses> {
         let path = path(upstream, name);
         let bytes = match self.cache.get(&path).await {
             Ok(found) if found.meta.size > LARGEST_BYTES => Bytes::new(),
@@ -36,7 +42,10 @@ impl MirrorStore {
             Err(e) => return Err(Error::store(e)),
         };
         Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::warn!(%path, %error, "licences in the store are damaged and not used");
+            if let Some(suppressed) = lines.admit() {
+                tracing::warn!(%path, %error, suppressed,
+                    "licences in the store are damaged and not used");
+            }
             Licenses::new()
         }))
     }
@@ -83,13 +92,15 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
+    use crate::metrics::Metrics;
 
     #[tokio::test]
     async fn licences_come_back_by_checksum_and_damage_counts_as_none() {
         let objects = Arc::new(InMemory::new());
         let mirror = MirrorStore::new(Arc::clone(&objects) as _, Arc::clone(&objects) as _);
         let foo = "Foo".parse().unwrap();
-        assert_eq!(mirror.licenses("up", &foo).await.unwrap(), Licenses::new());
+        let lines = LineLimit::new("damaged_licenses", &Metrics::new().unwrap());
+        assert_eq!(mirror.licenses("up", &foo, &lines).await.unwrap(), Licenses::new());
         let facts = [LicenseFact::Stated("MIT".to_owned()), LicenseFact::Missing];
         let sums = [Checksum::of(b"a"), Checksum::of(b"b")];
         let kept: Licenses = sums.into_iter().zip(facts).collect();
@@ -99,17 +110,21 @@ mod tests {
         for part in &parts {
             mirror.add_licenses("up", &foo, part).await.unwrap();
         }
-        assert_eq!(mirror.licenses("up", &foo).await.unwrap(), kept);
-        assert_eq!(mirror.licenses("other", &foo).await.unwrap(), Licenses::new());
+        assert_eq!(mirror.licenses("up", &foo, &lines).await.unwrap(), kept);
+        assert_eq!(mirror.licenses("other", &foo, &lines).await.unwrap(), Licenses::new());
         assert!(mirror.names("up").await.unwrap().is_empty());
 
         let place = Path::from("mirror/up/licenses/3/f/foo");
         let large = vec![b' '; LARGEST_BYTES as usize + 1];
         for damaged in [Bytes::from_static(b"{\"a\""), Bytes::new(), large.into()] {
             objects.put(&place, damaged.into()).await.unwrap();
-            assert_eq!(mirror.licenses("up", &foo).await.unwrap(), Licenses::new());
+            assert_eq!(mirror.licenses("up", &foo, &lines).await.unwrap(), Licenses::new());
             mirror.add_licenses("up", &foo, &kept).await.unwrap();
-            assert_eq!(mirror.licenses("up", &foo).await.unwrap(), kept, "it is put in its place");
+            assert_eq!(
+                mirror.licenses("up", &foo, &lines).await.unwrap(),
+                kept,
+                "it is put in its place"
+            );
         }
     }
 }

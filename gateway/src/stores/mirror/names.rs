@@ -7,6 +7,7 @@ use object_store::{Error as StoreError, GetOptions, ObjectStore as _, ObjectStor
 
 use super::MirrorStore;
 use crate::error::{Error, Result};
+use crate::logging::limit::LineLimit;
 
 /// The largest list, in bytes; what is larger was not written by us.
 const MAX_LIST_BYTES: u64 = 64 << 20;
@@ -32,7 +33,12 @@ impl MirrorStore {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn names_list(&self, upstream: &str, known: Option<&str>) -> Result<NamesList> {
+    pub async fn names_list(
+        &self,
+        upstream: &str,
+        known: Option<&str>,
+        lines: &LineLimit,
+    ) -> Result<NamesList> {
         let options =
             GetOptions { if_none_match: known.map(str::to_owned), ..GetOptions::default() };
         let found = match self.cache.get_opts(&list_path(upstream), options).await {
@@ -42,7 +48,10 @@ impl MirrorStore {
             Err(e) => return Err(Error::store(e)),
         };
         if found.meta.size > MAX_LIST_BYTES {
-            tracing::warn!(upstream, bytes = found.meta.size, "the list of names is too large");
+            if let Some(suppressed) = lines.admit() {
+                let bytes = found.meta.size;
+                tracing::warn!(upstream, bytes, suppressed, "the list of names is too large");
+            }
             return Ok(NamesList::Absent);
         }
         let etag = found.meta.e_tag.clone();

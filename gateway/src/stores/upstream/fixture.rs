@@ -14,9 +14,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use url::Url;
 
-use super::Upstream;
+use super::{Turn, Upstream};
 use crate::config;
 use crate::metrics::Metrics;
+use crate::model::client_key::ClientKey;
 
 /// An answer of the test server.
 pub(crate) type Reply = Response<Full<Bytes>>;
@@ -103,4 +104,21 @@ pub(crate) fn limits() -> config::Limits {
 pub(crate) fn upstream(config: &config::Upstream) -> Upstream {
     let none: Option<PathBuf> = None;
     Upstream::new(config, &limits(), none.as_deref(), Metrics::new().unwrap()).unwrap()
+}
+
+impl Upstream {
+    /// How many wait for a place of a crate file.
+    pub(crate) fn crates_waiting(&self) -> usize {
+        self.crate_requests.waiting()
+    }
+
+    /// A place of an index file.
+    pub(crate) async fn index_place(&self) -> impl Sized {
+        self.index_requests.turn(Turn::OWN).await
+    }
+
+    /// Who waits for one.
+    pub(crate) fn index_waiting(&self) -> Vec<ClientKey> {
+        self.index_requests.clients()
+    }
 }

@@ -1,11 +1,16 @@
-//! Places for requests to one upstream: so many at one time. What waits for one is served in a fair
-//! order: revalidations of what is held first, and in both lines one request of each client in turn.
+//! Places for requests to one upstream: so many at one time, of which one client has no more than half:
+//! what it asks for may be slow, and the others must not have to wait for it. What waits for a place is
+//! served in a fair order: revalidations of what is held first, and in both lines one request of each
+//! client in turn.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 
+use crate::config::PerAddress;
 use crate::model::client_key::ClientKey;
 
 /// After so many revalidations in a row a request for something new gets a place, if one waits: a
@@ -38,11 +43,19 @@ pub(super) struct Places {
 
 /// A place that is taken until this is dropped; then the next in line has it.
 #[derive(Debug)]
-pub(super) struct Place(Option<Places>);
+pub(super) struct Place {
+    /// `None`: there is nobody to give it back to.
+    of: Option<Places>,
+    client: ClientKey,
+}
 
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// How many each client has, and each IPv6 site.
+    taken: HashMap<IpNet, usize>,
+    /// How many they may have; `None`: all.
+    share: Option<usize>,
     held: Line,
     new: Line,
     held_in_a_row: u32,
@@ -62,9 +75,12 @@ struct Waiting {
 }
 
 impl Places {
-    pub(super) fn new(total: usize) -> Self {
+    pub(super) fn new(total: usize, per_address: &PerAddress) -> Self {
         let (held, new) = (Line::default(), Line::default());
-        let state = State { free: total, held, new, held_in_a_row: 0 };
+        // A build asks for much at one time, and asks upstreams once.
+        let share = per_address.share_of(total).map(|share| share.max(total / 2));
+        let taken = HashMap::new();
+        let state = State { free: total, taken, share, held, new, held_in_a_row: 0 };
         Self { state: Arc::new(Mutex::new(state)), total }
     }
 
@@ -91,9 +107,10 @@ impl Places {
     pub(super) async fn turn(&self, turn: Turn) -> Place {
         let waiting = {
             let mut state = self.state();
-            if state.free > 0 {
+            if state.free > 0 && state.may(turn.client) {
                 state.free -= 1;
-                return Place(Some(self.clone()));
+                state.take(turn.client);
+                return Place { of: Some(self.clone()), client: turn.client };
             }
             let (sender, waiting) = oneshot::channel();
             let line = if turn.held { &mut state.held } else { &mut state.new };
@@ -101,21 +118,17 @@ impl Places {
             waiting
         };
         // A sender is dropped only when its receiver is gone.
-        waiting.await.unwrap_or(Place(None))
+        waiting.await.unwrap_or(Place { of: None, client: turn.client })
     }
 
-    /// Gives a place to the next in line.
-    fn pass_on(&self) {
-        let mut place = Place(Some(self.clone()));
+    /// Gives a client's place to the next in line.
+    fn pass_on(&self, mut from: ClientKey) {
         loop {
-            let next = self.state().next_or_free();
-            let Some(next) = next else {
-                place.0 = None;
-                return;
-            };
-            match next.send(place) {
+            let next = self.state().next_or_free(from);
+            let Some((client, next)) = next else { return };
+            match next.send(Place { of: Some(self.clone()), client }) {
                 Ok(()) => return,
-                Err(back) => place = back, // who waited has just given up
+                Err(mut back) => (back.of, from) = (None, client), // who waited has just given up
             }
         }
     }
@@ -127,32 +140,72 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(places) = self.0.take() {
-            places.pass_on();
+        if let Some(places) = self.of.take() {
+            places.pass_on(self.client);
         }
     }
 }
 
 impl State {
-    /// Who has the next place; where nobody waits, it is free.
-    fn next_or_free(&mut self) -> Option<oneshot::Sender<Place>> {
-        let new_is_due = self.held_in_a_row >= HELD_IN_A_ROW;
-        let first = if new_is_due { self.new.pop() } else { None };
-        if let Some(sender) = first {
-            self.held_in_a_row = 0;
-            return Some(sender);
-        }
-        if let Some(sender) = self.held.pop() {
-            self.held_in_a_row += 1;
-            return Some(sender);
-        }
-        self.held_in_a_row = 0;
-        let next = self.new.pop();
-        if next.is_none() {
-            self.free += 1;
+    /// Who has the place that a client gives back; where nobody waits who may have one more, it is free.
+    fn next_or_free(&mut self, from: ClientKey) -> Option<(ClientKey, oneshot::Sender<Place>)> {
+        self.give_back(from);
+        let next = self.next();
+        match &next {
+            Some((client, _)) => self.take(*client),
+            None => self.free += 1,
         }
         next
     }
+
+    fn next(&mut self) -> Option<(ClientKey, oneshot::Sender<Place>)> {
+        let (taken, share) = (&self.taken, self.share);
+        let may = |client: ClientKey| may(taken, share, client);
+        let new_is_due = self.held_in_a_row >= HELD_IN_A_ROW;
+        let first = if new_is_due { self.new.pop(may) } else { None };
+        if first.is_some() {
+            self.held_in_a_row = 0;
+            return first;
+        }
+        let held = self.held.pop(may);
+        if held.is_some() {
+            self.held_in_a_row += 1;
+            return held;
+        }
+        self.held_in_a_row = 0;
+        self.new.pop(may)
+    }
+
+    fn may(&self, client: ClientKey) -> bool {
+        may(&self.taken, self.share, client)
+    }
+
+    fn take(&mut self, client: ClientKey) {
+        for network in networks(client) {
+            *self.taken.entry(network).or_default() += 1;
+        }
+    }
+
+    fn give_back(&mut self, client: ClientKey) {
+        for network in networks(client) {
+            let Entry::Occupied(mut taken) = self.taken.entry(network) else { continue };
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
+            }
+        }
+    }
+}
+
+/// Whether a client, and its site, may have one place more.
+fn may(taken: &HashMap<IpNet, usize>, share: Option<usize>, client: ClientKey) -> bool {
+    let has = |network| taken.get(&network).copied().unwrap_or_default();
+    share.is_none_or(|share| networks(client).all(|network| has(network) < share))
+}
+
+/// For whom a client's places are counted.
+fn networks(client: ClientKey) -> impl Iterator<Item = IpNet> {
+    client.network().into_iter().chain(client.site())
 }
 
 impl Line {
@@ -169,10 +222,19 @@ impl Line {
         }
     }
 
-    /// The first of the client whose turn it is, which goes to the end of the order.
-    fn pop(&mut self) -> Option<oneshot::Sender<Place>> {
-        while let Some(client) = self.order.pop_front() {
+    /// The first of the client whose turn it is, of those that may have one; it goes to the end of the
+    /// order.
+    fn pop(
+        &mut self,
+        may: impl Fn(ClientKey) -> bool,
+    ) -> Option<(ClientKey, oneshot::Sender<Place>)> {
+        for _ in 0..self.order.len() {
+            let Some(client) = self.order.pop_front() else { break };
             let Some(waiting) = self.clients.get_mut(&client) else { continue };
+            if !may(client) {
+                self.order.push_back(client);
+                continue;
+            }
             let next = std::iter::from_fn(|| waiting.first_come.pop_front())
                 .find(|sender| !sender.is_closed());
             if waiting.first_come.is_empty() {
@@ -180,8 +242,8 @@ impl Line {
             } else {
                 self.order.push_back(client);
             }
-            if next.is_some() {
-                return next;
+            if let Some(next) = next {
+                return Some((client, next));
             }
         }
         None
@@ -199,6 +261,11 @@ mod tests {
 
     type Waiting<'a> = (String, Pin<Box<dyn Future<Output = Place> + 'a>>);
 
+    /// Without shares.
+    fn places(total: usize) -> Places {
+        Places::new(total, &PerAddress { percent: 100, ..PerAddress::default() })
+    }
+
     fn client(n: u8) -> ClientKey {
         ClientKey::of([192, 0, 2, n].into())
     }
@@ -213,7 +280,7 @@ mod tests {
 
     /// Lets all of these wait for the one place, frees it, and says in which order they have it.
     fn order(turns: &[(&str, Turn)]) -> Vec<String> {
-        let places = Places::new(1);
+        let places = places(1);
         let mut taken = places.turn(Turn::OWN).now_or_never();
         let mut waiting: Vec<Waiting<'_>> = Vec::new();
         for (name, turn) in turns {
@@ -256,9 +323,33 @@ mod tests {
         assert_eq!(order.iter().position(|name| name == "new"), Some(HELD_IN_A_ROW as usize));
     }
 
+    #[test]
+    fn one_client_has_half_of_the_places_and_a_site_has_no_more() {
+        let places = Places::new(8, &PerAddress::default());
+        let at_once = |client| places.turn(Turn { client, held: false }).now_or_never();
+        let mut all: Vec<_> = (0..4).map(|_| at_once(client(1)).unwrap()).collect();
+        assert!(at_once(client(1)).is_none());
+        assert!(at_once(client(1).trusted()).is_none(), "its token changes nothing");
+        let mut waits = Box::pin(places.turn(held(1)));
+        assert!((&mut waits).now_or_never().is_none());
+        let other = at_once(client(2)).unwrap();
+        drop(other);
+        assert!((&mut waits).now_or_never().is_none(), "what others give back is not for it");
+        all.pop();
+        all.push((&mut waits).now_or_never().unwrap());
+        let own: Vec<_> = (0..4).map(|_| at_once(ClientKey::OWN).unwrap()).collect();
+        assert_eq!(places.taken(), 8);
+        drop((all, own));
+        let host = |nth: u16| ClientKey::of([0x2001, 0xdb8, 7, nth, 0, 0, 0, 1].into());
+        let site: Vec<_> = (0..4).map(|nth| at_once(host(nth)).unwrap()).collect();
+        assert!(at_once(host(9)).is_none() && at_once(client(2)).is_some());
+        drop(site);
+        assert_eq!((places.taken(), places.state().taken.len()), (0, 0));
+    }
+
     #[tokio::test]
     async fn whoever_gives_up_leaves_the_line_and_no_place_is_lost() {
-        let places = Places::new(1);
+        let places = places(1);
         let taken = places.turn(Turn::OWN).await;
         let mut gone: Vec<_> = (0..500).map(|_| Box::pin(places.turn(new(1)))).collect();
         gone.iter_mut().for_each(|wait| assert!(wait.now_or_never().is_none()));
@@ -271,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_of_those_who_gave_up_do_not_grow() {
-        let places = Places::new(1);
+        let places = places(1);
         let _taken = places.turn(Turn::OWN).await;
         for _ in 0..10_000 {
             assert!(places.turn(new(1)).now_or_never().is_none());
@@ -281,8 +372,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_waits_for_ever_where_clients_have_their_shares() {
+        let places = Places::new(4, &PerAddress::default());
+        let work = (0..400u16).map(|n| {
+            let places = &places;
+            async move {
+                let client = match n % 3 {
+                    0 => client(1),
+                    1 => ClientKey::of([0x2001, 0xdb8, 7, n, 0, 0, 0, 1].into()),
+                    _ => ClientKey::Exempt,
+                };
+                let _place = places.turn(Turn { client, held: n % 2 == 0 }).await;
+                tokio::task::yield_now().await;
+            }
+        });
+        join_all(work).await;
+        assert_eq!((places.taken(), places.waiting()), (0, 0));
+        assert!(places.state().taken.is_empty());
+    }
+
+    #[tokio::test]
     async fn there_are_never_more_than_so_many() {
-        let places = Places::new(3);
+        let places = places(3);
         let most = std::sync::atomic::AtomicUsize::new(0);
         let work = (0..100u8).map(|n| {
             let (places, most) = (&places, &most);

@@ -200,6 +200,22 @@ async fn that_too_many_of_ours_wait_is_no_trouble_of_the_upstream() {
 }
 
 #[tokio::test]
+async fn a_client_that_had_no_place_for_what_is_held_need_not_wait_again_at_once() {
+    let server = Server::start(|_, _| reply(200, &[], "x")).await;
+    let timeout = Duration::from_millis(50);
+    let up = upstream(&config::Upstream { timeout, ..config(&server.url) });
+    let client = |n: u8| ClientKey::of([192, 0, 2, n].into());
+    let turn = |held| Turn { client: client(1), held };
+    let taken = futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN)));
+    let taken = taken.await;
+    let crowded = async |held| kind(up.index_file(turn(held), &foo(), None, &mut |_| true).await);
+    assert_eq!((crowded(false).await, up.is_crowded_for(client(1))), (TroubleKind::Crowded, false));
+    assert_eq!((crowded(true).await, up.is_crowded_for(client(1))), (TroubleKind::Crowded, true));
+    assert!(!up.is_crowded_for(client(2)) && up.resting().is_none());
+    drop(taken);
+}
+
+#[tokio::test]
 async fn a_refusal_of_ours_does_not_end_the_rest_of_an_upstream_in_trouble() {
     let server = Server::start(|_, _| reply(503, &[], "")).await;
     let timeout = Duration::from_millis(50);

@@ -143,6 +143,21 @@ async fn no_more_than_so_many_of_one_client_wait() {
     assert_eq!(budget.0.lock().whole.waiting, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_site_of_many_networks_leaves_half_of_the_whole() {
+    let budget = budget(SIZES);
+    let host = |nth: u16| Owner {
+        client: ClientKey::of([0x2001, 0xdb8, 7, nth, 0, 0, 0, 1].into()),
+        token: None,
+    };
+    let held: Vec<_> = (0..64).map_while(|nth| body(&budget, host(nth), MIB)).collect();
+    let all: usize = held.iter().map(|room| room.bytes).sum();
+    assert!((20 * MIB..=36 * MIB).contains(&all), "{all}");
+    assert!(body(&budget, client(1), 8 * MIB).is_some());
+    drop(held);
+    assert!(budget.0.lock().clients.is_empty());
+}
+
 #[test]
 fn a_share_holds_two_of_the_largest_bodies_at_the_least() {
     let budget = budget(Sizes { whole: 10 * MIB, largest: 4 * MIB, share_percent: Some(1) });
