@@ -10,6 +10,7 @@
 )]
 
 mod administration;
+mod advisories;
 mod answers;
 mod auth;
 mod balancers;
@@ -61,6 +62,7 @@ mod soak;
 mod start;
 mod stopping;
 mod store;
+mod store_mistakes;
 mod store_outages;
 mod systemd;
 mod tarballs;

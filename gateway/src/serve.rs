@@ -216,7 +216,7 @@ fn cannot_listen(key: &str, at: SocketAddr, e: io::Error) -> Error {
     Error::new(Kind::Internal, format!("`{key}`: cannot listen on {at}")).because(e)
 }
 
-fn host_of(url: &str) -> Vec<String> {
+pub(crate) fn host_of(url: &str) -> Vec<String> {
     let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
     host.map(|h| h.trim_matches(['[', ']']).to_owned()).into_iter().collect()
 }

@@ -1,5 +1,6 @@
-//! Trying a policy: what it makes of a Cargo.lock, and why it judges a crate as it does. Nothing is
-//! downloaded and nothing changes; index files are asked for as any lookup asks.
+//! Trying a policy: what it makes of a Cargo.lock, and why it judges a crate as it does. Index files are asked
+//! for as any lookup asks; licences are read from crate files that the mirror has, and nothing is downloaded
+//! unless that is asked for.
 
 use std::sync::Arc;
 
@@ -8,16 +9,19 @@ use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
-use crate::flows::judging::{self, Facts};
+use crate::flows::index_cache::Known;
+use crate::flows::judging;
+pub use crate::flows::learning::Allowance;
+use crate::flows::learning::Search;
 use crate::flows::lookup::is_reserved;
 use crate::flows::rulebook::InForce;
 use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
-use crate::model::index::IndexFile;
+use crate::model::index::{IndexFile, Listed};
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
-use crate::model::policy::{Explanation, Report, Row, Which};
+use crate::model::policy::{Explanation, Judgement, Report, Row, Which};
 use crate::model::version::{CrateVersion, no_such_version};
 use crate::threads::aside;
 
@@ -42,7 +46,7 @@ impl Reach {
 
 /// What each of some policies makes of the packages of a Cargo.lock (its text), at one time and by
 /// the same index files: a report for each policy, the packages in the same order.
-/// `progress(done, total)` is called after each package.
+/// `progress(done, total)` is called after each package; `allowance` says what may be read for licences.
 ///
 /// A package that cannot be judged, because an upstream is in trouble for instance, is told in its
 /// row, and fails no other.
@@ -54,6 +58,7 @@ pub async fn check(
     reach: Reach,
     lock: &str,
     policies: &[Arc<InForce>],
+    allowance: &Allowance,
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<Report>> {
     let packages = lock_file::packages(gateway, reach.client(), lock).await?;
@@ -63,7 +68,8 @@ pub async fn check(
     for done in 1..=total {
         let free = PACKAGES_AT_ONCE.saturating_sub(under_way.len());
         let next = waiting.by_ref().take(free);
-        under_way.extend(next.map(|package| rows(gateway, reach, package, policies, now)));
+        let on = |package| rows(gateway, reach, package, policies, allowance, now);
+        under_way.extend(next.map(on));
         let rows = under_way.next().await.unwrap_or_default();
         columns.iter_mut().zip(rows).for_each(|(column, row)| column.push(row));
         progress(done, total);
@@ -87,10 +93,10 @@ pub async fn explain<T: Send + 'static>(
 ) -> Result<Explanation> {
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let licenses_wanted = in_force.policy.wants_licenses();
-    let Some((file, facts)) = seen(gateway, client, &lowered(name)?, licenses_wanted).await? else {
+    let Some((file, known)) = seen(gateway, client, &lowered(name)?, licenses_wanted).await? else {
         return Err(no_crate(name));
     };
-    let (turn, name) = (turn.await?, name.clone());
+    let (turn, name, facts) = (turn.await?, name.clone(), known.judging.facts());
     let explaining = move || {
         let _turn = turn;
         let judged = judging::judge_all(&in_force, &facts, &file, now);
@@ -115,29 +121,48 @@ async fn rows(
     reach: Reach,
     package: Locked,
     policies: &[Arc<InForce>],
+    allowance: &Allowance,
     now: Timestamp,
 ) -> Vec<Row> {
     let same = |row: Row| vec![row; policies.len()];
     if package.source != LockedSource::Registry {
         return same(Row::outside(&package));
     }
-    let (file, facts) = match found(gateway, reach, &package, policies).await {
+    let (file, known) = match found(gateway, reach, &package, policies).await {
         Ok(found) => found,
         Err(why) => return same(Row::unknown(&package, why.message)),
     };
-    // For each of them, and after the look-up: so that a check waits for no upstream with it.
-    let turn = match gateway.turns.judged.turn(reach.client()).await {
-        Ok(turn) => turn,
-        Err(why) => return same(Row::unknown(&package, why.message)),
+    let mut search = Search::new(gateway, reach.client(), &known, allowance);
+    let judged = loop {
+        match judged(gateway, reach, &file, &known, policies, now).await {
+            Ok(judged) if search.goes_on(&package.version, &judged).await => (),
+            answer => break answer,
+        }
     };
-    let (judges, judged) = (policies.to_vec(), package.clone());
+    let unread = search.end().await;
+    match judged {
+        Ok(judged) => judged.iter().map(|all| Row::of(&package, all, unread.as_deref())).collect(),
+        Err(why) => same(Row::unknown(&package, why.message)),
+    }
+}
+
+/// The judgements of each policy on all versions of a file.
+async fn judged(
+    gateway: &Arc<Gateway>,
+    reach: Reach,
+    file: &Arc<IndexFile>,
+    known: &Known,
+    policies: &[Arc<InForce>],
+    now: Timestamp,
+) -> Result<Vec<Vec<(Listed, Judgement)>>> {
+    // For each of them, and after the look-up: so that a check waits for no upstream with it.
+    let turn = gateway.turns.judged.turn(reach.client()).await?;
+    let (judges, file, facts) = (policies.to_vec(), Arc::clone(file), known.judging.facts());
     let judge = move || {
         let _turn = turn;
-        let by = |by: &Arc<InForce>| Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
-        judges.iter().map(by).collect()
+        judges.iter().map(|by| judging::judge_all(by, &facts, &file, now)).collect()
     };
-    let crashed = |e: Error| same(Row::unknown(&package, e.message));
-    aside(judge).await.unwrap_or_else(crashed)
+    aside(judge).await
 }
 
 async fn found(
@@ -145,7 +170,7 @@ async fn found(
     reach: Reach,
     package: &Locked,
     policies: &[Arc<InForce>],
-) -> Result<(Arc<IndexFile>, Facts)> {
+) -> Result<(Arc<IndexFile>, Known)> {
     let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
     let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
@@ -156,19 +181,19 @@ async fn found(
     seen(gateway, reach.client(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
 }
 
-/// The index file of a crate before any policy, and what else is known of its versions.
+/// The index file of a crate before any policy, with what else is known of its versions.
 async fn seen(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     lower: &CrateName,
     licenses_wanted: bool,
-) -> Result<Option<(Arc<IndexFile>, Facts)>> {
+) -> Result<Option<(Arc<IndexFile>, Known)>> {
     let known = lookup::look(gateway, client, lower).await?;
-    let Some(file) = known.answer? else { return Ok(None) };
+    let Some(file) = known.answer.clone()? else { return Ok(None) };
     if licenses_wanted {
         licenses::begin(gateway, &known.judging, &file).await;
     }
-    Ok(Some((file, known.judging.facts())))
+    Ok(Some((file, known)))
 }
 
 /// Whether a crate can be judged without an upstream being asked for what is new to it.
