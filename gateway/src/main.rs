@@ -117,10 +117,10 @@ fn show(e: &clap::Error) -> ExitCode {
 
 /// `config check`: the files that a start would read are read too; nothing is made.
 fn check(config: &Config) -> Result<Option<Certificate>, Failure> {
+    founded::check_places(config).map_err(Failure::opening)?;
     let certificate =
         tls::check(&config.tls, &config.data).map_err(|e| Failure::tls(&config.tls, &e))?;
     open::check(config).map_err(Failure::opening)?;
-    founded::check_places(config).map_err(Failure::opening)?;
     commands::print(&format!("the configuration is good ({})", config.fingerprint()))?;
     Ok(certificate)
 }

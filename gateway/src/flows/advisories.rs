@@ -96,13 +96,14 @@ impl Fetcher {
             Remote::Archive { bytes, etag } => (bytes, etag),
             Remote::Same => {
                 let former = former.ok_or_else(|| Error::unavailable("try again"))?;
-                return self.same(former).await;
+                return self.same(former, Some(Timestamp::now())).await;
             }
         };
-        self.keep(former, bytes, (url, etag), force).await
+        self.keep(former, bytes, (url, etag), Some(Timestamp::now()), force).await
     }
 
-    /// Keeps an archive that is in a file, as [`Fetcher::fetch`] does.
+    /// Keeps an archive that is in a file, as [`Fetcher::fetch`] does. Nobody says that it is the newest there
+    /// is: it is as new as what is in it.
     ///
     /// # Errors
     /// As there; [`Kind::Invalid`] when the file cannot be read.
@@ -110,7 +111,7 @@ impl Fetcher {
         let former = self.store.current().await?;
         let path = file.to_owned();
         let bytes = aside(move || read_file(&path)).await??;
-        self.keep(former, bytes, (file.display().to_string(), None), force).await
+        self.keep(former, bytes, (file.display().to_string(), None), None, force).await
     }
 
     async fn keep(
@@ -118,12 +119,13 @@ impl Fetcher {
         former: Option<Current>,
         bytes: Bytes,
         (from, etag): (String, Option<String>),
+        checked: Option<Timestamp>,
         force: bool,
     ) -> Result<Fetched> {
         let now = Timestamp::now();
         let archive = Checksum::of(&bytes);
         if let Some(former) = former.as_ref().filter(|former| former.archive == archive) {
-            return self.same(Current { from, etag, ..former.clone() }).await;
+            return self.same(Current { from, etag, ..former.clone() }, checked).await;
         }
         let Database { advisories, damaged, newest, .. } = parsed(from.clone(), &bytes).await?;
         let current = Current {
@@ -134,7 +136,7 @@ impl Fetcher {
             from,
             etag,
             fetched: now,
-            checked: now,
+            checked: checked.or(newest).unwrap_or(now),
         };
         if !force && let Some(why) = objection(&current, former.as_ref(), self.least) {
             return Err(Error::new(
@@ -154,8 +156,8 @@ impl Fetcher {
         Ok(Fetched::New { current, damaged })
     }
 
-    async fn same(&self, former: Current) -> Result<Fetched> {
-        let current = Current { checked: Timestamp::now(), ..former };
+    async fn same(&self, former: Current, checked: Option<Timestamp>) -> Result<Fetched> {
+        let current = Current { checked: checked.unwrap_or(former.checked), ..former };
         self.store.name(&current).await?;
         Ok(Fetched::Same(current))
     }

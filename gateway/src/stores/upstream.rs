@@ -33,6 +33,7 @@ mod door;
 mod guard;
 mod places;
 mod trouble;
+mod try_out;
 mod wire;
 
 pub use body::Body;
@@ -289,30 +290,6 @@ impl Upstream {
             true => Ok(answer),
             false => self.crate_at(&again.template, listed, room).await,
         }
-    }
-
-    /// Asks for something that every upstream has an answer to.
-    ///
-    /// # Errors
-    /// [`Trouble`], when it has none.
-    pub async fn try_out(&self) -> Result<(), Trouble> {
-        if self.config.dl.is_none() {
-            return self.learn().await.map(drop);
-        }
-        // It may do without a `config.json`.
-        let url = self.index_url("se/rd/serde")?;
-        let errand = Errand {
-            kind: "index",
-            url,
-            validators: None,
-            inflate: true,
-            room: &mut |_| self.index_bytes as u64,
-            largest: self.index_bytes as u64,
-            arriving: &mut |_| true,
-            within: self.config.timeout,
-            trace: None,
-        };
-        self.run_in_turn(Turn { held: true, ..Turn::OWN }, errand).await.map(drop)
     }
 
     /// The trouble that this upstream was in a moment ago, if any: what we have a copy of need

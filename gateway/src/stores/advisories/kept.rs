@@ -38,7 +38,7 @@ pub struct Current {
     pub etag: Option<String>,
     /// When it was fetched.
     pub fetched: Timestamp,
-    /// When its server last said that it is the newest there is.
+    /// When its server last said that it is the newest there is; of a file, the newest time in it.
     pub checked: Timestamp,
 }
 
