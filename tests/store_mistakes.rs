@@ -129,4 +129,11 @@ fn config_check_fails_for_places_where_a_start_would() {
         status == Some(64) && said.contains("`data`") && said.contains("is no folder"),
         "{said}"
     );
+    let mut elsewhere = Gateway::builder().prepare();
+    elsewhere
+        .reconfigure(|text| text.replacen("listen = \"127.0.0.1:", "listen = \"203.0.113.7:", 1));
+    let (status, said) = run(&elsewhere, &["config", "check"]);
+    assert!(status == Some(64) && said.contains("cannot listen on 203.0.113.7"), "{said}");
+    elsewhere.spawn();
+    assert!(!elsewhere.wait().success());
 }

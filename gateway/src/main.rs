@@ -118,6 +118,7 @@ fn show(e: &clap::Error) -> ExitCode {
 /// `config check`: the files that a start would read are read too; nothing is made.
 fn check(config: &Config) -> Result<Option<Certificate>, Failure> {
     founded::check_places(config).map_err(Failure::opening)?;
+    serve::check_addresses(config).map_err(Failure::opening)?;
     let certificate =
         tls::check(&config.tls, &config.data).map_err(|e| Failure::tls(&config.tls, &e))?;
     open::check(config).map_err(Failure::opening)?;

@@ -207,6 +207,23 @@ fn bind(key: &str, at: SocketAddr) -> Result<TcpSocket> {
     bound().map_err(|e| cannot_listen(key, at, e))
 }
 
+/// Whether this machine has the addresses that a start would listen on. One that is in use may be so by the
+/// server that runs already.
+pub(crate) fn check_addresses(config: &Config) -> Result<()> {
+    let server = &config.server;
+    for (key, at) in
+        [("server.listen", server.listen), ("server.admin_listen", server.admin_listen)]
+    {
+        let never = |e: &io::Error| {
+            matches!(e.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied)
+        };
+        if let Some(e) = std::net::TcpListener::bind(at).err().filter(never) {
+            return Err(Error::invalid(format!("`{key}`: cannot listen on {at}")).because(e));
+        }
+    }
+    Ok(())
+}
+
 fn listen(key: &str, socket: TcpSocket) -> Result<TcpListener> {
     let at = socket.local_addr().map_err(Error::internal)?;
     socket.listen(BACKLOG).map_err(|e| cannot_listen(key, at, e))

@@ -199,3 +199,20 @@ fn of_version<'j>(
 ) -> Option<&'j (Listed, Judgement)> {
     judged.iter().find(|(listed, _)| listed.version.to_string() == version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_may_have_read_is_bounded_and_what_a_command_may_is_not() {
+        let client = Allowance { files: AtomicUsize::new(2), ..Allowance::of_client() };
+        assert_eq!([client.take(), client.take(), client.take()], [true, true, false]);
+        let late = Allowance { until: Some(Instant::now()), ..Allowance::of_client() };
+        assert!(!late.take() && !late.fetch);
+        let told = why(&Ok(Outcome::Later)).unwrap();
+        assert!(told.contains("another one goes on"), "{told}");
+        let command = Allowance::of_command(true);
+        assert!((0..10_000).all(|_| command.take()) && command.fetch);
+    }
+}
