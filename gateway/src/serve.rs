@@ -214,9 +214,8 @@ pub(crate) fn check_addresses(config: &Config) -> Result<()> {
     for (key, at) in
         [("server.listen", server.listen), ("server.admin_listen", server.admin_listen)]
     {
-        let never = |e: &io::Error| {
-            matches!(e.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied)
-        };
+        // A right to low ports is the service's, perhaps, and not that of whoever checks.
+        let never = |e: &io::Error| e.kind() == io::ErrorKind::AddrNotAvailable;
         if let Some(e) = std::net::TcpListener::bind(at).err().filter(never) {
             return Err(Error::invalid(format!("`{key}`: cannot listen on {at}")).because(e));
         }
