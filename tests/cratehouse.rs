@@ -10,6 +10,7 @@
 )]
 
 mod administration;
+mod advisories;
 mod answers;
 mod auth;
 mod balancers;
@@ -64,6 +65,7 @@ mod sources;
 mod start;
 mod stopping;
 mod store;
+mod store_mistakes;
 mod store_outages;
 mod systemd;
 mod tarballs;

@@ -4,7 +4,7 @@
 
 use cratehouse_tests::cargo::{Cargo, Folder, Project, REGISTRY, Ran};
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
-use cratehouse_tests::krate::Krate;
+use cratehouse_tests::krate::{CRATES_IO, Krate};
 use cratehouse_tests::patience::until;
 use cratehouse_tests::upstream::Upstream;
 
@@ -91,7 +91,8 @@ fn a_denied_licence_is_found_by_the_first_download_and_the_next_build_falls_back
     assert!(!scene.is_yanked("lib", "1.1.0"), "nobody has looked yet");
     cargo.run(&app(), &["fetch"]).assert_err(
         "`lib` 1.1.0 is denied by the policy of this registry, rule `license`: its licence \
-         `GPL-3.0-only` is not allowed; the newest allowed version is 1.0.0; ask #crates",
+         `GPL-3.0-only` is not allowed; no version of it is known to be allowed: the licences of \
+         others were not read yet; ask #crates",
     );
     assert!(scene.gateway.metric("cratehouse_policy_denied_downloads_total", &[]) >= 1.0);
     assert_eq!(scene.gateway.metric("cratehouse_licenses_read_total", &[]), 1.0);
@@ -149,4 +150,95 @@ fn a_changed_checksum_may_be_waived_on_a_running_server() {
     until("the waiver is in force", || client.download("lib", "1.0.0").status == 200);
     assert!(!scene.is_yanked("lib", "1.0.0"));
     assert_eq!(scene.gateway.metric("cratehouse_alarms_total", &[]), 1.0);
+}
+
+/// A lock file in the gateway's folder, where its commands run.
+fn lock(scene: &Scene, krates: &[Krate]) {
+    let package = |krate: &Krate| {
+        format!(
+            "[[package]]\nname = \"{}\"\nversion = \"{}\"\nsource = \"registry+{CRATES_IO}\"\nchecksum = \
+             \"{}\"\n\n",
+            krate.name,
+            krate.version,
+            krate.cksum()
+        )
+    };
+    let text = krates.iter().map(package).collect::<String>();
+    std::fs::write(scene.gateway.folder().join("Cargo.lock"), format!("version = 4\n\n{text}"))
+        .unwrap();
+}
+
+/// The exit status of a command, and what it printed.
+fn run(scene: &Scene, args: &[&str]) -> (i32, String) {
+    let output = scene.gateway.cli(args);
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), text + &String::from_utf8_lossy(&output.stderr))
+}
+
+const CHECK: &[&str] = &["policy", "check", "--policy", "mit-alone"];
+
+/// A gateway without any rules, and a folder beside it that is to be tried.
+fn dry_run(crates: &[Krate]) -> Scene {
+    let scene = Scene::new("", crates);
+    let folder = scene.gateway.folder().join("mit-alone");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("policy.toml"), "[licenses]\nallow = [\"MIT\"]\n").unwrap();
+    scene
+}
+
+#[test]
+fn a_dry_run_reads_what_is_in_the_mirror_and_fetches_the_rest_when_told_to() {
+    let (good, bad) = (under("good", "1.0.0", "MIT"), under("bad", "1.0.0", "GPL-3.0-only"));
+    let unseen = under("unseen", "1.0.0", "MIT");
+    let all = [good, bad, unseen];
+    let scene = dry_run(&all);
+    let client = scene.gateway.client();
+    client.download("good", "1.0.0").assert_status(200);
+    client.download("bad", "1.0.0").assert_status(200);
+    scene.gateway.stored_soon("blobs/mirror", 2);
+    lock(&scene, &all);
+    let (status, table) = run(&scene, CHECK);
+    assert!(table.contains("1 allowed, 0 held, 1 denied, 1 unknown"), "{table}");
+    assert!(table.contains("`cratehouse policy check --fetch` reads it"), "{table}");
+    assert_eq!((status, scene.upstream.download_count()), (1, 2));
+
+    lock(&scene, &[all[0].clone(), all[2].clone()]);
+    assert_eq!(run(&scene, CHECK).0, 2, "something is not known");
+    let (status, table) = run(&scene, &[CHECK, &["--fetch"]].concat());
+    assert!(status == 0 && table.contains("2 allowed"), "{table}");
+    assert_eq!((run(&scene, CHECK).0, scene.upstream.download_count()), (0, 3), "it is kept");
+    assert_eq!(scene.gateway.stored("mirror/main/licenses").len(), 3);
+}
+
+#[test]
+fn no_version_is_named_that_was_not_judged() {
+    let versions = [
+        under("lib", "1.0.0", "MIT"),
+        under("lib", "1.1.0", "GPL-3.0-only"),
+        under("lib", "1.2.0", "GPL-3.0-only"),
+    ];
+    let scene = dry_run(&versions);
+    scene.gateway.client().download("lib", "1.2.0").assert_status(200);
+    scene.gateway.stored_soon("blobs/mirror", 1);
+    lock(&scene, &versions[2..]);
+    let (status, table) = run(&scene, CHECK);
+    assert!(status == 1 && table.contains("no version of it is known to be allowed"), "{table}");
+    let (_, table) = run(&scene, &[CHECK, &["--fetch"]].concat());
+    assert!(table.contains("the newest allowed version is 1.0.0"), "{table}");
+    let (_, table) = run(&scene, CHECK);
+    assert!(table.contains("the newest allowed version is 1.0.0"), "it is known now: {table}");
+}
+
+#[test]
+fn a_prefetch_ends_when_all_licences_are_in_the_store() {
+    let krates: Vec<_> = (0..30).map(|n| under(&format!("lib{n}"), "1.0.0", "MIT")).collect();
+    for rules in
+        ["[licenses]\nallow = [\"MIT\"]\n", "[licenses]\nallow = [\"MIT\"]\naction = \"hold\"\n"]
+    {
+        let scene = Scene::new(rules, &krates);
+        lock(&scene, &krates);
+        let (status, said) = run(&scene, &["prefetch"]);
+        assert_eq!(status, 0, "{said}");
+        assert_eq!(scene.gateway.stored("mirror/main/licenses").len(), krates.len(), "{rules}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line: definitions and parsing. What the commands do stands elsewhere.
 
+mod advisories;
 mod pins;
 mod policy;
 mod store;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+pub use self::advisories::{AdvisoriesCommand, AdvisoriesFetch};
 pub use self::pins::{PinCommand, PinCorrect};
 pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
@@ -109,6 +111,9 @@ pub enum Command {
     /// Try a policy, and see what it says
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Look after the advisory database of the policy
+    #[command(subcommand)]
+    Advisories(AdvisoriesCommand),
 }
 
 /// `serve`
@@ -131,7 +136,11 @@ pub struct Health {
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Read the configuration and say what is wrong with it; exits with status 64 if anything is
-    Check,
+    Check {
+        /// Also try the store, the upstreams and the certificate, as a start would need them
+        #[arg(long)]
+        connect: bool,
+    },
 }
 
 /// `user …`
@@ -365,6 +374,7 @@ mod tests {
             "init",
             "health --live",
             "config check",
+            "config check --connect",
             "user add alice",
             "user list",
             "user disable alice",
@@ -390,6 +400,8 @@ mod tests {
             "policy check --lock Cargo.lock --policy p --json",
             "policy diff old new --lock Cargo.lock --json",
             "policy waivers --policy p --json",
+            "advisories fetch --file db.tar.gz --force",
+            "advisories show",
         ] {
             assert_eq!(parse(&format!("{command} --data d")).unwrap().flags(), flags, "{command}");
             assert_eq!(parse(&format!("--data d {command}")).unwrap().flags(), flags, "{command}");

@@ -3,6 +3,7 @@
 //! to standard output, all else to standard error: which store it is, what is under way, what is wrong.
 
 mod health;
+mod advisories;
 mod pins;
 mod policy;
 mod pulls;
@@ -75,6 +76,9 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         Command::Health(what) => return Ok(health::ask(&config, what).await?),
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
         Command::Policy(what) => return Ok(policy::run(&config, what).await),
+        Command::Advisories(what) => {
+            return advisories::run(&config, what).await.map_err(Failure::opening);
+        }
         _ => (),
     }
     let url = config.url_for(config.server.listen);
@@ -174,6 +178,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         | Command::Journal(_)
         | Command::Store(_)
         | Command::Policy(_)
+        | Command::Advisories(_)
         | Command::Pulls(_)
         | Command::Format(_)
         | Command::Checkpoint => (), // done elsewhere
@@ -346,7 +351,10 @@ async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
         }
     };
     let open = |config: &Config| Objects::open(&config.store, config.outgoing_ca.as_deref());
-    let copied = store_copy::copy(&open(&from)?, &open(&to)?, config.log.format).await?;
+    let (source, target) = (open(&from)?, open(&to)?);
+    source.refuse_mistakes(&from.store).await?;
+    target.refuse_mistakes(&to.store).await?;
+    let copied = store_copy::copy(&source, &target, config.log.format).await?;
     for note in &copied.notes {
         tell(note);
     }

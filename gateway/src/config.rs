@@ -235,8 +235,14 @@ pub enum MirrorMax {
 pub struct Policy {
     /// The folder of policy files; `None`: everything is allowed.
     pub dir: Option<PathBuf>,
-    /// A RustSec advisory database: its folder, or a `.tar.gz` of it.
+    /// A RustSec advisory database: its folder, or a `.tar.gz` of it. `None`: the one that the store keeps.
     pub advisories: Option<PathBuf>,
+    /// Where the one that the store keeps is fetched.
+    pub advisories_url: Url,
+    /// How often a server does so; `None`: never, that is for `cratehouse advisories fetch`.
+    pub advisories_every: Option<Duration>,
+    /// Fewer advisories than these are no whole database.
+    pub advisories_least: usize,
     /// How often the policy is looked at; the database every fifteenth time.
     pub reload: Duration,
 }
@@ -452,6 +458,15 @@ impl Config {
 
 /// The name of the preset upstream.
 pub const CRATES_IO: &str = "crates.io";
+
+/// Where GitHub gives the newest state of RustSec's advisory database as an archive.
+#[allow(clippy::expect_used, reason = "the text is a constant, and a test parses it")]
+pub(crate) fn advisory_archive() -> Url {
+    ADVISORY_ARCHIVE.parse().expect("a constant URL")
+}
+
+const ADVISORY_ARCHIVE: &str =
+    "https://github.com/RustSec/advisory-db/archive/refs/heads/main.tar.gz";
 
 /// Where crates.io keeps its sparse index. The one place that knows it.
 #[allow(clippy::expect_used, reason = "the text is a constant, and a test parses it")]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::refusal::{LinkFollowed, Refusal};
-use crate::model::excerpt;
+use crate::model::{excerpt, store_answer};
 
 /// What went wrong, in a form that can be shared by all who waited for the same thing.
 #[derive(Debug, Clone)]
@@ -131,8 +131,13 @@ impl Error {
         let mut text = self.message.clone();
         let mut next = self.source.as_ref().map(|s| s.as_ref() as &dyn StdError);
         while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let said = error.to_string();
+            let said = store_answer::brief(&said);
+            // Some tell their own source too.
+            if !text.contains(said.as_ref()) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
             next = error.source();
         }
         excerpt::message(text)

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use cratehouse::cli::{Cli, Command, ConfigCommand};
 use cratehouse::config::{Config, EXIT_CONFIG, Tls};
 use cratehouse::error::{Error, Kind};
-use cratehouse::flows::open;
-use cratehouse::http::tls::{self, TlsError};
+use cratehouse::flows::trying::{Tried, try_out};
+use cratehouse::flows::{founded, open};
+use cratehouse::http::tls::{self, Certificate, TlsError};
 use cratehouse::logging;
 use cratehouse::stores::console;
 use cratehouse::threads;
@@ -84,7 +85,12 @@ fn run() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(_) => runtime.block_on(serve::serve(config, &flags)),
-        Command::Config(ConfigCommand::Check) => check(&config),
+        Command::Config(ConfigCommand::Check { connect }) => {
+            check(&config).and_then(|certificate| match connect {
+                true => runtime.block_on(connected(&config, certificate)),
+                false => Ok(ExitCode::SUCCESS),
+            })
+        }
         command => runtime.block_on(commands::run(config, command)),
     };
     // What still blocks (a fill to a dead disk, say) is not waited for.
@@ -110,11 +116,44 @@ fn show(e: &clap::Error) -> ExitCode {
 }
 
 /// `config check`: the files that a start would read are read too; nothing is made.
-fn check(config: &Config) -> Result<ExitCode, Failure> {
-    tls::check(&config.tls).map_err(|e| Failure::tls(&config.tls, &e))?;
+fn check(config: &Config) -> Result<Option<Certificate>, Failure> {
+    founded::check_places(config).map_err(Failure::opening)?;
+    serve::check_addresses(config).map_err(Failure::opening)?;
+    let certificate =
+        tls::check(&config.tls, &config.data).map_err(|e| Failure::tls(&config.tls, &e))?;
     open::check(config).map_err(Failure::opening)?;
     commands::print(&format!("the configuration is good ({})", config.fingerprint()))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(certificate)
+}
+
+/// `config check --connect`: a line for each thing that was tried. What is wrong is told as a start tells it,
+/// and with its status.
+async fn connected(config: &Config, certificate: Option<Certificate>) -> Result<ExitCode, Failure> {
+    let mut tried = try_out(config).await.map_err(Failure::opening)?;
+    if let Some(certificate) = certificate {
+        let url = config.url_for(config.server.listen);
+        let host = serve::host_of(&url).concat();
+        let good = certificate.good_for(&host, jiff::Timestamp::now());
+        let good = good.map(|()| format!("is good for `{host}` until {:.0}", certificate.ends));
+        let what = "certificate (`tls.cert`)";
+        tried.push(Tried::new(what, good.map_err(Error::invalid)));
+    }
+    let (mut wrong, mut failed) = (false, false);
+    for Tried { what, outcome } in tried {
+        match outcome {
+            Ok(good) => commands::print(&format!("{what}: {good}"))?,
+            Err(e) => {
+                console::tell(&format!("{what}: {}", e.chain()));
+                wrong |= e.kind == Kind::Invalid;
+                failed = true;
+            }
+        }
+    }
+    Ok(match (wrong, failed) {
+        (true, _) => ExitCode::from(EXIT_CONFIG),
+        (false, true) => ExitCode::FAILURE,
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 fn refuse(why: &dyn std::fmt::Display) -> ExitCode {

@@ -291,8 +291,14 @@ metrics! {
     /// Advisories in force; 0: there is no database, or no rule asks for it.
     advisories: IntGauge = "cratehouse_policy_advisories";
 
-    /// When the advisory database in force was last modified, in seconds since 1970; 0 without one.
+    /// When the advisory database in force was last modified, or, where the store keeps it, was last found to
+    /// be the newest there is, in seconds since 1970; 0 without one.
     advisories_newest: IntGauge = "cratehouse_policy_advisories_timestamp_seconds";
+
+    /// Times that the advisory database was asked for at its URL (policy.advisories_hours), by what came of
+    /// it: new, same (as before), failed (it was not to be had, or was refused).
+    advisories_fetches: IntCounterVec = "cratehouse_policy_advisories_fetches_total" [outcome = "new"
+        | "same" | "failed"];
 
     /// Waivers that are in force, and those of them that end within seven days.
     waivers: IntGaugeVec = "cratehouse_policy_waivers" [state = "in_force" | "ending"];

@@ -207,6 +207,22 @@ fn bind(key: &str, at: SocketAddr) -> Result<TcpSocket> {
     bound().map_err(|e| cannot_listen(key, at, e))
 }
 
+/// Whether this machine has the addresses that a start would listen on. One that is in use may be so by the
+/// server that runs already.
+pub(crate) fn check_addresses(config: &Config) -> Result<()> {
+    let server = &config.server;
+    for (key, at) in
+        [("server.listen", server.listen), ("server.admin_listen", server.admin_listen)]
+    {
+        // A right to low ports is the service's, perhaps, and not that of whoever checks.
+        let never = |e: &io::Error| e.kind() == io::ErrorKind::AddrNotAvailable;
+        if let Some(e) = std::net::TcpListener::bind(at).err().filter(never) {
+            return Err(Error::invalid(format!("`{key}`: cannot listen on {at}")).because(e));
+        }
+    }
+    Ok(())
+}
+
 fn listen(key: &str, socket: TcpSocket) -> Result<TcpListener> {
     let at = socket.local_addr().map_err(Error::internal)?;
     socket.listen(BACKLOG).map_err(|e| cannot_listen(key, at, e))
@@ -216,7 +232,7 @@ fn cannot_listen(key: &str, at: SocketAddr, e: io::Error) -> Error {
     Error::new(Kind::Internal, format!("`{key}`: cannot listen on {at}")).because(e)
 }
 
-fn host_of(url: &str) -> Vec<String> {
+pub(crate) fn host_of(url: &str) -> Vec<String> {
     let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
     host.map(|h| h.trim_matches(['[', ']']).to_owned()).into_iter().collect()
 }

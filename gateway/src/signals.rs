@@ -3,8 +3,8 @@
 //! from the first moment, as in every Rust program.)
 
 use cratehouse::cli::{
-    Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand, StoreCommand, TokenCommand,
-    UserCommand,
+    AdvisoriesCommand, Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand,
+    StoreCommand, TokenCommand, UserCommand,
 };
 use cratehouse::error::{Error, Result};
 use cratehouse::flows::reread::Rereader;
@@ -70,6 +70,7 @@ fn outlives_its_terminal(command: &Command) -> bool {
         Command::Mirror(MirrorCommand::Refresh { .. } | MirrorCommand::Purge { .. }) => true,
         Command::Journal(JournalCommand::Verify | JournalCommand::Show(_)) => false,
         Command::Health(_) => false,
+        Command::Advisories(what) => matches!(what, AdvisoriesCommand::Fetch(_)),
         Command::Config(_) | Command::Pulls(_) | Command::Names(_) | Command::Policy(_) => false,
     }
 }

@@ -26,6 +26,9 @@ pub struct PolicyCheck {
     /// The folder of policy files [default: `policy.dir` of the configuration]
     #[arg(long, value_name = "FOLDER")]
     pub policy: Option<PathBuf>,
+    /// Fetch crate files that are not in the mirror yet, where their licence decides
+    #[arg(long)]
+    pub fetch: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -43,6 +46,9 @@ pub struct PolicyDiff {
     /// The lock file
     #[arg(long, value_name = "FILE", default_value = "Cargo.lock")]
     pub lock: PathBuf,
+    /// Fetch crate files that are not in the mirror yet, where their licence decides
+    #[arg(long)]
+    pub fetch: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

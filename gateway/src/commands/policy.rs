@@ -9,13 +9,16 @@ use std::sync::Arc;
 use cratehouse::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 use cratehouse::config::Config;
 use cratehouse::error::{Error, Result};
-use cratehouse::flows::open::{Keep, Running};
-use cratehouse::flows::policy_check::{self, Reach};
+use cratehouse::flows::advisories::kept;
+use cratehouse::flows::founded;
+use cratehouse::flows::open::{Keep, Running, advisories_in};
+use cratehouse::flows::policy_check::{self, Allowance, Reach};
 use cratehouse::flows::rulebook::{InForce, try_policy};
 use cratehouse::model::client_key::ClientKey;
 use cratehouse::model::policy::{Outcome, Report, Waivers};
 use cratehouse::startup::Progress;
 use cratehouse::stores::console::tell;
+use cratehouse::stores::objects::Objects;
 use cratehouse::threads::aside;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -40,7 +43,7 @@ pub(super) async fn run(config: &Arc<Config>, command: &PolicyCommand) -> ExitCo
 
 async fn check(config: &Arc<Config>, what: &PolicyCheck) -> Result<ExitCode> {
     let policy = tried(config, what.policy.as_deref().or(config.policy.dir.as_deref())).await?;
-    let reports = judged(config, &what.lock, vec![policy]).await?;
+    let reports = judged(config, &what.lock, vec![policy], what.fetch).await?;
     let [report] = reports.as_slice() else { return Ok(ExitCode::from(NOT_JUDGED)) };
     print(report, what.json)?;
     Ok(status(report.outcome))
@@ -49,7 +52,7 @@ async fn check(config: &Arc<Config>, what: &PolicyCheck) -> Result<ExitCode> {
 async fn diff(config: &Arc<Config>, what: &PolicyDiff) -> Result<ExitCode> {
     let policies =
         vec![tried(config, Some(&what.old)).await?, tried(config, Some(&what.new)).await?];
-    let reports = judged(config, &what.lock, policies).await?;
+    let reports = judged(config, &what.lock, policies, what.fetch).await?;
     let [old, new] = reports.as_slice() else { return Ok(ExitCode::from(NOT_JUDGED)) };
     let diff = old.to(new);
     print(&diff, what.json)?;
@@ -64,27 +67,47 @@ async fn waivers(config: &Arc<Config>, what: &PolicyWaivers) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tried(config: &Arc<Config>, dir: Option<&Path>) -> Result<Arc<InForce>> {
+async fn tried(config: &Arc<Config>, dir: Option<&Path>) -> Result<InForce> {
     let (config, dir) = (Arc::clone(config), dir.map(PathBuf::from));
-    aside(move || try_policy(&config, dir.as_deref())).await?.map(Arc::new)
+    aside(move || try_policy(&config, dir.as_deref())).await?
+}
+
+/// The same policies with the advisories that the store keeps, where the configuration names none.
+async fn advised(objects: &Objects, mut policies: Vec<InForce>) -> Result<Vec<Arc<InForce>>> {
+    let lacks = |by: &InForce| by.policy.wants_advisories() && by.advisories.is_none();
+    if policies.iter().any(lacks) {
+        let kept = kept(&advisories_in(objects)).await?.map(|kept| kept.advisories);
+        policies.iter_mut().filter(|by| lacks(by)).for_each(|by| by.advisories.clone_from(&kept));
+    }
+    Ok(policies.into_iter().map(Arc::new).collect())
 }
 
 /// The reports of some policies, by the index files that a server over the same store would use.
 async fn judged(
     config: &Arc<Config>,
     lock: &Path,
-    policies: Vec<Arc<InForce>>,
+    policies: Vec<InForce>,
+    fetch: bool,
 ) -> Result<Vec<Report>> {
     let refuse = |e| Error::invalid(format!("{} cannot be read: {e}", lock.display()));
     let lock = fs::read_to_string(lock).map_err(refuse)?;
     let mut config = Config::clone(config);
     config.policy.dir = None; // the policy in force has no say here, and may be broken
     let (url, voice) = (config.url_for(config.server.listen), config.log.format);
+    let objects = founded::open_existing(&config)?;
     let running = Running::open(Arc::new(config), url, Keep::Memory).await?;
+    let policies = match advised(&objects, policies).await {
+        Ok(policies) => policies,
+        Err(error) => {
+            super::close(running).await;
+            return Err(error);
+        }
+    };
     let judging = Progress::begin("judging packages", voice);
     let reach = Reach::Upstreams(ClientKey::Exempt);
     let tick = |done: usize, total: usize| judging.tick(done as u64, Some(total as u64));
-    let reports = policy_check::check(&running.gateway, reach, &lock, &policies, tick).await;
+    let (gateway, allowance) = (&running.gateway, Allowance::of_command(fetch));
+    let reports = policy_check::check(gateway, reach, &lock, &policies, &allowance, tick).await;
     super::close(running).await;
     reports
 }

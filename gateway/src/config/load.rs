@@ -17,7 +17,7 @@ use super::values::{
 use super::{
     CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
     Mirror, MirrorMax, PER_ADDRESS_PERCENT, PerAddress, Policy, Proxies, ProxyHeader, Pulls,
-    Server, Store, StoreUrl, Tls, Tracing, Upstream, crates_io_index,
+    Server, Store, StoreUrl, Tls, Tracing, Upstream, advisory_archive, crates_io_index,
 };
 use crate::model::index_bounds::IndexBounds;
 use crate::model::name::NamePattern;
@@ -173,11 +173,7 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
                 .filter(|days| *days > 0),
             sweep: Duration::from_secs(60 * r.integer("mirror.sweep_minutes", 1..=10_080, 60)),
         },
-        policy: Policy {
-            dir: r.path("policy.dir"),
-            advisories: r.path("policy.advisories"),
-            reload: seconds(r.integer("policy.reload_seconds", 1..=3600, 2)),
-        },
+        policy: policy(r),
         pulls: Pulls {
             flush: seconds(r.integer("pulls.flush_seconds", 1..=3600, 60)),
             retention_days: u32::try_from(r.integer("pulls.retention_days", 0..=36_500, 90))
@@ -198,6 +194,28 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         },
         data,
     }
+}
+
+fn policy(r: &Reader<'_>) -> Policy {
+    let policy = Policy {
+        dir: r.path("policy.dir"),
+        advisories: r.path("policy.advisories"),
+        advisories_url: r
+            .parsed("policy.advisories_url", http_url)
+            .unwrap_or_else(advisory_archive),
+        advisories_every: Some(r.integer("policy.advisories_hours", 0..=8760, 0))
+            .filter(|hours| *hours > 0)
+            .map(|hours| seconds(3600 * hours)),
+        advisories_least: size(r.integer("policy.advisories_least", 1..=50_000, 500)),
+        reload: seconds(r.integer("policy.reload_seconds", 1..=3600, 2)),
+    };
+    if policy.advisories.is_some() && policy.advisories_every.is_some() {
+        r.problem(
+            "`policy.advisories` names a database of yours, which then counts, and \
+             `policy.advisories_hours` fetches another: leave one of them out",
+        );
+    }
+    policy
 }
 
 fn mirror_max(r: &Reader<'_>) -> MirrorMax {
@@ -285,6 +303,13 @@ fn store(r: &Reader<'_>, data: &Path) -> Store {
             "`store.access_key_id` and `store.secret_access_key_file` belong together: set both, \
              or neither (then the usual AWS variables and roles count)",
         );
+    }
+    let plain = store.endpoint.as_ref().filter(|url| url.scheme() == "http");
+    if let Some(endpoint) = plain.filter(|_| !store.allow_http) {
+        r.problem(format!(
+            "`store.endpoint` = `{endpoint}` is plain http, so keys and crates could be read on the way: write \
+             https://, or set `store.allow_http` = true"
+        ));
     }
     store
 }

@@ -408,7 +408,7 @@ fn the_example_tells_the_true_defaults() {
         allow_http: example.store.allow_http,
         ..default.store.clone()
     };
-    example.policy = Policy { reload: example.policy.reload, ..default.policy.clone() };
+    (example.policy.dir, example.policy.advisories) = (None, None);
     example.upstreams = default.upstreams.clone();
     example.reserved = default.reserved.clone();
     example.allowed_registries = default.allowed_registries.clone();

@@ -245,7 +245,7 @@ fn read_license_aside(gateway: &Arc<Gateway>, known: &Known, listed: &Listed, go
 }
 
 /// The bytes of a mirrored file, also of one that is streamed.
-async fn all_of(gateway: &Arc<Gateway>, client: ClientKey, got: &Got) -> Result<Bytes> {
+pub(super) async fn all_of(gateway: &Arc<Gateway>, client: ClientKey, got: &Got) -> Result<Bytes> {
     match &got.content {
         Content::Whole(bytes) | Content::InStore { at_hand: Some(bytes), .. } => Ok(bytes.clone()),
         Content::InStore { size, at_hand: None } => {
@@ -275,7 +275,12 @@ async fn allowed(
     }
 }
 
-async fn verified(gateway: &Arc<Gateway>, client: ClientKey, wanted: Wanted) -> Result<Got> {
+/// A mirrored file, from wherever it can be had, by its pin.
+pub(super) async fn verified(
+    gateway: &Arc<Gateway>,
+    client: ClientKey,
+    wanted: Wanted,
+) -> Result<Got> {
     let key = (Origin::Mirrored, wanted.listed.cksum);
     let bound = gateway.config.limits.fill;
     let (owned, filled) = (Arc::clone(gateway), wanted.clone());

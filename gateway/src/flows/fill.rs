@@ -135,6 +135,19 @@ pub async fn mirrored(gateway: Arc<Gateway>, client: ClientKey, wanted: Wanted) 
     Ok(Got { content, cksum, source: Source::Upstream })
 }
 
+/// A mirrored crate file that is in memory or in the store; upstreams are not asked.
+///
+/// # Errors
+/// That there is no room in memory.
+pub(super) async fn held(gateway: &Gateway, wanted: &Wanted) -> Result<Option<Got>> {
+    let cksum = wanted.listed.cksum;
+    if let Some(bytes) = gateway.crates.at_hand(&cksum) {
+        return Ok(Some(Got { content: Content::Whole(bytes), cksum, source: Source::Memory }));
+    }
+    let content = stored(gateway, wanted).await?;
+    Ok(content.map(|content| Got { content, cksum, source: Source::Store }))
+}
+
 /// Keeps verified bytes while the asker goes on. They take their room, which `shared` holds, until
 /// then and no longer: a store in memory keeps what it is given.
 async fn store_later(gateway: &Arc<Gateway>, wanted: Wanted, bytes: Bytes, shared: Bytes) {

@@ -189,7 +189,7 @@ impl House {
         scribe.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(scribe.run(stop.clone()));
-        let rulebook = Rulebook::open(&config, metrics.clone()).unwrap().with_clock(clock);
+        let rulebook = Rulebook::open(&config, metrics.clone(), None).unwrap().with_clock(clock);
         let mut gateway =
             gateway(config, &objects, catalog, IndexCache::new(0, 1 << 20), metrics, journal);
         gateway.rulebook = Arc::new(rulebook);
@@ -288,7 +288,7 @@ pub(super) fn gateway(
         ),
         turns: Turns::new(&config.limits.per_address),
         mirrored_names: MirroredNames::default(),
-        rulebook: Arc::new(Rulebook::open(&config, metrics.clone()).unwrap()),
+        rulebook: Arc::new(Rulebook::open(&config, metrics.clone(), None).unwrap()),
         licenses: Readers::new(&config.limits.per_address, &metrics),
         parsers: ClientParsers::new(&config.limits.per_address, &metrics),
         views: Views::new(config.unified_index.unwrap_or(true), &config.upstreams),
@@ -337,7 +337,14 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             max_age_days: None,
             sweep: LONG,
         },
-        policy: config::Policy { dir: None, advisories: None, reload: LONG },
+        policy: config::Policy {
+            dir: None,
+            advisories: None,
+            advisories_url: "https://advisories.example/db.tar.gz".parse().unwrap(),
+            advisories_every: None,
+            advisories_least: 1,
+            reload: LONG,
+        },
         pulls: config::Pulls { flush: LONG, retention_days: Some(90) },
         upstreams: (1..)
             .zip(upstreams)

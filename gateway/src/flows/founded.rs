@@ -8,6 +8,7 @@ use crate::startup::{Progress, say};
 use crate::stores::catalog::Catalog;
 use crate::stores::objects::{Objects, RegistryId};
 use crate::threads::aside;
+use rustix::fs::Access;
 
 /// The store of the configuration, which must be there already, and the registry in it. Says which it
 /// is, because what a command does, it does there.
@@ -24,7 +25,7 @@ pub async fn existing(config: &Config) -> Result<(Objects, RegistryId)> {
 ///
 /// # Errors
 /// When there is no such folder, or this user may not look into it.
-pub(super) fn open_existing(config: &Config) -> Result<Objects> {
+pub fn open_existing(config: &Config) -> Result<Objects> {
     if let StoreUrl::Folder(path) = &config.store.url {
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => (),
@@ -43,6 +44,7 @@ pub(super) fn open_existing(config: &Config) -> Result<Objects> {
 
 /// The registry that is in a store already.
 pub(super) async fn registry_in(config: &Config, objects: &Objects) -> Result<RegistryId> {
+    objects.refuse_mistakes(&config.store).await?;
     let registry = match &config.store.url {
         StoreUrl::Memory => objects.registry().await?, // it is always new, and soon gone
         _ => objects.existing().await?.ok_or_else(|| none_in(config))?,
@@ -57,6 +59,7 @@ pub(super) async fn registry_in(config: &Config, objects: &Objects) -> Result<Re
 /// # Errors
 /// When the store does not answer, or cannot hold a registry.
 pub async fn found(config: &Config, objects: &Objects) -> Result<RegistryId> {
+    objects.refuse_mistakes(&config.store).await?;
     let effort = Effort::of(&config.store.url);
     let trying = Progress::begin("trying the store", config.log.format);
     objects.check_folder(&config.store.url).await?;
@@ -94,8 +97,41 @@ async fn refuse_beside_a_catalog(config: &Config, objects: &Objects) -> Result<(
 /// As [`found`].
 pub async fn init(config: &Config) -> Result<(RegistryId, bool)> {
     let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
+    objects.refuse_mistakes(&config.store).await?;
     let former = objects.existing().await?;
     Ok((found(config, &objects).await?, former.is_none()))
+}
+
+/// Whether the folders of a configuration can be what they are to be, as far as that shows without making
+/// them: a start would end over it.
+///
+/// # Errors
+/// [`Kind::Invalid`], with the key.
+pub fn check_places(config: &Config) -> Result<()> {
+    let mut folders = vec![("data", config.data.as_path())];
+    if let StoreUrl::Folder(path) = &config.store.url {
+        folders.push(("store.url", path));
+    }
+    folders.extend(config.catalog.path.parent().map(|folder| ("catalog.path", folder)));
+    for (key, folder) in folders {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let there = folder.ancestors().find_map(|at| Some((at, std::fs::metadata(at).ok()?)));
+        let Some((at, found)) = there else { continue };
+        let at_shown = at.display();
+        if !found.is_dir() {
+            return Err(Error::invalid(format!(
+                "`{key}`: {at_shown} is no folder: name another place"
+            )));
+        }
+        if at != folder && rustix::fs::access(at, Access::WRITE_OK).is_err() {
+            return Err(Error::invalid(format!(
+                "`{key}`: {} is not there, and this user may not make it in {at_shown}: make it, and give it \
+                 to the server's user",
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn none_in(config: &Config) -> Error {

@@ -17,8 +17,8 @@ use crate::model::checksum::Checksum;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::{
-    AgeFact, IntegrityFact, Judgement, LicenseFact, ReadLicense, Source, Subject, Verdict, hide,
-    newest_allowed, refusal,
+    AgeFact, IntegrityFact, Judgement, LicenseFact, Newest, ReadLicense, Source, Subject, Verdict,
+    hide, newest_allowed, refusal,
 };
 use crate::model::version::CrateVersion;
 use crate::threads::aside;
@@ -65,7 +65,7 @@ pub(super) struct Shown {
     until: Option<Instant>,
     denied: HashMap<CrateVersion, Judgement>,
     /// The newest allowed version, for the sentence of a refusal.
-    newest: Option<CrateVersion>,
+    newest: Newest,
     /// Whose licence is to be read: before a download is answered, or when that is at hand.
     unread: HashMap<CrateVersion, ReadLicense>,
 }
@@ -128,8 +128,7 @@ impl Shown {
         contact: Option<&str>,
     ) -> Option<Error> {
         let judgement = self.denied.get(version)?;
-        let newest = self.newest.as_ref();
-        Some(Error::forbidden(refusal(name, version, judgement, newest, contact)))
+        Some(Error::forbidden(refusal(name, version, judgement, &self.newest, contact)))
     }
 
     /// Whether a version may be downloaded, and nothing is to be read for it.
@@ -231,7 +230,7 @@ pub(super) async fn shown(
 }
 
 /// The place in the chain of the upstream that a file is from; `None`: it is hosted.
-fn upstream_at(gateway: &Gateway, known: &Known) -> Option<usize> {
+pub(super) fn upstream_at(gateway: &Gateway, known: &Known) -> Option<usize> {
     let upstream = known.judging.upstream()?;
     gateway.upstreams.iter().position(|one| one.name() == upstream)
 }
@@ -294,8 +293,7 @@ fn judge_file(
         Instant::now() + left.clamp(Duration::from_millis(1), LONGEST)
     });
     let allowed = judged.iter().filter(|(listed, _)| !listed.yanked);
-    let newest = newest_allowed(allowed.map(|(l, judgement)| (&l.version, judgement.verdict)));
-    let newest = newest.cloned();
+    let newest = newest_allowed(allowed.map(|(listed, judged)| (&listed.version, judged)));
     let hidden = judged.iter().filter(|(l, judgement)| judgement.verdict.hides() && !l.yanked);
     let hidden: HashSet<_> = hidden.map(|(listed, _)| listed.version.clone()).collect();
     let (mut denied, mut unread) = (HashMap::new(), HashMap::new());

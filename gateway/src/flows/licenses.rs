@@ -209,21 +209,39 @@ pub(super) async fn read(
     version: &Listed,
     bytes: &Bytes,
 ) -> Result<()> {
+    note(gateway, known, version, bytes).await?;
+    let (owned, known) = (Arc::clone(gateway), known.clone());
+    run_errand(gateway, async move { keep(&owned, &known).await });
+    Ok(())
+}
+
+/// The same; the store learns of it when [`keep`] is called.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn note(
+    gateway: &Arc<Gateway>,
+    known: &Known,
+    version: &Listed,
+    bytes: &Bytes,
+) -> Result<()> {
     let fact = gateway.licenses.of(version, bytes, &gateway.metrics).await?;
     tracing::debug!(krate = %version.name, version = %version.version,
         fact = excerpt(&format!("{fact:?}")), "a licence was read");
-    let judging = Arc::clone(&known.judging);
-    judging.learned.add([(version.cksum, fact)]);
-    judging.learned.unsaved.store(true, Ordering::Release); // not earlier: who saves reads it first
-    let Ok(Some(file)) = known.answer.clone() else { return Ok(()) };
-    let (store, lines) = (gateway.mirror.clone(), Arc::clone(&gateway.mirror_lines.licenses));
-    run_errand(gateway, async move {
-        let Some(upstream) = judging.upstream() else { return };
-        let saving = judging.learned.save((&store, &lines), upstream, &file);
-        let saved = timeout(ERRAND, saving).await;
-        told(&lines, upstream, saved, "could not be kept in the store, and are read again");
-    });
+    let learned = &known.judging.learned;
+    learned.add([(version.cksum, fact)]);
+    learned.unsaved.store(true, Ordering::Release); // not earlier: who saves reads it first
     Ok(())
+}
+
+/// Brings to the store what was noted and is not there yet; waits also for others who do so.
+pub(super) async fn keep(gateway: &Gateway, known: &Known) {
+    let Ok(Some(file)) = known.answer.clone() else { return };
+    let Some(upstream) = known.judging.upstream() else { return };
+    let lines = &gateway.mirror_lines.licenses;
+    let saving = known.judging.learned.save((&gateway.mirror, lines), upstream, &file);
+    let saved = timeout(ERRAND, saving).await;
+    told(lines, upstream, saved, "could not be kept in the store, and are read again");
 }
 
 /// The same after the download was answered, if there is room.
@@ -241,6 +259,14 @@ pub(super) fn read_aside(gateway: &Arc<Gateway>, known: &Known, version: &Listed
 }
 
 impl Readers {
+    /// Waits until nothing is read aside or brought to the store any more: a process that ends before that
+    /// would have read in vain. The caller bounds the time.
+    pub async fn settled(&self) {
+        // In this order: what is read aside begins errands.
+        let _none_aside = self.aside.acquire_many(ASIDE as u32).await;
+        let _no_errands = self.errands.acquire_many(ERRANDS as u32).await;
+    }
+
     async fn of(&self, version: &Listed, bytes: &Bytes, metrics: &Metrics) -> Result<LicenseFact> {
         let key = (version.name.clone(), version.version.clone(), version.cksum);
         let (parsers, bytes, metrics) = (Arc::clone(&self.parsers), bytes.clone(), metrics.clone());

@@ -1,5 +1,6 @@
 //! The third floor: one verb a file.
 
+pub mod advisories;
 pub mod append;
 pub mod audit;
 pub mod authenticate;
@@ -22,6 +23,7 @@ pub mod founded;
 pub mod gc;
 mod index_cache;
 mod judging;
+mod learning;
 pub mod licenses;
 mod lock_file;
 pub mod lookup;
@@ -56,6 +58,7 @@ pub mod store_watch;
 mod streaming;
 mod tally;
 pub mod tokens;
+pub mod trying;
 pub mod turns;
 pub mod users;
 pub mod verify;

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::flows::advisories::{self, Keeper};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known, Namer};
@@ -21,7 +22,7 @@ use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::reread::Reread;
-use crate::flows::rulebook::Rulebook;
+use crate::flows::rulebook::{Kept, Rulebook, try_policy};
 use crate::flows::search::{self, MirroredNames};
 use crate::flows::shares::Shares;
 use crate::flows::store_watch::StoreWatch;
@@ -31,6 +32,7 @@ use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::metrics::Metrics;
 use crate::startup::{Progress, say};
+use crate::stores::advisories::AdvisoryStore;
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
 use crate::stores::checkpoints::Checkpoints;
@@ -176,7 +178,9 @@ impl Running {
         }
         begins(Part::Policy);
         let upstreams = open_upstreams(&config, &metrics)?;
-        let rulebook = open_rulebook(&config, &metrics).await?;
+        let advisory_store = advisories_in(&objects);
+        let kept = advisories::at_start(&config, &advisory_store).await;
+        let rulebook = open_rulebook(&config, &metrics, kept).await?;
         let pulls = Pulls::new(
             pulls_in(&objects),
             &config.server.replica,
@@ -229,6 +233,12 @@ impl Running {
             let sweeping = evict::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("sweeper", tokio::spawn(sweeping)));
             let every = gateway.config.policy.reload;
+            let book = Arc::clone(&gateway.rulebook);
+            let keeper = Keeper::new(&gateway.config, advisory_store, book, &gateway.metrics);
+            if let Some(keeper) = keeper {
+                let keeping = keeper.run(every, reread.clone(), stop.clone());
+                tasks.push(("keeper of advisories", tokio::spawn(keeping)));
+            }
             let watching = Arc::clone(&gateway.rulebook).watch(every, reread, stop.clone());
             tasks.push(("rulebook", tokio::spawn(watching)));
             let store = &gateway.config.store.url;
@@ -254,6 +264,7 @@ impl Running {
     pub async fn close(self) {
         self.stop.cancel();
         self.gateway.copies.settled().await;
+        self.gateway.licenses.settled().await;
         for (what, task) in self.tasks {
             if let Err(e) = task.await {
                 tracing::error!(error = %e, "the {what} did not end well");
@@ -274,7 +285,8 @@ pub fn check(config: &Config) -> Result<()> {
     let metrics = Metrics::new().map_err(Error::internal)?;
     open_upstreams(config, &metrics)?;
     open_traces(config, &metrics)?;
-    Rulebook::open(config, metrics).map(drop)
+    // Advisories too: a start goes on without them, with an alarm, and whoever asks before it hears of it.
+    try_policy(config, config.policy.dir.as_deref()).map(drop)
 }
 
 fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exporting)>> {
@@ -282,9 +294,13 @@ fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exp
     Traces::open(&config.tracing, replica, extra_ca, metrics)
 }
 
-async fn open_rulebook(config: &Arc<Config>, metrics: &Metrics) -> Result<Arc<Rulebook>> {
+async fn open_rulebook(
+    config: &Arc<Config>,
+    metrics: &Metrics,
+    kept: Option<Kept>,
+) -> Result<Arc<Rulebook>> {
     let (config, metrics) = (Arc::clone(config), metrics.clone());
-    aside(move || Rulebook::open(&config, metrics)).await?.map(Arc::new)
+    aside(move || Rulebook::open(&config, metrics, kept)).await?.map(Arc::new)
 }
 
 /// The journal in a store.
@@ -300,6 +316,11 @@ pub fn checkpoints_in(objects: &Objects) -> Checkpoints {
 /// The crate files in a store.
 pub fn blobs_in(objects: &Objects) -> Blobs {
     Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
+}
+
+/// The advisory database in a store: durable, because one that came from a file can be had nowhere else.
+pub fn advisories_in(objects: &Objects) -> AdvisoryStore {
+    AdvisoryStore::new(Arc::clone(&objects.durable))
 }
 
 /// Who pulled what, in a store: durable, because it can be had nowhere else.

@@ -1,5 +1,6 @@
-//! Trying a policy: what it makes of a Cargo.lock, and why it judges a crate as it does. Nothing is
-//! downloaded and nothing changes; index files are asked for as any lookup asks.
+//! Trying a policy: what it makes of a Cargo.lock, and why it judges a crate as it does. Index files are asked
+//! for as any lookup asks; licences are read from crate files that the mirror has, and nothing is downloaded
+//! unless that is asked for.
 
 use std::sync::Arc;
 
@@ -9,17 +10,19 @@ use jiff::Timestamp;
 
 use crate::config::Identity;
 use crate::error::{Error, Result};
-use crate::flows::index_cache::Answered;
-use crate::flows::judging::{self, Facts};
+use crate::flows::index_cache::{Answered, Known};
+use crate::flows::judging;
+pub use crate::flows::learning::Allowance;
+use crate::flows::learning::Search;
 use crate::flows::lookup::is_reserved;
 use crate::flows::rulebook::InForce;
 use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
-use crate::model::index::IndexFile;
+use crate::model::index::{IndexFile, Listed};
 use crate::model::lock::{Locked, LockedSource, misplaced};
 use crate::model::name::CrateName;
-use crate::model::policy::{Explanation, Report, Row, Which};
+use crate::model::policy::{Explanation, Judgement, Report, Row, Which};
 use crate::model::version::{CrateVersion, no_such_version};
 use crate::threads::aside;
 
@@ -44,7 +47,7 @@ impl Reach {
 
 /// What each of some policies makes of the packages of a Cargo.lock (its text), at one time and by
 /// the same index files: a report for each policy, the packages in the same order.
-/// `progress(done, total)` is called after each package.
+/// `progress(done, total)` is called after each package; `allowance` says what may be read for licences.
 ///
 /// A package that cannot be judged, because an upstream is in trouble for instance, is told in its
 /// row, and fails no other.
@@ -56,6 +59,7 @@ pub async fn check(
     reach: Reach,
     lock: &str,
     policies: &[Arc<InForce>],
+    allowance: &Allowance,
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<Report>> {
     let packages = lock_file::packages(gateway, reach.client(), lock).await?;
@@ -65,7 +69,8 @@ pub async fn check(
     for done in 1..=total {
         let free = PACKAGES_AT_ONCE.saturating_sub(under_way.len());
         let next = waiting.by_ref().take(free);
-        under_way.extend(next.map(|package| rows(gateway, reach, package, policies, now)));
+        let on = |package| rows(gateway, reach, package, policies, allowance, now);
+        under_way.extend(next.map(on));
         let rows = under_way.next().await.unwrap_or_default();
         columns.iter_mut().zip(rows).for_each(|(column, row)| column.push(row));
         progress(done, total);
@@ -89,12 +94,12 @@ pub async fn explain<T: Send + 'static>(
 ) -> Result<Explanation> {
     let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
     let licenses_wanted = in_force.policy.wants_licenses();
-    let Some(Seen { file, facts, .. }) =
+    let Some(Seen { file, known, .. }) =
         seen(gateway, client, &lowered(name)?, licenses_wanted).await?
     else {
         return Err(no_crate(name));
     };
-    let (turn, name) = (turn.await?, name.clone());
+    let (turn, name, facts) = (turn.await?, name.clone(), known.judging.facts());
     let explaining = move || {
         let _turn = turn;
         let judged = judging::judge_all(&in_force, &facts, &file, now);
@@ -119,33 +124,55 @@ async fn rows(
     reach: Reach,
     package: Locked,
     policies: &[Arc<InForce>],
+    allowance: &Allowance,
     now: Timestamp,
 ) -> Vec<Row> {
     let same = |row: Row| vec![row; policies.len()];
     if package.source != LockedSource::Registry {
         return same(Row::outside(&package));
     }
-    let Seen { file, facts, identity } = match found(gateway, reach, &package, policies).await {
+    let Seen { file, known, identity } = match found(gateway, reach, &package, policies).await {
         Ok(found) => found,
         Err(why) => return same(Row::unknown(&package, why.message)),
     };
-    // For each of them, and after the look-up: so that a check waits for no upstream with it.
-    let turn = match gateway.turns.judged.turn(reach.client()).await {
-        Ok(turn) => turn,
-        Err(why) => return same(Row::unknown(&package, why.message)),
+    let mut search = Search::new(gateway, reach.client(), &known, allowance);
+    let judged = loop {
+        match judged(gateway, reach, &file, &known, policies, now).await {
+            Ok(judged) if search.goes_on(&package.version, &judged).await => (),
+            answer => break answer,
+        }
     };
-    let (judges, judged) = (policies.to_vec(), package.clone());
+    let unread = search.end().await;
+    match judged {
+        Ok(judged) => {
+            let misplaced = misplaced(&package, identity == Identity::Ours);
+            let row = |all: &Vec<_>| {
+                let row = Row::of(&package, all, unread.as_deref());
+                Row { misplaced: misplaced.clone(), ..row }
+            };
+            judged.iter().map(row).collect()
+        }
+        Err(why) => same(Row::unknown(&package, why.message)),
+    }
+}
+
+/// The judgements of each policy on all versions of a file.
+async fn judged(
+    gateway: &Arc<Gateway>,
+    reach: Reach,
+    file: &Arc<IndexFile>,
+    known: &Known,
+    policies: &[Arc<InForce>],
+    now: Timestamp,
+) -> Result<Vec<Vec<(Listed, Judgement)>>> {
+    // For each of them, and after the look-up: so that a check waits for no upstream with it.
+    let turn = gateway.turns.judged.turn(reach.client()).await?;
+    let (judges, file, facts) = (policies.to_vec(), Arc::clone(file), known.judging.facts());
     let judge = move || {
         let _turn = turn;
-        let misplaced = misplaced(&judged, identity == Identity::Ours);
-        let by = |by: &Arc<InForce>| {
-            let row = Row::of(&judged, &judging::judge_all(by, &facts, &file, now));
-            Row { misplaced: misplaced.clone(), ..row }
-        };
-        judges.iter().map(by).collect()
+        judges.iter().map(|by| judging::judge_all(by, &facts, &file, now)).collect()
     };
-    let crashed = |e: Error| same(Row::unknown(&package, e.message));
-    aside(judge).await.unwrap_or_else(crashed)
+    aside(judge).await
 }
 
 async fn found(
@@ -164,10 +191,10 @@ async fn found(
     seen(gateway, reach.client(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
 }
 
-/// The index file of a crate before any policy, what else is known of its versions, and whose they are.
+/// The index file of a crate before any policy, with what else is known of its versions, and whose they are.
 struct Seen {
     file: Arc<IndexFile>,
-    facts: Facts,
+    known: Known,
     identity: Identity,
 }
 
@@ -178,12 +205,11 @@ async fn seen(
     licenses_wanted: bool,
 ) -> Result<Option<Seen>> {
     let Answered { known, from } = lookup::look(gateway, client, lower).await?;
-    let Some(file) = known.answer? else { return Ok(None) };
+    let Some(file) = known.answer.clone()? else { return Ok(None) };
     if licenses_wanted {
         licenses::begin(gateway, &known.judging, &file).await;
     }
-    let (facts, identity) = (known.judging.facts(), gateway.views.identity(from));
-    Ok(Some(Seen { file, facts, identity }))
+    Ok(Some(Seen { file, known, identity: gateway.views.identity(from) }))
 }
 
 /// Whether a crate can be judged without an upstream being asked for what is new to it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use crate::error::{Error, Result};
-use crate::flows::{download, lock_file, lookup};
+use crate::flows::{download, learning, lock_file, lookup};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
 use crate::model::lock::{Locked, LockedSource};
@@ -74,7 +74,9 @@ async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<()> {
         return Err(Error::invalid(mismatch));
     }
     // Where the index lists nothing, the download says best what is wrong.
-    download::download(gateway, &name, &version, download::Part::Head).await.map(drop)
+    let fetched = download::download(gateway, &name, &version, download::Part::Head).await;
+    learning::settle(gateway, &lower, &version).await; // also of what its licence has forbidden
+    fetched.map(drop)
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub struct Rulebook {
     silent: AtomicBool,
     /// What was last read, and found good or bad.
     seen: Mutex<Seen>,
+    /// What the store keeps, where the configuration names no database.
+    kept: Mutex<KeptOrTrouble>,
     metrics: Metrics,
     clock: fn() -> Timestamp,
 }
@@ -50,6 +52,20 @@ pub struct InForce {
     /// Another number for another policy or database.
     pub stamp: u64,
 }
+
+/// The advisory database that the store keeps.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The SHA-256 of its archive.
+    pub archive: Checksum,
+    /// When it was last found to be the newest there is.
+    pub checked: Timestamp,
+    /// What it says.
+    pub advisories: Arc<Advisories>,
+}
+
+/// The database, or what is wrong with it.
+type KeptOrTrouble = Result<Option<Kept>, String>;
 
 #[derive(Debug, Clone)]
 struct Sources {
@@ -67,6 +83,8 @@ struct Seen {
     trouble: [Option<String>; 2],
     /// Looks since the database was looked at.
     looks: u32,
+    /// Whether it was told that there is no database.
+    told_missing: bool,
 }
 
 /// What files of this fingerprint came to: what is wrong with them, if anything is.
@@ -80,18 +98,19 @@ impl InForce {
 }
 
 impl Rulebook {
-    /// Reads the policy for the first time. Blocks.
+    /// Reads the policy for the first time; `kept` is the database in the store. Blocks.
     ///
     /// # Errors
     /// [`crate::error::Kind::Invalid`] when the policy is broken: there is no last good one yet.
     /// Advisories that cannot be read only turn their rule off.
-    pub fn open(config: &config::Config, metrics: Metrics) -> Result<Self> {
+    pub fn open(config: &config::Config, metrics: Metrics, kept: Option<Kept>) -> Result<Self> {
         let book = Self {
             sources: Sources::of(config),
             in_force: RwLock::default(),
             stamp: AtomicU64::new(0),
             silent: AtomicBool::new(true),
             seen: Mutex::default(),
+            kept: Mutex::new(Ok(kept)),
             metrics,
             clock: Timestamp::now,
         };
@@ -145,6 +164,47 @@ impl Rulebook {
             if let Err(e) = aside_in_time(move || book.reload(false)).await {
                 error!(error = %e, "looking at the policy crashed; what was read before stays in force");
             }
+        }
+    }
+
+    /// Takes up what the store keeps now, or what is wrong with it. Blocks.
+    pub(super) fn keep(&self, kept: Result<Kept, String>) {
+        *self.kept() = kept.map(Some);
+        self.seen().looks = 0;
+        if let Err(error) = self.reload(false) {
+            error!(error = error.chain(), "the advisories were not taken up");
+        }
+    }
+
+    /// The archive of the database that was taken up.
+    pub(super) fn kept_archive(&self) -> Option<Checksum> {
+        self.kept().as_ref().ok()?.as_ref().map(|kept| kept.archive)
+    }
+
+    /// Notes that the database in the store was found to be the newest at this time.
+    pub(super) fn checked_advisories(&self, at: Timestamp) {
+        if let Ok(Some(kept)) = &mut *self.kept() {
+            kept.checked = at;
+        }
+        if self.in_force().advisories.is_some() {
+            self.metrics.advisories_newest.set(at.as_second());
+        }
+    }
+
+    /// Says once that a rule is off for want of a database, which is no trouble: nobody has lost anything.
+    pub(super) fn tell_of_missing_advisories(&self, scheduled: bool) {
+        let in_force = self.in_force();
+        let missing = in_force.policy.wants_advisories() && in_force.advisories.is_none();
+        let told = std::mem::replace(&mut self.seen().told_missing, missing);
+        if missing && !told {
+            let more = match scheduled {
+                true => "",
+                false => ", and so does every server by itself with `policy.advisories_hours`",
+            };
+            warn!(
+                "the policy has `[advisories]`, and there is no database: that rule is off. `cratehouse \
+                 advisories fetch` brings RustSec's into the store{more}"
+            );
         }
     }
 
@@ -218,13 +278,9 @@ impl Rulebook {
     /// The advisories, if their files are others than last time.
     fn changed_advisories(&self, wanted: bool) -> Result<Option<Arc<Advisories>>, String> {
         let path = match &self.sources.advisories {
-            Some(path) if wanted => path,
-            None if wanted => {
-                return Err("the policy has `[advisories]`, and `policy.advisories` names no \
-                            database: the rule is off"
-                    .to_owned());
-            }
-            _ => return Ok(None),
+            _ if !wanted => return Ok(None),
+            Some(path) => path,
+            None => return self.changed_in_store(),
         };
         let fingerprint = advisories::fingerprint(path).map_err(|e| e.to_string())?;
         if let Some(former) = as_before(&self.seen().advisories, fingerprint) {
@@ -238,6 +294,21 @@ impl Rulebook {
         }
         self.metrics.advisories_newest.set(newest.map_or(0, Timestamp::as_second));
         Ok(Some(Arc::new(advisories)))
+    }
+
+    /// The same of those in the store. That there are none is no trouble.
+    fn changed_in_store(&self) -> Result<Option<Arc<Advisories>>, String> {
+        let Some(kept) = self.kept().clone()? else { return Ok(None) };
+        if let Some(former) = as_before(&self.seen().advisories, kept.archive) {
+            return former;
+        }
+        self.seen().advisories = Some((kept.archive, None));
+        self.metrics.advisories_newest.set(kept.checked.as_second());
+        Ok(Some(kept.advisories))
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, KeptOrTrouble> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells trouble once, and its end.
@@ -308,13 +379,12 @@ impl Sources {
     }
 }
 
-/// Reads the policy of a folder, for who only wants to try it, with the configured advisories; of no
-/// folder, the policy that allows everything. Blocks.
+/// Reads the policy of a folder, for who only wants to try it, with the advisories of the path that is
+/// configured; of no folder, the policy that allows everything. Blocks.
 ///
 /// # Errors
 /// [`crate::error::Kind::Invalid`] when the policy is broken, with file and line, or the advisories
-/// that it wants are: who tries a policy must not take silence for an answer. Where no database is
-/// configured there is none.
+/// that it wants are: who tries a policy must not take silence for an answer.
 pub fn try_policy(config: &config::Config, dir: Option<&Path>) -> Result<InForce> {
     let policy = match dir {
         Some(dir) => {

@@ -147,9 +147,10 @@ impl Sort {
         match parts[..] {
             ["blobs", _, _, name] => name.parse().map_or(Self::Fixed, Self::Blob),
             ["mirror", _, "index" | "licenses", ..] => Self::Cache,
-            ["mirror", _, "sights", ..] | ["mirror", _, "names.txt"] | ["uses", ..] => {
-                Self::Changing
-            }
+            ["mirror", _, "sights", ..]
+            | ["mirror", _, "names.txt"]
+            | ["advisories", "current.json"]
+            | ["uses", ..] => Self::Changing,
             _ => Self::Fixed,
         }
     }

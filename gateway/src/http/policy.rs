@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::flows::policy_check::{self, Reach};
+use crate::flows::policy_check::{self, Allowance, Reach};
 use crate::gateway::Gateway;
 use crate::http::auth;
 use crate::http::body::Upload;
@@ -80,7 +80,8 @@ async fn check(
     // After the body, so that nobody keeps others waiting who sends slowly.
     let _turn = gateway.turns.checks.turn(responses.client()).await?;
     let policies = [gateway.rulebook.in_force()];
-    let judging = policy_check::check(gateway, reach, lock, &policies, |_, _| ());
+    let allowance = Allowance::of_client();
+    let judging = policy_check::check(gateway, reach, lock, &policies, &allowance, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {
         Ok(reports) => responses.json(&reports?.first()),
         Err(_) => Err(Error::unavailable(format_args!(

@@ -154,14 +154,23 @@ pub fn server_config(
     }
 }
 
-/// Whether the files that the configuration names, if it names any, can be used. Makes nothing.
+/// Whether the files of the certificate, or of the local CA, can be used. Makes nothing. `None`: TLS is off, or
+/// the first start makes all of it.
 ///
 /// # Errors
 /// As [`server_config`].
-pub fn check(tls: &Tls) -> Result<(), TlsError> {
+pub fn check(tls: &Tls, data: &Path) -> Result<Option<Certificate>, TlsError> {
     match tls {
-        Tls::Off | Tls::LocalCa => Ok(()),
-        Tls::Files { cert, key, .. } => provided(cert, key).map(drop),
+        Tls::Off => Ok(None),
+        Tls::LocalCa => {
+            local_ca::check(&data.join("tls"), Timestamp::now())?;
+            Ok(None)
+        }
+        Tls::Files { cert, key, .. } => {
+            let pair = read_pair(cert, key)?;
+            provided(cert, key)?;
+            facts(&pair).map(Some).ok_or_else(|| TlsError::Certificate(cert.to_owned()))
+        }
     }
 }
 
@@ -188,14 +197,49 @@ impl Prepared {
 }
 
 /// What we want to know of a certificate.
-struct Facts {
-    begins: Timestamp,
-    ends: Timestamp,
-    names: BTreeSet<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// When it begins to be good.
+    pub begins: Timestamp,
+    /// When it ends.
+    pub ends: Timestamp,
+    /// The hosts and addresses that it is for.
+    pub names: BTreeSet<String>,
+}
+
+impl Certificate {
+    /// Whether it is good now, and for this host.
+    ///
+    /// # Errors
+    /// A sentence, with what is wrong.
+    pub fn good_for(&self, host: &str, now: Timestamp) -> Result<(), String> {
+        let Self { begins, ends, names } = self;
+        if now < *begins {
+            return Err(format!(
+                "it is not good before {begins:.0}: is this machine's clock right?"
+            ));
+        }
+        if now >= *ends {
+            return Err(format!("it has ended at {ends:.0}: replace it"));
+        }
+        let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
+        let covers = |name: &String| {
+            let name = name.to_ascii_lowercase();
+            let below = name.strip_prefix("*.").zip(host.split_once('.'));
+            name == host || below.is_some_and(|(wanted, (_, rest))| wanted == rest)
+        };
+        match names.iter().any(covers) {
+            true => Ok(()),
+            false => Err(format!(
+                "it is not for `{host}`, the host of `server.url`, but for {}",
+                names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            )),
+        }
+    }
 }
 
 /// `None` when the certificate cannot be parsed.
-fn facts(pair: &CertifiedKey) -> Option<Facts> {
+fn facts(pair: &CertifiedKey) -> Option<Certificate> {
     let (_, cert) = x509_parser::parse_x509_certificate(pair.cert.first()?).ok()?;
     let begins = Timestamp::from_second(cert.validity().not_before.timestamp()).ok()?;
     let ends = Timestamp::from_second(cert.validity().not_after.timestamp()).ok()?;
@@ -206,7 +250,7 @@ fn facts(pair: &CertifiedKey) -> Option<Facts> {
         GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
         _ => None,
     });
-    Some(Facts { begins, ends, names: names.collect() })
+    Some(Certificate { begins, ends, names: names.collect() })
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod principal;
 pub mod pull;
 pub mod registries;
+pub mod store_answer;
 pub mod tarball;
 pub mod toml_walk;
 pub mod trace;

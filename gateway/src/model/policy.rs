@@ -45,7 +45,7 @@ pub use self::lookalike::resembles;
 use self::parse::Rules;
 pub use self::parse::{PolicyError, PolicyText, Problem};
 pub use self::publish::Objection;
-pub use self::refusal::{newest_allowed, refusal, refusal_of_new, said};
+pub use self::refusal::{Newest, newest_allowed, refusal, refusal_of_new, said, unread_candidates};
 pub use self::render::hide;
 pub use self::report::{Change, Counts, Diff, Outcome, Report, Row};
 pub use self::requirement::{Requirement, RequirementError};

@@ -1,5 +1,5 @@
-//! A RustSec advisory database on disk: a folder laid out as its git repository
-//! (`crates/<name>/RUSTSEC-….md`), or a `.tar.gz` of one, refreshed by the operator.
+//! A RustSec advisory database: a folder laid out as its git repository (`crates/<name>/RUSTSEC-….md`), or a
+//! `.tar.gz` of one; on disk, where the operator refreshes it, or as it was fetched and is kept in the store.
 //!
 //! **What is damaged.** An advisory that cannot be read is reported and left out, so that one odd
 //! file does not take the thousand others away. But a database of a newer format must not silently
@@ -9,16 +9,25 @@
 //! **What changed.** The fingerprint is made of names, sizes and times of modification, not of
 //! bytes: a folder of a thousand files is asked again and again. Of a git checkout, an advisory that
 //! changed has another time.
+//!
+//! **An archive is read whole**, to the checksum at its end, and nothing is unpacked: names in it are only
+//! looked at, and one that leads out of it, or stands there twice, makes it odd.
+
+mod kept;
+mod remote;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use tar::Archive;
+
+pub use self::kept::{AdvisoryStore, Current};
+pub use self::remote::{Remote, ask};
 
 use crate::model::checksum::Checksum;
 use crate::model::policy::{Advisories, Advisory};
@@ -28,7 +37,9 @@ const MAX_ADVISORIES: usize = 50_000;
 /// The largest advisory, in bytes.
 const MAX_ADVISORY_BYTES: u64 = 256 * 1024;
 /// The most that a `.tar.gz` may hold unpacked, in bytes.
-const MAX_UNPACKED_BYTES: u64 = 512 * 1024 * 1024;
+const MAX_UNPACKED_BYTES: u64 = 256 * 1024 * 1024;
+/// The largest archive that is fetched or kept, in bytes; RustSec's has some 300 kB.
+pub const MAX_ARCHIVE_BYTES: u64 = 64 * 1024 * 1024;
 /// The most entries in a `.tar.gz`, or in one folder, that are looked at.
 const MAX_ENTRIES: usize = 200_000;
 /// One advisory in this many may be damaged.
@@ -72,6 +83,14 @@ pub enum DatabaseError {
         /// Which limit.
         what: String,
     },
+    /// An archive that nobody makes by accident.
+    #[error("the advisory database {} is refused: {what}", path.display())]
+    Odd {
+        /// Which one.
+        path: PathBuf,
+        /// What is odd.
+        what: String,
+    },
     /// Too many of its files cannot be read.
     #[error(
         "{damaged} of the {all} advisories in {} cannot be read, so it may be of a newer format, \
@@ -99,8 +118,30 @@ pub fn read(path: &Path) -> Result<Database, DatabaseError> {
     let fingerprint = fingerprint(path)?;
     let (files, newest) = match is_folder(path)? {
         true => from_folder(path)?,
-        false => from_archive(path)?,
+        false => {
+            let packed = File::open(path).map_err(unreadable(path))?;
+            from_archive(path, io::BufReader::new(packed))?
+        }
     };
+    database(path, fingerprint, files, newest)
+}
+
+/// Reads a `.tar.gz` in memory; `from` is what messages call it. Blocks as [`read`] does.
+///
+/// # Errors
+/// When it is no database, or is damaged; see the module.
+pub fn read_archive(from: &str, bytes: &[u8]) -> Result<Database, DatabaseError> {
+    let path = Path::new(from);
+    let (files, newest) = from_archive(path, bytes)?;
+    database(path, Checksum::of(bytes), files, newest)
+}
+
+fn database(
+    path: &Path,
+    fingerprint: Checksum,
+    files: Files,
+    newest: Option<Timestamp>,
+) -> Result<Database, DatabaseError> {
     let (mut advisories, mut damaged) = (Advisories::default(), Vec::new());
     let all = files.len();
     for (name, text) in files {
@@ -154,25 +195,37 @@ fn from_folder(path: &Path) -> Result<(Files, Option<Timestamp>), DatabaseError>
     Ok((files, newest))
 }
 
-fn from_archive(path: &Path) -> Result<(Files, Option<Timestamp>), DatabaseError> {
+fn from_archive(
+    path: &Path,
+    packed: impl Read,
+) -> Result<(Files, Option<Timestamp>), DatabaseError> {
     let too_large = |what: String| DatabaseError::TooLarge { path: path.to_owned(), what };
+    let odd = |what: String| DatabaseError::Odd { path: path.to_owned(), what };
     let (mut files, mut newest) = (Files::new(), None);
-    let packed = File::open(path).map_err(unreadable(path))?;
-    let unpacked = MultiGzDecoder::new(io::BufReader::new(packed)).take(MAX_UNPACKED_BYTES);
+    let unpacked = MultiGzDecoder::new(packed).take(MAX_UNPACKED_BYTES);
     let mut archive = Archive::new(unpacked);
     for (nth, entry) in archive.entries().map_err(unreadable(path))?.enumerate() {
         let entry = entry.map_err(unreadable(path))?;
         if nth >= MAX_ENTRIES || files.len() > MAX_ADVISORIES {
             return Err(too_large(format!("{MAX_ADVISORIES} advisories at most")));
         }
-        let Some(name) = entry.path().ok().and_then(|path| advisory_name(&path)) else { continue };
+        let place = entry.path().map_err(unreadable(path))?.into_owned();
+        if leads_out(&place) {
+            return Err(odd(format!("`{}` leads out of it", place.display())));
+        }
+        let Some(name) = advisory_name(&place) else { continue };
         if entry.header().entry_type().is_file() {
             let at = entry.header().mtime().ok().and_then(|s| i64::try_from(s).ok());
             newest = newest.max(at.and_then(|seconds| Timestamp::from_second(seconds).ok()));
-            files.insert(name, text(entry).map_err(unreadable(path))?);
+            let text = text(entry).map_err(unreadable(path))?;
+            if files.insert(name.clone(), text).is_some() {
+                return Err(odd(format!("`{name}` stands in it twice")));
+            }
         }
     }
-    match archive.into_inner().limit() {
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink()).map_err(unreadable(path))?; // its checksum is the last of it
+    match rest.limit() {
         0 => Err(too_large(format!("{MAX_UNPACKED_BYTES} bytes unpacked at most"))),
         _ => Ok((files, newest)),
     }
@@ -218,6 +271,11 @@ fn advisory_name(path: &Path) -> Option<String> {
     let (file, krate, folder) = (parts.next()??, parts.next()??, parts.next()??);
     let advisory = file.starts_with("RUSTSEC-") && !file.starts_with("RUSTSEC-0000-0000.");
     (folder == "crates" && advisory).then(|| format!("{krate}/{file}"))
+}
+
+/// Nothing is ever written to such a path; whoever makes one means no good.
+fn leads_out(path: &Path) -> bool {
+    !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// The text of one advisory, or why it is none.
@@ -278,6 +336,47 @@ mod tests {
         let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         tar.append_dir_all("advisory-db-main", root).unwrap();
         tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn an_archive_with_tricks_is_refused() {
+        let with = |names: &[&str]| {
+            let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+            for name in names {
+                let text = advisory("RUSTSEC-2026-0001", "foo");
+                let mut header = tar::Header::new_gnu();
+                // `set_path` itself refuses what leads out.
+                header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+                header.set_size(text.len() as u64);
+                header.set_mode(0o644);
+                header.set_cksum();
+                tar.append(&header, text.as_bytes()).unwrap();
+            }
+            tar.into_inner().unwrap().finish().unwrap()
+        };
+        const FILE: &str = "db/crates/foo/RUSTSEC-2026-0001.md";
+        let refused = |names: &[&str]| read_archive("here", &with(names)).unwrap_err().to_string();
+        assert!(read_archive("here", &with(&[FILE])).is_ok());
+        for out in ["db/../crates/foo/RUSTSEC-2026-0001.md", "/crates/foo/RUSTSEC-2026-0001.md"] {
+            assert!(refused(&[FILE, out]).ends_with("leads out of it"), "{out}");
+        }
+        let twice = refused(&[FILE, "other/crates/foo/RUSTSEC-2026-0001.md"]);
+        assert_eq!(
+            twice,
+            "the advisory database here is refused: `foo/RUSTSEC-2026-0001.md` stands in it twice"
+        );
+    }
+
+    #[test]
+    fn an_archive_that_is_cut_anywhere_or_changed_at_its_end_is_refused() {
+        let archive = packed(checkout(3).path());
+        assert!(read_archive("here", &archive).is_ok());
+        for cut in [1, 4, 9, archive.len() / 2] {
+            assert!(read_archive("here", &archive[..archive.len() - cut]).is_err(), "{cut}");
+        }
+        let mut changed = archive.clone();
+        *changed.iter_mut().rev().nth(5).unwrap() ^= 1; // of the checksum
+        assert!(read_archive("here", &changed).is_err());
     }
 
     fn affected(database: &Database, version: &str) -> usize {

@@ -5,6 +5,7 @@ mod cloud;
 mod folder;
 mod links;
 mod measured;
+mod mistakes;
 
 use std::path::Path as FsPath;
 use std::sync::Arc;

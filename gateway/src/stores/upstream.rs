@@ -35,6 +35,7 @@ mod door;
 mod guard;
 mod places;
 mod trouble;
+mod try_out;
 mod wire;
 
 pub use body::Body;

@@ -11,7 +11,7 @@ use crate::config::Limits;
 use crate::error::Kind;
 use crate::flows::download::{Part, download_for};
 use crate::flows::fixture::{House, Public, memory, name};
-use crate::flows::policy_check::{self, Reach};
+use crate::flows::policy_check::{self, Allowance, Reach};
 use crate::stores::faulty::{Fault, FaultyStore};
 use crate::stores::upstream::fixture::limits;
 
@@ -149,7 +149,10 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
     .concat();
     let policies = [house.gateway.rulebook.in_force()];
     let check = async |reach| {
-        let reports = policy_check::check(&house.gateway, reach, &lock, &policies, |_, _| ()).await;
+        let allowance = Allowance::of_client();
+        let reports =
+            policy_check::check(&house.gateway, reach, &lock, &policies, &allowance, |_, _| ());
+        let reports = reports.await;
         let counts = reports.unwrap()[0].counts;
         (counts.allow, counts.unknown, counts.outside, public.server.paths())
     };

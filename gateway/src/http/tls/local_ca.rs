@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
 use super::rotation::Source;
-use super::{Facts, Made, Prepared, Texts, TlsError, at, facts, provider, read_pair};
+use super::{Certificate, Made, Prepared, Texts, TlsError, at, facts, provider, read_pair};
 
 /// How long the local CA lives.
 const CA_DAYS: i64 = 3650;
@@ -68,6 +68,11 @@ pub(super) fn prepare(
     Prepared::of(pair, (ends, texts.fingerprint()), Some(ca.path), made, source)
 }
 
+/// Whether the CA that is there, if there is one, can be used. Makes nothing.
+pub(super) fn check(folder: &Path, now: Timestamp) -> Result<(), TlsError> {
+    Ca::read(folder, now).map(drop)
+}
+
 fn all_names(names: &[String]) -> BTreeSet<String> {
     let local = LOCAL_NAMES.iter().map(|name| (*name).to_owned());
     // An IPv6 host of a URL stands in brackets, in a certificate it does not.
@@ -100,7 +105,7 @@ impl Ca {
         let key = KeyPair::from_pem(&key).map_err(|e| lost(e.to_string()))?;
         let pair = read_pair(&path, &key_path).map_err(|e| lost(e.to_string()))?;
         let unreadable = || TlsError::Certificate(path.clone());
-        let Facts { begins, ends, .. } = facts(&pair).ok_or_else(unreadable)?;
+        let Certificate { begins, ends, .. } = facts(&pair).ok_or_else(unreadable)?;
         if begins > now {
             // Made anew it would break every client, if it is this start whose clock is wrong.
             return Err(TlsError::Clock { cert: path, begins, now });

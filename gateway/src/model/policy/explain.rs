@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use serde::Serialize;
 
 use super::judge::Judgement;
+use super::refusal::Newest;
 use super::report::{newest_of, notes};
 use super::{Advisories, Policy};
 use crate::model::index::Listed;
@@ -23,7 +24,7 @@ pub struct Explanation {
     /// The upstream that it is from; `None`: it is hosted.
     pub upstream: Option<String>,
     /// The newest version that may be had.
-    pub newest_allowed: Option<CrateVersion>,
+    pub newest_allowed: Newest,
     /// The versions, the newest first.
     pub versions: Vec<Explained>,
     /// The last of them, when there are more: the next page begins before it.
@@ -66,7 +67,7 @@ impl Explanation {
         judged: Vec<(Listed, Judgement)>,
         only: Option<&CrateVersion>,
     ) -> Option<Self> {
-        let newest_allowed = newest_of(&judged).cloned();
+        let newest_allowed = newest_of(&judged);
         let wanted = |listed: &Listed| only.is_none_or(|only| listed.version == *only);
         let judged = judged.into_iter().filter(|(listed, _)| wanted(listed));
         let mut versions: Vec<_> = judged

@@ -84,6 +84,9 @@ pub struct Judgement {
     pub changes_at: Option<Timestamp>,
     /// Whether its licence is to be read.
     pub read_license: ReadLicense,
+    /// Whether that may make the verdict a worse one.
+    #[serde(skip)]
+    pub is_open: bool,
 }
 
 /// What a rule says.
@@ -421,24 +424,26 @@ impl Hearing<'_> {
         let enforced = self.findings.iter().filter(|finding| finding.mode == Mode::Enforce);
         let found = enforced.map(|finding| finding.action).max().unwrap_or_default();
         let verdict = if waiver.is_some() { Verdict::Allow } else { found };
-        let read_license = self.read_license(rules, found, waiver.is_some());
+        let (read_license, is_open) = self.read_license(rules, found, waiver.is_some());
         let (findings, changes_at) = (self.findings, self.changes_at);
-        Judgement { verdict, findings, waiver, allowed_by, changes_at, read_license }
+        Judgement { verdict, findings, waiver, allowed_by, changes_at, read_license, is_open }
     }
 
-    fn read_license(&self, rules: &Rules, found: Verdict, waived: bool) -> ReadLicense {
+    /// When the licence is to be read, and whether that may make the verdict a worse one.
+    fn read_license(&self, rules: &Rules, found: Verdict, waived: bool) -> (ReadLicense, bool) {
         let Some(rule) = rules.licenses.as_ref().filter(|_| self.subject.license.is_none()) else {
-            return ReadLicense::No;
+            return (ReadLicense::No, false);
         };
         let enforced = self.mode.and(rule.mode) == Mode::Enforce;
         let mine = self.among(rule.hosted, &rule.upstreams) && !rule.exempts(self);
         let worst = rule.worst();
-        match (mine && worst > Verdict::Allow, worst, found) {
-            (false, ..) => ReadLicense::No,
-            (_, Verdict::Deny, Verdict::Allow | Verdict::Hold) if enforced && !waived => {
-                ReadLicense::BeforeDownload
-            }
-            _ => ReadLicense::WhenAtHand,
+        if !mine || worst == Verdict::Allow {
+            return (ReadLicense::No, false);
+        }
+        let is_open = enforced && !waived && worst > found;
+        match is_open && worst == Verdict::Deny {
+            true => (ReadLicense::BeforeDownload, is_open),
+            false => (ReadLicense::WhenAtHand, is_open),
         }
     }
 }

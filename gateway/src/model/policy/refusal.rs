@@ -1,31 +1,71 @@
 //! The sentence that cargo prints when a download is refused.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+
+use serde::{Serialize, Serializer};
 
 use super::judge::{Finding, Judgement};
 use super::words::Verdict;
+use crate::model::index::Listed;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 
 /// What a rule says is cut after this many characters.
 const MAX_REASON_CHARS: usize = 400;
 
-/// Why a download is denied, in one sentence: the rules, their reasons, the newest allowed version
-/// (`None`: there is none), whom to ask. It is one line, without control characters, whatever stands
-/// in policies and advisories.
+/// The newest version of a crate that may be had instead of one that may not. None is named that was
+/// not judged to the end. In JSON a version, or null.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Newest {
+    /// This one.
+    Version(CrateVersion),
+    /// None of those whose licence was read; others were not.
+    Unread,
+    /// None at all; or nobody asked, since the version itself may be had.
+    #[default]
+    None,
+}
+
+impl Newest {
+    /// It, where there is one.
+    pub fn version(&self) -> Option<&CrateVersion> {
+        match self {
+            Self::Version(version) => Some(version),
+            Self::Unread | Self::None => None,
+        }
+    }
+}
+
+impl Serialize for Newest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.version().serialize(serializer)
+    }
+}
+
+/// The part of a sentence.
+impl fmt::Display for Newest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "the newest allowed version is {version}"),
+            Self::Unread => f.write_str(
+                "no version of it is known to be allowed: the licences of others were not read yet",
+            ),
+            Self::None => f.write_str("no version of it is allowed"),
+        }
+    }
+}
+
+/// Why a download is denied, in one sentence: the rules, their reasons, the newest allowed version,
+/// whom to ask. It is one line, without control characters, whatever stands in policies and
+/// advisories.
 pub fn refusal(
     name: &CrateName,
     version: &CrateVersion,
     judgement: &Judgement,
-    newest_allowed: Option<&CrateVersion>,
+    newest_allowed: &Newest,
     contact: Option<&str>,
 ) -> String {
-    let mut text = denial(name, version, judgement);
-    let _ = match newest_allowed {
-        Some(newest) => write!(text, "; the newest allowed version is {newest}"),
-        None => write!(text, "; no version of it is allowed"),
-    };
-    text + &whom_to_ask(contact)
+    format!("{}; {newest_allowed}{}", denial(name, version, judgement), whom_to_ask(contact))
 }
 
 /// The same for a version that is being published.
@@ -53,13 +93,34 @@ fn whom_to_ask(contact: Option<&str>) -> String {
     contact.map(|contact| format!("; ask {}", one_line(contact))).unwrap_or_default()
 }
 
-/// The newest version that may be had, of versions and their verdicts (leave out what is yanked): a
+/// The newest version that may be had, of versions and their judgements (leave out what is yanked): a
 /// release, or a pre-release where there is no release.
 pub fn newest_allowed<'a>(
-    judged: impl IntoIterator<Item = (&'a CrateVersion, Verdict)>,
-) -> Option<&'a CrateVersion> {
-    let allowed = judged.into_iter().filter(|(_, verdict)| *verdict == Verdict::Allow);
-    allowed.map(|(version, _)| version).max_by_key(|version| (!version.is_prerelease(), *version))
+    judged: impl IntoIterator<Item = (&'a CrateVersion, &'a Judgement)>,
+) -> Newest {
+    let allowed = judged.into_iter().filter(|(_, judged)| judged.verdict == Verdict::Allow);
+    let (open, settled): (Vec<_>, Vec<_>) = allowed.partition(|(_, judged)| judged.is_open);
+    let newest = settled.into_iter().map(|(version, _)| version).max_by_key(|v| newer(v));
+    match newest {
+        Some(newest) => Newest::Version(newest.clone()),
+        None if open.is_empty() => Newest::None,
+        None => Newest::Unread,
+    }
+}
+
+/// The versions that would be the newest allowed one if their licence were good, the newest first;
+/// none that is older than one that is known to be allowed.
+pub fn unread_candidates(judged: &[(Listed, Judgement)]) -> Vec<&Listed> {
+    let offered = judged
+        .iter()
+        .filter(|(listed, judgement)| !listed.yanked && judgement.verdict == Verdict::Allow);
+    let mut offered: Vec<_> = offered.collect();
+    offered.sort_by(|(a, _), (b, _)| newer(&b.version).cmp(&newer(&a.version)));
+    offered.into_iter().take_while(|(_, judged)| judged.is_open).map(|(listed, _)| listed).collect()
+}
+
+fn newer(version: &CrateVersion) -> (bool, &CrateVersion) {
+    (!version.is_prerelease(), version)
 }
 
 /// A finding as the part of a sentence: "rule `ban`: known to be malicious".

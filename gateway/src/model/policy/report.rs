@@ -6,13 +6,12 @@ use std::fmt;
 use serde::Serialize;
 
 use super::judge::{Finding, Judgement, ReadLicense, WaiverInForce};
-use super::refusal::{newest_allowed, one_line, said};
+use super::refusal::{Newest, newest_allowed, one_line, said};
 use super::table::Table;
 use super::words::{Mode, Verdict};
 use super::{Advisories, Policy};
 use crate::model::index::Listed;
 use crate::model::lock::{Locked, LockedSource};
-use crate::model::version::CrateVersion;
 
 /// The most packages of another identity than theirs that are told in words.
 const MISPLACED_TOLD: usize = 20;
@@ -77,7 +76,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub misplaced: Option<String>,
     /// The newest version that is allowed, if this one appears as yanked.
-    pub newest_allowed: Option<CrateVersion>,
+    pub newest_allowed: Newest,
     /// What the policy says; in JSON its fields stand among these, or are absent.
     #[serde(flatten)]
     pub judgement: Option<Judgement>,
@@ -110,7 +109,7 @@ pub struct Change {
     /// Its version.
     pub version: String,
     /// The newest version that the new policy allows, if this one would appear as yanked.
-    pub newest_allowed: Option<CrateVersion>,
+    pub newest_allowed: Newest,
     /// What the old policy says.
     pub old: Judgement,
     /// What the new policy says.
@@ -176,8 +175,8 @@ impl Report {
 pub(super) fn notes(policy: &Policy, advisories: Option<&Advisories>) -> Vec<String> {
     let mut notes = Vec::new();
     if policy.wants_advisories() && advisories.is_none() {
-        let note = "there is no advisory database (`policy.advisories`), so no package was judged \
-                    by `[advisories]`";
+        let note = "there is no advisory database, so no package was judged by `[advisories]`: \
+                    `cratehouse advisories fetch` gets RustSec's";
         notes.push(note.to_owned());
     }
     if policy.mode() == Mode::Observe {
@@ -220,7 +219,7 @@ impl Row {
             source: locked.source,
             problem: None,
             misplaced: None,
-            newest_allowed: None,
+            newest_allowed: Newest::None,
             judgement: None,
         }
     }
@@ -230,8 +229,9 @@ impl Row {
         Self { problem: Some(why.into()), ..Self::outside(locked) }
     }
 
-    /// A package, given all versions of its index file, each with its judgement.
-    pub fn of(locked: &Locked, judged: &[(Listed, Judgement)]) -> Self {
+    /// A package, given all versions of its index file, each with its judgement. `unread`: why its licence
+    /// was not read, where it was tried in vain.
+    pub fn of(locked: &Locked, judged: &[(Listed, Judgement)], unread: Option<&str>) -> Self {
         let mine = judged.iter().find(|(listed, _)| listed.version.to_string() == locked.version);
         let Some((listed, judgement)) = mine else {
             return Self::unknown(locked, "the registry does not list this version");
@@ -240,15 +240,18 @@ impl Row {
             let spelled = format!("the registry spells its name `{}`", listed.name);
             return Self::unknown(locked, spelled);
         }
-        let unread = (judgement.read_license == ReadLicense::BeforeDownload).then(|| {
-            "its licence is not known yet, and may forbid it: its first download reads it \
-             (`cratehouse prefetch`)"
-                .to_owned()
-        });
-        let newest = newest_of(judged).filter(|_| judgement.verdict.hides());
+        let why = unread.unwrap_or(
+            "its crate file is not in the mirror (`cratehouse policy check --fetch` reads it)",
+        );
+        let unread = (judgement.read_license == ReadLicense::BeforeDownload)
+            .then(|| format!("its licence is not known yet, and may forbid it: {why}"));
+        let newest = match judgement.verdict.hides() {
+            true => newest_of(judged),
+            false => Newest::None,
+        };
         Self {
             problem: locked.mismatch(&listed.cksum).or(unread),
-            newest_allowed: newest.cloned(),
+            newest_allowed: newest,
             judgement: Some(judgement.clone()),
             ..Self::outside(locked)
         }
@@ -268,7 +271,7 @@ impl Row {
     fn why(&self) -> String {
         let mut parts: Vec<String> = self.problem.iter().map(|problem| one_line(problem)).collect();
         match &self.judgement {
-            Some(judgement) => parts.extend(reasons(judgement, self.newest_allowed.as_ref())),
+            Some(judgement) => parts.extend(reasons(judgement, &self.newest_allowed)),
             None if self.problem.is_none() => parts.push(match self.source {
                 LockedSource::Git => "it is from git".to_owned(),
                 LockedSource::OtherRegistry => "it is from another registry".to_owned(),
@@ -294,7 +297,7 @@ impl Change {
 
     /// Why it is as it will be; where that is no longer anything, why it was as it is.
     fn why(&self) -> String {
-        let now = reasons(&self.new, self.newest_allowed.as_ref());
+        let now = reasons(&self.new, &self.newest_allowed);
         if now.is_empty() {
             let before = self.old.enforced().map(|finding| format!("no longer {}", said(finding)));
             return before.collect::<Vec<_>>().join("; ");
@@ -316,20 +319,17 @@ impl Standing {
 }
 
 /// The newest version of an index file that may be had.
-pub(super) fn newest_of(judged: &[(Listed, Judgement)]) -> Option<&CrateVersion> {
+pub(super) fn newest_of(judged: &[(Listed, Judgement)]) -> Newest {
     let offered = judged.iter().filter(|(listed, _)| !listed.yanked);
-    newest_allowed(offered.map(|(listed, judgement)| (&listed.version, judgement.verdict)))
+    newest_allowed(offered.map(|(listed, judgement)| (&listed.version, judgement)))
 }
 
 /// Everything that a judgement rests on, for people.
-fn reasons(judgement: &Judgement, newest: Option<&CrateVersion>) -> Vec<String> {
+fn reasons(judgement: &Judgement, newest: &Newest) -> Vec<String> {
     let mut parts: Vec<_> = judgement.waiver.iter().map(waived).collect();
     parts.extend(judgement.findings.iter().map(found));
     if judgement.verdict.hides() {
-        parts.push(match newest {
-            Some(newest) => format!("the newest allowed version is {newest}"),
-            None => "no version of it is allowed".to_owned(),
-        });
+        parts.push(newest.to_string());
     }
     parts
 }

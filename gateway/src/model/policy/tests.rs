@@ -1,6 +1,8 @@
 //! Table tests of the rules.
 
 use super::*;
+use crate::model::checksum::Checksum;
+use crate::model::index::Listed;
 use crate::model::version::CrateVersion;
 
 pub(super) fn policy(text: &str) -> Policy {
@@ -404,26 +406,27 @@ fn a_refusal_says_why_what_else_and_whom_to_ask() {
     let case =
         Case { age: AgeFact::Published(at("2026-06-15T00:00:00Z")), ..Case::new("foo 1.2.3") };
     let judged = case.judged(&policy(text), None, NOW);
-    let newest = "1.2.2".parse().unwrap();
+    let newest = Newest::Version("1.2.2".parse().unwrap());
     let contact = Some("#platform, or platform@acme.example");
     assert_eq!(
-        refusal(&case.name, &case.version, &judged, Some(&newest), contact),
+        refusal(&case.name, &case.version, &judged, &newest, contact),
         "`foo` 1.2.3 is denied by the policy of this registry, rule `ban`: steals keys; and rule \
          `age`: it was published at 2026-06-15 00:00 UTC, and it must be 3 days old (until \
          2026-06-18T00:00:00Z); the newest allowed version is 1.2.2; ask #platform, or \
          platform@acme.example"
     );
-    let alone = refusal(&case.name, &case.version, &judged, None, None);
+    let alone = refusal(&case.name, &case.version, &judged, &Newest::None, None);
     assert!(alone.ends_with("; no version of it is allowed"), "{alone}");
 }
 
 #[test]
 fn the_newest_allowed_version_is_a_release_where_there_is_one() {
     let newest = |judged: &[(&str, Verdict)]| {
-        let judged = judged.iter().map(|(text, verdict)| (text.parse().unwrap(), *verdict));
-        let judged: Vec<(CrateVersion, Verdict)> = judged.collect();
-        newest_allowed(judged.iter().map(|(version, verdict)| (version, *verdict)))
-            .map(ToString::to_string)
+        let judge = |verdict| Judgement { verdict, ..Judgement::default() };
+        let judged = judged.iter().map(|(text, verdict)| (text.parse().unwrap(), judge(*verdict)));
+        let judged: Vec<(CrateVersion, Judgement)> = judged.collect();
+        let newest = newest_allowed(judged.iter().map(|(version, judged)| (version, judged)));
+        newest.version().map(ToString::to_string)
     };
     let (allow, hold, deny) = (Verdict::Allow, Verdict::Hold, Verdict::Deny);
     let all = [("1.0.0", allow), ("1.2.0", hold), ("0.9.0", allow), ("2.0.0-rc.1", allow)];
@@ -433,6 +436,37 @@ fn the_newest_allowed_version_is_a_release_where_there_is_one() {
         Some("1.0.0-rc.2")
     );
     assert_eq!(newest(&[("1.0.0", deny), ("1.1.0", hold)]), None);
+}
+
+#[test]
+fn no_version_is_named_whose_licence_may_still_forbid_it() {
+    let open = Judgement { is_open: true, ..Judgement::default() };
+    let listed = |text: &str, yanked: bool| Listed {
+        name: "foo".parse().unwrap(),
+        version: text.parse().unwrap(),
+        cksum: Checksum::of(text.as_bytes()),
+        yanked,
+        pubtime: None,
+    };
+    let newest = |file: &[(Listed, Judgement)]| {
+        newest_allowed(file.iter().map(|(listed, judged)| (&listed.version, judged))).to_string()
+    };
+    let candidates = |file: &[(Listed, Judgement)]| -> Vec<String> {
+        unread_candidates(file).into_iter().map(|listed| listed.version.to_string()).collect()
+    };
+    let unread = [
+        (listed("1.0.0", false), open.clone()),
+        (listed("2.0.0-rc.1", false), open.clone()),
+        (listed("1.2.0", true), open.clone()),
+        (listed("1.1.0", false), open.clone()),
+    ];
+    assert!(newest(&unread).starts_with("no version of it is known to be allowed"));
+    assert_eq!(candidates(&unread), ["1.1.0", "1.0.0", "2.0.0-rc.1"]);
+    let mut read = unread.clone();
+    read[0].1.is_open = false;
+    assert_eq!(newest(&read), "the newest allowed version is 1.0.0");
+    assert_eq!(candidates(&read), ["1.1.0"], "nothing older than what is known to be allowed");
+    assert_eq!(newest(&[]), "no version of it is allowed");
 }
 
 #[test]

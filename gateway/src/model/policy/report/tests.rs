@@ -43,7 +43,7 @@ fn judged(by: &str, name: &str, versions: &[&str]) -> Vec<(Listed, Judgement)> {
 
 fn row(by: &str, spec: &str) -> Row {
     let (name, version) = spec.split_once(' ').unwrap();
-    Row::of(&locked(spec), &judged(by, name, &[version]))
+    Row::of(&locked(spec), &judged(by, name, &[version]), None)
 }
 
 fn report(by: &str, rows: Vec<Row>) -> Report {
@@ -54,20 +54,23 @@ fn report(by: &str, rows: Vec<Row>) -> Report {
 fn a_row_has_the_verdict_of_its_very_version_and_the_newest_that_is_allowed() {
     let text = "[[ban]]\nname = \"foo\"\nversion = \"=1.0.0\"";
     let file = judged(text, "foo", &["1.0.0", "1.1.0", "1.2.0!", "2.0.0-rc.1", "1.0.0+b"]);
-    let of = |spec: &str| Row::of(&locked(spec), &file);
+    let of = |spec: &str| Row::of(&locked(spec), &file, None);
     let banned = of("foo 1.0.0");
     assert_eq!(banned.judgement.as_ref().unwrap().verdict, Verdict::Deny);
-    assert_eq!(banned.newest_allowed, Some("1.1.0".parse().unwrap()));
+    assert_eq!(banned.newest_allowed, Newest::Version("1.1.0".parse().unwrap()));
     assert!(banned.why().ends_with("the newest allowed version is 1.1.0"), "{}", banned.why());
     let fine = of("foo 1.1.0");
-    assert_eq!((fine.standing(), fine.newest_allowed, fine.problem), (Standing::Allow, None, None));
+    assert_eq!(
+        (fine.standing(), fine.newest_allowed, fine.problem),
+        (Standing::Allow, Newest::None, None)
+    );
 }
 
 #[test]
 fn what_the_index_does_not_have_is_unknown() {
     let file = judged("", "Foo", &["1.0.0"]);
     for (spec, why) in [("Foo 1.0.1", "does not list"), ("foo 1.0.0", "spells its name `Foo`")] {
-        let row = Row::of(&locked(spec), &file);
+        let row = Row::of(&locked(spec), &file, None);
         assert_eq!((row.standing(), &row.judgement), (Standing::Unknown, &None));
         assert!(row.problem.as_ref().unwrap().contains(why), "{row:?}");
     }
@@ -76,14 +79,14 @@ fn what_the_index_does_not_have_is_unknown() {
 #[test]
 fn another_checksum_is_a_problem_beside_the_verdict() {
     let other = |spec| Locked { cksum: Some(Checksum::of(b"y")), ..locked(spec) };
-    let allowed = Row::of(&other("foo 1.0.0"), &judged(POLICY, "foo", &["1.0.0"]));
+    let allowed = Row::of(&other("foo 1.0.0"), &judged(POLICY, "foo", &["1.0.0"]), None);
     assert!(allowed.problem.as_ref().unwrap().contains("checksum"));
     assert_eq!(allowed.standing(), Standing::Unknown);
-    let denied = Row::of(&other("evil 1.0.0"), &judged(POLICY, "evil", &["1.0.0"]));
+    let denied = Row::of(&other("evil 1.0.0"), &judged(POLICY, "evil", &["1.0.0"]), None);
     assert_eq!(denied.standing(), Standing::Deny);
     assert!(denied.why().contains("checksum") && denied.why().contains("rule `ban`"));
     let unlocked = Locked { cksum: None, ..locked("foo 1.0.0") };
-    assert_eq!(Row::of(&unlocked, &judged("", "foo", &["1.0.0"])).problem, None);
+    assert_eq!(Row::of(&unlocked, &judged("", "foo", &["1.0.0"]), None).problem, None);
 }
 
 #[test]
@@ -92,7 +95,7 @@ fn a_licence_that_nobody_has_read_is_no_verdict_where_it_may_deny() {
         let case = Case { license: None, ..Case::new("foo") };
         let mut file = judged("", "foo", &["1.0.0"]);
         file[0].1 = case.judged(&policy(text), None, NOW);
-        Row::of(&locked("foo 1.0.0"), &file).standing()
+        Row::of(&locked("foo 1.0.0"), &file, None).standing()
     };
     assert_eq!(unread("[licenses]\nallow = [\"MIT\"]"), Standing::Unknown);
     assert_eq!(unread("[licenses]\nallow = [\"MIT\"]\naction = \"hold\""), Standing::Allow);
@@ -142,7 +145,7 @@ zz        0.1.0     -        it is from no registry
 fn the_json_of_a_row_is_flat_and_without_a_verdict_where_there_is_none() {
     let mut file = judged(POLICY, "evil", &["1.0.0"]);
     file.extend(judged("", "evil", &["0.9.0"]));
-    let denied = Row::of(&locked("evil 1.0.0"), &file);
+    let denied = Row::of(&locked("evil 1.0.0"), &file, None);
     let unknown = Row::unknown(&locked("gone 1.0.0"), "there is none");
     let json = serde_json::to_value(report(POLICY, vec![denied, unknown])).unwrap();
     assert_eq!((&json["outcome"], &json["mode"]), (&"denied".into(), &"enforce".into()));
@@ -236,7 +239,7 @@ fn an_explanation_has_all_versions_the_newest_first_or_one() {
     let all = explain(None).unwrap();
     let versions: Vec<_> = all.versions.iter().map(|v| v.version.to_string()).collect();
     assert_eq!(versions, ["2.0.0", "1.10.0", "1.9.0", "0.9.0"]);
-    assert_eq!(all.newest_allowed, Some("1.10.0".parse().unwrap()));
+    assert_eq!(all.newest_allowed, Newest::Version("1.10.0".parse().unwrap()));
     let json = serde_json::to_value(explain(Some("0.9.0"))).unwrap();
     assert_eq!(json["versions"].as_array().unwrap().len(), 1);
     assert_eq!(json["versions"][0]["verdict"], "deny");
