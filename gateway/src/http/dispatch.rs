@@ -19,7 +19,7 @@ use crate::flows::search::Hit;
 use crate::flows::shares::Share;
 use crate::gateway::Gateway;
 use crate::http::body::budget::Owner;
-use crate::http::body::{Budgets, Upload};
+use crate::http::body::{Budgets, Largest, Upload};
 use crate::http::browser::Origins;
 use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
@@ -138,9 +138,9 @@ impl Door {
                 let got = download_for(gateway, client, &name, &version, part).await?;
                 Ok(self.crate_file(got, (&name, &version), who.as_deref(), (asker, headers)))
             }
-            Route::Search { query, limit } => {
+            Route::Search { query, page } => {
                 auth::reader(gateway, headers, client).await?;
-                let (hits, total) = flows::search::search(gateway, client, &query, limit).await?;
+                let (hits, total) = flows::search::search(gateway, client, &query, page).await?;
                 responses.json(&found(&hits, total))
             }
             Route::Owners(name) => {
@@ -241,6 +241,7 @@ impl Door {
         let (gateway, limits) = (&self.gateway, &self.gateway.config.limits);
         let (room, largest) =
             (self.bodies.publish.room(owner), flows::publish::frame_bytes(limits));
+        let largest = Largest::configured(largest, "limits.publish_crate_kib");
         let mut body = upload.arriving(room, largest, self.bodies.arrival)?;
         let head_bytes = |begun: &[u8]| flows::publish::head_bytes(begun, limits);
         let wanted = head_bytes(body.at_least(0).await?)?;

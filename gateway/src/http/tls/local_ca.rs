@@ -52,7 +52,7 @@ pub(super) fn prepare(
     };
     let source = Source::LocalCa { folder: folder.clone(), names: names.to_vec() };
     let names = all_names(names);
-    let (cert, key) = (folder.join("server.pem"), folder.join("server.key"));
+    let (cert, key) = server_files(folder);
     let kept = read_pair(&cert, &key).ok().filter(|pair| ca.vouches_for(pair, &names, now));
     let made = match (kept.is_some(), fresh_ca) {
         (true, _) => Made::Reused,
@@ -66,6 +66,11 @@ pub(super) fn prepare(
     let pair = texts.pair(&cert, &key)?;
     let ends = facts(&pair).ok_or(TlsError::Certificate(cert))?.ends;
     Prepared::of(pair, (ends, texts.fingerprint()), Some(ca.path), made, source)
+}
+
+/// The server's certificate, and its key.
+pub(super) fn server_files(folder: &Path) -> (PathBuf, PathBuf) {
+    (folder.join("server.pem"), folder.join("server.key"))
 }
 
 fn all_names(names: &[String]) -> BTreeSet<String> {
