@@ -37,8 +37,10 @@ fn plain_http_at_the_tls_port_is_told_the_https_url() {
 fn who_looks_for_the_index_at_a_wrong_place_is_told_where_it_is() {
     let gateway = Gateway::start();
     let right = format!("write `index = \"{}\"`", gateway.index_url());
-    for path in ["/config.json", "/api/v1/config.json", "/index", "/index/", "/index/info/refs"] {
-        let reply = gateway.client().get(path).assert_status(404);
+    let wrong = ["/config.json", "/api/v1/config.json", "/index", "/index/", "/index/info/refs"];
+    for path in wrong {
+        let status = if path.ends_with("config.json") { 400 } else { 404 };
+        let reply = gateway.client().get(path).assert_status(status);
         assert!(
             reply.text().contains(&right) || reply.details().contains(&right),
             "{path}: {reply}"
@@ -47,7 +49,7 @@ fn who_looks_for_the_index_at_a_wrong_place_is_told_where_it_is() {
     let project = Project::new("app").ours("foo", "1").write();
     for wrong in ["/", "/api/v1/"] {
         let index = format!("sparse+{}{wrong}", gateway.url());
-        cargo_at(&gateway, &index).run(&project, &["fetch"]).assert_err("config.json");
+        cargo_at(&gateway, &index).run(&project, &["fetch"]).assert_err(&right);
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn run(config: &Arc<Config>, what: &Doctor) -> Result<ExitCode>
 
 /// A table of what was found, and below it what to do.
 fn tell(findings: &[Finding]) -> Result<()> {
-    let mut table = Table::new(["", "check", "found"]);
+    let mut table = Table::new(["state", "check", "found"]);
     for Finding { check, gravity, found, .. } in findings {
         table.row([gravity.word(), check, found]);
     }

@@ -29,7 +29,7 @@ pub(super) async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Resul
     let filling = Progress::begin("filling the mirror", gateway.config.log.format);
     let tick = |done: usize, total: usize| filling.tick(done as u64, Some(total as u64));
     let done = prefetch(gateway, &wanted, tick).await?;
-    filling.end("the mirror is filled");
+    drop(filling);
     tell_details(&done);
     match what.json {
         true => print_json(&in_json(&done))?,

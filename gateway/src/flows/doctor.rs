@@ -12,6 +12,9 @@ pub mod rights;
 pub mod store;
 pub mod upstreams;
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -53,10 +56,15 @@ fn disks(config: &Config) -> Vec<Finding> {
     if let StoreUrl::Folder(folder) = &config.store.url {
         folders.push(("the store's folder", folder.clone()));
     }
-    let known = folders.iter().filter_map(|(what, path)| {
-        Disk::below(path).ok().map(|disk| disk::judge(what, path, disk))
-    });
-    known.collect()
+    let mut findings = Vec::new();
+    let mut seen = BTreeSet::new(); // two folders are often on one disk
+    for (what, path) in folders {
+        let (Ok(disk), Ok(found)) = (Disk::below(&path), fs::metadata(&path)) else { continue };
+        if seen.insert(found.dev()) {
+            findings.push(disk::judge(what, &path, disk));
+        }
+    }
+    findings
 }
 
 async fn clock_of(objects: &Objects) -> Option<Finding> {

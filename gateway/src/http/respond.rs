@@ -163,13 +163,15 @@ pub fn to_plain_http(url: &str) -> String {
 pub fn refused(refused: Refused, url: &str) -> (Error, Option<String>) {
     match refused {
         Refused::Unknown => (Error::absent("there is nothing at this URL"), None),
-        Refused::BesideTheIndex => {
+        Refused::BesideTheIndex { is_cargo } => {
             let why = format!(
                 "the index of this registry is not at this URL: write \
                  `index = \"sparse+{url}/index/\"` into cargo's configuration, with the slash at \
                  its end"
             );
-            (Error::absent(why), None)
+            // Of a 404 cargo shows nothing but that there is no config.json.
+            let kind = if is_cargo { Kind::Invalid } else { Kind::Absent };
+            (Error::new(kind, why), None)
         }
         Refused::Absent(why) => (Error::absent(why), None),
         Refused::Malformed(why) => (Error::invalid(why), None),

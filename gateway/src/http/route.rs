@@ -98,8 +98,11 @@ pub enum Manage {
 pub enum Refused {
     /// There is no such URL.
     Unknown,
-    /// There is no such URL, and who asks it looks for the index.
-    BesideTheIndex,
+    /// There is no such URL, and who asks it looks for the index: cargo, when it is for `config.json`.
+    BesideTheIndex {
+        /// Whether it is.
+        is_cargo: bool,
+    },
     /// The URL is about something that cannot exist, such as a crate named `1abc`.
     Absent(String),
     /// The URL is broken.
@@ -141,7 +144,7 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
     };
     match found {
         Err(Refused::Unknown) => Err(match other_methods(segments, query) {
-            Refused::Unknown if is_beside_the_index(segments) => Refused::BesideTheIndex,
+            Refused::Unknown => beside_the_index(segments),
             refused => refused,
         }),
         found => found,
@@ -195,11 +198,14 @@ fn other_methods(segments: &[&str], query: Option<&str>) -> Refused {
     if allow.is_empty() { Refused::Unknown } else { Refused::Method(allow.join(", ")) }
 }
 
-/// Whether somebody looks for the index at a wrong place: cargo with another URL than ours, git (for an
-/// `index` without `sparse+`), or a person.
-fn is_beside_the_index(segments: &[&str]) -> bool {
-    let segments = segments.strip_suffix(&[""]).unwrap_or(segments);
-    matches!(segments, ["index"] | [.., "config.json"] | [.., "info", "refs"])
+/// Somebody may look for the index at a wrong place: cargo with another URL than ours, git (for an `index`
+/// without `sparse+`), or a person.
+fn beside_the_index(segments: &[&str]) -> Refused {
+    match segments.strip_suffix(&[""]).unwrap_or(segments) {
+        [.., "config.json"] => Refused::BesideTheIndex { is_cargo: true },
+        ["index"] | [.., "info", "refs"] => Refused::BesideTheIndex { is_cargo: false },
+        _ => Refused::Unknown,
+    }
 }
 
 fn split<'p, 'r>(path: &'p str, room: &'r mut [&'p str; MAX_SEGMENTS]) -> Option<&'r [&'p str]> {
@@ -405,9 +411,11 @@ mod tests {
 
     #[test]
     fn who_looks_for_the_index_at_a_wrong_place_is_told_where_it_is() {
+        let beside = |is_cargo| Err(Refused::BesideTheIndex { is_cargo });
+        for path in ["/index", "/index/", "/index/info/refs?service=git-upload-pack"] {
+            assert_eq!(get(path), beside(false), "{path}");
+        }
         for path in [
-            "/index",
-            "/index/",
             "/config.json",
             "/api/v1/config.json",
             "/api/v1/crates/config.json",
@@ -415,9 +423,8 @@ mod tests {
             "/index/index/config.json",
             "/index/../config.json",
             "//index/config.json",
-            "/index/info/refs?service=git-upload-pack",
         ] {
-            assert_eq!(get(path), Err(Refused::BesideTheIndex), "{path}");
+            assert_eq!(get(path), beside(true), "{path}");
         }
     }
 
