@@ -40,12 +40,12 @@ pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Res
 }
 
 fn listed(pins: &[Pinned]) -> Table<4> {
-    let mut table = Table::new(["upstream", "checksum", "first served", "corrected"]);
+    let mut table = Table::new(["upstream", "checksum", "first served", "correction"]);
     for Pinned { upstream, pin, corrected } in pins {
         let corrected = corrected
             .map(|by| format!("corrected to {} by journal entry {}", by.cksum, by.corrected));
         let first = to_the_second(pin.first_seen).to_string();
-        let corrected = corrected.unwrap_or_else(|| "no".to_owned());
+        let corrected = corrected.unwrap_or_else(|| "none".to_owned());
         table.row([upstream, &pin.cksum.to_string(), &first, &corrected]);
     }
     table

@@ -343,7 +343,8 @@ impl Manage {
 impl Form {
     /// What a client that asks for this path expects.
     pub fn of(path: &str) -> Self {
-        match path.starts_with("/api/") && !path.ends_with("/download") {
+        let is_for_people = path.ends_with("/download") || path.ends_with("/config.json");
+        match path.starts_with("/api/") && !is_for_people {
             true => Form::Json,
             false => Form::Text,
         }
@@ -531,6 +532,7 @@ mod tests {
         assert_eq!(Form::of("/api/v1/crates/new"), Form::Json);
         assert_eq!(Form::of("/api/v2/x"), Form::Json);
         assert_eq!(Form::of("/api/v1/crates/a/1.0.0/download"), Form::Text);
+        assert_eq!(Form::of("/api/v1/config.json"), Form::Text);
         assert_eq!(Form::of("/index/1/a"), Form::Text);
     }
 
