@@ -85,7 +85,7 @@ fn name_pattern_owner_and_version_are_judged_before_the_archive() {
     let connection = Connection::open(&house.gateway);
     for (krate, token, status, said) in [
         (Krate::new("foo", "1.1.0"), &stranger, 403, "owners"),
-        (Krate::new("foo", "1.1.0"), &limited, 403, "other crates"),
+        (Krate::new("foo", "1.1.0"), &limited, 403, "is not among them"),
         (Krate::new("bar", "1.0.0"), &updates, 403, "publish-new"),
         (Krate::new("FOO", "1.1.0"), &house.token, 400, "exists already"),
         (Krate::new("std", "1.0.0"), &house.token, 400, "std"),

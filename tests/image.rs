@@ -122,6 +122,21 @@ fn its_credential_provider_runs_in_its_root_alone() {
     assert_eq!(version, concat!("cargo-credential-cratehouse ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
+#[test]
+#[ignore = "compiles a release: tests/run --image"]
+fn it_has_completions_and_the_manual() {
+    for file in [
+        "usr/share/bash-completion/completions/cratehouse",
+        "usr/share/zsh/site-functions/_cratehouse",
+        "usr/share/fish/vendor_completions.d/cratehouse.fish",
+        "usr/share/man/man1/cratehouse.1",
+        "usr/share/man/man1/cratehouse-token-create.1",
+    ] {
+        let text = fs::read_to_string(image().root().join(file)).unwrap();
+        assert!(text.contains("cratehouse"), "{file}");
+    }
+}
+
 /// The root of the image and nothing else, and that to read only: names are looked up and upstreams
 /// are trusted by what is there.
 #[test]

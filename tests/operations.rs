@@ -254,7 +254,7 @@ fn the_command_line_and_a_running_server_see_each_other() {
     client.publish(&Krate::new("bar", "1.0.0"), &bob).assert_status(200);
     client.owners(Method::PUT, "foo", &["bob"], &token).assert_status(200);
     let lines = gateway.cli_ok(&["token", "list", "--user", "bob"]);
-    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert_eq!(lines.lines().count(), 2, "a heading and one token: {lines}");
     gateway.cli_ok(&["journal", "verify"]);
 }
 

@@ -163,6 +163,20 @@ fn search_finds_names_and_descriptions() {
     assert_eq!(found("q=nothing-like-it"), (0, 0));
     assert!(found("q=&per_page=100").1 >= 13);
     assert!(found("q=corp&per_page=100000").0 <= 100);
+    let page = |nth: u32| -> Vec<String> {
+        let json = search(&format!("q=corp-tool&per_page=5&page={nth}")).json();
+        assert_eq!(json["meta"]["total"], 12, "on every page");
+        let names = json["crates"].as_array().unwrap().iter();
+        names.map(|hit| hit["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let pages = [1, 2, 3, 4].map(page);
+    assert_eq!(pages.each_ref().map(Vec::len), [5, 5, 2, 0]);
+    let all = search("q=corp-tool&per_page=100").json();
+    let all: Vec<_> =
+        all["crates"].as_array().unwrap().iter().map(|hit| hit["name"].clone()).collect();
+    assert_eq!(pages.concat(), all, "in one order, each once");
+    client.get("/api/v1/crates?q=x&page=0").assert_refused(400, "page");
+    client.get("/api/v1/crates?q=x&per_page=100&page=101").assert_refused(400, "10000");
     search("q=%ff%00");
     client.get("/api/v1/crates?q=x&per_page=x").assert_refused(400, "per_page");
     let first = search("q=corp-tool-0").json()["crates"][0].clone();

@@ -3,6 +3,7 @@
 mod advisories;
 mod pins;
 mod policy;
+mod shell;
 mod store;
 
 use std::ffi::OsString;
@@ -16,11 +17,13 @@ use jiff::Timestamp;
 pub use self::advisories::{AdvisoriesCommand, AdvisoriesFetch};
 pub use self::pins::{PinCommand, PinCorrect};
 pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
+pub use self::shell::{Completions, Man};
 pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
 use crate::model::name::CrateName;
 use crate::model::principal::{CratePattern, Grant, Scope, TokenId};
+use crate::model::pull::Subject;
 use crate::model::version::CrateVersion;
 
 /// One Cargo registry endpoint for a whole organisation: hosts private crates, mirrors crates.io.
@@ -103,7 +106,7 @@ pub enum Command {
     /// Look at the checksums of mirrored versions, and correct them
     #[command(subcommand)]
     Pin(PinCommand),
-    /// Fill the mirror with all that a Cargo.lock names
+    /// Fill the mirror ahead of need, with what lock files name or with single crates
     Prefetch(Prefetch),
     /// Look after crate names
     #[command(subcommand)]
@@ -114,6 +117,12 @@ pub enum Command {
     /// Look after the advisory database of the policy
     #[command(subcommand)]
     Advisories(AdvisoriesCommand),
+    /// Look at all that can be wrong, and say what to do; exits with status 1 when something is
+    Doctor(Doctor),
+    /// Print the completions of a shell, to be put where it looks for them
+    Completions(Completions),
+    /// Print the manual, or write a page for each command
+    Man(Man),
 }
 
 /// `serve`
@@ -122,6 +131,17 @@ pub struct Serve {
     /// The IP address and port to listen on [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// The IP address and port of the admin listener: metrics and health [default: 127.0.0.1:8444]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+}
+
+/// `doctor`
+#[derive(Debug, Clone, Args)]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `health`
@@ -152,7 +172,11 @@ pub enum UserCommand {
         login: String,
     },
     /// List all users
-    List,
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Disable a user: their tokens no longer count
     Disable {
         /// The user's name
@@ -170,6 +194,9 @@ pub enum TokenCommand {
         /// Only those of this user
         #[arg(long, value_name = "LOGIN")]
         user: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Revoke a token
     Revoke {
@@ -240,16 +267,27 @@ pub enum MirrorCommand {
 /// `prefetch`
 #[derive(Debug, Clone, Args)]
 pub struct Prefetch {
-    /// The lock file
-    #[arg(long, value_name = "FILE", default_value = "Cargo.lock")]
-    pub lock: PathBuf,
+    /// Crates, the newest version of each: `serde`, `serde@1`, `serde@>=1.0.100, <1.1`, or exactly
+    /// `serde@1.0.200`; what they depend on is not fetched
+    #[arg(value_name = "NAME[@REQ]")]
+    pub crates: Vec<Subject>,
+    /// A lock file: all that it names; may be repeated [default: Cargo.lock, where no crate is named]
+    #[arg(long = "lock", value_name = "FILE")]
+    pub locks: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `names …`
 #[derive(Debug, Clone, Subcommand)]
 pub enum NamesCommand {
-    /// Look for hosted names that upstreams have taken since
-    Audit,
+    /// Look for hosted names that upstreams have taken since; exits with status 1 when there are any
+    Audit {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `NAME[@VERSION]`
@@ -285,11 +323,11 @@ impl Cli {
     /// What this command line overrides in the configuration.
     pub fn flags(&self) -> Flags {
         let Common { config, data, store, url } = self.common.clone();
-        let listen = match &self.command {
-            Command::Serve(serve) => serve.listen.clone(),
-            _ => None,
+        let (listen, admin_listen) = match &self.command {
+            Command::Serve(serve) => (serve.listen.clone(), serve.admin_listen.clone()),
+            _ => (None, None),
         };
-        Flags { config, data, store, url, listen }
+        Flags { config, data, store, url, listen, admin_listen }
     }
 }
 
@@ -376,10 +414,10 @@ mod tests {
             "config check",
             "config check --connect",
             "user add alice",
-            "user list",
+            "user list --json",
             "user disable alice",
             "token create --user alice",
-            "token list",
+            "token list --json",
             "token revoke 7",
             "journal verify",
             "checkpoint",
@@ -388,31 +426,38 @@ mod tests {
             "journal show --crate a --since 7 --json",
             "pulls a@>=1.2 --since 2027-01-31 --json",
             "store copy file://a s3://b/c --to-config t.toml",
-            "gc --grace 7d --dry-run",
+            "gc --grace 7d --dry-run --json",
             "remove a@1.0.0 --reason leaked",
             "mirror refresh serde",
             "mirror purge serde@1.0.0",
-            "pin show serde@1.0.0+b",
+            "pin show serde@1.0.0+b --json",
             "pin correct serde@1.0.0 --reason upstream --checksum \
              ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             "prefetch",
-            "names audit",
+            "prefetch serde tokio@1 --lock a.lock --lock b.lock --json",
+            "names audit --json",
             "policy check --lock Cargo.lock --policy p --json",
             "policy diff old new --lock Cargo.lock --json",
             "policy waivers --policy p --json",
             "advisories fetch --file db.tar.gz --force",
             "advisories show",
+            "doctor --json",
+            "completions zsh",
+            "man pages",
         ] {
             assert_eq!(parse(&format!("{command} --data d")).unwrap().flags(), flags, "{command}");
             assert_eq!(parse(&format!("--data d {command}")).unwrap().flags(), flags, "{command}");
         }
-        let cli = parse("serve --listen 0.0.0.0:1 --store memory:// --url https://x --config c");
+        let cli = parse(
+            "serve --listen 0.0.0.0:1 --admin-listen [::1]:2 --store memory:// --url https://x --config c",
+        );
         let all = Flags {
             config: Some("c".into()),
             data: None,
             store: Some("memory://".into()),
             url: Some("https://x".into()),
             listen: Some("0.0.0.0:1".into()),
+            admin_listen: Some("[::1]:2".into()),
         };
         assert_eq!(cli.unwrap().flags(), all);
     }

@@ -2,12 +2,18 @@
 //! it replays the journal into a catalog of its own, and the server follows what it appends. Answers go
 //! to standard output, all else to standard error: which store it is, what is under way, what is wrong.
 
-mod health;
 mod advisories;
+mod doctor;
+mod garbage;
+mod health;
+mod lists;
 mod pins;
 mod policy;
+mod prefetch;
 mod pulls;
 mod secret;
+pub(crate) mod shell;
+mod table;
 
 use std::io::{self, BufWriter, Write as _};
 use std::ops::ControlFlow;
@@ -16,28 +22,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cratehouse::cli::{
-    Command, CrateSpec, FormatCommand, Gc, JournalCommand, MirrorCommand, NamesCommand, Prefetch,
-    Show, StoreCommand, StoreCopy, TokenCommand, UserCommand,
+    Command, CrateSpec, FormatCommand, JournalCommand, MirrorCommand, NamesCommand, Show,
+    StoreCommand, StoreCopy, TokenCommand, UserCommand,
 };
 use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
 use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, checkpoints_in, journal_in};
-use cratehouse::flows::prefetch::{Prefetched, prefetch};
-use cratehouse::flows::show::{Selection, Shown, show};
+use cratehouse::flows::show::{COLUMNS, Selection, Shown, show};
 use cratehouse::flows::verify::Rebuild;
-use cratehouse::flows::{
-    audit, format, founded, gc, mirroring, remove, store_copy, tokens, users, verify,
-};
+use cratehouse::flows::{format, founded, mirroring, remove, store_copy, tokens, users, verify};
 use cratehouse::gateway::Gateway;
 use cratehouse::model::level::Level;
 use cratehouse::startup::Progress;
-use cratehouse::stores::blobs::Stored;
-use cratehouse::stores::catalog::TokenRow;
 use cratehouse::stores::checkpoints::FOLDER;
 use cratehouse::stores::console::{self, Stdout, tell};
 use cratehouse::stores::objects::Objects;
-use jiff::Timestamp;
 
 use crate::Failure;
 
@@ -79,6 +79,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         Command::Advisories(what) => {
             return advisories::run(&config, what).await.map_err(Failure::opening);
         }
+        Command::Doctor(what) => return Ok(doctor::run(&config, what).await?),
         _ => (),
     }
     let url = config.url_for(config.server.listen);
@@ -130,14 +131,7 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             let user = users::create(gateway, By::Operator, &login).await?;
             print(&format!("created user {} ({})", user.login, user.id))?;
         }
-        Command::User(UserCommand::List) => {
-            let mut lines = String::new();
-            for user in users::list(gateway).await? {
-                let state = if user.disabled { "disabled" } else { "active" };
-                lines += &format!("{}\t{}\t{state}\n", user.id, user.login);
-            }
-            heard(console::print(&lines))?;
-        }
+        Command::User(UserCommand::List { json }) => lists::users(gateway, json).await?,
         Command::User(UserCommand::Disable { login }) => {
             users::disable(gateway, By::Operator, &login).await?;
             print(&format!("disabled {login}: no token of theirs counts any more"))?;
@@ -145,18 +139,14 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         Command::Token(TokenCommand::Create(create)) => {
             secret::create_token(gateway, &create).await?;
         }
-        Command::Token(TokenCommand::List { user }) => {
-            let mut lines = String::new();
-            for token in tokens::list(gateway, user.as_deref()).await? {
-                lines += &format!("{}\n", describe(gateway, &token)?);
-            }
-            heard(console::print(&lines))?;
+        Command::Token(TokenCommand::List { user, json }) => {
+            lists::tokens(gateway, user.as_deref(), json).await?;
         }
         Command::Token(TokenCommand::Revoke { id }) => {
             tokens::revoke(gateway, By::Operator, id).await?;
             print(&format!("revoked token {id}"))?;
         }
-        Command::Gc(what) => collect_garbage(gateway, &what).await?,
+        Command::Gc(what) => garbage::collect(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
             remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
@@ -169,8 +159,10 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             print(&mirroring::purge(gateway, &name, version.as_ref()).await?)?;
         }
         Command::Pin(what) => pins::look_after_pins(gateway, &what).await?,
-        Command::Prefetch(what) => return Ok(fill_ahead(gateway, &what).await?),
-        Command::Names(NamesCommand::Audit) => return Ok(audit_names(gateway).await?),
+        Command::Prefetch(what) => return Ok(prefetch::fill_ahead(gateway, &what).await?),
+        Command::Names(NamesCommand::Audit { json }) => {
+            return Ok(lists::clashes(gateway, json).await?);
+        }
         Command::Serve(_)
         | Command::Init
         | Command::Health(_)
@@ -180,6 +172,9 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         | Command::Policy(_)
         | Command::Advisories(_)
         | Command::Pulls(_)
+        | Command::Doctor(_)
+        | Command::Completions(_)
+        | Command::Man(_)
         | Command::Format(_)
         | Command::Checkpoint => (), // done elsewhere
     }
@@ -191,40 +186,6 @@ async fn write_checkpoint(running: &Running) -> Result<ExitCode> {
     let name = running.checkpointer.write().await?;
     print(&format!("{FOLDER}/{name}"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn describe(gateway: &Gateway, token: &TokenRow) -> Result<String> {
-    let login = gateway.catalog.view()?.user(token.user)?.map_or_else(String::new, |u| u.login);
-    let scopes: Vec<_> = token.grant.scopes.iter().map(ToString::to_string).collect();
-    let crates: Vec<_> = token.grant.crates.iter().map(ToString::to_string).collect();
-    let state = match (token.revoked, token.grant.expires) {
-        (true, _) => "revoked".to_owned(),
-        (false, Some(end)) => format!("until {end}"),
-        (false, None) => "active".to_owned(),
-    };
-    let crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
-    let scopes = scopes.join(",");
-    Ok(format!("{}\t{login}\t{}\t{scopes}\t{crates}\t{state}", token.id, token.name))
-}
-
-async fn collect_garbage(gateway: &Gateway, what: &Gc) -> Result<()> {
-    let Gc { dry_run, force, finish, .. } = *what;
-    let stored_before = what.grace.before(Timestamp::now()).map_err(Error::invalid)?;
-    let config = &gateway.config;
-    let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
-    // By the client that does not retry: see `gc::sweep`.
-    let blobs = blobs_in(&Objects::same(objects.commit));
-    let plan = gc::Plan { stored_before, dry_run, force, finish };
-    let sweeping = Progress::begin("deleting crate files", config.log.format);
-    let tick = |done, total| sweeping.tick(done, Some(total));
-    let swept = gc::sweep(gateway, &blobs, &plan, tick).await?;
-    if dry_run {
-        let line = |s: &Stored| format!("{}\t{} bytes\t{}\n", s.cksum, s.size, s.modified);
-        heard(console::print(&swept.garbage.iter().map(line).collect::<String>()))?;
-    }
-    let gc::Swept { stored, young, garbage, deleted } = swept;
-    let garbage = garbage.len();
-    print(&format!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted"))
 }
 
 async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<ExitCode> {
@@ -247,35 +208,6 @@ async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<Ex
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode> {
-    let refuse = |e| Error::invalid(format!("{} cannot be read: {e}", what.lock.display()));
-    let lock = std::fs::read_to_string(&what.lock).map_err(refuse)?;
-    let filling = Progress::begin("filling the mirror", gateway.config.log.format);
-    let tick = |done: usize, total: usize| filling.tick(done as u64, Some(total as u64));
-    let Prefetched { failed, elsewhere } = prefetch(gateway, &lock, tick).await?;
-    filling.end("the mirror is filled");
-    for package in &elsewhere {
-        tell(&format!("{package}: left out, it is from another registry"));
-    }
-    for (package, why) in &failed {
-        tell(&format!("{package}: {}", why.chain()));
-    }
-    print(&format!("{} packages failed", failed.len()))?;
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn audit_names(gateway: &Arc<Gateway>) -> Result<ExitCode> {
-    let clashes = audit::names(gateway).await?;
-    for clash in &clashes {
-        print(&format!(
-            "{} is hosted here, and {} has {}: a build that asks there gets another crate",
-            clash.name, clash.upstream, clash.spelling
-        ))?;
-    }
-    print(&format!("{} clashes", clashes.len()))?;
-    Ok(if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
@@ -311,6 +243,9 @@ async fn show_journal(config: &Config, what: &Show) -> Result<ExitCode> {
     let krate = what.krate.as_ref().map(|name| name.key());
     let selection = Selection { krate, since: what.since };
     let (mut out, mut outcome) = (BufWriter::new(Stdout), Ok(()));
+    if !what.json {
+        outcome = writeln!(out, "{COLUMNS}").map_err(unwritten);
+    }
     let print = |shown: Shown<'_>| {
         let line = if what.json { shown.json() } else { Ok(shown.line()) };
         outcome = line.and_then(|line| writeln!(out, "{line}").map_err(unwritten));

@@ -20,6 +20,7 @@
 //! `deploy/cratehouse.toml` names every key; a test holds it against the keys read here.
 
 mod load;
+mod near;
 mod per_address;
 mod reader;
 mod store_url;
@@ -53,6 +54,8 @@ pub struct Flags {
     pub url: Option<String>,
     /// `--listen`: the key `server.listen`.
     pub listen: Option<String>,
+    /// `--admin-listen`: the key `server.admin_listen`.
+    pub admin_listen: Option<String>,
 }
 
 /// Everything that is wrong with a configuration, one sentence each.

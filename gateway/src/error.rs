@@ -31,6 +31,8 @@ pub enum Kind {
     Invalid,
     /// The request is too large.
     TooLarge,
+    /// The request came too slowly.
+    TooSlow,
     /// Nobody, or a token that does not count.
     Unauthenticated,
     /// Somebody who may not.

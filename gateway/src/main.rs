@@ -66,7 +66,11 @@ fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return show(&e),
     };
-    signals::disarm(&cli.command);
+    match &cli.command {
+        Command::Completions(what) => return told(commands::shell::completions(what)),
+        Command::Man(what) => return told(commands::shell::man(what)),
+        _ => signals::disarm(&cli.command),
+    }
     let flags = cli.flags();
     let config = match Config::load(&flags, std::env::vars_os()) {
         Ok(config) => Arc::new(config),
@@ -113,6 +117,10 @@ fn show(e: &clap::Error) -> ExitCode {
         }
     }
     ExitCode::from(if is_wrong { EXIT_CONFIG } else { 0 })
+}
+
+fn told(outcome: cratehouse::error::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|e| fail(&e.chain()))
 }
 
 /// `config check`: the files that a start would read are read too; nothing is made.

@@ -19,7 +19,7 @@ metrics! {
 
     /// Requests that were refused, by kind of error.
     refusals: IntCounterVec = "cratehouse_refusals_total" [kind = "invalid" | "too_large"
-        | "unauthenticated" | "forbidden" | "absent" | "method_not_allowed" | "throttled"
+        | "too_slow" | "unauthenticated" | "forbidden" | "absent" | "method_not_allowed" | "throttled"
         | "unavailable" | "bad_upstream" | "upstream_timeout" | "internal"];
 
     /// Memory that request bodies take, in bytes, by what they are for.

@@ -62,7 +62,7 @@ fn outlives_its_terminal(command: &Command) -> bool {
     match command {
         Command::Serve(_) | Command::Init | Command::Gc(_) | Command::Remove(_) => true,
         Command::Checkpoint | Command::Prefetch(_) => true,
-        Command::User(what) => !matches!(what, UserCommand::List),
+        Command::User(what) => !matches!(what, UserCommand::List { .. }),
         Command::Token(what) => !matches!(what, TokenCommand::List { .. }),
         Command::Store(StoreCommand::Copy(_)) => true,
         Command::Pin(what) => matches!(what, PinCommand::Correct(_)),
@@ -72,6 +72,7 @@ fn outlives_its_terminal(command: &Command) -> bool {
         Command::Health(_) => false,
         Command::Advisories(what) => matches!(what, AdvisoriesCommand::Fetch(_)),
         Command::Config(_) | Command::Pulls(_) | Command::Names(_) | Command::Policy(_) => false,
+        Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => false,
     }
 }
 

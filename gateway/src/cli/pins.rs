@@ -14,6 +14,9 @@ pub enum PinCommand {
         /// The version
         #[arg(value_name = "NAME@VERSION")]
         target: VersionSpec,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Let another checksum stand over a pin, on every replica; the journal keeps the reason
     Correct(PinCorrect),

@@ -83,6 +83,9 @@ pub struct Gc {
     /// First end a sweep that was interrupted: only when no other one is at work anywhere
     #[arg(long)]
     pub finish: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `format …`

@@ -5,15 +5,21 @@ use cratehouse::error::Result;
 use cratehouse::flows::command::By;
 use cratehouse::flows::pins::{self, Pinned};
 use cratehouse::gateway::Gateway;
+use cratehouse::model::table::Table;
+use cratehouse::model::times::to_the_second;
+use serde_json::{Value, json};
 
 use super::print;
+use super::table::{print_json, print_table};
 
 pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Result<()> {
     match what {
-        PinCommand::Show { target: VersionSpec { name, version } } => {
-            for pinned in pins::of(gateway, name, version).await? {
-                print(&described(&pinned))?;
+        PinCommand::Show { target: VersionSpec { name, version }, json } => {
+            let pins = pins::of(gateway, name, version).await?;
+            if *json {
+                return print_json(&pins.iter().map(in_json).collect::<Vec<_>>());
             }
+            print_table(&listed(&pins))?;
         }
         PinCommand::Correct(PinCorrect { target, checksum, reason, upstream }) => {
             let (version, upstream) = ((&target.name, &target.version), upstream.as_deref());
@@ -33,11 +39,26 @@ pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Res
     Ok(())
 }
 
-fn described(pinned: &Pinned) -> String {
-    let Pinned { upstream, pin, corrected } = pinned;
-    let pin = format!("{upstream}\t{}\tfirst served at {}", pin.cksum, pin.first_seen);
-    match corrected {
-        Some(by) => format!("{pin}\tcorrected to {} by journal entry {}", by.cksum, by.corrected),
-        None => pin,
+fn listed(pins: &[Pinned]) -> Table<4> {
+    let mut table = Table::new(["upstream", "checksum", "first served", "correction"]);
+    for Pinned { upstream, pin, corrected } in pins {
+        let corrected = corrected
+            .map(|by| format!("corrected to {} by journal entry {}", by.cksum, by.corrected));
+        let first = to_the_second(pin.first_seen).to_string();
+        let corrected = corrected.unwrap_or_else(|| "none".to_owned());
+        table.row([upstream, &pin.cksum.to_string(), &first, &corrected]);
     }
+    table
+}
+
+fn in_json(pinned: &Pinned) -> Value {
+    let Pinned { upstream, pin, corrected } = pinned;
+    let corrected = corrected.map(|by| json!({ "checksum": by.cksum, "entry": by.corrected }));
+    let first = to_the_second(pin.first_seen);
+    json!({
+        "upstream": upstream,
+        "checksum": pin.cksum,
+        "first_served": first,
+        "corrected": corrected,
+    })
 }

@@ -134,6 +134,7 @@ fn flag_keys(flags: &Flags) -> BTreeMap<&'static str, (&'static str, String)> {
         ("store.url", "--store", &flags.store),
         ("server.url", "--url", &flags.url),
         ("server.listen", "--listen", &flags.listen),
+        ("server.admin_listen", "--admin-listen", &flags.admin_listen),
     ];
     let given = |(key, flag, text): (_, _, &Option<String>)| Some((key, (flag, text.clone()?)));
     all.into_iter().filter_map(given).collect()

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::Secret;
+use super::near::meant;
 
 /// What every variable of ours begins with.
 pub(super) const PREFIX: &str = "CRATEHOUSE_";
@@ -258,7 +259,7 @@ impl<'a> Reader<'a> {
         }
         let variables: BTreeSet<String> = asked.iter().map(|path| variable(path)).collect();
         for name in self.sources.environment.keys().filter(|name| !variables.contains(*name)) {
-            problems.push(unknown_variable(name, &variables));
+            problems.push(unknown_variable(name, &variables, &asked));
         }
         problems
     }
@@ -395,10 +396,22 @@ fn unknown_key(path: &str, asked: &BTreeSet<String>) -> String {
         return format!("`{path}` is a section: write [{path}] and its keys below it");
     }
     let place = if parent.is_empty() { String::new() } else { format!(" in `{parent}`") };
-    format!("unknown key `{path}`; allowed{place}: {}", comma_list(allowed))
+    let meant = did_you_mean(meant(path, asked).iter().map(|key| format!("`{key}`")));
+    format!("unknown key `{path}`{meant}; allowed{place}: {}", comma_list(allowed))
 }
 
-fn unknown_variable(name: &str, known: &BTreeSet<String>) -> String {
+/// ` (did you mean this or that?)`, or nothing.
+fn did_you_mean(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<_> = words.collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" (did you mean {}?)", words.join(" or ")),
+    }
+}
+
+fn unknown_variable(name: &str, known: &BTreeSet<String>, asked: &BTreeSet<String>) -> String {
+    let path = name.strip_prefix(PREFIX).unwrap_or(name).replace("__", ".").to_ascii_lowercase();
+    let meant = did_you_mean(meant(&path, asked).iter().map(|key| variable(key)));
     let section = name.split_once("__").map(|(section, _)| format!("{section}__"));
     let near: Vec<&str> = known
         .iter()
@@ -406,9 +419,9 @@ fn unknown_variable(name: &str, known: &BTreeSet<String>) -> String {
         .map(String::as_str)
         .collect();
     match near.is_empty() {
-        false => format!("unknown variable {name}; allowed: {}", comma_list(near)),
+        false => format!("unknown variable {name}{meant}; allowed: {}", comma_list(near)),
         true => format!(
-            "unknown variable {name}; variables follow the keys, for example {}",
+            "unknown variable {name}{meant}; variables follow the keys, for example {}",
             variable("server.listen")
         ),
     }

@@ -82,9 +82,10 @@ fn unknown_keys_are_refused_with_what_is_allowed() {
     refused(
         "[server]\nlisen = 'x'",
         &[],
-        &["unknown key `server.lisen`", "listen", "drain_seconds"],
+        &["unknown key `server.lisen` (did you mean `server.listen`?)", "drain_seconds"],
     );
-    refused("[serve]\nlisten = 'x'", &[], &["unknown key `serve`", "server"]);
+    refused("[serve]\nlisten = 'x'", &[], &["unknown key `serve` (did you mean `server`?)"]);
+    refused("listen = 'x'", &[], &["unknown key `listen` (did you mean `server.listen`?)"]);
     refused("[nothing]", &[], &["unknown key `nothing`", "allowed"]);
     refused("server = 3", &[], &["`server` is a section"]);
     refused("'server.listen' = '127.0.0.1:1'", &[], &["unknown key `\"server.listen\"`"]);
@@ -101,9 +102,13 @@ fn unknown_variables_are_refused_but_not_those_of_kubernetes() {
     refused(
         "",
         &[("CRATEHOUSE_SERVER__LISEN", "x")],
-        &["CRATEHOUSE_SERVER__LISEN", "CRATEHOUSE_SERVER__LISTEN"],
+        &["CRATEHOUSE_SERVER__LISEN (did you mean CRATEHOUSE_SERVER__LISTEN?)"],
     );
-    refused("", &[("CRATEHOUSE_URL", "x")], &["unknown variable CRATEHOUSE_URL"]);
+    refused(
+        "",
+        &[("CRATEHOUSE_URL", "x")],
+        &["unknown variable CRATEHOUSE_URL (did you mean CRATEHOUSE_SERVER__URL or"],
+    );
     let injected = [
         ("CRATEHOUSE_SERVICE_HOST", "10.0.0.1"),
         ("CRATEHOUSE_SERVICE_PORT_HTTPS", "443"),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, future, stream};
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::flows::lookup::is_reserved;
@@ -14,7 +15,7 @@ use crate::model::name::CrateName;
 const NAMES_AT_ONCE: usize = 4;
 
 /// A hosted name that an upstream has too.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Clash {
     /// The hosted crate.
     pub name: CrateName,

@@ -11,7 +11,9 @@ use crate::flows::append::Waiter;
 use crate::gateway::Gateway;
 use crate::model::checksum::Checksum;
 use crate::model::client_key::ClientKey;
+use crate::model::excerpt::excerpt;
 use crate::model::principal::Principal;
+use crate::model::times::to_the_second;
 
 /// For how long tokens are honoured without a look at the journal: a replica that is cut off from
 /// the store does not honour revoked ones for ever.
@@ -56,7 +58,42 @@ pub async fn authenticate(
         None => Waiter::Unauthenticated(client),
     };
     gateway.journal.catch_up_for(waiter).await?;
-    holder(gateway, &hash)?.ok_or_else(unknown)
+    match holder(gateway, &hash)? {
+        Some(who) => Ok(who),
+        None => Err(refusal(gateway, &hash)?),
+    }
+}
+
+/// Why a token does not count. Only who has it learns more than that.
+fn refusal(gateway: &Gateway, hash: &Checksum) -> Result<Error> {
+    let Some((token, user)) = gateway.catalog.view()?.token_shown(hash)? else {
+        return Ok(unknown());
+    };
+    let (id, login) = (token.id, excerpt(&user.login));
+    let another = format!(
+        "ask an administrator for another (`cratehouse token create --user {login}`), then run `cargo \
+         login` with it"
+    );
+    let ended = token.grant.expires.filter(|_| !token.grant.is_live(Timestamp::now()));
+    Ok(Error::new(
+        Kind::Unauthenticated,
+        match (user.disabled, token.revoked, ended) {
+            (true, ..) => format!(
+                "the user `{login}` of this token is disabled, and none of their tokens counts: if that is a \
+             mistake, ask an administrator"
+            ),
+            (_, true, _) => {
+                format!("this token (number {id}, of `{login}`) was revoked: {another}")
+            }
+            (_, _, Some(end)) => {
+                format!(
+                    "this token (number {id}, of `{login}`) ended at {}: {another}",
+                    to_the_second(end)
+                )
+            }
+            _ => return Ok(unknown()), // it counts again by now
+        },
+    ))
 }
 
 /// The same, if this replica is sure by itself.
@@ -103,7 +140,9 @@ impl Holders {
 fn unknown() -> Error {
     Error::new(
         Kind::Unauthenticated,
-        "this token is unknown, revoked or past its end: ask an administrator for another (`cratehouse token create`)",
+        "this token is unknown to this registry: perhaps it was cut off when it was copied, or belongs to \
+         another registry; ask an administrator for one (`cratehouse token create`), then run `cargo login` \
+         with it",
     )
 }
 
@@ -117,7 +156,7 @@ mod tests {
     use crate::config::Limits;
     use crate::flows::command::Command;
     use crate::flows::fixture::{House, memory};
-    use crate::model::principal::{Grant, TokenSecret};
+    use crate::model::principal::{Grant, TokenId, TokenSecret};
     use crate::stores::faulty::{Fault, FaultyStore};
 
     struct Alice {
@@ -174,6 +213,31 @@ mod tests {
         alice.shows_it().await.unwrap();
         alice.house.order(Command::DisableUser { login: "alice".to_owned() }).await;
         assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
+    }
+
+    #[tokio::test]
+    async fn who_shows_a_token_that_does_not_count_is_told_why_and_nobody_else() {
+        let ended =
+            Grant { expires: Some("2026-01-31T12:00:00.5Z".parse().unwrap()), ..Grant::usual() };
+        let alice = Alice::with(ended).await;
+        let why = async |alice: &Alice, token: &str| {
+            let shown = authenticate(&alice.house.gateway, ClientKey::Exempt, token).await;
+            shown.unwrap_err().message
+        };
+        let told = why(&alice, alice.secret.reveal()).await;
+        assert!(told.contains("(number 1, of `alice`) ended at 2026-01-31T12:00:00Z: "), "{told}");
+        assert!(told.contains("`cratehouse token create --user alice`"), "{told}");
+        alice.house.order(Command::RevokeToken { token: TokenId(1) }).await;
+        let told = why(&alice, alice.secret.reveal()).await;
+        assert!(told.contains("(number 1, of `alice`) was revoked: ask"), "{told}");
+        alice.house.order(Command::DisableUser { login: "alice".to_owned() }).await;
+        let told = why(&alice, alice.secret.reveal()).await;
+        assert!(told.starts_with("the user `alice` of this token is disabled"), "{told}");
+        for unknown in ["", "crh_x", &"x".repeat(2000), TokenSecret::random().reveal()] {
+            let told = why(&alice, unknown).await;
+            assert!(told.starts_with("this token is unknown to this registry"), "{told}");
+            assert!(!told.contains("alice"), "{told}");
+        }
     }
 
     #[tokio::test]

@@ -45,6 +45,8 @@ pub struct Download {
     pub file: File,
     /// Its SHA-256.
     pub cksum: Checksum,
+    /// Where it was found.
+    pub source: Source,
 }
 
 /// The bytes of a crate file.
@@ -59,6 +61,16 @@ pub enum File {
         /// file was wanted.
         pieces: BoxStream<'static, Result<Bytes>>,
     },
+}
+
+impl File {
+    /// How many bytes it has.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Self::Stream { length, .. } => *length,
+        }
+    }
 }
 
 /// One version's crate file, for work of our own: see [`download_for`].
@@ -90,16 +102,15 @@ pub async fn download_for(
 ) -> Result<Download> {
     let finding = async {
         let (origin, got) = find_in_current_state(gateway, client, name, version).await?;
-        let source = got.source;
-        Ok((opened(gateway, origin, got, part).await?, source))
+        opened(gateway, origin, got, part).await
     };
     let answer = match timeout(patience::at_most(gateway.config.limits.fill_wait), finding).await {
         Ok(answer) => answer,
         Err(_) => Err(on_its_way(name, version)),
     };
-    let outcome = outcome(answer.as_ref().map(|(_, source)| *source));
+    let outcome = outcome(answer.as_ref().map(|download| download.source));
     gateway.metrics.crate_lookups.with_label_values(&[outcome]).inc();
-    answer.map(|(download, _)| download)
+    answer
 }
 
 /// The same, if memory alone can tell that it may be had and has it: most downloads end here.
@@ -120,12 +131,12 @@ pub fn at_hand(gateway: &Gateway, name: &CrateName, version: &CrateVersion) -> O
         gateway.uses.note(&cksum);
     }
     gateway.metrics.crate_lookups.with_label_values(&[outcome(Ok(Source::Memory))]).inc();
-    Some(Download { file: File::Whole(bytes), cksum })
+    Some(Download { file: File::Whole(bytes), cksum, source: Source::Memory })
 }
 
 /// The file for one client: what is streamed is no one else's.
 async fn opened(gateway: &Arc<Gateway>, origin: Origin, got: Got, part: Part) -> Result<Download> {
-    let cksum = got.cksum;
+    let (cksum, source) = (got.cksum, got.source);
     let file = match (got.content, part) {
         (Content::Whole(bytes), _) => File::Whole(bytes),
         (Content::InStore { size: length, .. }, Part::Head) => {
@@ -138,7 +149,7 @@ async fn opened(gateway: &Arc<Gateway>, origin: Origin, got: Got, part: Part) ->
             File::Stream { length, pieces: streaming::pieces(gateway, stored, room) }
         }
     };
-    Ok(Download { file, cksum })
+    Ok(Download { file, cksum, source })
 }
 
 /// A refusal that the journal's lag could explain is given only after the journal was read to its

@@ -151,7 +151,8 @@ pub(super) async fn settle(gateway: &Arc<Gateway>, lower: &CrateName, version: &
         return;
     }
     let client = ClientKey::OWN;
-    let Ok(known) = lookup::look(gateway, client, lower).await else { return };
+    let Ok(answered) = lookup::look(gateway, client, lower).await else { return };
+    let known = answered.known;
     let Ok(Some(file)) = known.answer.clone() else { return };
     let Some(listed) = file.version(version) else { return };
     if !known.judging.facts().licenses.contains_key(&listed.cksum)

@@ -21,6 +21,7 @@ use crate::flows::lookup::IndexCache;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::{self, Pulls};
+use crate::flows::replica_note;
 use crate::flows::reread::Reread;
 use crate::flows::rulebook::{Kept, Rulebook, try_policy};
 use crate::flows::search::{self, MirroredNames};
@@ -40,6 +41,7 @@ use crate::stores::journal::Journal;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::objects::Objects;
 use crate::stores::pulls::PullsStore;
+use crate::stores::replicas::ReplicaNotes;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
 use crate::threads::aside;
@@ -247,6 +249,10 @@ impl Running {
             {
                 tasks.push(("store's watch", tokio::spawn(watch.run(stop.clone()))));
             }
+            let (notes, now) = (replica_notes_in(&objects), jiff::Timestamp::now());
+            let noting =
+                replica_note::run(notes, replica_note::of(&gateway.config, now), stop.clone());
+            tasks.push(("note of this replica", tokio::spawn(noting)));
             let searching = search::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("keeper of names", tokio::spawn(searching)));
             let recording = pulls::run(Arc::clone(&gateway), stop.clone());
@@ -326,6 +332,11 @@ pub fn advisories_in(objects: &Objects) -> AdvisoryStore {
 /// Who pulled what, in a store: durable, because it can be had nowhere else.
 pub fn pulls_in(objects: &Objects) -> PullsStore {
     PullsStore::new(Arc::clone(&objects.durable))
+}
+
+/// What replicas note of themselves in a store.
+pub fn replica_notes_in(objects: &Objects) -> ReplicaNotes {
+    ReplicaNotes::new(Arc::clone(&objects.cache))
 }
 
 /// What is mirrored in a store.

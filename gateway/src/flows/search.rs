@@ -43,6 +43,15 @@ pub struct Hit {
     pub description: Option<String>,
 }
 
+/// Which of the hits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many better ones are passed over.
+    pub skip: usize,
+    /// How many follow, at the most.
+    pub size: usize,
+}
+
 /// Newest versions of hosted crates, each with the entry that last touched its crate.
 type Hosted = HashMap<NameKey, (u64, Option<Box<str>>)>;
 
@@ -105,8 +114,8 @@ impl MirroredNames {
     }
 }
 
-/// Searches names and descriptions. Gives the best hits, `limit` at the most, and how many
-/// there are in all.
+/// Searches names and descriptions. Gives a page of the hits, the best first, and how many there are in
+/// all. The pages before it are found again: who asks bounds how far that goes.
 ///
 /// # Errors
 /// When the catalog fails; unavailable, when too many search.
@@ -114,14 +123,14 @@ pub async fn search(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     query: &str,
-    limit: usize,
+    page: Page,
 ) -> Result<(Vec<Hit>, u32)> {
     load(gateway).await;
     let turn = gateway.turns.searches.turn(client).await?;
     let (owned, query) = (Arc::clone(gateway), Query::new(query));
     let finding = gateway.catalog.scan(move |view| {
         let _turn = turn; // until it is over, whoever still waits for it
-        find(&owned, view, &query, limit)
+        find(&owned, view, &query, page)
     });
     let Found { hits, total, unknown } = finding.await?;
     learn(gateway, unknown);
@@ -136,8 +145,8 @@ struct Found {
     unknown: Vec<(usize, CrateName)>,
 }
 
-fn find(gateway: &Gateway, view: &View<impl Tables>, query: &Query, limit: usize) -> Result<Found> {
-    let mut best = Best::new(limit);
+fn find(gateway: &Gateway, view: &View<impl Tables>, query: &Query, page: Page) -> Result<Found> {
+    let mut best = Best::new(page.skip.saturating_add(page.size));
     let mut hosted: HashSet<NameKey> = HashSet::new();
     view.each_crate(|row| {
         let key = row.name.key();
@@ -155,7 +164,7 @@ fn find(gateway: &Gateway, view: &View<impl Tables>, query: &Query, limit: usize
         }
     });
     let (total, mut hits, mut unknown) = (best.total, Vec::new(), Vec::new());
-    for Candidate { name, kind, .. } in best.heap.into_sorted_vec() {
+    for Candidate { name, kind, .. } in best.heap.into_sorted_vec().into_iter().skip(page.skip) {
         match kind {
             Kind::Mirrored(at, None) => unknown.push((at, name)),
             Kind::Mirrored(_, Some(version)) => {

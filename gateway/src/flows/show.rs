@@ -110,6 +110,9 @@ struct Line<'a> {
     event: &'a Event,
 }
 
+/// The heads of the columns of [`Shown::line`].
+pub const COLUMNS: &str = "entry\ttime\twho\tdeed";
+
 impl Shown<'_> {
     /// For people: number, time, actor, deed.
     pub fn line(&self) -> String {

@@ -113,12 +113,12 @@ async fn head_of(journal: &Journal) -> Result<u64> {
     Ok(head)
 }
 
-/// All folders of a store but the journal, which comes last, and what a start leaves behind.
+/// All folders of a store but the journal, which comes last, and what is of running replicas alone.
 /// Those of a newer release come along.
 async fn folders(store: &dyn ObjectStore) -> Result<Vec<Path>> {
     let listed = store.list_with_delimiter(None).await.map_err(Error::store)?;
     let mut folders = listed.common_prefixes;
-    folders.retain(|folder| !matches!(folder.as_ref(), "journal" | "selftest"));
+    folders.retain(|folder| !matches!(folder.as_ref(), "journal" | "selftest" | "replicas"));
     folders.sort();
     Ok(folders)
 }

@@ -67,8 +67,8 @@ pub struct Views {
 /// Serves the admin pages until `shutdown`, and then until the last answer is out.
 pub async fn serve_admin(listener: TcpListener, views: Views, shutdown: CancellationToken) {
     let (bounds, lanes) = (BOUNDS, Lanes::here());
-    let (introduced_by, tls, shares, metrics) = (None, None, None, None);
-    Listening { introduced_by, tls, bounds, shares, metrics, shutdown, lanes }
+    let (introduced_by, tls, url, shares, metrics) = (None, None, None, None, None);
+    Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, lanes }
         .run(listener, move |request, _: SocketAddr| answer(views.clone(), request))
         .await;
 }
@@ -81,7 +81,7 @@ async fn answer(views: Views, request: Request<Incoming>) -> Answer {
         Ok(()) => Some(Refused::Method("GET, HEAD".to_owned())),
         Err(refused) => Some(refused),
     };
-    let (outcome, allow) = match refused.map(respond::refused) {
+    let (outcome, allow) = match refused.map(|refused| respond::refused(refused, "")) {
         None => (look(&views, head.uri.path()), None),
         Some((error, allow)) => (Err(error), allow),
     };

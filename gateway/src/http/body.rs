@@ -68,6 +68,39 @@ impl Budgets {
     }
 }
 
+/// How large a body may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Largest {
+    /// In bytes.
+    pub bytes: usize,
+    /// The key that says so, where there is one.
+    key: Option<&'static str>,
+}
+
+impl Largest {
+    /// As a key of the configuration says.
+    pub fn configured(bytes: usize, key: &'static str) -> Self {
+        Self { bytes, key: Some(key) }
+    }
+
+    /// As nobody can configure.
+    pub fn fixed(bytes: usize) -> Self {
+        Self { bytes, key: None }
+    }
+
+    fn exceeded(self) -> Error {
+        let Self { bytes, key } = self;
+        let text = match key {
+            None => format!("the request body is too large: {bytes} bytes at most"),
+            Some(key) => format!(
+                "the request body is too large: {bytes} bytes at most; send less, or have an \
+                 administrator raise `{key}`"
+            ),
+        };
+        Error::new(Kind::TooLarge, text)
+    }
+}
+
 /// The body of one request.
 #[derive(Debug)]
 pub struct Upload<B> {
@@ -88,34 +121,34 @@ where
         Self { body, is_held_back }
     }
 
-    /// Begins to read the body, at most `limit` bytes of it.
+    /// Begins to read the body, at most `limit` of it.
     ///
     /// # Errors
     /// [`Kind::TooLarge`], if the client says that it sends more.
     pub fn arriving(
         &mut self,
         room: Room,
-        limit: usize,
+        limit: Largest,
         arrival: Arrival,
     ) -> Result<Arriving<'_, B>> {
-        if self.body.size_hint().lower() > to_u64(limit) {
-            return Err(too_large(limit));
+        if self.body.size_hint().lower() > to_u64(limit.bytes) {
+            return Err(limit.exceeded());
         }
         self.is_held_back = false;
         let promised = self.body.size_hint().exact();
-        let most = promised.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
+        let most = promised.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit.bytes);
         let (here, ended, pace) = (Vec::new(), false, Pace::begin(arrival));
         Ok(Arriving { body: &mut self.body, room, here, most, limit, pace, ended })
     }
 
-    /// The whole body, at most `limit` bytes of it. It holds its room for as long as anybody has a
+    /// The whole body, at most `limit` of it. It holds its room for as long as anybody has a
     /// part of it.
     ///
     /// # Errors
     /// [`Kind::TooLarge`], before anything is read if the client says how much it sends;
-    /// [`Kind::Invalid`] when it ends early or comes too slowly; [`Kind::Unavailable`] when others
-    /// hold the memory.
-    pub async fn read(&mut self, room: Room, limit: usize, arrival: Arrival) -> Result<Bytes> {
+    /// [`Kind::Invalid`] when it ends early; [`Kind::TooSlow`]; [`Kind::Unavailable`] when others hold
+    /// the memory.
+    pub async fn read(&mut self, room: Room, limit: Largest, arrival: Arrival) -> Result<Bytes> {
         self.arriving(room, limit, arrival)?.whole().await
     }
 
@@ -128,7 +161,9 @@ where
         budgets: &Budgets,
         owner: Owner,
     ) -> Result<T> {
-        let bytes = self.read(budgets.json.room(owner), MAX_JSON_BYTES, budgets.arrival).await?;
+        let bytes = self
+            .read(budgets.json.room(owner), Largest::fixed(MAX_JSON_BYTES), budgets.arrival)
+            .await?;
         serde_json::from_slice(&bytes).map_err(|e| {
             let why = excerpt(&e.to_string());
             Error::invalid(format!("the body is not the JSON that is wanted: {why}"))
@@ -165,7 +200,7 @@ pub struct Arriving<'u, B> {
     here: Vec<u8>,
     /// What the client says it sends, or else the limit: more is never allocated at once.
     most: usize,
-    limit: usize,
+    limit: Largest,
     pace: Pace,
     ended: bool,
 }
@@ -227,8 +262,8 @@ where
         let frame = frame.map_err(|e| ended_early().because(Broken(e.to_string())))?;
         let Ok(data) = frame.into_data() else { return Ok(()) };
         self.note(data.len())?;
-        if data.len() > self.limit - self.here.len() {
-            return Err(too_large(self.limit));
+        if data.len() > self.limit.bytes - self.here.len() {
+            return Err(self.limit.exceeded());
         }
         self.make_room(self.here.len() + data.len()).await?;
         self.here.extend_from_slice(&data);
@@ -252,13 +287,16 @@ where
         self.pace.note(bytes).map_err(|late| {
             self.room.note_slow();
             let Arrival { within, rate } = self.pace.arrival();
-            Error::invalid(match late {
-                Late::Whole => {
-                    format!("the request body did not arrive within {} s", within.as_secs())
-                }
+            Error::new(Kind::TooSlow, match late {
+                Late::Whole => format!(
+                    "the request body did not arrive within {} s (`limits.body_seconds`): send it over \
+                     a faster line, or have an administrator raise the limit",
+                    within.as_secs()
+                ),
                 Late::Slow => format!(
-                    "the request body comes too slowly: this registry wants {rate} bytes a second \
-                     at the least"
+                    "the request body comes too slowly: this registry wants {rate} bytes a second at \
+                     the least (`limits.body_rate_kib`); send it over a faster line, or have an \
+                     administrator lower the limit"
                 ),
             })
         })
@@ -271,10 +309,6 @@ struct Broken(String);
 
 fn ended_early() -> Error {
     Error::invalid("the request body ended early: send it again")
-}
-
-fn too_large(limit: usize) -> Error {
-    Error::new(Kind::TooLarge, format!("the request body is too large: {limit} bytes at most"))
 }
 
 fn to_u64(bytes: usize) -> u64 {

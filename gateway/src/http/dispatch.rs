@@ -19,7 +19,7 @@ use crate::flows::search::Hit;
 use crate::flows::shares::Share;
 use crate::gateway::Gateway;
 use crate::http::body::budget::Owner;
-use crate::http::body::{Budgets, Upload};
+use crate::http::body::{Budgets, Largest, Upload};
 use crate::http::browser::Origins;
 use crate::http::outgoing::Outgoing;
 use crate::http::respond::{self, Answer};
@@ -101,8 +101,10 @@ impl Door {
             }
             Route::Download(name, version) => {
                 let who = auth::reader_at_hand(gateway, headers)?;
-                let Download { file, cksum } = flows::download::at_hand(gateway, name, version)?;
-                let answer = respond::crate_file(file.into(), &cksum, headers, gateway.config.auth_required);
+                let Download { file, cksum, .. } =
+                    flows::download::at_hand(gateway, name, version)?;
+                let answer =
+                    respond::crate_file(file.into(), &cksum, headers, gateway.config.auth_required);
                 if !asker.takes_body {
                     return Some(Ok(answer));
                 }
@@ -168,7 +170,7 @@ impl Door {
                 let find = || async {
                     let got = download_for(gateway, client, &name, &version, part).await?;
                     let private = gateway.config.auth_required;
-                    let Download { file, cksum } = got;
+                    let Download { file, cksum, .. } = got;
                     Ok((respond::crate_file(file.into(), &cksum, headers, private), cksum))
                 };
                 if !asker.takes_body {
@@ -179,9 +181,9 @@ impl Door {
                 self.record((&name, &version, cksum), who.as_deref(), (asker, headers));
                 Ok(answer)
             }
-            Route::Search { query, limit } => {
+            Route::Search { query, page } => {
                 auth::reader(gateway, headers, client).await?;
-                let (hits, total) = flows::search::search(gateway, client, &query, limit).await?;
+                let (hits, total) = flows::search::search(gateway, client, &query, page).await?;
                 responses.json(&found(&hits, total))
             }
             Route::Owners(name) => {
@@ -280,6 +282,7 @@ impl Door {
         let (gateway, limits) = (&self.gateway, &self.gateway.config.limits);
         let (room, largest) =
             (self.bodies.publish.room(owner), flows::publish::frame_bytes(limits));
+        let largest = Largest::configured(largest, "limits.publish_crate_kib");
         let mut body = upload.arriving(room, largest, self.bodies.arrival)?;
         let head_bytes = |begun: &[u8]| flows::publish::head_bytes(begun, limits);
         let wanted = head_bytes(body.at_least(0).await?)?;

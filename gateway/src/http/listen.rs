@@ -2,6 +2,7 @@
 //! request means is the handler's business.
 
 mod crowd;
+mod plain;
 mod sending;
 mod traffic;
 mod unread;
@@ -103,6 +104,8 @@ pub struct Listening {
     pub introduced_by: Option<Networks>,
     /// With TLS or without.
     pub tls: Option<TlsAcceptor>,
+    /// Our URL, for who speaks plain http where TLS is spoken.
+    pub url: Option<String>,
     /// Its limits.
     pub bounds: Bounds,
     /// How many connections one client may have.
@@ -223,7 +226,7 @@ impl Listening {
         stream: Counted,
         (peer, seat): (SocketAddr, &Seat),
     ) -> Option<Gathered<Counted>> {
-        let handshake = timeout(self.bounds.head, Gathered::accept(tls, stream));
+        let handshake = timeout(self.bounds.head, self.shake_hands(tls, stream));
         let error = match self.hurried(seat, handshake).await? {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => error,
@@ -234,6 +237,20 @@ impl Listening {
             metrics.handshake_failures.inc();
         }
         None
+    }
+
+    async fn shake_hands(
+        &self,
+        tls: &TlsAcceptor,
+        stream: Counted,
+    ) -> io::Result<Gathered<Counted>> {
+        match &self.url {
+            Some(url) if plain::is_spoken(&stream).await? => {
+                plain::answer(stream, url).await?;
+                Err(io::Error::other("its client speaks plain http"))
+            }
+            _ => Gathered::accept(tls, stream).await,
+        }
     }
 
     /// Work that a stop leaves [`FIRST_REQUEST_AT_STOP`], and that ends where the connection has to

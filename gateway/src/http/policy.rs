@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::flows::policy_check::{self, Allowance, Reach};
 use crate::gateway::Gateway;
 use crate::http::auth;
-use crate::http::body::Upload;
 use crate::http::body::budget::Owner;
+use crate::http::body::{Largest, Upload};
 use crate::http::dispatch::Door;
 use crate::http::respond::Answer;
 use crate::http::responses::Responses;
@@ -74,7 +74,7 @@ async fn check(
 ) -> Result<Answer> {
     let gateway = &door.gateway;
     let room = door.bodies.policy_check.room(owner);
-    let lock = upload.read(room, MAX_LOCK_BYTES, door.bodies.arrival).await?;
+    let lock = upload.read(room, Largest::fixed(MAX_LOCK_BYTES), door.bodies.arrival).await?;
     let lock = std::str::from_utf8(&lock)
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.

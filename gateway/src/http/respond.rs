@@ -158,10 +158,35 @@ pub fn error(error: &Error, form: Form, login: &str, id: RequestId) -> Answer {
     with_caching(answer, "no-store")
 }
 
-/// The error that a refused request line is, and its `Allow`.
-pub fn refused(refused: Refused) -> (Error, Option<String>) {
+/// The whole answer to who speaks plain http where TLS is spoken: a registry is never redirected to, since
+/// the token that a client sends would have gone over the wire before.
+pub fn to_plain_http(url: &str) -> String {
+    let text = format!(
+        "this port speaks TLS, and was asked in plain http: use {url}/ instead, which is \
+         `index = \"sparse+{url}/index/\"` in cargo's configuration\n"
+    );
+    let status = StatusCode::BAD_REQUEST;
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {TEXT}\r\ncontent-length: {}\r\ncache-control: \
+         no-store\r\nconnection: close\r\n\r\n{text}",
+        text.len()
+    )
+}
+
+/// The error that a refused request line is, and its `Allow`. `url` is ours.
+pub fn refused(refused: Refused, url: &str) -> (Error, Option<String>) {
     match refused {
         Refused::Unknown => (Error::absent("there is nothing at this URL"), None),
+        Refused::BesideTheIndex { is_cargo } => {
+            let why = format!(
+                "the index of this registry is not at this URL: write \
+                 `index = \"sparse+{url}/index/\"` into cargo's configuration, with the slash at \
+                 its end"
+            );
+            // Of a 404 cargo shows nothing but that there is no config.json.
+            let kind = if is_cargo { Kind::Invalid } else { Kind::Absent };
+            (Error::new(kind, why), None)
+        }
         Refused::Absent(why) => (Error::absent(why), None),
         Refused::Malformed(why) => (Error::invalid(why), None),
         Refused::Method(allow) => {
@@ -211,6 +236,7 @@ pub fn label(kind: Kind) -> &'static str {
     match kind {
         Kind::Invalid => "invalid",
         Kind::TooLarge => "too_large",
+        Kind::TooSlow => "too_slow",
         Kind::Unauthenticated => "unauthenticated",
         Kind::Forbidden => "forbidden",
         Kind::Absent => "absent",
@@ -226,6 +252,7 @@ pub fn label(kind: Kind) -> &'static str {
 fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::TooSlow => StatusCode::REQUEST_TIMEOUT,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
@@ -396,6 +423,7 @@ mod tests {
         let cases = [
             (Kind::Invalid, 400),
             (Kind::TooLarge, 413),
+            (Kind::TooSlow, 408),
             (Kind::Unauthenticated, 401),
             (Kind::Forbidden, 403),
             (Kind::Absent, 404),
@@ -436,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_wrong_method_is_answered_with_allow() {
-        let (why, allow) = refused(Refused::Method("PUT".to_owned()));
+        let (why, allow) = refused(Refused::Method("PUT".to_owned()), "https://x");
         let answer = finish(error(&why, Form::Json, "", ID), false, allow.as_deref(), ID);
         assert_eq!((answer.status().as_u16(), header(&answer, "allow")), (405, Some("PUT")));
     }

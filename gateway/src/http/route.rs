@@ -8,6 +8,7 @@ use hyper::Method;
 use percent_encoding::percent_decode_str;
 
 pub use self::policy::Ask;
+use crate::flows::search::Page;
 use crate::model::name::CrateName;
 use crate::model::principal::TokenId;
 use crate::model::version::CrateVersion;
@@ -22,6 +23,9 @@ pub const MAX_QUERY_BYTES: usize = 1024;
 pub const DEFAULT_HITS: usize = 10;
 /// Search results at most: `cargo search --limit` stops here too.
 pub const MAX_HITS: usize = 100;
+
+/// Search results that can be reached by pages: those before a page are found again for it.
+pub const MAX_DEPTH: usize = 10_000;
 
 const MAX_SEGMENTS: usize = 8;
 
@@ -52,12 +56,12 @@ pub enum Route {
     AddOwners(CrateName),
     /// `DELETE /api/v1/crates/{name}/owners`
     RemoveOwners(CrateName),
-    /// `GET /api/v1/crates?q=…&per_page=…`
+    /// `GET /api/v1/crates?q=…&page=…&per_page=…`
     Search {
         /// What is searched for.
         query: String,
-        /// How many hits are wanted, 1 to [`MAX_HITS`].
-        limit: usize,
+        /// Which of the hits.
+        page: Page,
     },
     /// `…/api/v1/policy/…`
     Policy(Ask),
@@ -97,6 +101,11 @@ pub enum Manage {
 pub enum Refused {
     /// There is no such URL.
     Unknown,
+    /// There is no such URL, and who asks it looks for the index: cargo, when it is for `config.json`.
+    BesideTheIndex {
+        /// Whether it is.
+        is_cargo: bool,
+    },
     /// The URL is about something that cannot exist, such as a crate named `1abc`.
     Absent(String),
     /// The URL is broken.
@@ -137,7 +146,10 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         None => Err(Refused::Unknown),
     };
     match found {
-        Err(Refused::Unknown) => Err(other_methods(segments, query)),
+        Err(Refused::Unknown) => Err(match other_methods(segments, query) {
+            Refused::Unknown => beside_the_index(segments),
+            refused => refused,
+        }),
         found => found,
     }
 }
@@ -188,6 +200,16 @@ fn other_methods(segments: &[&str], query: Option<&str>) -> Refused {
     let known = |verb: &Verb| !matches!(find(*verb, segments, query), Err(Refused::Unknown));
     let allow: Vec<_> = Verb::ALL.into_iter().filter(known).map(Verb::allows).collect();
     if allow.is_empty() { Refused::Unknown } else { Refused::Method(allow.join(", ")) }
+}
+
+/// Somebody may look for the index at a wrong place: cargo with another URL than ours, git (for an `index`
+/// without `sparse+`), or a person.
+fn beside_the_index(segments: &[&str]) -> Refused {
+    match segments.strip_suffix(&[""]).unwrap_or(segments) {
+        [.., "config.json"] => Refused::BesideTheIndex { is_cargo: true },
+        ["index"] | [.., "info", "refs"] => Refused::BesideTheIndex { is_cargo: false },
+        _ => Refused::Unknown,
+    }
 }
 
 fn split<'p, 'r>(path: &'p str, room: &'r mut [&'p str; MAX_SEGMENTS]) -> Option<&'r [&'p str]> {
@@ -255,15 +277,24 @@ fn index_name(folders: &[&str], file: &str) -> Result<CrateName, Refused> {
 }
 
 fn search(query: Option<&str>) -> Result<Route, Refused> {
-    let limit = match parameter(query, "per_page") {
-        None => DEFAULT_HITS,
+    let number = |key: &str, default: usize| match parameter(query, key) {
+        None => Ok(default),
         Some(text) => text
             .parse::<usize>()
-            .map_err(|_| malformed("`per_page` must be a number"))?
-            .clamp(1, MAX_HITS),
+            .map_err(|_| malformed(format_args!("`{key}` must be a number, 1 or more"))),
     };
+    let size = number("per_page", DEFAULT_HITS)?.clamp(1, MAX_HITS);
+    let skip = match number("page", 1)? {
+        0 => return Err(malformed("`page` must be a number, 1 or more")),
+        page => (page - 1).saturating_mul(size),
+    };
+    if skip.saturating_add(size) > MAX_DEPTH {
+        return Err(malformed(format_args!(
+            "no more than {MAX_DEPTH} results can be reached by `page`: search for more words"
+        )));
+    }
     let query = parameter(query, "q").unwrap_or_default().into_owned();
-    Ok(Route::Search { query, limit })
+    Ok(Route::Search { query, page: Page { skip, size } })
 }
 
 fn parameter<'q>(query: Option<&'q str>, key: &str) -> Option<Cow<'q, str>> {
@@ -328,7 +359,8 @@ impl Manage {
 impl Form {
     /// What a client that asks for this path expects.
     pub fn of(path: &str) -> Self {
-        match path.starts_with("/api/") && !path.ends_with("/download") {
+        let is_for_people = path.ends_with("/download") || path.ends_with("/config.json");
+        match path.starts_with("/api/") && !is_for_people {
             true => Form::Json,
             false => Form::Text,
         }
@@ -383,8 +415,6 @@ mod tests {
             Ok(Route::IndexFile(View::Own, krate("serde_x")))
         );
         for path in [
-            "/index",
-            "/index/",
             "/index/serde",
             "/index/se/rd/Serde",
             "/index/Se/rd/serde",
@@ -393,10 +423,28 @@ mod tests {
             "/index/3/a/abcd",
             "/index/se/rd/serde/",
             "/index/se/rd/sérde",
+            "/api/v1/index",
+        ] {
+            assert_eq!(get(path), Err(Refused::Unknown), "{path}");
+        }
+    }
+
+    #[test]
+    fn who_looks_for_the_index_at_a_wrong_place_is_told_where_it_is() {
+        let beside = |is_cargo| Err(Refused::BesideTheIndex { is_cargo });
+        for path in ["/index", "/index/", "/index/info/refs?service=git-upload-pack"] {
+            assert_eq!(get(path), beside(false), "{path}");
+        }
+        for path in [
+            "/config.json",
+            "/api/v1/config.json",
+            "/api/v1/crates/config.json",
+            "/index/config.json/",
+            "/index/index/config.json",
             "/index/../config.json",
             "//index/config.json",
         ] {
-            assert_eq!(get(path), Err(Refused::Unknown), "{path}");
+            assert_eq!(get(path), beside(true), "{path}");
         }
     }
 
@@ -447,12 +495,22 @@ mod tests {
 
     #[test]
     fn searches_are_decoded_and_capped() {
-        let search = |query: &str, limit| Ok(Route::Search { query: query.to_owned(), limit });
-        assert_eq!(get("/api/v1/crates"), search("", 10));
-        assert_eq!(get("/api/v1/crates?q=a+b%20c&per_page=5"), search("a b c", 5));
-        assert_eq!(get("/api/v1/crates?per_page=1000&q=x"), search("x", 100));
-        assert_eq!(get("/api/v1/crates?per_page=0"), search("", 1));
-        assert!(matches!(get("/api/v1/crates?per_page=x"), Err(Refused::Malformed(_))));
+        let search = |query: &str, skip, size| {
+            Ok(Route::Search { query: query.to_owned(), page: Page { skip, size } })
+        };
+        assert_eq!(get("/api/v1/crates"), search("", 0, 10));
+        assert_eq!(get("/api/v1/crates?q=a+b%20c&per_page=5"), search("a b c", 0, 5));
+        assert_eq!(get("/api/v1/crates?q=x&page=1"), search("x", 0, 10));
+        assert_eq!(get("/api/v1/crates?per_page=7&page=3"), search("", 14, 7));
+        assert_eq!(get("/api/v1/crates?per_page=1000&q=x"), search("x", 0, 100));
+        assert_eq!(get("/api/v1/crates?per_page=100&page=100"), search("", 9900, 100));
+        assert_eq!(get("/api/v1/crates?per_page=0"), search("", 0, 1));
+        for odd in ["per_page=x", "page=x", "page=0", "page=-1", "per_page=100&page=101"] {
+            let odd = format!("/api/v1/crates?{odd}");
+            assert!(matches!(get(&odd), Err(Refused::Malformed(_))), "{odd}");
+        }
+        let far = format!("/api/v1/crates?per_page=9&page={}", usize::MAX);
+        assert!(matches!(get(&far), Err(Refused::Malformed(_))));
     }
 
     #[test]
@@ -496,6 +554,7 @@ mod tests {
         assert_eq!(Form::of("/api/v1/crates/new"), Form::Json);
         assert_eq!(Form::of("/api/v2/x"), Form::Json);
         assert_eq!(Form::of("/api/v1/crates/a/1.0.0/download"), Form::Text);
+        assert_eq!(Form::of("/api/v1/config.json"), Form::Text);
         assert_eq!(Form::of("/index/1/a"), Form::Text);
     }
 

@@ -77,8 +77,9 @@ pub async fn serve(
             forwarded::client_key(&config, peer, &HeaderMap::new())
         })
     });
+    let url = Some(gateway.url.clone());
     let door = Arc::new(Door::new(gateway));
-    Listening { introduced_by, tls, bounds, shares, metrics, shutdown, lanes }
+    Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, lanes }
         .run(listener, move |request, peer| answer(&door, request, peer))
         .await;
 }
@@ -190,7 +191,7 @@ async fn find(
             (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {
-            let (error, allow) = respond::refused(refused);
+            let (error, allow) = respond::refused(refused, &door.gateway.url);
             (Err(error), allow)
         }
     };

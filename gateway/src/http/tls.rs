@@ -174,6 +174,39 @@ pub fn check(tls: &Tls, data: &Path) -> Result<Option<Certificate>, TlsError> {
     }
 }
 
+/// What a certificate says.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// When it begins.
+    pub begins: Timestamp,
+    /// When it ends.
+    pub ends: Timestamp,
+    /// The names and addresses that it is for.
+    pub names: Vec<String>,
+}
+
+/// The certificate that a start would find; `None`: TLS is off, or the local CA has made none yet. Makes
+/// nothing, and judges nothing but that certificate and key belong together.
+///
+/// # Errors
+/// As [`check`].
+pub fn look(tls: &Tls, data: &Path) -> Result<Option<Seen>, TlsError> {
+    let (cert, key) = match tls {
+        Tls::Off => return Ok(None),
+        Tls::Files { cert, key, .. } => (cert.clone(), key.clone()),
+        Tls::LocalCa => {
+            let (cert, key) = local_ca::server_files(&data.join("tls"));
+            if !cert.exists() {
+                return Ok(None);
+            }
+            (cert, key)
+        }
+    };
+    let pair = read_pair(&cert, &key)?;
+    let Certificate { begins, ends, names } = facts(&pair).ok_or(TlsError::Certificate(cert))?;
+    Ok(Some(Seen { begins, ends, names: names.into_iter().collect() }))
+}
+
 fn provided(cert: &Path, key: &Path) -> Result<Prepared, TlsError> {
     let texts = Texts::read(cert, key)?;
     let pair = texts.pair(cert, key)?;
@@ -363,6 +396,9 @@ mod tests {
         let hosts = ["crates.acme.example".to_owned(), "[fd00::1]".to_owned()];
         let server = server_config(&Tls::LocalCa, data.path(), &hosts).unwrap().unwrap();
         assert_eq!(server.made, Made::Created);
+        let seen = look(&Tls::LocalCa, data.path()).unwrap().unwrap();
+        assert_eq!(seen.ends, server.ends);
+        assert!(seen.names.contains(&"crates.acme.example".to_owned()), "{seen:?}");
         let ca = server.ca.clone().unwrap();
         assert!(ca.is_absolute() && ca.ends_with("tls/ca.pem"));
         for name in ["localhost", "127.0.0.1", "::1", "crates.acme.example", "fd00::1"] {
@@ -403,5 +439,7 @@ mod tests {
     #[test]
     fn tls_that_is_off_needs_nothing() {
         assert!(server_config(&Tls::Off, Path::new("nowhere"), &[]).unwrap().is_none());
+        assert!(look(&Tls::Off, Path::new("nowhere")).unwrap().is_none());
+        assert!(look(&Tls::LocalCa, Path::new("nowhere")).unwrap().is_none());
     }
 }

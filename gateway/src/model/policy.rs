@@ -26,7 +26,6 @@ mod report;
 mod requirement;
 mod schema;
 mod stated;
-mod table;
 mod waivers;
 mod words;
 

@@ -80,14 +80,28 @@ pub struct TokenSecret(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The action is not among its scopes.
-    #[error("this token does not have the scope `{0}`: create one with `--scope {0}`")]
+    #[error(
+        "this token does not have the scope `{0}`: ask for one with it (`cratehouse token create --scope {0}`)"
+    )]
     Scope(Scope),
     /// The crate is not among its crates.
-    #[error("this token is limited to other crates than `{0}`")]
-    Crate(CrateName),
+    #[error(
+        "this token is for {only} alone, and `{krate}` is not among them{near}: ask for one with it \
+         (`cratehouse token create --crate {krate}`)"
+    )]
+    Crate {
+        /// The crate.
+        krate: CrateName,
+        /// The token's patterns, or the first of them.
+        only: String,
+        /// A pattern that would cover it if case and dashes did not count.
+        near: String,
+    },
 }
 
 const SECRET_PREFIX: &str = "crh_";
+/// Patterns of a token that its refusal names.
+const SHOWN_PATTERNS: usize = 10;
 const SECRET_CHARS: usize = 32; // of 62: 190 bits
 
 impl Scope {
@@ -121,6 +135,20 @@ impl Grant {
         Self { scopes, crates: Vec::new(), expires: None }
     }
 
+    fn other_crate(&self, krate: &CrateName) -> Denied {
+        let mut only: Vec<_> =
+            self.crates.iter().take(SHOWN_PATTERNS).map(|p| format!("`{p}`")).collect();
+        let rest = self.crates.len() - only.len();
+        if rest > 0 {
+            only.push(format!("{rest} more patterns"));
+        }
+        let near = self.crates.iter().find(|p| p.nearly_covers(krate)).map(|p| {
+            format!(" (`{p}` would be, but the case of letters, `-` and `_` count in a token's patterns)")
+        });
+        let near = near.unwrap_or_default();
+        Denied::Crate { krate: krate.clone(), only: only.join(", "), near }
+    }
+
     /// Whether it still counts.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|end| now < end)
@@ -139,7 +167,7 @@ impl Principal {
         match krate {
             Some(name) if !self.grant.crates.is_empty() => {
                 let covered = self.grant.crates.iter().any(|p| p.covers(name));
-                if covered { Ok(()) } else { Err(Denied::Crate(name.clone())) }
+                if covered { Ok(()) } else { Err(self.grant.other_crate(name)) }
             }
             _ => Ok(()),
         }
@@ -152,6 +180,16 @@ impl CratePattern {
         match self.0.strip_suffix('*') {
             Some(prefix) => name.as_str().starts_with(prefix),
             None => name.as_str() == self.0,
+        }
+    }
+
+    /// The same, were case and dashes the same.
+    fn nearly_covers(&self, name: &CrateName) -> bool {
+        let folded = |text: &str| text.to_ascii_lowercase().replace('_', "-");
+        let name = folded(name.as_str());
+        match self.0.strip_suffix('*') {
+            Some(prefix) => name.starts_with(&folded(prefix)),
+            None => name == folded(&self.0),
         }
     }
 }
@@ -258,7 +296,14 @@ mod tests {
         let name = |n: &str| CrateName::parse(n).unwrap();
         assert!(alice.check(Scope::Yank, Some(&name("corp-x"))).is_ok());
         assert!(alice.check(Scope::Yank, Some(&name("corp_x"))).is_err());
-        assert!(alice.check(Scope::Yank, Some(&name("other"))).is_err());
+        let refusal = |n: &str| alice.check(Scope::Yank, Some(&name(n))).unwrap_err().to_string();
+        assert_eq!(
+            refusal("other"),
+            "this token is for `corp-*` alone, and `other` is not among them: ask for one with it \
+             (`cratehouse token create --crate other`)"
+        );
+        assert!(refusal("corp_x").contains("(`corp-*` would be, but the case of letters"));
+        assert!(refusal("Corp-x").contains("`corp-*` would be"));
     }
 
     #[test]

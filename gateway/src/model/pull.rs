@@ -155,13 +155,18 @@ impl Selection {
 
 impl Subject {
     fn has(&self, pull: &Pull) -> bool {
-        let version = &pull.version;
-        self.name.key() == pull.krate.key()
-            && match &self.versions {
-                Versions::All => true,
-                Versions::One(one) => one == version,
-                Versions::Matching(requirement) => requirement.matches(version),
-            }
+        self.name.key() == pull.krate.key() && self.versions.have(&pull.version)
+    }
+}
+
+impl Versions {
+    /// Whether a version is among them.
+    pub fn have(&self, version: &CrateVersion) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => one == version,
+            Self::Matching(requirement) => requirement.matches(version),
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use url::Url;
+use url::{Host, Url};
 
+use crate::model::excerpt::excerpt;
 use crate::model::index::CRATES_IO_IDENTITY;
 use crate::model::view::View;
 
@@ -30,15 +31,36 @@ pub enum Resolved {
 
 /// A registry that nobody allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the registry `{0}` is not one that this registry's crates may depend on: \
-     an administrator can add it to `[publish] allowed_registries`"
-)]
-pub struct Refused(String);
+pub enum Refused {
+    /// Another registry, as far as can be told.
+    #[error(
+        "the registry `{0}` is not one that this registry's crates may depend on: an administrator can add \
+         it to `[publish] allowed_registries` or, if it is another name of this registry, to `[server] \
+         aliases`"
+    )]
+    Stranger(String),
+    /// This registry, by a name that its configuration does not know.
+    #[error(
+        "the registry `{index}` looks like another name of this registry, which its configuration does not \
+         know: use `{ours}`, or have an administrator add `{alias}` to `[server] aliases`"
+    )]
+    Alias {
+        /// As it stands in the manifest.
+        index: String,
+        /// Ours.
+        ours: String,
+        /// What to add.
+        alias: String,
+    },
+}
 
 /// The index URLs that mean this registry.
 #[derive(Debug, Clone, Default)]
-pub struct OurUrls(Vec<IndexUrl>);
+pub struct OurUrls {
+    indexes: Vec<IndexUrl>,
+    /// How many of them, the first, are names of this gateway.
+    named: usize,
+}
 
 /// The index URLs of our views that have crates.io's crates.
 #[derive(Debug, Clone)]
@@ -55,20 +77,47 @@ pub struct Registries {
 impl OurUrls {
     /// The index of our own crates at each of our URLs.
     pub fn new(url: &str, aliases: &[Url]) -> Self {
-        Self(IndexUrl::of_view(View::Own, url, aliases))
+        let indexes = IndexUrl::of_view(View::Own, url, aliases);
+        Self { named: indexes.len(), indexes }
     }
 
     /// Adds indexes of registries whose crates are served here as if they were ours.
     #[must_use]
     pub fn and(mut self, indexes: &[Url]) -> Self {
-        self.0.extend(indexes.iter().filter_map(|index| IndexUrl::parse(index.as_str())));
+        self.indexes.extend(indexes.iter().filter_map(|index| IndexUrl::parse(index.as_str())));
         self
+    }
+
+    /// The URL of an unknown alias, if the index URL has a host of ours, or this machine's own, and looks
+    /// like our index.
+    fn unknown_alias(&self, index_url: &str) -> Option<String> {
+        let url = Url::parse(index_url.strip_prefix("sparse+").unwrap_or(index_url)).ok()?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return None;
+        }
+        let base = url.as_str().trim_end_matches('/').strip_suffix("/index")?;
+        let is_here = match url.host()? {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(ip) => ip.is_loopback(),
+            Host::Ipv6(ip) => ip.is_loopback(),
+        };
+        let has_host = |ours: &IndexUrl| {
+            Url::parse(&ours.url).is_ok_and(|ours| ours.host_str() == url.host_str())
+        };
+        let mut ours = self.indexes.iter().take(self.named);
+        (is_here || ours.any(has_host)).then(|| base.to_owned())
+    }
+
+    /// Our index, as cargo's configuration has it.
+    fn index(&self) -> String {
+        self.indexes.first().map_or_else(String::new, |ours| format!("sparse+{}/", ours.url))
     }
 
     /// Whether an index URL means this registry, with or without `sparse+`, a trailing slash or
     /// the default port.
     pub fn is_ours(&self, index_url: &str) -> bool {
-        IndexUrl::parse(index_url).is_some_and(|url| self.0.iter().any(|our| our.url == url.url))
+        IndexUrl::parse(index_url)
+            .is_some_and(|url| self.indexes.iter().any(|our| our.url == url.url))
     }
 }
 
@@ -106,13 +155,24 @@ impl Registries {
         if self.ours.is_ours(text) {
             return Ok(Resolved::Ours);
         }
-        let refuse = || Refused(text.chars().filter(|c| !c.is_control()).take(200).collect());
+        let refuse = || self.refusal(text);
         let url = IndexUrl::parse(text).ok_or_else(refuse)?;
         if self.crates_io.iter().any(|public| public.url == url.url) {
             return Ok(Resolved::CratesIo);
         }
         let mut allowed = self.allowed.iter().filter(|(known, _)| *known == url);
         allowed.next().map(|(_, spelled)| Resolved::Allowed(spelled.clone())).ok_or_else(refuse)
+    }
+
+    fn refusal(&self, index: &str) -> Refused {
+        let alias = self.ours.unknown_alias(index);
+        let index = index.chars().filter(|c| !c.is_control()).take(200).collect();
+        match alias {
+            Some(alias) => {
+                Refused::Alias { index, ours: self.ours.index(), alias: excerpt(&alias) }
+            }
+            None => Refused::Stranger(index),
+        }
     }
 }
 
@@ -146,7 +206,7 @@ const MAX_URL_BYTES: usize = 2048;
 
 impl IndexUrl {
     fn of_view(view: View, url: &str, aliases: &[Url]) -> Vec<Self> {
-        let bases = aliases.iter().map(Url::as_str).chain([url]);
+        let bases = [url].into_iter().chain(aliases.iter().map(Url::as_str));
         let index = |base: &str| view.index_url(base.trim_end_matches('/'));
         bases.filter_map(|base| Self::parse(&index(base))).collect()
     }
@@ -239,6 +299,38 @@ mod tests {
         ] {
             assert!(!ours().is_ours(url), "{url}");
             assert!(resolve(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_ours_that_is_not_configured_is_pointed_out() {
+        let ours = ours().and(&urls(&["https://chained.example/index/"]));
+        let views = PublicUrls::new("https://gw.example", &[]);
+        let registries = Registries::new(ours, &views, &[], &[]);
+        let told = |url: &str| {
+            registries.resolve(&DepSource::Index(url.to_owned())).unwrap_err().to_string()
+        };
+        for (index, alias) in [
+            ("sparse+https://gw.example:8443/index/", "https://gw.example:8443"),
+            ("sparse+http://gw.example/index", "http://gw.example"),
+            ("https://old.example/index/", "https://old.example"),
+            ("sparse+https://localhost:8443/index/", "https://localhost:8443"),
+            ("sparse+https://127.0.0.1/crates/index/", "https://127.0.0.1/crates"),
+            ("sparse+https://[::1]:8443/index/", "https://[::1]:8443"),
+        ] {
+            let wanted = format!("add `{alias}` to `[server] aliases`");
+            let told = told(index);
+            assert!(told.contains(&wanted), "{told}");
+            assert!(told.contains("use `sparse+https://gw.example/index/`"), "{told}");
+        }
+        for stranger in [
+            "sparse+https://other.example/index/",
+            "sparse+https://chained.example:1/index/",
+            "sparse+https://gw.example/other/",
+            "sparse+https://me:secret@gw.example:1/index/",
+            "nonsense",
+        ] {
+            assert!(told(stranger).contains("`[publish] allowed_registries` or"), "{stranger}");
         }
     }
 

@@ -47,11 +47,14 @@ pub enum TarballError {
     Malformed(#[from] io::Error),
     /// It inflates to more than the limit.
     #[error(
-        "the crate file unpacks to more than {0} bytes: leave files out with `package.exclude`"
+        "the crate file unpacks to more than {0} bytes (`limits.unpacked_mib`): leave files out with \
+         `package.exclude`"
     )]
     UnpacksTooLarge(u64),
     /// It has more entries than the limit.
-    #[error("the crate file has more than {0} entries: leave files out with `package.exclude`")]
+    #[error(
+        "the crate file has more than {0} entries (`limits.tar_entries`): leave files out with `package.exclude`"
+    )]
     TooManyEntries(usize),
     /// Something follows the gzip member: unpackers would see it differently.
     #[error("{0} bytes follow the gzip stream of the crate file: package it again")]

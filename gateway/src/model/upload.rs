@@ -49,7 +49,10 @@ impl UploadLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// The JSON is longer than its limit.
-    #[error("the metadata is {bytes} bytes long; this registry takes {limit} at most")]
+    #[error(
+        "the metadata is {bytes} bytes long; this registry takes {limit} at most \
+         (`limits.publish_json_kib`): it is long by its README, features and dependencies"
+    )]
     JsonTooLarge {
         /// Its length in bytes.
         bytes: usize,
@@ -58,8 +61,9 @@ pub enum UploadError {
     },
     /// The crate file is longer than its limit.
     #[error(
-        "the crate file is {bytes} bytes large; this registry takes {limit} at most: \
-         leave files out with `package.exclude`"
+        "the crate file is {bytes} bytes large; this registry takes {limit} at most \
+         (`limits.publish_crate_kib`): leave files out with `package.exclude`, or have an administrator \
+         raise the limit"
     )]
     CrateTooLarge {
         /// Its length in bytes.

@@ -50,12 +50,29 @@ pub fn tell(line: &str) {
     stderr().push(format!("{line}\n").into_bytes());
 }
 
+/// What erases the line that was drawn.
+const WIPED: &[u8] = b"\r\x1b[K";
+
+/// Draws a line at a terminal, over the one that was drawn before. Whatever is told next takes its place.
+pub fn draw(line: &str) {
+    stderr().push(format!("\r{line}\x1b[K").into_bytes());
+}
+
+/// Erases the line that was drawn, if it is still there.
+pub fn wipe() {
+    stderr().push(WIPED.to_vec());
+}
+
 /// The lines of standard error; where they are written from the first use on.
 pub fn stderr() -> &'static Lines {
     static STDERR: OnceLock<Lines> = OnceLock::new();
     STDERR.get_or_init(|| {
-        let mut torn = false;
-        Lines::written_by(move |line| write_line(rustix::stdio::stderr(), line, &mut torn))
+        let (mut torn, mut drawn) = (false, false);
+        Lines::written_by(move |line| {
+            let Some(wipe) = over(line, &mut drawn) else { return Ok(()) };
+            write_line(rustix::stdio::stderr(), wipe, &mut torn)?;
+            write_line(rustix::stdio::stderr(), line, &mut torn)
+        })
     })
 }
 
@@ -178,6 +195,16 @@ impl Shared {
     }
 }
 
+/// What is to be written before a line, by whether one was drawn last; `None`: nothing at all.
+fn over(line: &[u8], drawn: &mut bool) -> Option<&'static [u8]> {
+    let was = std::mem::replace(drawn, line.starts_with(b"\r") && line != WIPED);
+    match was {
+        false if line == WIPED => None,
+        true if !line.starts_with(b"\r") => Some(WIPED),
+        _ => Some(b""),
+    }
+}
+
 /// Writes a whole line. `torn` tells that half of the one before was written: then it is ended first,
 /// so that a line for machines stays one.
 fn write_line(to: impl AsFd, line: &[u8], torn: &mut bool) -> io::Result<()> {
@@ -262,6 +289,21 @@ mod tests {
         lines.push(line);
         assert!(lines.flush(LONG));
         assert_eq!(lines.lost(), 6, "there is room again");
+    }
+
+    #[test]
+    fn what_is_told_takes_the_place_of_what_was_drawn() {
+        let mut drawn = false;
+        let mut before = |line: &[u8]| over(line, &mut drawn);
+        assert_eq!(before(b"told\n"), Some(&b""[..]));
+        assert_eq!(before(WIPED), None, "nothing is there");
+        assert_eq!(before(b"\rdrawn\x1b[K"), Some(&b""[..]));
+        assert_eq!(before(b"\rdrawn again\x1b[K"), Some(&b""[..]));
+        assert_eq!(before(b"told\n"), Some(WIPED));
+        assert_eq!(before(b"told\n"), Some(&b""[..]));
+        assert_eq!(before(b"\rdrawn\x1b[K"), Some(&b""[..]));
+        assert_eq!(before(WIPED), Some(&b""[..]));
+        assert_eq!(before(WIPED), None);
     }
 
     #[test]

@@ -15,5 +15,6 @@ pub mod objects;
 pub mod policy_files;
 pub mod process;
 pub mod pulls;
+pub mod replicas;
 pub mod upstream;
 pub mod uses;

@@ -27,8 +27,8 @@ pub fn may_publish(who: &Principal) -> Result<()> {
     match may(Scope::PublishNew) || may(Scope::PublishUpdate) {
         true => Ok(()),
         false => Err(Error::forbidden(format_args!(
-            "this token has neither the scope `{0}` nor `{1}`: create one with `--scope {0}` or \
-             `--scope {1}`",
+            "this token has neither the scope `{0}` nor `{1}`: ask for one with it (`cratehouse token \
+             create --scope {0},{1}`)",
             Scope::PublishNew,
             Scope::PublishUpdate
         ))),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Limits;
 use crate::http::body::budget::Owner;
-use crate::http::body::{Arrival, Budgets, Upload};
+use crate::http::body::{Arrival, Budgets, Largest, Upload};
 use crate::http::respond::{self, RequestId};
 use crate::model::client_key::ClientKey;
 use tokio::io::AsyncWriteExt as _;
@@ -30,6 +30,23 @@ async fn running(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, head: Durat
     bounded(tls, metrics, Bounds { head, ..BOUNDS }).await
 }
 
+/// TLS with a certificate of its own.
+fn acceptor() -> TlsAcceptor {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(
+        vec![key.cert.der().clone()],
+        rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
+    )
+    .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// A listener whose handler takes bodies of up to 10 bytes and answers "ok" after a moment, or
 /// [`LARGE`] bytes at `/large` ([`MEDIUM`] at `/medium`), or late at `/slow`, or never at `/never`.
 async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bounds) -> Running {
@@ -37,11 +54,11 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
     let at = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let lanes = Lanes::here();
-    let introduced_by = None;
+    let (introduced_by, url) = (None, Some("https://crates.example".to_owned()));
     let shares = Some(Shares::new((SHARE, SHARE), |peer| ClientKey::of(peer.ip())));
     let stop = shutdown.clone();
     let listening =
-        Listening { introduced_by, tls, bounds, shares, metrics, shutdown: stop, lanes };
+        Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown: stop, lanes };
     let budgets = Budgets::new(&Limits::default(), &Metrics::new().unwrap());
     let (budget, arrival) = (budgets.json, Arrival { within: TOO_LONG, rate: 1 });
     let ended = tokio::spawn(listening.run(listener, move |request, _| {
@@ -50,19 +67,23 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
             let is_head = request.method() == hyper::Method::HEAD;
             let (head, body) = request.into_parts();
             let mut upload = Upload::new(body, &head.headers);
-            let answer = match (head.uri.path(), upload.read(room, 10, arrival).await) {
-                ("/large", _) => respond::text("x".repeat(LARGE)),
-                ("/medium", _) => respond::text("x".repeat(MEDIUM)),
-                ("/slow", _) => {
-                    sleep(Duration::from_secs(1)).await;
-                    respond::text("ok")
-                }
-                ("/never", _) => std::future::pending().await,
-                (_, Ok(_)) => respond::text("ok"),
-                (_, Err(error)) => {
-                    respond::error(&error, crate::http::route::Form::Json, "", RequestId::random())
-                }
-            };
+            let answer =
+                match (head.uri.path(), upload.read(room, Largest::fixed(10), arrival).await) {
+                    ("/large", _) => respond::text("x".repeat(LARGE)),
+                    ("/medium", _) => respond::text("x".repeat(MEDIUM)),
+                    ("/slow", _) => {
+                        sleep(Duration::from_secs(1)).await;
+                        respond::text("ok")
+                    }
+                    ("/never", _) => std::future::pending().await,
+                    (_, Ok(_)) => respond::text("ok"),
+                    (_, Err(error)) => respond::error(
+                        &error,
+                        crate::http::route::Form::Json,
+                        "",
+                        RequestId::random(),
+                    ),
+                };
             upload.let_go();
             sleep(Duration::from_millis(100)).await;
             respond::finish(answer, is_head, None, RequestId::random())
@@ -78,6 +99,30 @@ async fn talk(at: SocketAddr, bytes: &[u8]) -> String {
     let mut answer = String::new();
     timeout(TOO_LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     answer
+}
+
+#[tokio::test]
+async fn who_speaks_plain_http_to_tls_is_sent_to_our_url_and_tls_is_none_the_worse() {
+    let metrics = Metrics::new().unwrap();
+    let running = running(Some(acceptor()), Some(metrics.clone()), TOO_LONG).await;
+    for request in ["GET /index/config.json HTTP/1.1\r\nhost: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n"]
+    {
+        let mut stream = TcpStream::connect(running.at).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(&[b'x'; 10_000]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
+        assert!(body.contains("use https://crates.example/ instead"), "{answer}");
+    }
+    let mut noise = TcpStream::connect(running.at).await.unwrap();
+    noise.write_all(b"\x00\x01").await.unwrap();
+    let mut said = Vec::new();
+    let _ = noise.read_to_end(&mut said).await;
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    assert_eq!(metrics.handshake_failures.get(), 3);
 }
 
 #[tokio::test]
@@ -153,21 +198,8 @@ async fn http_2_is_spoken_too_and_its_heads_have_a_length_without_a_body() {
 
 #[tokio::test]
 async fn connections_and_failed_handshakes_are_counted() {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
-        rustls::crypto::aws_lc_rs::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .unwrap()
-    .with_no_client_auth()
-    .with_single_cert(
-        vec![key.cert.der().clone()],
-        rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
-    )
-    .unwrap();
     let metrics = Metrics::new().unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let server = running(Some(acceptor), Some(metrics.clone()), TOO_LONG).await;
+    let server = running(Some(acceptor()), Some(metrics.clone()), TOO_LONG).await;
     let mut stream = TcpStream::connect(server.at).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();

@@ -183,6 +183,17 @@ impl Counted {
         Self { stream: Some(stream), traffic: Arc::clone(traffic) }
     }
 
+    /// Looks at what comes next, and leaves it there.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(super) async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        match &self.stream {
+            Some(stream) => stream.peek(into).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }

@@ -52,7 +52,7 @@ pub(super) fn prepare(
     };
     let source = Source::LocalCa { folder: folder.clone(), names: names.to_vec() };
     let names = all_names(names);
-    let (cert, key) = (folder.join("server.pem"), folder.join("server.key"));
+    let (cert, key) = server_files(folder);
     let kept = read_pair(&cert, &key).ok().filter(|pair| ca.vouches_for(pair, &names, now));
     let made = match (kept.is_some(), fresh_ca) {
         (true, _) => Made::Reused,
@@ -71,6 +71,11 @@ pub(super) fn prepare(
 /// Whether the CA that is there, if there is one, can be used. Makes nothing.
 pub(super) fn check(folder: &Path, now: Timestamp) -> Result<(), TlsError> {
     Ca::read(folder, now).map(drop)
+}
+
+/// The server's certificate, and its key.
+pub(super) fn server_files(folder: &Path) -> (PathBuf, PathBuf) {
+    (folder.join("server.pem"), folder.join("server.key"))
 }
 
 fn all_names(names: &[String]) -> BTreeSet<String> {

@@ -60,7 +60,7 @@ pub enum DependencyError {
     #[error("turns on the feature `{0}`: {1}")]
     Feature(String, &'static str),
     /// It turns on more features than the limit.
-    #[error("turns on more than {0} features")]
+    #[error("turns on more than {0} features (`limits.features`)")]
     TooManyFeatures(usize),
 }
 

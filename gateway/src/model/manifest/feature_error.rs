@@ -4,7 +4,9 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeatureError {
     /// More than the limit.
-    #[error("the crate has more than {limit} features, which is all that this registry takes")]
+    #[error(
+        "the crate has more than {limit} features, which is all that this registry takes (`limits.features`)"
+    )]
     TooMany {
         /// How many there are.
         found: usize,
@@ -12,7 +14,7 @@ pub enum FeatureError {
         limit: usize,
     },
     /// One feature has more values than the limit.
-    #[error("the feature `{feature}` has more than {limit} values")]
+    #[error("the feature `{feature}` has more than {limit} values (`limits.features`)")]
     TooManyValues {
         /// The feature.
         feature: String,

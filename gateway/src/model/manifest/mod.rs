@@ -127,7 +127,9 @@ pub enum ManifestError {
     #[error("the target `{0}` in the Cargo.toml is not one: {1}")]
     Target(String, String),
     /// More dependencies than the limit.
-    #[error("the crate has too many dependencies, or targets; this registry takes {limit} at most")]
+    #[error(
+        "the crate has too many dependencies, or targets; this registry takes {limit} at most (`limits.dependencies`)"
+    )]
     TooManyDependencies {
         /// The limit.
         limit: usize,

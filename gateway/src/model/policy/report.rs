@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::judge::{Finding, Judgement, ReadLicense, WaiverInForce};
 use super::refusal::{Newest, newest_allowed, one_line, said};
-use super::table::Table;
 use super::words::{Mode, Verdict};
 use super::{Advisories, Policy};
 use crate::model::index::Listed;
 use crate::model::lock::{Locked, LockedSource};
+use crate::model::table::Table;
 
 /// The most packages of another identity than theirs that are told in words.
 const MISPLACED_TOLD: usize = 20;

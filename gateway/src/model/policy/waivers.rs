@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::schema::Waiver;
-use super::table::Table;
 use super::words::Day;
+use crate::model::table::Table;
 
 /// All waivers of a policy; those that are in force first, then by their end.
 #[derive(Debug, Clone, Serialize)]

@@ -376,6 +376,22 @@ impl<T: Tables> View<T> {
         }
     }
 
+    /// The token of this hash and its user, whether it counts or not: for who shows the token.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn token_shown(&self, hash: &Checksum) -> Result<Option<(TokenRow, UserRow)>> {
+        let hashes = self.txn.table(TOKEN_HASHES).map_err(Error::internal)?;
+        let id = hashes.get(hash.as_bytes()).map_err(Error::internal)?;
+        let Some(token) = id.map(|id| self.token(TokenId(id.value()))).transpose()?.flatten()
+        else {
+            return Ok(None);
+        };
+        let is_it = bool::from(token.hash.as_bytes().ct_eq(hash.as_bytes()));
+        let user = if is_it { self.user(token.user)? } else { None };
+        Ok(user.map(|user| (token, user)))
+    }
+
     /// Whom a token stands for, if it still counts, and its hash.
     ///
     /// # Errors

@@ -1,0 +1,64 @@
+//! Lists of users, of tokens and of names that somebody else has.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cratehouse::error::Result;
+use cratehouse::flows::tokens::Listed;
+use cratehouse::flows::{audit, tokens, users};
+use cratehouse::gateway::Gateway;
+use cratehouse::model::table::Table;
+
+use super::table::{print_json, print_table};
+
+pub(super) async fn users(gateway: &Gateway, json: bool) -> Result<()> {
+    let users = users::list(gateway).await?;
+    if json {
+        return print_json(&users);
+    }
+    let mut table = Table::new(["id", "user", "state"]);
+    for user in users {
+        let state = if user.disabled { "disabled" } else { "active" };
+        table.row([&user.id.to_string(), &user.login, state]);
+    }
+    print_table(&table)
+}
+
+pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) -> Result<()> {
+    let tokens = tokens::list(gateway, user).await?;
+    let tokens: Vec<_> = tokens.into_iter().map(Listed::to_the_second).collect();
+    if json {
+        return print_json(&tokens);
+    }
+    let columns = ["id", "user", "name", "scopes", "crates", "created", "ends", "state"];
+    let mut table = Table::new(columns);
+    for Listed { id, user, name, scopes, crates, expires, created, state, .. } in tokens {
+        let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
+        let crates: Vec<_> = crates.iter().map(ToString::to_string).collect();
+        let crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
+        let ends = expires.map_or_else(|| "never".to_owned(), |end| end.to_string());
+        let (id, created) = (id.to_string(), created.to_string());
+        table.row([&id, &user, &name, &scopes.join(","), &crates, &created, &ends, state.words()]);
+    }
+    print_table(&table)
+}
+
+/// The names that are hosted here and taken elsewhere; a status for scripts.
+pub(super) async fn clashes(gateway: &Arc<Gateway>, json: bool) -> Result<ExitCode> {
+    let clashes = audit::names(gateway).await?;
+    let status = if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if json {
+        print_json(&clashes)?;
+        return Ok(status);
+    }
+    let mut table = Table::new(["hosted here", "taken at", "spelled there"]);
+    for clash in &clashes {
+        table.row([clash.name.as_str(), &clash.upstream, clash.spelling.as_str()]);
+    }
+    print_table(&table)?;
+    super::print(&match clashes.len() {
+        0 => "0 clashes".to_owned(),
+        many => format!("{many} clashes: a build that asks there gets another crate"),
+    })?;
+    Ok(status)
+}

@@ -1,0 +1,114 @@
+//! `cratehouse doctor`: a look at all that can be wrong, each with what to do. What is looked at stands in a
+//! file of its own, and is judged there without asking anybody.
+
+pub mod certificate;
+pub mod clock;
+pub mod disk;
+pub mod dns;
+mod finding;
+pub mod policy;
+pub mod replicas;
+pub mod rights;
+pub mod store;
+pub mod upstreams;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::finding::{Finding, Gravity};
+use crate::config::{Config, StoreUrl};
+use crate::error::{Error, Result};
+use crate::flows::format;
+use crate::flows::open::{Keep, Running, replica_notes_in};
+use crate::model::level::Level;
+use crate::stores::disk::Disk;
+use crate::stores::objects::Objects;
+use crate::threads::aside;
+
+/// Looks at everything but the certificate, one thing after another: nothing that fails stops the rest.
+///
+/// # Errors
+/// When the system gives no thread.
+pub async fn examine(config: &Arc<Config>) -> Result<Vec<Finding>> {
+    let owned = Arc::clone(config);
+    let mut findings = aside(move || rights::look(&owned)).await?;
+    findings.extend(disks(config));
+    let (store, objects) = store::look(config).await;
+    findings.push(store);
+    if let Some(objects) = objects {
+        findings.extend(clock_of(&objects).await);
+        findings.extend(journal_and_replicas(config, &objects).await);
+    }
+    findings.extend(dns::look(config).await);
+    findings.extend(upstreams::look(config).await?);
+    let owned = Arc::clone(config);
+    findings.extend(aside(move || policy::look(&owned)).await?);
+    Ok(findings)
+}
+
+/// Of folders that are there; a statement of the system, which a dead network disk may keep waiting.
+fn disks(config: &Config) -> Vec<Finding> {
+    let mut folders = vec![("the data folder", config.data.clone())];
+    if let StoreUrl::Folder(folder) = &config.store.url {
+        folders.push(("the store's folder", folder.clone()));
+    }
+    let mut findings = Vec::new();
+    let mut seen = BTreeSet::new(); // two folders are often on one disk
+    for (what, path) in folders {
+        let (Ok(disk), Ok(found)) = (Disk::below(&path), fs::metadata(&path)) else { continue };
+        if seen.insert(found.dev()) {
+            findings.push(disk::judge(what, &path, disk));
+        }
+    }
+    findings
+}
+
+async fn clock_of(objects: &Objects) -> Option<Finding> {
+    match store::time(objects).await {
+        Ok(times) => times.map(|(ours, stores)| clock::judge(ours, stores)),
+        Err(e) => Some(Finding::mind("clock", e.chain(), "look at what is said of the store")),
+    }
+}
+
+/// Reads the journal to its end, as a start does, and the notes of the replicas.
+async fn journal_and_replicas(config: &Arc<Config>, objects: &Objects) -> Vec<Finding> {
+    let mut without_policy = Config::clone(config); // which is looked at by itself
+    (without_policy.policy.dir, without_policy.policy.advisories) = (None, None);
+    let url = config.url_for(config.server.listen);
+    let running = match Running::open(Arc::new(without_policy), url, Keep::Memory).await {
+        Ok(running) => running,
+        Err(e) => {
+            let cure = "see docs/operations.md for this message; `cratehouse journal verify` says which entries are wrong";
+            return vec![Finding::wrong("journal", e.chain(), cure)];
+        }
+    };
+    let level = format::enabled(&running.gateway);
+    let head = running.gateway.catalog.head();
+    running.close().await;
+    let mut findings = Vec::new();
+    match (head, level) {
+        (Ok(head), Ok(level)) => {
+            let found = format!("read to its end, entry {}; format level {level}", head.seq);
+            findings.push(Finding::fine("journal", found));
+            findings.extend(notes(objects, level).await);
+        }
+        (Err(e), _) | (_, Err(e)) => {
+            findings.push(Finding::wrong("journal", e.chain(), "look at this process's memory"));
+        }
+    }
+    findings
+}
+
+async fn notes(objects: &Objects, level: Level) -> Vec<Finding> {
+    match replica_notes_in(objects).all().await.map_err(Error::store) {
+        Ok(notes) => replicas::judge(&notes, level, Timestamp::now()),
+        Err(e) => {
+            let cure = "let this user read `replicas/` in the store";
+            vec![Finding::mind("replicas", e.chain(), cure)]
+        }
+    }
+}

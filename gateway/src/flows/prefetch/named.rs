@@ -1,0 +1,41 @@
+//! The version that is meant where a crate is named without one.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::flows::lookup;
+use crate::gateway::Gateway;
+use crate::model::lock::{Locked, LockedSource};
+use crate::model::name::CrateName;
+use crate::model::newest::newest as best;
+use crate::model::pull::{Subject, Versions};
+
+/// The newest version among those that are meant, as the index shows them here: stable and not yanked
+/// before all others, so that no version on hold is chosen while there is another.
+///
+/// # Errors
+/// Absent, when there is none; those of the lookup.
+pub(super) async fn newest(gateway: &Arc<Gateway>, subject: &Subject) -> Result<Locked> {
+    let lower = CrateName::parse(&subject.name.lower()).map_err(Error::invalid)?;
+    let Some(file) = lookup::lookup(gateway, &lower).await? else {
+        return Err(Error::absent(format!("there is no crate `{}`", subject.name)));
+    };
+    let meant = file.versions().filter(|listed| subject.versions.have(&listed.version));
+    let Some(listed) = best(meant) else {
+        let shown = best(file.versions()).map(|listed| listed.version.to_string());
+        let shown = shown.map(|newest| format!(": its newest is {newest}")).unwrap_or_default();
+        let what = match &subject.versions {
+            Versions::All => "has no version",
+            _ => "has no such version",
+        };
+        return Err(Error::absent(format!("the crate `{}` {what}{shown}", subject.name)));
+    };
+    Ok(Locked {
+        name: listed.name.to_string(),
+        version: listed.version.to_string(),
+        source: LockedSource::Registry,
+        registry: None,
+        identity: None,
+        cksum: None,
+    })
+}
