@@ -135,7 +135,8 @@ fn command_lines_and_a_busy_server_append_to_one_journal() {
         published
     });
     let users = gateway.cli_ok(&["user", "list"]);
-    assert_eq!(users.lines().count(), 1 + WRITERS * USERS, "{users}");
+    let heading = 1;
+    assert_eq!(users.lines().count(), heading + 1 + WRITERS * USERS, "{users}");
     let client = gateway.client();
     let listed: usize = (0..2).map(|n| client.index(&format!("busy-{n}")).lines().len()).sum();
     assert_eq!(listed, published);

@@ -121,6 +121,9 @@ good      1.0.0    allow
 in-house  1.0.0    allow
 app       0.1.0    -        it is from no registry
 forked    1.0.0    -        it is from git
+note: in-house 1.0.0: it is locked as a crate of crates.io and is one of this registry: write \
+`registry = \"cratehouse\"` at each dependency on `in-house` in Cargo.toml, then run \
+`cargo update --package in-house`
 6 packages by policy ";
     assert!(table.starts_with(wanted), "{table}");
     assert!(
