@@ -149,6 +149,7 @@ fn an_id_stands_on_every_line_of_a_request_whatever_the_filter_lets_pass() {
 #[test]
 fn a_time_in_the_log_has_two_decimals_at_most() {
     let (gateway, _) = house();
+    until("a request is in the log", || gateway.log_contains("ms="));
     let log = gateway.log();
     let times: Vec<_> = log
         .split_whitespace()

@@ -1,12 +1,15 @@
 //! The chain of upstreams: what it has of a crate, and what administrators do with the copies.
 
+mod held;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use tokio::time::timeout;
 
+pub(super) use self::held::is_held;
+use self::held::{is_kept, is_remembered};
 use crate::config::Identity;
 use crate::error::{Error, Result};
 use crate::flows::credit::Credit;
@@ -26,8 +29,6 @@ use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 
 /// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
 const MAX_SEPARATORS: u32 = 8;
-/// How long it may take to learn whether the store holds something of a crate.
-const STORE_WAIT: Duration = Duration::from_secs(5);
 /// How long a file that is known waits for memory to be made anew.
 const KNOWN_WAIT: Duration = Duration::from_secs(1);
 /// For how long it is served as it was when there was none.
@@ -117,34 +118,6 @@ async fn credit(gateway: &Gateway, client: ClientKey, name: &CrateName) -> Resul
         None if is_kept(gateway, name).await => Ok(None),
         None => gateway.credits.wait(client).await.map(Some),
     }
-}
-
-/// Whether anything is held of a mirrored crate, in memory or in the store, however old. A store that
-/// does not answer has nothing.
-pub(super) async fn is_held(gateway: &Gateway, name: &CrateName) -> bool {
-    // That the names do not have one says little: another process may have mirrored it since they were read.
-    is_remembered(gateway, name)
-        || gateway.mirrored_names.holds(&name.key()) == Some(true)
-        || is_kept(gateway, name).await
-}
-
-fn is_remembered(gateway: &Gateway, name: &CrateName) -> bool {
-    let key = name.key();
-    (0..gateway.upstreams.len()).any(|at| {
-        let known = gateway.index.remember(&key, name, Place::Upstream(at));
-        known.is_some_and(|known| matches!(known.answer, Ok(Some(_))))
-    })
-}
-
-async fn is_kept(gateway: &Gateway, name: &CrateName) -> bool {
-    for upstream in &gateway.upstreams {
-        if let Ok(Ok(true)) =
-            timeout(STORE_WAIT, gateway.mirror.has_index(upstream.name(), name)).await
-        {
-            return true;
-        }
-    }
-    false
 }
 
 impl Asked {
