@@ -66,7 +66,9 @@ fn ask_all(mut provider: Command, home: &Path, requests: &[Value]) -> Vec<Value>
     let mut stdin = child.stdin.take().unwrap();
     requests.iter().for_each(|request| writeln!(stdin, "{request}").unwrap());
     drop(stdin);
-    let lines = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let output = child.wait_with_output().unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stderr)); // shown where the test fails
+    let lines = String::from_utf8(output.stdout).unwrap();
     let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     assert_eq!(lines.next(), Some(json!({ "v": [1] })));
     lines.collect()
@@ -207,7 +209,13 @@ fn where_a_key_store_answers_it_has_the_token_and_the_file_has_none() {
     let session = || {
         // What the session starts talks on its standard output.
         let outside = "exec 3>&1; exec dbus-run-session -- sh -c \"$1\" \"$0\" >&2";
-        let inside = "printf pw | gnome-keyring-daemon --unlock --components=secrets && \
+        // The daemon is in the background before it answers, and whoever asks it in that time starts another,
+        // which is locked: the bus is asked whether it is there.
+        let inside = "printf pw | gnome-keyring-daemon --unlock --components=secrets 3>&- && \
+                      there='dbus-send --session --print-reply --dest=org.freedesktop.DBus / \
+                      org.freedesktop.DBus.NameHasOwner string:org.freedesktop.secrets' && \
+                      tries=0 && until $there | grep -q true; do \
+                      tries=$((tries + 1)); [ $tries -lt 300 ] || exit 1; sleep 0.1; done && \
                       exec \"$0\" --cargo-plugin >&3";
         let mut session = Command::new("sh");
         session.args(["-c", outside]).arg(credential_provider()).arg(inside);

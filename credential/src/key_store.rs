@@ -3,14 +3,15 @@
 
 use cargo_credential::Credential;
 
-/// The one of this system; `None`: there is none, or its library is not installed.
-pub(crate) fn of_this_system() -> Option<Box<dyn Credential>> {
+/// The one of this system, opened once for the life of the process; `None`: there is none, or its library
+/// is not installed.
+pub(crate) fn of_this_system() -> Option<&'static dyn Credential> {
     #[cfg(all(feature = "key-store", target_os = "linux"))]
-    return linux::SecretService::open().map(|service| Box::new(service) as Box<dyn Credential>);
+    return linux::secret_service();
     #[cfg(all(feature = "key-store", target_os = "macos"))]
-    return Some(Box::new(cargo_credential_macos_keychain::MacKeychain));
+    return Some(&cargo_credential_macos_keychain::MacKeychain);
     #[cfg(all(feature = "key-store", windows))]
-    return Some(Box::new(cargo_credential_wincred::WindowsCredential));
+    return Some(&cargo_credential_wincred::WindowsCredential);
     #[cfg(not(all(
         feature = "key-store",
         any(target_os = "linux", target_os = "macos", windows)
@@ -20,15 +21,20 @@ pub(crate) fn of_this_system() -> Option<Box<dyn Credential>> {
 
 #[cfg(all(feature = "key-store", target_os = "linux"))]
 mod linux {
+    use std::sync::OnceLock;
+
     use cargo_credential::{Action, Credential, CredentialResponse, Error, RegistryInfo};
     use cargo_credential_libsecret::LibSecretCredential;
 
-    pub(super) struct SecretService(LibSecretCredential);
+    /// libsecret registers types with GLib, which outlives it: unloaded and loaded again, it waits without an
+    /// end for a registration that it takes for its own.
+    static OPENED: OnceLock<Option<SecretService>> = OnceLock::new();
 
-    impl SecretService {
-        pub(super) fn open() -> Option<Self> {
-            LibSecretCredential::new().ok().map(Self)
-        }
+    struct SecretService(LibSecretCredential);
+
+    pub(super) fn secret_service() -> Option<&'static dyn Credential> {
+        let opened = OPENED.get_or_init(|| LibSecretCredential::new().ok().map(SecretService));
+        opened.as_ref().map(|service| service as &dyn Credential)
     }
 
     impl Credential for SecretService {

@@ -1,16 +1,23 @@
 //! The tokens of this user, by registry: in the system's key store where one answers, else in the file.
 
+use std::time::Duration;
+
 use cargo_credential::{
     Action, Credential, CredentialResponse, Error, LoginOptions, Operation, RegistryInfo, Secret,
 };
 
+use crate::deadline::Deadline;
 use crate::file::{CredentialsFile, Place};
 use crate::key_store;
 use crate::registry::Registry;
 use crate::words;
 
 /// Opens the key store: only when it is asked, since that may start it or load its library.
-type OpenKeyStore = fn() -> Option<Box<dyn Credential>>;
+type OpenKeyStore = fn() -> Option<&'static dyn Credential>;
+
+/// A key store may show a prompt, and a person needs time for a password. Where nobody sees the prompt, as in a
+/// CI job, cargo must not wait for ever.
+const KEY_STORE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The tokens of this user.
 #[derive(Debug)]
@@ -77,7 +84,7 @@ impl Tokens {
     /// When there is no place for it.
     pub(crate) fn keep(&self, registry: &Registry, token: &str) -> Result<String, String> {
         let login = LoginOptions { token: Some(Secret::from(token)), login_url: None };
-        let stored = (self.key_store)().map(|store| ask(&*store, registry, &Action::Login(login)));
+        let stored = (self.key_store)().map(|store| ask(store, registry, &Action::Login(login)));
         let path = self.file.path();
         let (place, told) = match stored {
             Some(Ok(_)) => (Place::KeyStore, "the system's key store".to_owned()),
@@ -123,7 +130,7 @@ impl Tokens {
         registry: &Registry,
         action: &Action<'_>,
     ) -> Result<CredentialResponse, Error> {
-        ask(&*(self.key_store)().ok_or("there is none")?, registry, action)
+        ask((self.key_store)().ok_or("there is none")?, registry, action)
     }
 }
 
@@ -134,6 +141,13 @@ fn ask(
     action: &Action<'_>,
 ) -> Result<CredentialResponse, Error> {
     let entry = RegistryInfo { index_url: registry.url(), name: None, headers: Vec::new() };
+    let _deadline = Deadline::start(KEY_STORE_TIMEOUT, || {
+        words::tell(&format!(
+            "the system's key store did not answer within {} seconds: unlock it, then run the command again",
+            KEY_STORE_TIMEOUT.as_secs()
+        ));
+        std::process::exit(1);
+    });
     store.perform(&entry, action, &[])
 }
 
@@ -222,7 +236,7 @@ mod tests {
 
     #[test]
     fn without_a_key_store_they_are_in_the_file() {
-        for key_store in [(|| None) as OpenKeyStore, || Some(Box::new(Locked))] {
+        for key_store in [(|| None) as OpenKeyStore, || Some(&Locked)] {
             let folder = tempfile::tempdir().unwrap();
             let tokens = tokens(&folder, key_store);
             let acme = registry("acme.example");
@@ -243,7 +257,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let acme = registry("stored.example");
         tokens(&folder, || None).keep(&acme, "crh_old").unwrap();
-        let tokens = tokens(&folder, || Some(Box::new(Fake)));
+        let tokens = tokens(&folder, || Some(&Fake));
         assert_eq!(tokens.keep(&acme, "crh_1").unwrap(), "the system's key store");
         let text = std::fs::read_to_string(tokens.file.path()).unwrap();
         assert!(text.contains("stored.example") && !text.contains("crh_"), "{text}");
@@ -256,14 +270,14 @@ mod tests {
     fn a_key_store_that_does_not_give_a_token_is_told_with_the_cure() {
         let folder = tempfile::tempdir().unwrap();
         let acme = registry("away.example");
-        tokens(&folder, || Some(Box::new(Fake))).keep(&acme, "crh_1").unwrap();
-        for key_store in [(|| None) as OpenKeyStore, || Some(Box::new(Locked))] {
+        tokens(&folder, || Some(&Fake)).keep(&acme, "crh_1").unwrap();
+        for key_store in [(|| None) as OpenKeyStore, || Some(&Locked)] {
             let why = tokens(&folder, key_store).of(&acme).unwrap_err();
             assert!(why.contains("away.example") && why.contains("cargo login"), "{why}");
         }
         // Over ssh, say: from then on the file has it for both.
-        tokens(&folder, || Some(Box::new(Locked))).keep(&acme, "crh_2").unwrap();
-        let both = tokens(&folder, || Some(Box::new(Fake)));
+        tokens(&folder, || Some(&Locked)).keep(&acme, "crh_2").unwrap();
+        let both = tokens(&folder, || Some(&Fake));
         assert_eq!(both.of(&acme).unwrap().unwrap().expose(), "crh_2");
     }
 

@@ -22,7 +22,7 @@ mod builder;
 pub use binary::{binary, credential_provider, free_port};
 pub use builder::{Builder, UpstreamConfig};
 
-use binary::walk;
+use binary::{is_staged, walk};
 
 /// A gateway: running, or stopped with its folder still there. Dropping it kills the process
 /// and deletes the folder.
@@ -338,6 +338,7 @@ impl Gateway {
         let store = self.data().join("store");
         let mut found = Vec::new();
         walk(&store.join(below), &store, &mut found);
+        found.retain(|path| !is_staged(path));
         found.sort();
         found
     }

@@ -137,6 +137,13 @@ pub fn free_port() -> u16 {
 }
 
 /// Every file below `folder`, as a path from `root`.
+/// Whether a file of a folder store is an object that is still being written: `name#1` (object_store's
+/// `LocalFileSystem`), in nobody's list.
+pub(super) fn is_staged(path: &str) -> bool {
+    let number = path.rsplit_once('#').map(|(_, number)| number);
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 pub(super) fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.map(Result::unwrap) {
@@ -154,6 +161,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn what_is_still_written_is_no_object() {
+        assert!(is_staged("blobs/mirror/ab/abcd#1") && !is_staged("blobs/mirror/ab/abcd"));
+        assert!(!is_staged("a#b"));
+    }
 
     #[test]
     fn ports_differ() {
