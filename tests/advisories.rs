@@ -104,11 +104,14 @@ fn a_database_is_fetched_by_a_command_and_a_running_server_takes_it_up() {
     assert!(!is_held(&gateway));
     assert_eq!(gateway.metric(BROKEN, &[("what", "advisories")]), 0.0, "no alarm");
     assert_eq!(run(&gateway, &["advisories", "show"]).0, Some(1));
+    assert!(run(&gateway, &["doctor"]).1.contains("there is none: those rules say nothing"));
 
     let (status, said) = run(&gateway, &["advisories", "fetch"]);
     assert!(status == Some(0) && said.contains("kept in the store: 5 advisories from"), "{said}");
     let (_, said) = run(&gateway, &["advisories", "fetch"]);
     assert!(said.contains("nothing new: 5 advisories"), "{said}");
+    let (_, said) = run(&gateway, &["doctor"]);
+    assert!(said.contains("5 advisories in the store"), "{said}");
     until("the advisory is in force", || is_held(&gateway));
     assert_eq!(gateway.metric("cratehouse_policy_advisories", &[]), 5.0);
     assert!(

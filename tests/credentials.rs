@@ -27,9 +27,7 @@ fn closed() -> (Upstream, Gateway) {
 
 /// A cargo that has the provider in its `PATH`, and the configuration that a start prints.
 fn with_provider(gateway: &Gateway) -> Cargo {
-    let path = std::env::var("PATH").unwrap();
-    let beside = credential_provider().parent().unwrap().display();
-    let cargo = Cargo::new(gateway).env("PATH", &format!("{beside}:{path}"));
+    let cargo = Cargo::new(gateway).with_credential_provider();
     let log = gateway.log();
     let (_, printed) = log.split_once("\nPoint cargo here:\n\n").unwrap();
     let printed = printed.lines().map_while(|line| match line {

@@ -37,14 +37,27 @@ fn plain_http_at_the_tls_port_is_told_the_https_url() {
 fn who_looks_for_the_index_at_a_wrong_place_is_told_where_it_is() {
     let gateway = Gateway::start();
     let right = format!("write `index = \"{}\"`", gateway.index_url());
-    let wrong = ["/config.json", "/api/v1/config.json", "/index", "/index/", "/index/info/refs"];
+    let view = format!("`registry = \"sparse+{}/crates-io/index/\"`", gateway.url());
+    let wrong = [
+        "/config.json",
+        "/api/v1/config.json",
+        "/crates-io/config.json",
+        "/index",
+        "/index/",
+        "/index/info/refs",
+        "/crates-io",
+        "/crates-io/index",
+        "/crates-io/index/",
+    ];
     for path in wrong {
         let status = if path.ends_with("config.json") { 400 } else { 404 };
         let reply = gateway.client().get(path).assert_status(status);
-        assert!(
-            reply.text().contains(&right) || reply.details().contains(&right),
-            "{path}: {reply}"
-        );
+        for named in [&right, &view] {
+            assert!(
+                reply.text().contains(named) || reply.details().contains(named),
+                "{path}: {reply}"
+            );
+        }
     }
     let project = Project::new("app").ours("foo", "1").write();
     for wrong in ["/", "/api/v1/"] {

@@ -1,8 +1,6 @@
 //! From which source the real cargo has each crate, by every command, in every configuration: the table
 //! in `docs/cargo.md`.
 
-use std::path::Path;
-
 use cratehouse_tests::cargo::{Cargo, Folder, Project, REGISTRY, Ran};
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::Krate;
@@ -33,8 +31,6 @@ struct House {
     _upstream: Upstream,
     gateway: Gateway,
     cargo: Cargo,
-    /// Where the token is that cargo's provider prints.
-    _secrets: Folder,
     configuration: String,
 }
 
@@ -61,12 +57,13 @@ impl House {
         }
         let tool = Krate::new("acme-tool", "1.0.0").file("src/main.rs", main);
         gateway.client().publish(&tool, &token).assert_status(200);
-        let secrets = Folder::empty();
-        secrets.write("token", &token);
-        let configuration = configuration(layout, &gateway, &secrets.path().join("token"));
-        let cargo = Cargo::new(&gateway);
+        let configuration = configuration(layout, &gateway);
+        let cargo = Cargo::new(&gateway).with_credential_provider();
         cargo.configure(&configuration);
-        Self { layout, _upstream: upstream, gateway, cargo, _secrets: secrets, configuration }
+        // Where reads need no token it is for publishing alone, and cargo's own provider keeps it.
+        let login = ["login", "--registry", REGISTRY];
+        cargo.told(gateway.folder(), &login, &token).assert_ok();
+        Self { layout, _upstream: upstream, gateway, cargo, configuration }
     }
 
     /// The source that a lock file names for a crate that was just added.
@@ -209,8 +206,8 @@ impl House {
 }
 
 /// The configuration that the gateway prints; for a unified index that of release 0.1, with one URL for
-/// both. A provider of cargo's own stands for the one that is installed.
-fn configuration(layout: Layout, gateway: &Gateway, token: &Path) -> String {
+/// both.
+fn configuration(layout: Layout, gateway: &Gateway) -> String {
     let printed = gateway.log();
     let (_, printed) = printed.split_once("Point cargo here:\n").expect("it says so");
     let mut lines: Vec<String> = printed
@@ -226,19 +223,15 @@ fn configuration(layout: Layout, gateway: &Gateway, token: &Path) -> String {
             *line = format!("replace-with = \"{REGISTRY}\"");
         });
     }
-    // Where reads need none it is for publishing alone, as `cargo login` would have it.
-    let provider = format!("[\"cargo:token-from-stdout cat {}\"]", token.display());
-    lines.retain(|line| !line.starts_with("credential-provider"));
-    let mut text = lines.join("\n") + "\n";
-    text = match text.contains("global-credential-providers") {
-        true => text.replace("[\"cargo:token\", \"cargo-credential-cratehouse\"]", &provider),
-        false => format!("{text}[registry]\nglobal-credential-providers = {provider}\n"),
-    };
-    text
+    lines.join("\n") + "\n"
 }
 
 fn with_default(configuration: &str) -> String {
-    configuration.replace("[registry]\n", &format!("[registry]\ndefault = \"{REGISTRY}\"\n"))
+    let default = format!("[registry]\ndefault = \"{REGISTRY}\"\n");
+    match configuration.contains("[registry]\n") {
+        true => configuration.replace("[registry]\n", &default),
+        false => format!("{configuration}{default}"),
+    }
 }
 
 fn says(ran: &Ran) -> String {

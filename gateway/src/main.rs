@@ -15,8 +15,9 @@ use cratehouse::config::{Config, EXIT_CONFIG, Tls};
 use cratehouse::error::{Error, Kind};
 use cratehouse::flows::trying::{Tried, try_out};
 use cratehouse::flows::{founded, open};
-use cratehouse::http::tls::{self, Certificate, TlsError};
+use cratehouse::http::tls::{self, TlsError};
 use cratehouse::logging;
+use cratehouse::model::certificate::Certificate;
 use cratehouse::stores::console;
 use cratehouse::threads;
 

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, credential_provider};
 
 /// The name under which clients know the gateway.
 pub const REGISTRY: &str = "cratehouse";
@@ -96,6 +96,13 @@ cainfo = {ca}
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// One that finds `cargo-credential-cratehouse`, where its configuration names it.
+    pub fn with_credential_provider(self) -> Self {
+        let path = std::env::var("PATH").unwrap();
+        let beside = credential_provider().parent().unwrap().display();
+        self.env("PATH", &format!("{beside}:{path}"))
     }
 
     /// Writes another `config.toml` into the home.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cratehouse::cli::Doctor;
 use cratehouse::config::{Config, Tls};
 use cratehouse::error::Result;
-use cratehouse::flows::doctor::certificate::{self, Certificate};
+use cratehouse::flows::doctor::certificate;
 use cratehouse::flows::doctor::{Finding, Gravity, examine};
 use cratehouse::http::tls;
 use cratehouse::model::table::Table;
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::print;
 use super::table::{print_json, print_table};
+use crate::serve::host_of;
 
 /// Looks at everything; a status for scripts.
 pub(super) async fn run(config: &Arc<Config>, what: &Doctor) -> Result<ExitCode> {
@@ -50,25 +51,21 @@ fn tell(findings: &[Finding]) -> Result<()> {
 fn of_certificate(config: &Config) -> Finding {
     const CHECK: &str = "certificate";
     let url = config.url_for(config.server.listen);
-    let host = url::Url::parse(&url).ok().and_then(|url| url.host_str().map(str::to_owned));
-    let host = host.unwrap_or_default();
-    let host = host.trim_matches(['[', ']']);
+    let host = host_of(&url).concat();
     let is_renewed = matches!(config.tls, Tls::LocalCa);
-    match tls::look(&config.tls, &config.data) {
-        Ok(Some(seen)) => {
-            let tls::Seen { begins, ends, names } = seen;
-            certificate::judge(
-                &Certificate { begins, ends, names, is_renewed },
-                host,
-                Timestamp::now(),
-            )
-        }
+    let found =
+        tls::check(&config.tls, &config.data).and_then(|_| tls::look(&config.tls, &config.data));
+    match found {
+        Ok(Some(found)) => certificate::judge(&found, is_renewed, &host, Timestamp::now()),
         Ok(None) if is_renewed => {
             Finding::fine(CHECK, "none yet: the first start makes one, with a local CA")
         }
         Ok(None) => Finding::fine(CHECK, "TLS is off: a proxy in front has it"),
         Err(e) => {
-            let cure = "put a certificate and its key where `tls.cert` and `tls.key` say, as PEM";
+            let cure = match is_renewed {
+                true => "put the files in `tls/` of the data folder in order, as it says",
+                false => "put a certificate and its key where `tls.cert` and `tls.key` say, as PEM",
+            };
             Finding::wrong(CHECK, e.to_string(), cure)
         }
     }

@@ -39,14 +39,13 @@ pub async fn examine(config: &Arc<Config>) -> Result<Vec<Finding>> {
     findings.extend(disks(config));
     let (store, objects) = store::look(config).await;
     findings.push(store);
-    if let Some(objects) = objects {
-        findings.extend(clock_of(&objects).await);
-        findings.extend(journal_and_replicas(config, &objects).await);
+    if let Some(objects) = &objects {
+        findings.extend(clock_of(objects).await);
+        findings.extend(journal_and_replicas(config, objects).await);
     }
     findings.extend(dns::look(config).await);
     findings.extend(upstreams::look(config).await?);
-    let owned = Arc::clone(config);
-    findings.extend(aside(move || policy::look(&owned)).await?);
+    findings.extend(policy::look(config, objects.as_ref()).await?);
     Ok(findings)
 }
 

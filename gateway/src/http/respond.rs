@@ -180,8 +180,8 @@ pub fn refused(refused: Refused, url: &str) -> (Error, Option<String>) {
         Refused::BesideTheIndex { is_cargo } => {
             let why = format!(
                 "the index of this registry is not at this URL: write \
-                 `index = \"sparse+{url}/index/\"` into cargo's configuration, with the slash at \
-                 its end"
+                 `index = \"sparse+{url}/index/\"` into cargo's configuration, or, for what replaces crates.io, \
+                 `registry = \"sparse+{url}/crates-io/index/\"`, with the slash at its end"
             );
             // Of a 404 cargo shows nothing but that there is no config.json.
             let kind = if is_cargo { Kind::Invalid } else { Kind::Absent };

@@ -207,7 +207,9 @@ fn other_methods(segments: &[&str], query: Option<&str>) -> Refused {
 fn beside_the_index(segments: &[&str]) -> Refused {
     match segments.strip_suffix(&[""]).unwrap_or(segments) {
         [.., "config.json"] => Refused::BesideTheIndex { is_cargo: true },
-        ["index"] | [.., "info", "refs"] => Refused::BesideTheIndex { is_cargo: false },
+        ["index"] | ["crates-io"] | ["crates-io", "index"] | [.., "info", "refs"] => {
+            Refused::BesideTheIndex { is_cargo: false }
+        }
         _ => Refused::Unknown,
     }
 }

@@ -5,7 +5,6 @@
 mod local_ca;
 pub mod rotation;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -22,6 +21,7 @@ use x509_parser::extensions::GeneralName;
 
 use crate::config::Tls;
 use crate::http::tls::rotation::{InForce, Source};
+use crate::model::certificate::Certificate;
 use crate::model::checksum::Checksum;
 
 /// What a TLS listener needs, and what the start-up lines tell.
@@ -174,23 +174,12 @@ pub fn check(tls: &Tls, data: &Path) -> Result<Option<Certificate>, TlsError> {
     }
 }
 
-/// What a certificate says.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// When it begins.
-    pub begins: Timestamp,
-    /// When it ends.
-    pub ends: Timestamp,
-    /// The names and addresses that it is for.
-    pub names: Vec<String>,
-}
-
 /// The certificate that a start would find; `None`: TLS is off, or the local CA has made none yet. Makes
 /// nothing, and judges nothing but that certificate and key belong together.
 ///
 /// # Errors
 /// As [`check`].
-pub fn look(tls: &Tls, data: &Path) -> Result<Option<Seen>, TlsError> {
+pub fn look(tls: &Tls, data: &Path) -> Result<Option<Certificate>, TlsError> {
     let (cert, key) = match tls {
         Tls::Off => return Ok(None),
         Tls::Files { cert, key, .. } => (cert.clone(), key.clone()),
@@ -203,8 +192,7 @@ pub fn look(tls: &Tls, data: &Path) -> Result<Option<Seen>, TlsError> {
         }
     };
     let pair = read_pair(&cert, &key)?;
-    let Certificate { begins, ends, names } = facts(&pair).ok_or(TlsError::Certificate(cert))?;
-    Ok(Some(Seen { begins, ends, names: names.into_iter().collect() }))
+    facts(&pair).map(Some).ok_or(TlsError::Certificate(cert))
 }
 
 fn provided(cert: &Path, key: &Path) -> Result<Prepared, TlsError> {
@@ -226,48 +214,6 @@ impl Prepared {
         let in_force = Arc::new(InForce::new(pair, ends, texts));
         let config = config(Arc::clone(&in_force))?;
         Ok(Self { config, ca, ends, made, in_force, source })
-    }
-}
-
-/// What we want to know of a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Certificate {
-    /// When it begins to be good.
-    pub begins: Timestamp,
-    /// When it ends.
-    pub ends: Timestamp,
-    /// The hosts and addresses that it is for.
-    pub names: BTreeSet<String>,
-}
-
-impl Certificate {
-    /// Whether it is good now, and for this host.
-    ///
-    /// # Errors
-    /// A sentence, with what is wrong.
-    pub fn good_for(&self, host: &str, now: Timestamp) -> Result<(), String> {
-        let Self { begins, ends, names } = self;
-        if now < *begins {
-            return Err(format!(
-                "it is not good before {begins:.0}: is this machine's clock right?"
-            ));
-        }
-        if now >= *ends {
-            return Err(format!("it has ended at {ends:.0}: replace it"));
-        }
-        let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-        let covers = |name: &String| {
-            let name = name.to_ascii_lowercase();
-            let below = name.strip_prefix("*.").zip(host.split_once('.'));
-            name == host || below.is_some_and(|(wanted, (_, rest))| wanted == rest)
-        };
-        match names.iter().any(covers) {
-            true => Ok(()),
-            false => Err(format!(
-                "it is not for `{host}`, the host of `server.url`, but for {}",
-                names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-            )),
-        }
     }
 }
 
@@ -398,7 +344,7 @@ mod tests {
         assert_eq!(server.made, Made::Created);
         let seen = look(&Tls::LocalCa, data.path()).unwrap().unwrap();
         assert_eq!(seen.ends, server.ends);
-        assert!(seen.names.contains(&"crates.acme.example".to_owned()), "{seen:?}");
+        assert!(seen.names.contains("crates.acme.example"), "{seen:?}");
         let ca = server.ca.clone().unwrap();
         assert!(ca.is_absolute() && ca.ends_with("tls/ca.pem"));
         for name in ["localhost", "127.0.0.1", "::1", "crates.acme.example", "fd00::1"] {

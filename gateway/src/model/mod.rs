@@ -1,6 +1,7 @@
 //! The ground floor: what the words mean. Bytes in, values out; no tokio, no hyper, no
 //! object_store, so everything here is tested without a runtime.
 
+pub mod certificate;
 pub mod checkpoint;
 pub mod checksum;
 pub mod client;

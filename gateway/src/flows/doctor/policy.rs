@@ -1,30 +1,87 @@
 //! The policy, and the advisories that it asks.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 
 use super::finding::Finding;
 use crate::config::Config;
 use crate::error::Result;
-use crate::flows::rulebook::{InForce, try_policy};
+use crate::flows::advisories::kept;
+use crate::flows::open::advisories_in;
+use crate::flows::rulebook::{InForce, Kept, try_policy};
 use crate::model::policy::{Mode, Policy, WaiverState, Waivers};
 use crate::stores::advisories::{self, Database};
+use crate::stores::objects::Objects;
+use crate::threads::aside;
 
 /// RustSec has new advisories every week.
 const STALE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How long the store may take for a question.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Reads both. Blocks.
-pub fn look(config: &Config) -> Vec<Finding> {
-    let now = Timestamp::now();
-    let policy = try_policy(config, config.policy.dir.as_deref());
-    let mut findings = vec![judge(config.policy.dir.is_some(), &policy, now)];
-    if let Ok(InForce { policy, .. }) = &policy
-        && policy.wants_advisories()
-    {
-        let path = config.policy.advisories.as_deref();
-        let database = path.map(|path| advisories::read(path).map_err(|e| e.to_string()));
-        findings.push(judge_advisories(database.as_ref(), now));
+/// Reads both; the advisories in the store only where no folder of them is configured, as a server does.
+///
+/// # Errors
+/// When the system gives no thread.
+pub async fn look(config: &Arc<Config>, objects: Option<&Objects>) -> Result<Vec<Finding>> {
+    let owned = Arc::clone(config);
+    let policy = aside(move || try_policy(&owned, owned.policy.dir.as_deref())).await?;
+    let mut findings = vec![judge(config.policy.dir.is_some(), &policy, Timestamp::now())];
+    let wants = policy.is_ok_and(|in_force| in_force.policy.wants_advisories());
+    if wants {
+        let found = advisories_of(config, objects).await?;
+        findings.push(judge_advisories(found, Timestamp::now()));
     }
-    findings
+    Ok(findings)
+}
+
+/// An advisory database, as far as it is judged.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Where: as a sentence has it.
+    pub place: String,
+    /// How many advisories it has.
+    pub count: usize,
+    /// How many files of it cannot be read.
+    pub damaged: usize,
+    /// When it was the newest there is.
+    pub fresh_at: Option<Timestamp>,
+}
+
+/// `None`: there is none. A store that does not answer has a finding of its own.
+async fn advisories_of(
+    config: &Config,
+    objects: Option<&Objects>,
+) -> Result<Option<Result<Found, String>>> {
+    if let Some(path) = config.policy.advisories.clone() {
+        let place = path.display().to_string();
+        let read = aside(move || advisories::read(&path)).await?;
+        let found = read.map(|Database { advisories, damaged, newest, .. }| Found {
+            place,
+            count: advisories.len(),
+            damaged: damaged.len(),
+            fresh_at: newest,
+        });
+        return Ok(Some(found.map_err(|e| e.to_string())));
+    }
+    let Some(objects) = objects else {
+        return Ok(Some(Err("the store that keeps them cannot be read".to_owned())));
+    };
+    let kept = match timeout(PATIENCE, kept(&advisories_in(objects))).await {
+        Ok(Ok(kept)) => Ok(kept),
+        Ok(Err(e)) => Err(e.chain()),
+        Err(_) => Err(format!("the store does not answer within {} s", PATIENCE.as_secs())),
+    };
+    let found = |kept: Kept| Found {
+        place: "the store".to_owned(),
+        count: kept.advisories.len(),
+        damaged: 0, // told when it is read
+        fresh_at: Some(kept.checked),
+    };
+    Ok(kept.map(|kept| kept.map(found)).transpose())
 }
 
 /// Judges a policy, or why there is none.
@@ -66,33 +123,32 @@ fn ended_waivers(policy: &Policy, now: Timestamp) -> usize {
 }
 
 /// Judges the advisory database of a policy that wants one.
-pub fn judge_advisories(database: Option<&Result<Database, String>>, now: Timestamp) -> Finding {
+pub fn judge_advisories(found: Option<Result<Found, String>>, now: Timestamp) -> Finding {
     const CHECK: &str = "advisories";
-    let cure = "fetch the RustSec advisory database anew, and name it in `policy.advisories`";
-    let database = match database {
+    let cure = "run `cratehouse advisories fetch`, or have the server do so (`policy.advisories_hours`); where `policy.advisories` names a folder, fetch the RustSec advisory database anew into it";
+    let Found { place, count, damaged, fresh_at } = match found {
         None => {
-            let found = "the policy asks an advisory database, and none is configured: those rules say nothing";
+            let found =
+                "the policy asks an advisory database, and there is none: those rules say nothing";
             return Finding::wrong(CHECK, found, cure);
         }
-        Some(Err(e)) => return Finding::wrong(CHECK, e.clone(), cure),
-        Some(Ok(database)) => database,
+        Some(Err(e)) => return Finding::wrong(CHECK, e, cure),
+        Some(Ok(found)) => found,
     };
-    let count = database.advisories.len();
-    match database.newest {
-        Some(newest) if now.duration_since(newest) > STALE => {
-            let found = format!(
-                "{count} advisories, and nothing in the database is newer than {newest:.0}"
-            );
-            Finding::mind(CHECK, found, cure)
-        }
-        _ if !database.damaged.is_empty() => {
-            let found = format!(
-                "{count} advisories, and {} files that cannot be read",
-                database.damaged.len()
-            );
-            Finding::mind(CHECK, found, cure)
-        }
-        _ => Finding::fine(CHECK, format!("{count} advisories")),
+    match fresh_at {
+        Some(fresh_at) if now.duration_since(fresh_at) > STALE => Finding::mind(
+            CHECK,
+            format!(
+                "{count} advisories in {place}, which was last known to be new at {fresh_at:.0}"
+            ),
+            cure,
+        ),
+        _ if damaged > 0 => Finding::mind(
+            CHECK,
+            format!("{count} advisories in {place}, and {damaged} files that cannot be read"),
+            cure,
+        ),
+        _ => Finding::fine(CHECK, format!("{count} advisories in {place}")),
     }
 }
 
@@ -101,8 +157,7 @@ mod tests {
     use super::super::finding::Gravity;
     use super::*;
     use crate::error::Error;
-    use crate::model::checksum::Checksum;
-    use crate::model::policy::{Advisories, PolicyText};
+    use crate::model::policy::PolicyText;
 
     fn now() -> Timestamp {
         "2026-06-01T00:00:00Z".parse().unwrap()
@@ -124,20 +179,17 @@ mod tests {
 
     #[test]
     fn advisories_that_are_missing_or_old_are_told() {
-        let database = |newest: &str| {
-            Ok(Database {
-                advisories: Advisories::default(),
-                damaged: Vec::new(),
-                newest: Some(newest.parse().unwrap()),
-                fingerprint: Checksum::of(b""),
-            })
+        let found = |fresh_at: &str, damaged| Found {
+            place: "the store".to_owned(),
+            count: 700,
+            damaged,
+            fresh_at: Some(fresh_at.parse().unwrap()),
         };
-        let judged = |database: Option<Result<Database, String>>| {
-            judge_advisories(database.as_ref(), now()).gravity
-        };
+        let judged = |found| judge_advisories(found, now()).gravity;
         assert_eq!(judged(None), Gravity::Wrong);
         assert_eq!(judged(Some(Err("gone".to_owned()))), Gravity::Wrong);
-        assert_eq!(judged(Some(database("2026-05-30T00:00:00Z"))), Gravity::Fine);
-        assert_eq!(judged(Some(database("2026-04-30T00:00:00Z"))), Gravity::Mind);
+        assert_eq!(judged(Some(Ok(found("2026-05-30T00:00:00Z", 0)))), Gravity::Fine);
+        assert_eq!(judged(Some(Ok(found("2026-05-30T00:00:00Z", 1)))), Gravity::Mind);
+        assert_eq!(judged(Some(Ok(found("2026-04-30T00:00:00Z", 0)))), Gravity::Mind);
     }
 }

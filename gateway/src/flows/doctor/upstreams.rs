@@ -6,20 +6,16 @@ use super::finding::Finding;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::name::CrateName;
-use crate::stores::upstream::{Turn, Upstream};
+use crate::stores::upstream::Upstream;
 
-/// A name that any upstream can be asked for: that it has it or has not, both are answers.
-const ASKED: &str = "serde";
 /// What is slow for one small file.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// Asks each for one index file.
+/// Asks each for one file.
 ///
 /// # Errors
-/// When the name is none, which it is.
+/// When there are no metrics to count it in.
 pub async fn look(config: &Config) -> Result<Vec<Finding>> {
-    let name = CrateName::parse(ASKED).map_err(Error::internal)?;
     let metrics = Metrics::new().map_err(Error::internal)?;
     let mut findings = Vec::new();
     for one in &config.upstreams {
@@ -28,8 +24,8 @@ pub async fn look(config: &Config) -> Result<Vec<Finding>> {
             Upstream::new(one, &config.limits, config.outgoing_ca.as_deref(), metrics.clone());
         let answer = match opened {
             Ok(upstream) => {
-                let asked = upstream.index_file(Turn::OWN, &name, None, &mut |_| true).await;
-                asked.map(drop).map_err(|trouble| trouble.to_string())
+                let asked = upstream.try_out().await;
+                asked.map_err(|trouble| trouble.to_string())
             }
             Err(e) => Err(e.chain()),
         };
@@ -52,7 +48,7 @@ pub fn judge(upstream: &str, answer: Result<(), String>, took: Duration) -> Find
         ),
         Ok(()) if took > SLOW => Finding::mind(
             "upstreams",
-            format!("`{upstream}` answers, and took {ms} ms for one index file"),
+            format!("`{upstream}` answers, and took {ms} ms for one file"),
             "look at the network between: what is not in the mirror waits for it",
         ),
         Ok(()) => Finding::fine("upstreams", format!("`{upstream}` answers within {ms} ms")),
