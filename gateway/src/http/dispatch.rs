@@ -16,12 +16,9 @@ use crate::flows::command::By;
 use crate::flows::download::{Download, Part, download_for};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
-use crate::flows::shares::Share;
-use crate::gateway::Gateway;
+use crate::http::app::App;
 use crate::http::body::budget::Owner;
-use crate::http::body::{Budgets, Largest, Upload};
-use crate::http::browser::Origins;
-use crate::http::outgoing::Outgoing;
+use crate::http::body::{Largest, Upload};
 use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Route;
@@ -33,19 +30,6 @@ use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
 use crate::stores::catalog::UserRow;
-
-/// What every request needs: the gateway, and what its body may take.
-#[derive(Debug)]
-pub struct Door {
-    /// Every component.
-    pub gateway: Arc<Gateway>,
-    /// What request bodies may take.
-    pub bodies: Budgets,
-    /// What clients may hold of the caches.
-    pub outgoing: Outgoing,
-    /// Where pages of our own come from.
-    pub origins: Origins,
-}
 
 /// What the record of a download wants to know of a request, beside its token.
 #[derive(Debug, Clone, Copy)]
@@ -63,15 +47,7 @@ struct Logins {
     users: Vec<String>,
 }
 
-impl Door {
-    /// The door of a gateway.
-    pub fn new(gateway: Arc<Gateway>) -> Self {
-        let bodies = Budgets::new(&gateway.config.limits, &gateway.metrics);
-        let outgoing = Outgoing::of(&gateway);
-        let origins = Origins::new(&gateway.url, &gateway.config);
-        Self { gateway, bodies, outgoing, origins }
-    }
-
+impl App {
     /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
     /// Nothing is noted or logged where it is not; a body that its client has no share for is counted as
     /// a lookup here and on the long way.
@@ -116,16 +92,6 @@ impl Door {
             }
             _ => None,
         }
-    }
-
-    /// The right to make an answer of many rows, before they are read: it goes into the work that reads
-    /// them. Whoever has it waits for no upstream and no journal, so that nobody keeps others waiting.
-    ///
-    /// # Errors
-    /// Unavailable, when there is no memory for it, or others make theirs for too long.
-    pub(super) async fn long_answer(&self, to: Responses<'_>) -> Result<Share> {
-        to.admit()?;
-        self.gateway.turns.long_answers.turn(to.client()).await
     }
 
     /// Answers a request, or says why not. `client`: whose share of limits it takes.

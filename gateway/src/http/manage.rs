@@ -14,9 +14,9 @@ use crate::flows::command::By;
 use crate::flows::shares::Share;
 use crate::flows::turns::with_turn;
 use crate::gateway::Gateway;
+use crate::http::app::App;
 use crate::http::body::Upload;
 use crate::http::body::budget::Owner;
-use crate::http::dispatch::Door;
 use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Manage;
@@ -53,18 +53,18 @@ struct Removal {
 /// # Errors
 /// Those of the flow and of the body.
 pub async fn manage(
-    door: &Door,
+    app: &App,
     responses: Responses<'_>,
     by: By,
     what: Manage,
     owner: Owner,
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
-    let gateway = &door.gateway;
-    let budgets = &door.bodies;
+    let gateway = &app.gateway;
+    let budgets = &app.bodies;
     match what {
         Manage::Users => {
-            let (turn, owned) = (door.long_answer(responses).await?, Arc::clone(gateway));
+            let (turn, owned) = (app.long_answer(responses).await?, Arc::clone(gateway));
             let listing = async move { flows::users::list(&owned).await };
             let (users, _turn) = with_turn(turn, listing).await?;
             responses.json(&users)
@@ -78,7 +78,7 @@ pub async fn manage(
             respond::done(None)
         }
         Manage::Tokens(login) => {
-            let turn = door.long_answer(responses).await?;
+            let turn = app.long_answer(responses).await?;
             tokens(gateway, responses, turn, login).await
         }
         Manage::CreateToken => {

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod app;
 pub mod auth;
 pub mod body;
 pub mod browser;

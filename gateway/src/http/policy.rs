@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use crate::error::{Error, Result};
 use crate::flows::policy_check::{self, Allowance, Reach};
 use crate::gateway::Gateway;
+use crate::http::app::App;
 use crate::http::auth;
 use crate::http::body::budget::Owner;
 use crate::http::body::{Largest, Upload};
-use crate::http::dispatch::Door;
 use crate::http::respond::Answer;
 use crate::http::responses::Responses;
 use crate::http::route::Ask;
@@ -30,21 +30,21 @@ const CHECK_WAIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// Those of the flow and of the body; unavailable, when too many ask or it takes too long.
 pub async fn answer(
-    door: &Door,
+    app: &App,
     responses: Responses<'_>,
     what: Ask,
     (headers, owner): (&HeaderMap, Owner),
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
-    let gateway = &door.gateway;
+    let gateway = &app.gateway;
     let client = owner.client;
     match what {
         Ask::Check => {
             let reach = reach(gateway, client, headers).await;
-            check(door, responses, (reach, owner), upload).await
+            check(app, responses, (reach, owner), upload).await
         }
         Ask::Explain(name, which) => {
-            let turn = door.long_answer(responses);
+            let turn = app.long_answer(responses);
             responses.json(&policy_check::explain(gateway, client, &name, which, turn).await?)
         }
         Ask::Waivers => {
@@ -67,14 +67,14 @@ async fn reach(gateway: &Gateway, client: ClientKey, headers: &HeaderMap) -> Rea
 }
 
 async fn check(
-    door: &Door,
+    app: &App,
     responses: Responses<'_>,
     (reach, owner): (Reach, Owner),
     upload: &mut Upload<Incoming>,
 ) -> Result<Answer> {
-    let gateway = &door.gateway;
-    let room = door.bodies.policy_check.room(owner);
-    let lock = upload.read(room, Largest::fixed(MAX_LOCK_BYTES), door.bodies.arrival).await?;
+    let gateway = &app.gateway;
+    let room = app.bodies.policy_check.room(owner);
+    let lock = upload.read(room, Largest::fixed(MAX_LOCK_BYTES), app.bodies.arrival).await?;
     let lock = std::str::from_utf8(&lock)
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.

@@ -26,11 +26,11 @@ use crate::error::{Error, Result};
 use crate::flows::patience;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
-use crate::http::dispatch::{Asker, Door};
 use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL, Shares};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
+use crate::http::{app::App, dispatch::Asker};
 use crate::http::{forwarded, host, in_flight, kept_head};
 use crate::model::client_key::ClientKey;
 use crate::model::excerpt::{Shown, excerpt};
@@ -78,9 +78,9 @@ pub async fn serve(
         })
     });
     let url = Some(gateway.url.clone());
-    let door = Arc::new(Door::new(gateway));
+    let app = Arc::new(App::new(gateway));
     Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, lanes }
-        .run(listener, move |request, peer| answer(&door, request, peer))
+        .run(listener, move |request, peer| answer(&app, request, peer))
         .await;
 }
 
@@ -103,29 +103,29 @@ impl Future for Answering {
 }
 
 /// One request, from its head to its answer.
-fn answer(door: &Arc<Door>, request: Request<Incoming>, peer: SocketAddr) -> Answering {
+fn answer(app: &Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Answering {
     let (at, (head, body)) = (Instant::now(), request.into_parts());
-    let traces = door.gateway.traces.as_ref();
+    let traces = app.gateway.traces.as_ref();
     let trace = traces.and_then(|traces| {
         let came_with = trace_parent(&head.headers);
-        traces.begin(came_with, came_with.is_some() && says_what_is_traced(&door.gateway, peer))
+        traces.begin(came_with, came_with.is_some() && says_what_is_traced(&app.gateway, peer))
     });
     let asked = Asked { id: RequestId::random(), peer, at, trace };
     let route = host::check(&head)
         .and_then(|()| route::route(&head.method, head.uri.path(), head.uri.query()));
     let asker = asked.asker(&head);
     let at_hand = route.as_ref().ok().and_then(|route| {
-        let answer = AssertUnwindSafe(|| door.at_hand(route, &head.headers, asker));
+        let answer = AssertUnwindSafe(|| app.at_hand(route, &head.headers, asker));
         let outcome =
             catch_unwind(answer).unwrap_or_else(|panic| Some(panicked(panic.as_ref())))?;
-        Some(Line::of(&door.gateway, &asked, &head, route.label()).end(outcome, None))
+        Some(Line::of(&app.gateway, &asked, &head, route.label()).end(outcome, None))
     });
     match at_hand {
         Some(answer) => {
             Upload::new(body, &head.headers).let_go();
             Answering::AtHand(Some(Box::new(answer)))
         }
-        None => Answering::Later(at_home(in_turn(Arc::clone(door), asked, head, body, route))),
+        None => Answering::Later(at_home(in_turn(Arc::clone(app), asked, head, body, route))),
     }
 }
 
@@ -143,7 +143,7 @@ fn at_home(
 /// The long way to an answer, once there is a place for it. What is made for it holds the place until
 /// it was sent.
 async fn in_turn(
-    door: Arc<Door>,
+    app: Arc<App>,
     asked: Asked,
     mut head: Parts,
     body: Incoming,
@@ -151,16 +151,16 @@ async fn in_turn(
 ) -> Answer {
     head.headers = kept_head::kept(head.headers);
     let label = route.as_ref().map_or(NO_ROUTE, Route::label);
-    let unanswered = Unanswered(Some(Line::of(&door.gateway, &asked, &head, label)));
-    let client = forwarded::client_key(&door.gateway.config, asked.peer, &head.headers);
+    let unanswered = Unanswered(Some(Line::of(&app.gateway, &asked, &head, label)));
+    let client = forwarded::client_key(&app.gateway.config, asked.peer, &head.headers);
     let upload = Upload::new(body, &head.headers);
     // What judges a lock file, or sees to the registry, takes longer than cargo waits.
     let is_patient = matches!(route, Ok(Route::Policy(_) | Route::Manage(_)));
-    match in_flight::enter(&door.gateway, client).await {
+    match in_flight::enter(&app.gateway, client).await {
         Ok(place) => {
             let asker = (asked.asker(&head), client);
             // Not before there is a place: this is what takes the memory.
-            let finding = find(&door, &head, asker, upload, route, unanswered);
+            let finding = find(&app, &head, asker, upload, route, unanswered);
             let answer = match is_patient {
                 true => Box::pin(finding).await,
                 false => Box::pin(patience::of_request(asked.at.into(), finding)).await,
@@ -175,7 +175,7 @@ async fn in_turn(
 }
 
 async fn find(
-    door: &Door,
+    app: &App,
     head: &Parts,
     asker: (Asker, ClientKey),
     mut upload: Upload<Incoming>,
@@ -185,13 +185,13 @@ async fn find(
     let (outcome, allow) = match route {
         Ok(route) => {
             let work = async {
-                admit(door, head)?;
-                door.dispatch(route, &head.headers, asker, &mut upload).await
+                admit(app, head)?;
+                app.dispatch(route, &head.headers, asker, &mut upload).await
             };
             (survive(work).instrument(unanswered.span()).await, None)
         }
         Err(refused) => {
-            let (error, allow) = respond::refused(refused, &door.gateway.url);
+            let (error, allow) = respond::refused(refused, &app.gateway.url);
             (Err(error), allow)
         }
     };
@@ -200,9 +200,9 @@ async fn find(
 }
 
 /// Refuses what a page of another site made a browser send.
-fn admit(door: &Door, head: &Parts) -> Result<()> {
-    let own = door.origins.admit(&head.method, &head.headers);
-    own.inspect_err(|_| door.gateway.metrics.foreign_requests.inc())
+fn admit(app: &App, head: &Parts) -> Result<()> {
+    let own = app.origins.admit(&head.method, &head.headers);
+    own.inspect_err(|_| app.gateway.metrics.foreign_requests.inc())
 }
 
 /// A panic is a fault of ours that costs one request, not its connection.

@@ -20,7 +20,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 
 use crate::config::Tls;
-use crate::http::tls::rotation::{InForce, Source};
+use crate::http::tls::rotation::InForce;
 use crate::model::certificate::Certificate;
 use crate::model::checksum::Checksum;
 
@@ -52,6 +52,15 @@ pub enum Made {
     Reused,
     /// By an earlier CA: names had changed, or the old one neared its end.
     Renewed,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// Files that the operator replaces.
+    Files { cert: PathBuf, key: PathBuf },
+    /// The local CA, which makes another one in time.
+    LocalCa { folder: PathBuf, names: Vec<String> },
 }
 
 /// Why TLS cannot be served.

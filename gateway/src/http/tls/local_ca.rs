@@ -18,8 +18,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
-use super::rotation::Source;
-use super::{Certificate, Made, Prepared, Texts, TlsError, at, facts, provider, read_pair};
+use super::{Certificate, Made, Prepared, Source, Texts, TlsError, at, facts, provider, read_pair};
 
 /// How long the local CA lives.
 const CA_DAYS: i64 = 3650;

@@ -2,7 +2,7 @@
 //! connections, and tickets of sessions, do not notice. What is on disk is compared by what it
 //! says: Kubernetes swaps a link to a folder, and changes no file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::local_ca::{self, RENEW_DAYS, days};
-use super::{Prepared, Texts, TlsError, facts};
+use super::{Prepared, Source, Texts, TlsError, facts};
 use crate::config::Tls;
 use crate::flows::reread::Reread;
 use crate::metrics::Metrics;
@@ -35,15 +35,6 @@ struct Pair {
     ends: Timestamp,
     /// The files that it is from.
     texts: Checksum,
-}
-
-/// Where certificates come from.
-#[derive(Debug, Clone)]
-pub(super) enum Source {
-    /// Files that the operator replaces.
-    Files { cert: PathBuf, key: PathBuf },
-    /// The local CA, which makes another one in time.
-    LocalCa { folder: PathBuf, names: Vec<String> },
 }
 
 /// Looks for another certificate now and then.

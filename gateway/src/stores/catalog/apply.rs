@@ -6,9 +6,8 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::rows::{
     CONDEMNED, CRATES, CondemnedRow, CorrectedPin, CrateRow, Head, LOGINS, META, NUMBERS, PINS,
-    TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
+    TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
-use super::view::{read, write};
 use super::{Applied, Stranger};
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;

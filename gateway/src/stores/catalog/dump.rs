@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use super::SCHEMA;
 use super::rows::{
     CONDEMNED, CRATES, Head, LOGINS, META, NUMBERS, PINS, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS,
-    VERSIONS,
+    VERSIONS, write,
 };
-use super::view::{Tables, View, write};
+use super::view::{Tables, View};
 use crate::error::{Error, Kind, Result};
 use crate::model::checkpoint::{Header, Name, Reader, Row, Unsound, Writer};
 use crate::model::checksum::Checksum;

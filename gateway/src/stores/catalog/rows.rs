@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use redb::TableDefinition;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;
 use crate::model::index::IndexLine;
@@ -139,4 +141,14 @@ pub struct TokenRow {
     pub revoked: bool,
     /// When it was made.
     pub created: Timestamp,
+}
+
+/// A row, from the bytes of its table.
+pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> Result<R> {
+    serde_json::from_slice(bytes).map_err(Error::internal)
+}
+
+/// A row, as its table has it.
+pub(super) fn write(row: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(row).map_err(Error::internal)
 }

@@ -6,14 +6,13 @@ use jiff::Timestamp;
 use redb::{
     Key, ReadTransaction, ReadableTable, TableDefinition, TableError, Value, WriteTransaction,
 };
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::apply;
 use super::rows::{
     CONDEMNED, CRATES, CondemnedRow, CorrectedPin, CrateRow, Head, LOGINS, META, NUMBERS, PINS,
-    TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow,
+    TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
 use crate::error::{Error, Result};
 use crate::model::checksum::Checksum;
@@ -433,14 +432,6 @@ impl View<WriteTransaction> {
     pub fn imagine(&self, seq: u64, time: Timestamp, event: &Event) -> Result<()> {
         apply::event(&self.txn, seq, time, &event.what).map(drop)
     }
-}
-
-pub(super) fn read<R: DeserializeOwned>(bytes: &[u8]) -> Result<R> {
-    serde_json::from_slice(bytes).map_err(Error::internal)
-}
-
-pub(super) fn write(row: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(row).map_err(Error::internal)
 }
 
 fn missing(what: &'static str) -> Error {
