@@ -31,6 +31,9 @@ pub(crate) enum Place {
     File {
         /// The token.
         token: String,
+        /// Whether the key store has a former one, which could not be replaced.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        former_in_key_store: bool,
     },
 }
 
@@ -50,9 +53,15 @@ impl std::fmt::Debug for Place {
 }
 
 impl Place {
-    /// In the file.
-    pub(crate) fn here(token: &str) -> Self {
-        Self::File { token: token.to_owned() }
+    /// In the file, in place of a former one.
+    pub(crate) fn here(token: &str, former: Option<&Self>) -> Self {
+        let former_in_key_store = former.is_some_and(Self::is_in_key_store);
+        Self::File { token: token.to_owned(), former_in_key_store }
+    }
+
+    /// Whether the key store has this token, or a former one.
+    pub(crate) fn is_in_key_store(&self) -> bool {
+        matches!(self, Self::KeyStore | Self::File { former_in_key_store: true, .. })
     }
 }
 
@@ -171,7 +180,7 @@ mod tests {
     }
 
     fn with_token(file: &CredentialsFile, token: &str) -> Result<(), String> {
-        let place = Place::here(token);
+        let place = Place::here(token, None);
         file.update(|known| known.registries.insert(acme(), place.clone()).as_ref() != Some(&place))
     }
 
@@ -187,7 +196,7 @@ mod tests {
         with_token(&file, "crh_2").unwrap();
         assert_eq!((mode(&file.path()), mode(&file.folder)), (0o600, 0o700));
         let known = file.read().unwrap();
-        assert_eq!(known.registries.get(&acme()), Some(&Place::here("crh_2")));
+        assert_eq!(known.registries.get(&acme()), Some(&Place::here("crh_2", None)));
         assert!(!format!("{known:?}").contains("crh_2"));
     }
 

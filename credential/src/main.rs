@@ -3,11 +3,10 @@
 //! Protocol", and it answers for the registries that it knows alone.
 //!
 //! ```text
-//! main → provider → tokens (file, key_store, deadline) · server (cargo_config) → registry, words
+//! main → provider → tokens (file, key_store) · server (cargo_config) → registry, words
 //! ```
 
 mod cargo_config;
-mod deadline;
 mod file;
 mod key_store;
 mod provider;

@@ -27,8 +27,15 @@ impl Credential for Provider {
         let Some(ours) = Registry::of_index(registry.index_url) else {
             return Err(Error::UrlNotSupported);
         };
-        let is_named = named(args)?.contains(&ours);
-        let tokens = Tokens::of_this_user()?;
+        let named = named(args);
+        let is_named = named.as_ref().is_ok_and(|named| named.contains(&ours));
+        let known = named.and_then(|_| Tokens::of_this_user());
+        let known = known.and_then(|tokens| Ok((tokens.know(&ours)?, tokens)));
+        let tokens = match (known, action) {
+            (Ok((_, tokens)), _) => tokens,
+            (Err(why), Action::Login(_)) => return Err(why.into()), // its user sees what to do
+            (Err(why), _) => return Err(trouble(&why, is_named)),
+        };
         match action {
             Action::Get(_) => get(&tokens, &ours, is_named),
             Action::Login(options) => login(&tokens, &ours, is_named, (registry, options)),
@@ -55,6 +62,15 @@ fn named(args: &[&str]) -> Result<Vec<Registry>, String> {
 /// Of whom nothing is known, another provider may know something.
 fn nothing(is_named: bool) -> Error {
     if is_named { Error::NotFound } else { Error::UrlNotSupported }
+}
+
+/// Trouble of this provider is none of a registry that may be another's: cargo asks the next provider then.
+fn trouble(why: &str, is_named: bool) -> Error {
+    if is_named {
+        return why.to_owned().into();
+    }
+    words::tell(&format!("cargo-credential-cratehouse has no token: {why}"));
+    Error::UrlNotSupported
 }
 
 fn get(tokens: &Tokens, ours: &Registry, is_named: bool) -> Result<CredentialResponse, Error> {
@@ -168,6 +184,13 @@ mod tests {
         assert_eq!(kind(get(&tokens, &acme(), false)), "get");
         assert_eq!(kind(logout(&tokens, &acme(), false)), "logout");
         assert_eq!(kind(get(&tokens, &acme(), false)), "url-not-supported");
+    }
+
+    #[test]
+    fn our_own_trouble_is_none_of_another_registry() {
+        let why = "credentials.json can be read by others";
+        assert_eq!(kind(Err(trouble(why, false))), "url-not-supported");
+        assert_eq!(kind(Err(trouble(why, true))), "other");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The tokens of this user, by registry: in the system's key store where one answers, else in the file.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use cargo_credential::{
     Action, Credential, CredentialResponse, Error, LoginOptions, Operation, RegistryInfo, Secret,
 };
 
-use crate::deadline::Deadline;
 use crate::file::{CredentialsFile, Place};
 use crate::key_store;
 use crate::registry::Registry;
@@ -24,6 +25,14 @@ const KEY_STORE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Tokens {
     file: CredentialsFile,
     key_store: OpenKeyStore,
+    key_store_timeout: Duration,
+}
+
+/// What the key store is asked.
+enum Question {
+    Get,
+    Login(Secret<String>),
+    Logout,
 }
 
 impl Tokens {
@@ -40,7 +49,7 @@ impl Tokens {
 
     /// Those of this file and of this key store.
     pub(crate) fn new(file: CredentialsFile, key_store: OpenKeyStore) -> Self {
-        Self { file, key_store }
+        Self { file, key_store, key_store_timeout: KEY_STORE_TIMEOUT }
     }
 
     /// Whether somebody logged in there.
@@ -58,7 +67,7 @@ impl Tokens {
     pub(crate) fn of(&self, registry: &Registry) -> Result<Option<Secret<String>>, String> {
         match self.file.read()?.registries.remove(registry) {
             None => Ok(None),
-            Some(Place::File { token }) => Ok(Some(token.into())),
+            Some(Place::File { token, .. }) => Ok(Some(token.into())),
             Some(Place::KeyStore) => self.in_key_store(registry).map_err(|why| {
                 format!(
                     "the token for {registry} is in the system's key store, which does not give it here ({why}): \
@@ -69,8 +78,7 @@ impl Tokens {
     }
 
     fn in_key_store(&self, registry: &Registry) -> Result<Option<Secret<String>>, String> {
-        let get = Action::Get(Operation::Read);
-        match self.ask_key_store(registry, &get) {
+        match self.ask_key_store(registry, Question::Get).unwrap_or(Err("there is none".into())) {
             Ok(CredentialResponse::Get { token, .. }) => Ok(Some(token)),
             Ok(_) => Err("it gives another answer than was asked for".to_owned()),
             Err(Error::NotFound) => Err("it has no such token".to_owned()),
@@ -83,18 +91,18 @@ impl Tokens {
     /// # Errors
     /// When there is no place for it.
     pub(crate) fn keep(&self, registry: &Registry, token: &str) -> Result<String, String> {
-        let login = LoginOptions { token: Some(Secret::from(token)), login_url: None };
-        let stored = (self.key_store)().map(|store| ask(store, registry, &Action::Login(login)));
+        let stored = self.ask_key_store(registry, Question::Login(token.to_owned().into()));
         let path = self.file.path();
-        let (place, told) = match stored {
-            Some(Ok(_)) => (Place::KeyStore, "the system's key store".to_owned()),
-            Some(Err(e)) => {
-                let why = shown(&e);
-                (Place::here(token), format!("{} (no key store: {why})", path.display()))
-            }
-            None => (Place::here(token), path.display().to_string()),
+        let told = match &stored {
+            Some(Ok(_)) => "the system's key store".to_owned(),
+            Some(Err(e)) => format!("{} (no key store: {})", path.display(), shown(e)),
+            None => path.display().to_string(),
         };
         self.file.update(|known| {
+            let place = match stored {
+                Some(Ok(_)) => Place::KeyStore,
+                _ => Place::here(token, known.registries.get(registry)),
+            };
             known.registries.insert(registry.clone(), place);
             true
         })?;
@@ -113,8 +121,10 @@ impl Tokens {
                 was.is_some()
             })?;
         }
-        if was == Some(Place::KeyStore)
-            && let Err(e) = self.ask_key_store(registry, &Action::Logout)
+        if was.as_ref().is_some_and(Place::is_in_key_store)
+            && let Err(e) = self
+                .ask_key_store(registry, Question::Logout)
+                .unwrap_or(Err("there is none".into()))
         {
             words::tell(&format!(
                 "the key store does not answer ({}): the entry \"cargo-registry:{registry}\" stays in it until you \
@@ -125,12 +135,20 @@ impl Tokens {
         Ok(was.is_some())
     }
 
+    /// `None`: there is none. It may show a prompt that nobody sees, so the answer is not waited for without an
+    /// end: the thread that does ends with this process.
     fn ask_key_store(
         &self,
         registry: &Registry,
-        action: &Action<'_>,
-    ) -> Result<CredentialResponse, Error> {
-        ask((self.key_store)().ok_or("there is none")?, registry, action)
+        question: Question,
+    ) -> Option<Result<CredentialResponse, Error>> {
+        let (open, registry) = (self.key_store, registry.clone());
+        let (answers, answer) = mpsc::channel();
+        thread::spawn(move || answers.send(open().map(|store| ask(store, &registry, question))));
+        answer.recv_timeout(self.key_store_timeout).unwrap_or_else(|_| {
+            let seconds = self.key_store_timeout.as_secs();
+            Some(Err(format!("it did not answer within {seconds} seconds").into()))
+        })
     }
 }
 
@@ -138,17 +156,20 @@ impl Tokens {
 fn ask(
     store: &dyn Credential,
     registry: &Registry,
-    action: &Action<'_>,
+    question: Question,
 ) -> Result<CredentialResponse, Error> {
     let entry = RegistryInfo { index_url: registry.url(), name: None, headers: Vec::new() };
-    let _deadline = Deadline::start(KEY_STORE_TIMEOUT, || {
-        words::tell(&format!(
-            "the system's key store did not answer within {} seconds: unlock it, then run the command again",
-            KEY_STORE_TIMEOUT.as_secs()
-        ));
-        std::process::exit(1);
-    });
-    store.perform(&entry, action, &[])
+    let token; // the action has it by reference
+    let action = match question {
+        Question::Get => Action::Get(Operation::Read),
+        Question::Logout => Action::Logout,
+        Question::Login(given) => {
+            token = given;
+            let token = Some(token.as_ref().map(String::as_str));
+            Action::Login(LoginOptions { token, login_url: None })
+        }
+    };
+    store.perform(&entry, &action, &[])
 }
 
 /// The error and its causes on one line.
@@ -209,6 +230,22 @@ mod tests {
                     entries.remove(at.unwrap());
                     Ok(CredentialResponse::Logout)
                 }
+            }
+        }
+    }
+
+    /// One whose prompt nobody sees.
+    struct Silent;
+
+    impl Credential for Silent {
+        fn perform(
+            &self,
+            _registry: &RegistryInfo<'_>,
+            _action: &Action<'_>,
+            _args: &[&str],
+        ) -> Result<CredentialResponse, Error> {
+            loop {
+                thread::park();
             }
         }
     }
@@ -279,6 +316,29 @@ mod tests {
         tokens(&folder, || Some(&Locked)).keep(&acme, "crh_2").unwrap();
         let both = tokens(&folder, || Some(&Fake));
         assert_eq!(both.of(&acme).unwrap().unwrap().expose(), "crh_2");
+    }
+
+    #[test]
+    fn a_key_store_that_does_not_answer_is_not_waited_for_without_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let acme = registry("silent.example");
+        tokens(&folder, || Some(&Fake)).keep(&acme, "crh_1").unwrap();
+        let silent = Tokens {
+            key_store_timeout: Duration::from_millis(1),
+            ..tokens(&folder, || Some(&Silent))
+        };
+        let why = silent.of(&acme).unwrap_err();
+        assert!(why.contains("did not answer within 0 seconds"), "{why}");
+        let place = silent.keep(&acme, "crh_2").unwrap();
+        assert!(place.contains("credentials.json"), "{place}");
+        assert_eq!(silent.of(&acme).unwrap().unwrap().expose(), "crh_2");
+        let entries = || {
+            let entries = ENTRIES.lock().unwrap();
+            entries.iter().filter(|(url, _)| url == acme.url()).count()
+        };
+        assert_eq!(entries(), 1);
+        assert!(tokens(&folder, || Some(&Fake)).forget(&acme).unwrap());
+        assert_eq!(entries(), 0, "the former token is forgotten too");
     }
 
     #[cfg(unix)]

@@ -397,7 +397,15 @@ metrics! {
 
 /// The routes that builds need, and how their requests end badly: series that alerts watch before they
 /// have happened. All routes times all statuses would be hundreds of histograms.
-const WATCHED_ROUTES: &[&str] = &["index_config", "index_file", "download", "search", "publish"];
+const WATCHED_ROUTES: &[&str] = &[
+    "index_config",
+    "index_file",
+    "crates_io_index_config",
+    "crates_io_index_file",
+    "download",
+    "search",
+    "publish",
+];
 const WATCHED_STATUSES: &[&str] = &["200", "500", "502", "503", "504"];
 
 impl Metrics {

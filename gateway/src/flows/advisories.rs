@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 pub use crate::stores::advisories::Current;
 use crate::stores::advisories::{AdvisoryStore, Database, Remote, ask, read_archive};
-use crate::threads::aside;
+use crate::threads::{aside, aside_in_time};
 
 /// Of ten advisories that are kept, so many must still be there.
 const TENTHS: usize = 9;
@@ -90,12 +90,16 @@ impl Fetcher {
         let former = self.store.current().await?;
         let url = self.url.to_string();
         // Whatever else stands there, with the same address it is the same thing as long as its server says so.
-        let etag = former.as_ref().filter(|former| former.from == url && !force);
-        let etag = etag.and_then(|former| former.etag.clone());
+        let etag = match former.as_ref().filter(|former| former.from == url && !force) {
+            // Of what is lost or damaged, the whole is wanted again.
+            Some(former) if self.store.archive(former).await.is_ok() => former.etag.clone(),
+            _ => None,
+        };
         let (bytes, etag) = match ask(&self.url, self.extra_ca.as_deref(), etag.as_deref()).await? {
             Remote::Archive { bytes, etag } => (bytes, etag),
             Remote::Same => {
                 let former = former.ok_or_else(|| Error::unavailable("try again"))?;
+                self.is_still(Some(&former)).await?;
                 return self.same(former, Some(Timestamp::now())).await;
             }
         };
@@ -125,6 +129,8 @@ impl Fetcher {
         let now = Timestamp::now();
         let archive = Checksum::of(&bytes);
         if let Some(former) = former.as_ref().filter(|former| former.archive == archive) {
+            self.store.put_archive(&archive, bytes).await?; // it may be lost or damaged there
+            self.is_still(Some(former)).await?;
             return self.same(Current { from, etag, ..former.clone() }, checked).await;
         }
         let Database { advisories, damaged, newest, .. } = parsed(from.clone(), &bytes).await?;
@@ -148,12 +154,30 @@ impl Fetcher {
                 ),
             ));
         }
-        self.store.put(&current, bytes).await?;
+        self.store.put_archive(&current.archive, bytes).await?;
+        self.is_still(former.as_ref()).await?;
+        self.store.name(&current).await?;
         let before = now.saturating_sub(SWEPT_AFTER).unwrap_or(Timestamp::MIN);
-        if let Err(error) = self.store.sweep(&current.archive, before).await {
+        // A replica may be about to read the one that counted until now.
+        let mut named = vec![current.archive];
+        named.extend(former.map(|former| former.archive));
+        if let Err(error) = self.store.sweep(&named, before).await {
             warn!(error = error.chain(), "former archives of advisories stay in the store for now");
         }
         Ok(Fetched::New { current, damaged })
+    }
+
+    /// Fetching takes minutes: what another one kept meanwhile is newer than what was found, or meant so.
+    async fn is_still(&self, former: Option<&Current>) -> Result<()> {
+        let archive = |current: &Current| current.archive;
+        let now = self.store.current().await?;
+        match now.as_ref().map(archive) == former.map(archive) {
+            true => Ok(()),
+            false => Err(Error::unavailable(
+                "another advisory database was kept meanwhile, and counts now: `cratehouse advisories show` tells \
+                 which; fetch again if it is the wrong one",
+            )),
+        }
     }
 
     async fn same(&self, former: Current, checked: Option<Timestamp>) -> Result<Fetched> {
@@ -320,10 +344,10 @@ impl Keeper {
         };
         match outcome {
             Ok((archive, kept)) => {
-                (self.seen, self.trouble) = (Some(archive), None);
                 let book = Arc::clone(&self.rulebook);
-                if let Err(e) = aside(move || book.keep(Ok(kept))).await {
-                    warn!(error = e.chain(), "taking up the advisories crashed");
+                match aside_in_time(move || book.keep(Ok(kept))).await {
+                    Ok(()) => (self.seen, self.trouble) = (Some(archive), None),
+                    Err(e) => warn!(error = e.chain(), "taking up the advisories crashed"),
                 }
             }
             Err(error) => self.note(&error).await,
@@ -336,13 +360,15 @@ impl Keeper {
         if self.trouble.as_ref() == Some(&why) {
             return;
         }
-        self.trouble = Some(why.clone());
         if error.kind == Kind::Unavailable {
-            return warn!(%why, "the advisories in the store cannot be looked at");
+            warn!(%why, "the advisories in the store cannot be looked at");
+            self.trouble = Some(why);
+            return;
         }
-        let book = Arc::clone(&self.rulebook);
-        if let Err(e) = aside(move || book.keep(Err(why))).await {
-            warn!(error = e.chain(), "noting trouble with the advisories crashed");
+        let (book, text) = (Arc::clone(&self.rulebook), why.clone());
+        match aside_in_time(move || book.keep(Err(text))).await {
+            Ok(()) => self.trouble = Some(why),
+            Err(e) => warn!(error = e.chain(), "noting trouble with the advisories crashed"),
         }
     }
 

@@ -48,7 +48,7 @@ async fn one(
     if let Resolved::Allowed(_) = source {
         return Ok(registry_of(false, &source));
     }
-    Ok(registry_of(is_ours(gateway, draft, dep).await?, &source))
+    Ok(registry_of(is_ours(gateway, draft, (dep, &source)).await?, &source))
 }
 
 /// The registries that this gateway speaks for, and those that it allows.
@@ -67,7 +67,14 @@ fn registries(gateway: &Gateway) -> Registries {
 
 /// Whether a dependency is found under our own name: hosted here, or from an upstream whose
 /// crates become ours.
-async fn is_ours(gateway: &Arc<Gateway>, draft: &Draft, dep: &DraftDep) -> Result<bool> {
+///
+/// One that is said to be ours is not asked of an upstream whose crates are not, unless the index is unified: it
+/// would tell a private name, and take a stranger's crate for ours.
+async fn is_ours(
+    gateway: &Arc<Gateway>,
+    draft: &Draft,
+    (dep, source): (&DraftDep, &Resolved),
+) -> Result<bool> {
     let name = &dep.krate;
     let key = name.key();
     if *name == draft.name {
@@ -80,7 +87,10 @@ async fn is_ours(gateway: &Arc<Gateway>, draft: &Draft, dep: &DraftDep) -> Resul
         return Err(unknown(dep));
     }
     let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
-    for (at, upstream) in gateway.config.upstreams.iter().enumerate() {
+    let is_of_us = *source == Resolved::Ours && !gateway.views.unified();
+    let may_have = |identity| !is_of_us || identity == Identity::Ours;
+    let upstreams = gateway.config.upstreams.iter().enumerate();
+    for (at, upstream) in upstreams.filter(|(_, upstream)| may_have(upstream.identity)) {
         let found = mirroring::mirrored_at(gateway, ClientKey::Exempt, &lower, at).await.map_err(|e| {
             let text = format!("whether there is a crate `{name}` cannot be told now, and nothing was changed: try again shortly");
             Error::unavailable(text).because(e)
@@ -91,7 +101,15 @@ async fn is_ours(gateway: &Arc<Gateway>, draft: &Draft, dep: &DraftDep) -> Resul
             _ => Ok(upstream.identity == Identity::Ours),
         };
     }
-    Err(unknown(dep))
+    Err(if is_of_us { not_of_us(dep) } else { unknown(dep) })
+}
+
+fn not_of_us(dep: &DraftDep) -> Error {
+    Error::invalid(format!(
+        "this registry has no crate `{0}`: publish it first; or, if the crate of {CRATES_IO} is meant, depend on it \
+         without `registry`",
+        dep.krate
+    ))
 }
 
 fn unknown(dep: &DraftDep) -> Error {

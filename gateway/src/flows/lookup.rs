@@ -149,7 +149,10 @@ async fn find(
         false => mirroring::chain(gateway, client, name, chain).await,
     };
     if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
-        read_on(gateway, client).await;
+        let read = read_on(gateway, client).await;
+        if gateway.views.hosts(view) {
+            read?;
+        }
     }
     // The name may have been published while the upstreams were asked: from then on it is ours.
     match gateway.catalog.krate(key)? {
@@ -158,15 +161,18 @@ async fn find(
     }
 }
 
-/// Another replica may have published a name that is nowhere. While the journal cannot be read,
-/// what is known is all that there is to go by, and nobody waits for more.
-async fn read_on(gateway: &Gateway, client: ClientKey) {
+/// Another replica may have published a name that is nowhere: where hosted crates are shown, it is absent
+/// only after a read of the journal.
+///
+/// # Errors
+/// Unavailable, when the journal cannot be read now; nobody waits until it can.
+async fn read_on(gateway: &Gateway, client: ClientKey) -> Result<()> {
     if gateway.journal.lag().is_none_or(|lag| !lag.is_zero()) {
-        return;
+        return Err(Error::unavailable(
+            "whether this registry has that crate cannot be told now; try again in a few seconds",
+        ));
     }
-    if let Err(error) = gateway.journal.catch_up_for(gateway.reader(client)).await {
-        tracing::debug!(error = error.chain(), "an absent name was not looked up again");
-    }
+    gateway.journal.catch_up_for(gateway.reader(client)).await
 }
 
 /// Whether the configuration keeps a name for us.

@@ -20,7 +20,7 @@ use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
-use crate::model::lock::{Locked, LockedSource, misplaced};
+use crate::model::lock::{Locked, LockedAs, LockedSource, misplaced};
 use crate::model::name::CrateName;
 use crate::model::policy::{Explanation, Judgement, Report, Row, Which};
 use crate::model::version::{CrateVersion, no_such_version};
@@ -185,7 +185,9 @@ async fn found(
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
     let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
     let lower = lowered(&name)?;
-    if matches!(reach, Reach::Held(_)) && !is_held(gateway, &lower).await? {
+    // A name that was locked as ours is private until more is known of it.
+    let is_private = package.identity == Some(LockedAs::Ours) && !gateway.views.unified();
+    if (is_private || matches!(reach, Reach::Held(_))) && !is_held(gateway, &lower).await? {
         return Err(never_asked_for(&name));
     }
     seen(gateway, reach.client(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))

@@ -1,6 +1,7 @@
 //! Each replica notes itself in the store, so that `cratehouse doctor` can tell which releases run over it.
 //! The notes decide nothing: whoever fails to write one, or reads a wrong one, works as well as ever.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -36,19 +37,23 @@ pub fn of(config: &Config, now: Timestamp) -> ReplicaNote {
 
 /// Notes it until told to stop, and then takes the note away.
 pub async fn run(notes: ReplicaNotes, note: ReplicaNote, stop: CancellationToken) {
-    let work = async {
-        if let Err(error) = forget(&notes, note.noted).await {
-            debug!(%error, "the notes of other replicas could not be looked at");
+    let forgetting = stop.run_until_cancelled(forget(&notes, note.noted));
+    if let Some(Err(error)) = forgetting.await {
+        debug!(%error, "the notes of other replicas could not be looked at");
+    }
+    while !stop.is_cancelled() {
+        let current = ReplicaNote { noted: Timestamp::now(), ..note.clone() };
+        let mut put = pin!(notes.put(&current));
+        // One that is given up at a stop could still land, after the note was taken away.
+        let outcome = match stop.run_until_cancelled(&mut put).await {
+            Some(outcome) => Some(outcome),
+            None => timeout(LAST, put).await.ok(),
+        };
+        if let Some(Err(error)) = outcome {
+            debug!(%error, "this replica could not be noted");
         }
-        loop {
-            let current = ReplicaNote { noted: Timestamp::now(), ..note.clone() };
-            if let Err(error) = notes.put(&current).await {
-                debug!(%error, "this replica could not be noted");
-            }
-            sleep(EVERY).await;
-        }
-    };
-    stop.run_until_cancelled(work).await;
+        stop.run_until_cancelled(sleep(EVERY)).await;
+    }
     let _ = timeout(LAST, notes.remove(&note.replica)).await; // what stays is forgotten some day
 }
 

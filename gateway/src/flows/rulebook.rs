@@ -38,6 +38,8 @@ pub struct Rulebook {
     seen: Mutex<Seen>,
     /// What the store keeps, where the configuration names no database.
     kept: Mutex<KeptOrTrouble>,
+    /// Held by whoever reads anew.
+    reloading: Mutex<()>,
     metrics: Metrics,
     clock: fn() -> Timestamp,
 }
@@ -111,6 +113,7 @@ impl Rulebook {
             silent: AtomicBool::new(true),
             seen: Mutex::default(),
             kept: Mutex::new(Ok(kept)),
+            reloading: Mutex::default(),
             metrics,
             clock: Timestamp::now,
         };
@@ -208,8 +211,9 @@ impl Rulebook {
         }
     }
 
-    /// Takes up what has changed. Blocks.
+    /// Takes up what has changed. Blocks; two tasks call it, and what one takes up the other must not lose.
     fn reload(&self, at_start: bool) -> Result<()> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let policy = self.changed_policy();
         let policy = match (policy, at_start) {
             (Err(why), true) => return Err(Error::invalid(why)),

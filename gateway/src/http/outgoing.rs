@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::config::{Limits, PerAddress};
 use crate::error::{Error, Result};
+use crate::flows::patience;
 use crate::flows::shares::{Share, Shares};
 use crate::gateway::Gateway;
 use crate::http::answer::Kept;
@@ -147,7 +148,7 @@ impl Bodies {
 
     async fn turn(&self, client: ClientKey, kept: Kept) -> Option<Share> {
         let Inner { steps, most_waiting, .. } = &*self.0;
-        steps.take(client, self.units(kept), (*most_waiting, WAIT)).await
+        steps.take(client, self.units(kept), (*most_waiting, patience::at_most(WAIT))).await
     }
 
     /// What a body takes: one that is more than a client's share takes all of that.

@@ -409,7 +409,7 @@ fn level(label: &str, method: &Method, status: u16) -> Level {
     match status {
         500 => Level::ERROR,
         501.. => Level::WARN,
-        404 if label == "index_file" => Level::DEBUG,
+        404 if label.ends_with("index_file") => Level::DEBUG,
         400.. => Level::INFO,
         _ if is_read => Level::DEBUG,
         _ => Level::INFO,
@@ -419,12 +419,16 @@ fn level(label: &str, method: &Method, status: u16) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::view::View;
 
     #[test]
     fn writes_and_failures_are_logged_louder_than_reads() {
         assert_eq!(level("index_file", &Method::GET, 200), Level::DEBUG);
         assert_eq!(level("index_file", &Method::GET, 304), Level::DEBUG);
-        assert_eq!(level("index_file", &Method::GET, 404), Level::DEBUG);
+        for view in [View::Own, View::CratesIo] {
+            let label = Route::IndexFile(view, "foo".parse().unwrap()).label();
+            assert_eq!(level(label, &Method::GET, 404), Level::DEBUG, "{label}");
+        }
         assert_eq!(level("download", &Method::GET, 404), Level::INFO);
         assert_eq!(level("publish", &Method::PUT, 200), Level::INFO);
         assert_eq!(level("index_file", &Method::GET, 503), Level::WARN);

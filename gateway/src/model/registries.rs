@@ -96,6 +96,7 @@ impl OurUrls {
             return None;
         }
         let base = url.as_str().trim_end_matches('/').strip_suffix("/index")?;
+        let base = base.strip_suffix("/crates-io").unwrap_or(base); // of the view the alias is the same
         let is_here = match url.host()? {
             Host::Domain(name) => name == "localhost",
             Host::Ipv4(ip) => ip.is_loopback(),

@@ -2,6 +2,7 @@
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 
 use super::*;
@@ -79,6 +80,36 @@ async fn what_is_not_whole_or_suspicious_is_not_kept() {
     take(&fetcher, &archive(18, AT), false).await.unwrap();
     take(&fetcher, &archive(3, AT - 9), true).await.unwrap();
     assert_eq!(kept(&fetcher.store).await.unwrap().unwrap().advisories.len(), 3, "by force");
+}
+
+#[tokio::test]
+async fn an_archive_that_is_lost_is_put_again_by_whoever_has_the_same() {
+    let objects = Arc::new(InMemory::new());
+    let fetcher = Fetcher { store: AdvisoryStore::new(Arc::clone(&objects) as _), ..fetcher(2) };
+    let bytes = archive(3, AT);
+    take(&fetcher, &bytes, false).await.unwrap();
+    let path = format!("advisories/{}.tar.gz", Checksum::of(&bytes));
+    for spoilt in [None, Some("cut")] {
+        match spoilt {
+            None => objects.delete(&path.as_str().into()).await.unwrap(),
+            Some(text) => _ = objects.put(&path.as_str().into(), text.into()).await.unwrap(),
+        }
+        let lost = kept(&fetcher.store).await.unwrap_err();
+        assert!(lost.message.contains("run `cratehouse advisories fetch`"), "{lost}");
+        take(&fetcher, &bytes, false).await.unwrap();
+        assert_eq!(kept(&fetcher.store).await.unwrap().unwrap().advisories.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn what_another_kept_meanwhile_is_not_replaced() {
+    let fetcher = fetcher(2);
+    take(&fetcher, &archive(3, AT), false).await.unwrap();
+    let former = fetcher.store.current().await.unwrap();
+    take(&fetcher, &archive(4, AT + 1), false).await.unwrap();
+    let late = fetcher.keep(former, archive(5, AT).into(), (String::new(), None), None, true).await;
+    assert!(late.unwrap_err().message.contains("kept meanwhile, and counts now"));
+    assert_eq!(kept(&fetcher.store).await.unwrap().unwrap().advisories.len(), 4);
 }
 
 #[test]

@@ -133,15 +133,18 @@ impl Crowd {
         let mut seats = self.lock();
         seats.look(Instant::now());
         let bounds = shares.bounds(client);
-        for (key, most) in bounds.into_iter().flatten() {
-            let has = seats.clients.get(&key).copied().unwrap_or_default();
-            if has < most {
-                continue;
-            }
-            let made_room = seats.send_one_of(key);
-            self.count(if made_room { "share" } else { "refused" });
-            if !made_room {
-                return false;
+        // The client's own idlest goes first: where that makes room at its site too, nobody else's does.
+        let full = |seats: &Seats, (key, most): (ClientKey, usize)| {
+            seats.clients.get(&key).copied().unwrap_or_default() >= most
+        };
+        let all_full: Vec<_> = bounds.into_iter().flatten().filter(|b| full(&seats, *b)).collect();
+        if !all_full.iter().all(|(key, _)| seats.has_idle(*key)) {
+            self.count("refused");
+            return false;
+        }
+        for bound in all_full {
+            if full(&seats, bound) && seats.send_one_of(bound.0) {
+                self.count("share");
             }
         }
         let counts_for = bounds.map(|bound| bound.map(|(key, _)| key));
@@ -207,10 +210,11 @@ impl Seats {
         }
     }
 
-    /// Tells a connection of a client, or of a site, to go that is idle. All connections are gone through once
-    /// between two looks, however many more a client wants.
-    fn send_one_of(&mut self, client: ClientKey) -> bool {
-        let (now, open) = (Instant::now(), &self.open);
+    /// Whether a connection of a client, or of a site, is idle and could be told to go. All connections are gone
+    /// through once between two looks, however many more a client wants.
+    fn has_idle(&mut self, client: ClientKey) -> bool {
+        let now = Instant::now();
+        let open = &self.open;
         let may_go = |seen: &Seen| {
             seen.counts_for.contains(&Some(client)) && seen.go.is_some() && seen.is_idle(now)
         };
@@ -220,12 +224,19 @@ impl Seats {
             idle.sort_unstable();
             idle.into_iter().map(|(_, id)| id).collect()
         });
-        while let Some(id) = idle.pop_front() {
-            if open.get(&id).is_some_and(may_go) {
-                return self.send(id);
+        while let Some(id) = idle.front() {
+            if open.get(id).is_some_and(may_go) {
+                return true;
             }
+            idle.pop_front();
         }
         false
+    }
+
+    /// Tells the connection of a client, or of a site, to go that is idle for longest.
+    fn send_one_of(&mut self, client: ClientKey) -> bool {
+        let idlest = self.has_idle(client).then(|| self.idle.get_mut(&client)?.pop_front());
+        idlest.flatten().is_some_and(|id| self.send(id))
     }
 
     /// Tells the connection that is idle for longest to go.

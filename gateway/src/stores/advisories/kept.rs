@@ -95,17 +95,15 @@ impl AdvisoryStore {
         }
     }
 
-    /// Keeps an archive, which was read and found good, and makes it the one that counts.
+    /// Keeps an archive, which was read and found good; it does not count before it is named.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn put(&self, current: &Current, archive: Bytes) -> Result<()> {
-        let put = self.store.put(&path(&current.archive), archive.into()).await;
-        put.map_err(Error::store)?;
-        self.name(current).await
+    pub async fn put_archive(&self, archive: &Checksum, bytes: Bytes) -> Result<()> {
+        self.store.put(&path(archive), bytes.into()).await.map(drop).map_err(Error::store)
     }
 
-    /// Notes what was learned of the database that counts.
+    /// Names the database that counts from now on, whose archive is there.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -114,18 +112,18 @@ impl AdvisoryStore {
         self.store.put(&Path::from(CURRENT), json.into()).await.map(drop).map_err(Error::store)
     }
 
-    /// Deletes other archives than this one from before a time: by then no replica reads them any more, and
-    /// nobody is about to name one.
+    /// Deletes other archives than these that were put before a time: nobody is about to name one of them.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn sweep(&self, kept: &Checksum, before: Timestamp) -> Result<()> {
-        let (kept, current) = (path(kept), Path::from(CURRENT));
+    pub async fn sweep(&self, kept: &[Checksum], before: Timestamp) -> Result<()> {
+        let mut kept: Vec<_> = kept.iter().map(path).collect();
+        kept.push(Path::from(CURRENT));
         let listed = self.store.list(Some(&Path::from(FOLDER)));
         let listed: Vec<_> = listed.try_collect().await.map_err(Error::store)?;
         for object in listed {
             let is_old = object.last_modified.timestamp() < before.as_second();
-            if is_old && object.location != kept && object.location != current {
+            if is_old && !kept.contains(&object.location) {
                 match self.store.delete(&object.location).await {
                     Ok(()) | Err(StoreError::NotFound { .. }) => (),
                     Err(e) => return Err(Error::store(e)),
@@ -160,22 +158,28 @@ mod tests {
         }
     }
 
+    async fn put(store: &AdvisoryStore, archive: &'static [u8]) {
+        let current = current(archive);
+        store.put_archive(&current.archive, Bytes::from_static(archive)).await.unwrap();
+        store.name(&current).await.unwrap();
+    }
+
     #[tokio::test]
     async fn the_archive_that_is_named_is_read_and_others_are_swept() {
         let objects = Arc::new(InMemory::new());
         let store = AdvisoryStore::new(Arc::clone(&objects) as _);
         assert_eq!(store.current().await.unwrap(), None);
         for archive in [b"one", b"two"] {
-            store.put(&current(archive), Bytes::from_static(archive)).await.unwrap();
+            put(&store, archive).await;
         }
         let found = store.current().await.unwrap().unwrap();
         assert_eq!(found, current(b"two"));
         assert_eq!(store.archive(&found).await.unwrap(), "two");
         let (long_ago, soon) =
             (Timestamp::UNIX_EPOCH, Timestamp::now() + jiff::SignedDuration::from_secs(9));
-        store.sweep(&found.archive, long_ago).await.unwrap();
+        store.sweep(&[found.archive], long_ago).await.unwrap();
         assert!(store.archive(&current(b"one")).await.is_ok(), "it is young");
-        store.sweep(&found.archive, soon).await.unwrap();
+        store.sweep(&[found.archive], soon).await.unwrap();
         let lost = store.archive(&current(b"one")).await.unwrap_err();
         assert!(lost.message.contains("is missing: run"), "{lost}");
         assert_eq!(store.archive(&found).await.unwrap(), "two");
@@ -185,7 +189,7 @@ mod tests {
     async fn what_is_damaged_is_told() {
         let objects = Arc::new(InMemory::new());
         let store = AdvisoryStore::new(Arc::clone(&objects) as _);
-        store.put(&current(b"one"), Bytes::from_static(b"one")).await.unwrap();
+        put(&store, b"one").await;
         objects.put(&path(&Checksum::of(b"one")), "other".into()).await.unwrap();
         let damaged = store.archive(&current(b"one")).await.unwrap_err();
         assert!(damaged.message.contains("is damaged"), "{damaged}");
