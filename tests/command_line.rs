@@ -112,6 +112,7 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
     assert!(text.contains("\tstore\t") && text.contains("behaves, and holds registry"), "{text}");
     assert!(text.contains("replicas\tof one release"), "{text}");
     assert!(text.contains("certificate\tgood for `127.0.0.1` until"), "{text}");
+    assert!(text.contains("server\tit runs on this machine, and is ready"), "{text}");
     assert!(text.contains(" looks, 0 wrong"), "{text}");
 
     upstream.set(|s| s.down = true);
@@ -127,6 +128,7 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
             .clone()
     };
     assert_eq!(of("upstreams")["gravity"], "wrong");
+    assert_eq!(of("server")["gravity"], "mind");
     assert!(of("upstreams")["cure"].as_str().unwrap().contains("HTTPS_PROXY"));
     assert_eq!(of("store")["gravity"], "fine");
 

@@ -28,7 +28,7 @@ fn closed() -> (Upstream, Gateway) {
 /// A cargo that has the provider in its `PATH`, and the configuration that a start prints.
 fn with_provider(gateway: &Gateway) -> Cargo {
     let cargo = Cargo::new(gateway).with_credential_provider();
-    let log = gateway.log();
+    let log = gateway.greeting();
     let (_, printed) = log.split_once("\nPoint cargo here:\n\n").unwrap();
     let printed = printed.lines().map_while(|line| match line {
         "" => Some(""),
@@ -132,6 +132,19 @@ fn the_ca_may_be_named_by_the_environment() {
     let cargo = cargo.env("CARGO_HTTP_CAINFO", ca.to_str().unwrap());
     let ran = cargo.told(gateway.folder(), &LOGIN, &gateway.token("alice"));
     ran.assert_ok().assert_says("as alice");
+}
+
+#[test]
+fn in_ci_the_variable_that_cargo_has_counts_for_both_indexes() {
+    let (_upstream, gateway) = closed();
+    let cargo = with_provider(&gateway);
+    let app = Project::new("app").dep("public", "1").write();
+    cargo.run(&app, &["fetch"]).assert_err("no token found");
+    let cargo = cargo.env("CARGO_REGISTRIES_CRATEHOUSE_TOKEN", &gateway.token("alice"));
+    cargo.run(&app, &["fetch"]).assert_ok();
+    let private = Project::new("private").write();
+    cargo.run(&private, &["publish", "--registry", REGISTRY, "--no-verify"]).assert_ok();
+    assert!(!kept(&cargo).exists(), "nothing is kept of it");
 }
 
 /// Over plain http, and over https at a URL of our form.

@@ -36,7 +36,7 @@ fn plain_http_at_the_tls_port_is_told_the_https_url() {
 #[test]
 fn who_looks_for_the_index_at_a_wrong_place_is_told_where_it_is() {
     let gateway = Gateway::start();
-    let right = format!("write `index = \"{}\"`", gateway.index_url());
+    let right = format!("`index = \"{}\"`", gateway.index_url());
     let view = format!("`registry = \"sparse+{}/crates-io/index/\"`", gateway.url());
     let wrong = [
         "/config.json",

@@ -208,7 +208,7 @@ impl House {
 /// The configuration that the gateway prints; for a unified index that of release 0.1, with one URL for
 /// both.
 fn configuration(layout: Layout, gateway: &Gateway) -> String {
-    let printed = gateway.log();
+    let printed = gateway.greeting();
     let (_, printed) = printed.split_once("Point cargo here:\n").expect("it says so");
     let mut lines: Vec<String> = printed
         .lines()

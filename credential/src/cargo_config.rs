@@ -1,25 +1,35 @@
-//! What cargo's configuration says of HTTP, read as cargo reads it: the environment, then `.cargo/config.toml`
+//! What cargo's configuration says of HTTP and of registries, read as cargo reads it: the environment, then `.cargo/config.toml`
 //! in this folder and in those above it, then that in cargo's home (Cargo book, "Configuration"). What stands
 //! on cargo's command line (`--config`) is not told to us.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// The keys of `[http]` that concern a request.
+/// What of it concerns us.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Http {
+pub(crate) struct CargoConfig {
     /// `http.cainfo`: the file with the CAs that are trusted in place of the system's.
     pub(crate) cainfo: Option<PathBuf>,
     /// `http.proxy`: before the variables such as `HTTPS_PROXY`.
     pub(crate) proxy: Option<String>,
+    /// `registries.<name>.index`, by name.
+    pub(crate) registries: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Config {
     http: Table,
+    registries: BTreeMap<String, RegistryTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RegistryTable {
+    index: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -29,7 +39,7 @@ struct Table {
     proxy: Option<String>,
 }
 
-impl Http {
+impl CargoConfig {
     /// What holds in this process's folder and environment.
     ///
     /// # Errors
@@ -42,7 +52,8 @@ impl Http {
 
     fn read(here: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, String> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let mut http = Self {
+        let mut config = Self {
+            registries: BTreeMap::new(),
             cainfo: set("CARGO_HTTP_CAINFO").map(|path| here.join(path)),
             proxy: set("CARGO_HTTP_PROXY").and_then(|proxy| proxy.into_string().ok()),
         };
@@ -53,9 +64,26 @@ impl Http {
         });
         let above = here.ancestors().map(|folder| folder.join(".cargo"));
         for folder in above.chain(home) {
-            http.fill_from(&folder)?;
+            config.fill_from(&folder)?;
         }
-        Ok(http)
+        Ok(config)
+    }
+
+    /// The token in the variable of a registry with such an index, as cargo names it
+    /// (`CARGO_REGISTRIES_<NAME>_TOKEN`); cargo itself has it for that registry alone, and for no source.
+    pub(crate) fn token_of(
+        &self,
+        is_index: impl Fn(&str) -> bool,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Option<String> {
+        let of = |name: &str, what: &str| {
+            let name = name.to_uppercase().replace('-', "_");
+            variable(&format!("CARGO_REGISTRIES_{name}_{what}"))?.into_string().ok()
+        };
+        let names = self.registries.iter().filter(|(name, index)| {
+            is_index(&of(name, "INDEX").unwrap_or_else(|| (*index).clone()))
+        });
+        names.filter_map(|(name, _)| of(name, "TOKEN")).find(|token| !token.is_empty())
     }
 
     /// A key that stands nearer has the last word.
@@ -66,11 +94,17 @@ impl Http {
         let broken =
             |why: &dyn std::fmt::Display| format!("{} cannot be read: {why}", path.display());
         let text = std::fs::read_to_string(&path).map_err(|e| broken(&e))?;
-        let Config { http } = toml::from_str(&text).map_err(|e| broken(&e.message()))?;
+        let Config { http, registries } =
+            toml::from_str(&text).map_err(|e| broken(&e.message()))?;
         // A path is meant from the folder in which `.cargo` is.
         let from = folder.parent().unwrap_or(folder);
         self.cainfo = self.cainfo.take().or_else(|| http.cainfo.map(|path| from.join(path)));
         self.proxy = self.proxy.take().or(http.proxy);
+        for (name, RegistryTable { index }) in registries {
+            if let Some(index) = index {
+                self.registries.entry(name).or_insert(index);
+            }
+        }
         Ok(())
     }
 }
@@ -97,9 +131,9 @@ mod tests {
             Self { root }
         }
 
-        fn read(&self, variables: &[(&str, &str)]) -> Result<Http, String> {
+        fn read(&self, variables: &[(&str, &str)]) -> Result<CargoConfig, String> {
             let here = self.root.path().join("work/project");
-            Http::read(&here, |name| {
+            CargoConfig::read(&here, |name| {
                 let given = variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).into());
                 let home = || Some(self.root.path().join("home").into_os_string());
                 given
@@ -142,7 +176,28 @@ mod tests {
         ]);
         let http = house.read(&[("CARGO_HOME", "../cargo")]).unwrap();
         assert_eq!(http.cainfo, Some("/etc/ca.pem".into()));
-        assert_eq!(House::new(&[]).read(&[]).unwrap(), Http::default());
+        assert_eq!(House::new(&[]).read(&[]).unwrap(), CargoConfig::default());
+    }
+
+    #[test]
+    fn the_variable_of_a_registry_is_found_by_its_index() {
+        let index = |name: &str, url: &str| format!("[registries.{name}]\nindex = \"{url}\"\n");
+        let text = [index("acme-crates", "sparse+https://a/index/"), index("other", "https://b/")];
+        let house = House::new(&[("home/.cargo/config.toml", &text.concat())]);
+        let config = house.read(&[]).unwrap();
+        let token = |wanted: &str, variables: &[(&str, &str)]| {
+            config.token_of(
+                |index| index == wanted,
+                |name| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).into()),
+            )
+        };
+        let set = ("CARGO_REGISTRIES_ACME_CRATES_TOKEN", "crh_1");
+        assert_eq!(token("sparse+https://a/index/", &[set]), Some("crh_1".to_owned()));
+        assert_eq!(token("sparse+https://a/index/", &[(set.0, "")]), None);
+        assert_eq!(token("https://b/", &[set]), None);
+        let elsewhere = ("CARGO_REGISTRIES_ACME_CRATES_INDEX", "https://b/");
+        assert_eq!(token("https://b/", &[set, elsewhere]), Some("crh_1".to_owned()));
+        assert_eq!(token("sparse+https://a/index/", &[set, elsewhere]), None);
     }
 
     #[test]

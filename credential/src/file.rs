@@ -2,9 +2,11 @@
 //! owner can read it: mode 0600, in a folder of mode 0700. It is replaced as a whole, by a rename.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,9 @@ use crate::registry::Registry;
 const FILE: &str = "credentials.json";
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+/// How often the lock is tried, and the time between: ten seconds in all.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The registries that are known, and where the token of each is.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +87,7 @@ impl CredentialsFile {
     /// When it cannot be read or understood, or others can read it.
     pub(crate) fn read(&self) -> Result<Known, String> {
         let path = self.path();
-        let mut file = match File::open(&path) {
+        let mut file = match open_unless_it_waits(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
             Err(e) => return Err(format!("{} cannot be read: {e}", path.display())),
@@ -104,16 +109,32 @@ impl CredentialsFile {
     pub(crate) fn update(&self, change: impl FnOnce(&mut Known) -> bool) -> Result<(), String> {
         let failed = |e: io::Error| format!("{} cannot be written: {e}", self.path().display());
         self.make_folder().map_err(failed)?;
-        let lock =
-            private_file(&self.folder.join("lock"), OpenOptions::new().create(true).write(true));
+        let path = self.folder.join("lock");
+        if path.exists() {
+            open_unless_it_waits(&path).map_err(failed)?;
+        }
+        let lock = private_file(&path, OpenOptions::new().create(true).write(true));
         let lock = lock.map_err(failed)?;
-        lock.lock().map_err(failed)?; // until it is closed
+        self.wait_for(&lock).map_err(failed)?; // it is held until it is closed
         let mut known = self.read()?;
         if change(&mut known) {
             let text = serde_json::to_string_pretty(&known).map_err(|e| failed(e.into()))?;
             self.replace(&format!("{text}\n")).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Others hold it for a moment; one that was stopped in that moment, for ever.
+    fn wait_for(&self, lock: &File) -> io::Result<()> {
+        for _ in 0..LOCK_TRIES {
+            match lock.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(e)) => return Err(e),
+            }
+        }
+        let text = format!("another process holds {}", self.folder.join("lock").display());
+        Err(io::Error::new(io::ErrorKind::WouldBlock, text))
     }
 
     fn replace(&self, text: &str) -> io::Result<()> {
@@ -135,6 +156,14 @@ impl CredentialsFile {
         fs::set_permissions(&self.folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         Ok(())
     }
+}
+
+/// A named pipe in its place would be waited for without an end.
+fn open_unless_it_waits(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() {
+        return File::open(path);
+    }
+    Err(io::Error::other("it is no file"))
 }
 
 fn private_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
@@ -210,6 +239,20 @@ mod tests {
         assert!(why.contains("0640") && why.contains("chmod 600"), "{why}");
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o400)).unwrap();
         assert_eq!(file.read().unwrap().registries.len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_waited_for_without_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CredentialsFile::in_folder(folder.path().to_owned());
+        for name in ["lock", FILE] {
+            let path = folder.path().join(name);
+            let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status();
+            assert!(made.unwrap().success());
+            let why = file.update(|_| true).unwrap_err();
+            assert!(why.contains("it is no file"), "{why}");
+            fs::remove_file(path).unwrap();
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Protocol", and it answers for the registries that it knows alone.
 //!
 //! ```text
-//! main → provider → tokens (file, key_store) · server (cargo_config) → registry, words
+//! main → provider → tokens (file, key_store) · server → cargo_config, registry, words
 //! ```
 
 mod cargo_config;
@@ -37,8 +37,10 @@ list is asked first. Then log in once, for the registry's own index and for its 
 
   cargo login --registry cratehouse
 
-It answers for the registries at which you logged in. One that must not be learnt in this way is named by
-its URL behind the program's name: \"cargo-credential-cratehouse https://crates.acme.example\".
+It answers for the registries at which you logged in, and in CI by the variable that cargo has for one
+(CARGO_REGISTRIES_CRATEHOUSE_TOKEN). A registry that is reached over plain http, or that you never logged in
+to and have no variable for, has to stand behind the program's name in that list, by its URL:
+\"cargo-credential-cratehouse https://crates.acme.example\".
 
 Tokens are in the system's key store where one answers, else in the file credentials.json (mode 0600)
 in the folder `cratehouse` of $XDG_CONFIG_HOME, which is ~/.config unless it is set.

@@ -3,9 +3,10 @@
 
 use cargo_credential::{
     Action, CacheControl, Credential, CredentialResponse, Error, LoginOptions, RegistryInfo,
-    read_token,
+    Secret, read_token,
 };
 
+use crate::cargo_config::CargoConfig;
 use crate::registry::Registry;
 use crate::server::{Said, Server};
 use crate::tokens::Tokens;
@@ -74,8 +75,21 @@ fn trouble(why: &str, is_named: bool) -> Error {
 }
 
 fn get(tokens: &Tokens, ours: &Registry, is_named: bool) -> Result<CredentialResponse, Error> {
-    let token = tokens.of(ours)?.ok_or_else(|| nothing(is_named))?;
+    let token = match tokens.of(ours)? {
+        Some(token) => token,
+        None => of_environment(ours, is_named)?.ok_or_else(|| nothing(is_named))?,
+    };
     Ok(CredentialResponse::Get { token, cache: CacheControl::Session, operation_independent: true })
+}
+
+/// The token that a CI job has in its environment for `[registries]`: for the other index of that registry too.
+fn of_environment(ours: &Registry, is_named: bool) -> Result<Option<Secret<String>>, Error> {
+    if !is_named && !ours.is_encrypted() {
+        return Ok(None);
+    }
+    let config = CargoConfig::of_this_process().map_err(|why| trouble(&why, is_named))?;
+    let is_index = |index: &str| Registry::of_index(index).as_ref() == Some(ours);
+    Ok(config.token_of(is_index, |name| std::env::var_os(name)).map(Secret::from))
 }
 
 fn logout(tokens: &Tokens, ours: &Registry, is_named: bool) -> Result<CredentialResponse, Error> {
@@ -131,10 +145,7 @@ fn judged(server: Result<Server, String>, ours: &Registry, token: &str) -> Resul
         Ok(Said::Other(why)) | Err(why) => Ok(unchecked(&why)),
         Ok(Said::Refused(why)) => {
             let page = ours.login_page();
-            let text = format!(
-                "{ours} refuses this token, so it was not kept ({why}): paste it whole, or get another as {page} says"
-            );
-            Err(text.into())
+            Err(format!("{ours} refuses this token, so it was not kept: {why} ({page})").into())
         }
     }
 }

@@ -9,7 +9,7 @@ use ureq::http::header::WWW_AUTHENTICATE;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy};
 
-use crate::cargo_config::Http;
+use crate::cargo_config::CargoConfig;
 use crate::registry::Registry;
 use crate::words;
 
@@ -72,10 +72,10 @@ impl Server {
     /// # Errors
     /// When cargo's configuration, or the file of CAs that it names, cannot be read.
     pub(crate) fn as_cargo_asks() -> Result<Self, String> {
-        Self::new(&Http::of_this_process()?)
+        Self::new(&CargoConfig::of_this_process()?)
     }
 
-    fn new(http: &Http) -> Result<Self, String> {
+    fn new(http: &CargoConfig) -> Result<Self, String> {
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(
                 rustls::crypto::aws_lc_rs::default_provider(),
@@ -156,7 +156,7 @@ fn said(status: u16, text: &str) -> Said {
 }
 
 /// Those of `http.cainfo` alone, as in cargo, else the system's.
-fn roots(http: &Http) -> Result<RootCerts, String> {
+fn roots(http: &CargoConfig) -> Result<RootCerts, String> {
     let Some(path) = &http.cainfo else { return Ok(RootCerts::PlatformVerifier) };
     let wrong = |why: &dyn std::fmt::Display| {
         format!("`http.cainfo` in cargo's configuration names {}: {why}", path.display())
@@ -213,7 +213,7 @@ mod tests {
     fn a_file_of_cas_that_is_none_is_named_with_its_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
-        let http = Http { cainfo: Some(path.clone()), proxy: None };
+        let http = CargoConfig { cainfo: Some(path.clone()), ..CargoConfig::default() };
         for text in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\n")] {
             if let Some(text) = text {
                 std::fs::write(&path, text).unwrap();
@@ -221,7 +221,8 @@ mod tests {
             let why = Server::new(&http).unwrap_err();
             assert!(why.contains("http.cainfo") && why.contains("ca.pem"), "{why}");
         }
-        let wrong = Http { cainfo: None, proxy: Some("ftp://x".to_owned()) };
+        let proxy = Some("ftp://x".to_owned());
+        let wrong = CargoConfig { proxy, ..CargoConfig::default() };
         assert!(Server::new(&wrong).unwrap_err().contains("http.proxy"));
     }
 }

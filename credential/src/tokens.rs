@@ -95,8 +95,12 @@ impl Tokens {
         let path = self.file.path();
         let told = match &stored {
             Some(Ok(_)) => "the system's key store".to_owned(),
-            Some(Err(e)) => format!("{} (no key store: {})", path.display(), shown(e)),
-            None => path.display().to_string(),
+            Some(Err(e)) => format!(
+                "{}, which only you can read (no key store here: {})",
+                path.display(),
+                shown(e)
+            ),
+            None => format!("{}, which only you can read", path.display()),
         };
         self.file.update(|known| {
             let place = match stored {

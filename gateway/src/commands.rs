@@ -73,7 +73,7 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
         }
         Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what).await?),
         Command::Init => return init(&config).await,
-        Command::Health(what) => return Ok(health::ask(&config, what).await?),
+        Command::Health(what) => return Ok(health::run(&config, what).await?),
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
         Command::Policy(what) => return Ok(policy::run(&config, what).await),
         Command::Advisories(what) => {
@@ -134,7 +134,9 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         Command::User(UserCommand::List { json }) => lists::users(gateway, json).await?,
         Command::User(UserCommand::Disable { login }) => {
             users::disable(gateway, By::Operator, &login).await?;
-            print(&format!("disabled {login}: no token of theirs counts any more"))?;
+            print(&format!(
+                "disabled {login} for good: no token of theirs counts any more, within a second on every replica"
+            ))?;
         }
         Command::Token(TokenCommand::Create(create)) => {
             secret::create_token(gateway, &create).await?;

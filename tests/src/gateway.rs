@@ -349,6 +349,12 @@ impl Gateway {
         eventually(&what, || Some(self.stored(below)).filter(|found| found.len() == count))
     }
 
+    /// Its log up to the end of what a start prints for people.
+    pub fn greeting(&self) -> String {
+        until("it has printed all of it", || self.log_contains("token create --user alice"));
+        self.log()
+    }
+
     /// An object of the store.
     pub fn stored_bytes(&self, path: &str) -> Vec<u8> {
         if let Some(s3) = &self.s3 {

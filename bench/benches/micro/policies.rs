@@ -66,14 +66,9 @@ fn policy(entries: usize) -> Policy {
 
 /// Eight about the crate, the last of which is about half of its versions; others about others.
 fn advisories() -> Advisories {
-    let mut all = Advisories::default();
-    for nth in 1..=8 {
-        all.add(advisory(nth, NAME, &format!("1.{nth}.0")));
-    }
-    for nth in 9..500 {
-        all.add(advisory(nth, &format!("elsewhere-{nth}"), "1.2.3"));
-    }
-    all
+    let about = (1..=8).map(|nth| advisory(nth, NAME, &format!("1.{nth}.0")));
+    let others = (9..500).map(|nth| advisory(nth, &format!("elsewhere-{nth}"), "1.2.3"));
+    Advisories::of(about.chain(others).flatten()).unwrap()
 }
 
 fn advisory(nth: usize, krate: &str, patched: &str) -> Option<Advisory> {

@@ -40,8 +40,8 @@ pub(super) async fn run(config: &Config, command: &AdvisoriesCommand) -> Result<
     };
     match fetched {
         Fetched::New { current, damaged } => {
-            for (file, why) in &damaged {
-                tell(&format!("{file} is damaged and left out: {why}"));
+            for damaged in damaged.lines() {
+                tell(&format!("damaged, and left out: {damaged}"));
             }
             super::print(&format!(
                 "kept in the store: {} advisories from {}",

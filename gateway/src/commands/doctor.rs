@@ -13,14 +13,14 @@ use cratehouse::model::table::Table;
 use cratehouse::startup::say;
 use jiff::Timestamp;
 
-use super::print;
 use super::table::{print_json, print_table};
+use super::{health, print};
 use crate::serve::host_of;
 
 /// Looks at everything; a status for scripts.
 pub(super) async fn run(config: &Arc<Config>, what: &Doctor) -> Result<ExitCode> {
     say(config.log.format, "looking at everything; this takes some seconds");
-    let mut findings = vec![of_certificate(config)];
+    let mut findings = vec![of_server(config).await, of_certificate(config)];
     findings.extend(examine(config).await?);
     let worst = findings.iter().map(|finding| finding.gravity).max();
     if what.json {
@@ -46,6 +46,24 @@ fn tell(findings: &[Finding]) -> Result<()> {
     let count = |gravity| findings.iter().filter(|finding| finding.gravity == gravity).count();
     let (wrong, mind) = (count(Gravity::Wrong), count(Gravity::Mind));
     print(&format!("\n{} looks, {wrong} wrong, {mind} to mind", findings.len()))
+}
+
+/// Whether a server of this configuration runs on this machine.
+async fn of_server(config: &Config) -> Finding {
+    const CHECK: &str = "server";
+    match health::ask(config.server.admin_listen, health::READY).await {
+        Ok((true, _)) => Finding::fine(CHECK, "it runs on this machine, and is ready"),
+        Ok((false, why)) => Finding::wrong(
+            CHECK,
+            format!("it runs on this machine, and is not ready: {}", why.trim_end()),
+            "see what is said below of its store and its journal, and its log",
+        ),
+        Err(e) => Finding::mind(
+            CHECK,
+            e.message,
+            "start it (`cratehouse serve`), unless it runs on another machine: then ask there",
+        ),
+    }
 }
 
 fn of_certificate(config: &Config) -> Finding {

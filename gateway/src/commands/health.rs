@@ -19,13 +19,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest answer that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// Where a server says whether it is ready.
+pub(super) const READY: &str = "/readyz";
+const LIVE: &str = "/livez";
+
 /// Asks, and prints the answer.
 ///
 /// # Errors
 /// When nobody answers.
-pub(super) async fn ask(config: &Config, what: &Health) -> Result<ExitCode> {
-    let at = reachable(config.server.admin_listen);
-    let path = if what.live { "/livez" } else { "/readyz" };
+pub(super) async fn run(config: &Config, what: &Health) -> Result<ExitCode> {
+    let path = if what.live { LIVE } else { READY };
+    let (is_good, body) = ask(config.server.admin_listen, path).await?;
+    print(body.trim_end())?;
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether all is well, by the server that listens there, and what it says.
+///
+/// # Errors
+/// When nobody answers.
+pub(super) async fn ask(listening: SocketAddr, path: &str) -> Result<(bool, String)> {
+    let at = reachable(listening);
     let failed = |why: &dyn std::fmt::Display| {
         Error::unavailable(format!(
             "nothing answers at http://{at}{path} ({why}): is the server of this configuration running, on \
@@ -38,8 +52,7 @@ pub(super) async fn ask(config: &Config, what: &Health) -> Result<ExitCode> {
     };
     let (is_good, body) =
         read(&answer).ok_or_else(|| failed(&"what answers there is not a Cratehouse"))?;
-    print(body.trim_end())?;
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((is_good, body.to_owned()))
 }
 
 /// A server that listens on every address is asked on the loopback.

@@ -27,7 +27,7 @@ use crate::flows::rulebook::{Kept, Rulebook};
 use crate::metrics::Metrics;
 use crate::model::checksum::Checksum;
 pub use crate::stores::advisories::Current;
-use crate::stores::advisories::{AdvisoryStore, Database, Remote, ask, read_archive};
+use crate::stores::advisories::{AdvisoryStore, Damaged, Database, Remote, ask, read_archive};
 use crate::threads::{aside, aside_in_time};
 
 /// Of ten advisories that are kept, so many must still be there.
@@ -63,8 +63,8 @@ pub enum Fetched {
     New {
         /// It.
         current: Current,
-        /// Files of it that cannot be read, and what is wrong with them.
-        damaged: Vec<(String, String)>,
+        /// Files of it that cannot be read.
+        damaged: Damaged,
     },
     /// The one that counted is the newest.
     Same(Current),
@@ -87,7 +87,7 @@ impl Fetcher {
     /// # Errors
     /// That the URL or the store does not answer; what is wrong with what it gave. Then what was kept counts.
     pub async fn fetch(&self, force: bool) -> Result<Fetched> {
-        let former = self.store.current().await?;
+        let former = self.former(force).await?;
         let url = self.url.to_string();
         // Whatever else stands there, with the same address it is the same thing as long as its server says so.
         let etag = match former.as_ref().filter(|former| former.from == url && !force) {
@@ -99,11 +99,19 @@ impl Fetcher {
             Remote::Archive { bytes, etag } => (bytes, etag),
             Remote::Same => {
                 let former = former.ok_or_else(|| Error::unavailable("try again"))?;
-                self.is_still(Some(&former)).await?;
+                self.is_still(Some(&former), force).await?;
                 return self.same(former, Some(Timestamp::now())).await;
             }
         };
         self.keep(former, bytes, (url, etag), Some(Timestamp::now()), force).await
+    }
+
+    /// What is kept; where that is damaged, by force nothing.
+    async fn former(&self, force: bool) -> Result<Option<Current>> {
+        match self.store.current().await {
+            Err(error) if force && error.kind == Kind::Internal => Ok(None),
+            former => former,
+        }
     }
 
     /// Keeps an archive that is in a file, as [`Fetcher::fetch`] does. Nobody says that it is the newest there
@@ -112,7 +120,7 @@ impl Fetcher {
     /// # Errors
     /// As there; [`Kind::Invalid`] when the file cannot be read.
     pub async fn take(&self, file: &Path, force: bool) -> Result<Fetched> {
-        let former = self.store.current().await?;
+        let former = self.former(force).await?;
         let path = file.to_owned();
         let bytes = aside(move || read_file(&path)).await??;
         self.keep(former, bytes, (file.display().to_string(), None), None, force).await
@@ -130,7 +138,7 @@ impl Fetcher {
         let archive = Checksum::of(&bytes);
         if let Some(former) = former.as_ref().filter(|former| former.archive == archive) {
             self.store.put_archive(&archive, bytes).await?; // it may be lost or damaged there
-            self.is_still(Some(former)).await?;
+            self.is_still(Some(former), force).await?;
             return self.same(Current { from, etag, ..former.clone() }, checked).await;
         }
         let Database { advisories, damaged, newest, .. } = parsed(from.clone(), &bytes).await?;
@@ -155,7 +163,7 @@ impl Fetcher {
             ));
         }
         self.store.put_archive(&current.archive, bytes).await?;
-        self.is_still(former.as_ref()).await?;
+        self.is_still(former.as_ref(), force).await?;
         self.store.name(&current).await?;
         let before = now.saturating_sub(SWEPT_AFTER).unwrap_or(Timestamp::MIN);
         // A replica may be about to read the one that counted until now.
@@ -168,9 +176,9 @@ impl Fetcher {
     }
 
     /// Fetching takes minutes: what another one kept meanwhile is newer than what was found, or meant so.
-    async fn is_still(&self, former: Option<&Current>) -> Result<()> {
+    async fn is_still(&self, former: Option<&Current>, force: bool) -> Result<()> {
         let archive = |current: &Current| current.archive;
-        let now = self.store.current().await?;
+        let now = self.former(force).await?;
         match now.as_ref().map(archive) == former.map(archive) {
             true => Ok(()),
             false => Err(Error::unavailable(
@@ -238,8 +246,8 @@ async fn read_kept(store: &AdvisoryStore, current: &Current) -> Result<Kept> {
     let bytes = store.archive(current).await?;
     let from = format!("in the store, advisories/{}.tar.gz,", current.archive);
     let Database { advisories, damaged, .. } = parsed(from, &bytes).await?;
-    for (file, why) in &damaged {
-        warn!(file, why, "an advisory is damaged and left out");
+    for damaged in damaged.lines() {
+        warn!(damaged, "an advisory is damaged and left out");
     }
     let (archive, checked) = (current.archive, current.checked);
     Ok(Kept { archive, checked, advisories: Arc::new(advisories) })

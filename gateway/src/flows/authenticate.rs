@@ -141,8 +141,8 @@ fn unknown() -> Error {
     Error::new(
         Kind::Unauthenticated,
         "this token is unknown to this registry: perhaps it was cut off when it was copied, or belongs to \
-         another registry; ask an administrator for one (`cratehouse token create`), then run `cargo login` \
-         with it",
+         another registry; ask an administrator for one (`cratehouse token create`), then run `cargo login \
+         --registry cratehouse` with it",
     )
 }
 

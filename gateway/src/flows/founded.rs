@@ -46,7 +46,11 @@ pub fn open_existing(config: &Config) -> Result<Objects> {
 pub(super) async fn registry_in(config: &Config, objects: &Objects) -> Result<RegistryId> {
     objects.refuse_mistakes(&config.store).await?;
     let registry = match &config.store.url {
-        StoreUrl::Memory => objects.registry().await?, // it is always new, and soon gone
+        StoreUrl::Memory => {
+            let gone = "the store is this command's own memory: whatever it does ends with it";
+            say(config.log.format, gone);
+            objects.registry().await?
+        }
         _ => objects.existing().await?.ok_or_else(|| none_in(config))?,
     };
     say(config.log.format, &format!("store {} (registry {registry})", shown(&config.store.url)));

@@ -19,8 +19,9 @@ use crate::flows::rulebook::InForce;
 use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
+use crate::model::excerpt::excerpt;
 use crate::model::index::{IndexFile, Listed};
-use crate::model::lock::{Locked, LockedAs, LockedSource, misplaced};
+use crate::model::lock::{Locked, LockedSource, misplaced};
 use crate::model::name::CrateName;
 use crate::model::policy::{Explanation, Judgement, Report, Row, Which};
 use crate::model::version::{CrateVersion, no_such_version};
@@ -129,7 +130,8 @@ async fn rows(
 ) -> Vec<Row> {
     let same = |row: Row| vec![row; policies.len()];
     if package.source != LockedSource::Registry {
-        return same(Row::outside(&package));
+        let misplaced = hosted_elsewhere(gateway, &package);
+        return same(Row { misplaced, ..Row::outside(&package) });
     }
     let Seen { file, known, identity } = match found(gateway, reach, &package, policies).await {
         Ok(found) => found,
@@ -154,6 +156,20 @@ async fn rows(
         }
         Err(why) => same(Row::unknown(&package, why.message)),
     }
+}
+
+/// A crate of ours that is locked under a registry which is not known to be this one: perhaps it is, by a URL that
+/// nobody has told.
+fn hosted_elsewhere(gateway: &Gateway, package: &Locked) -> Option<String> {
+    let (name, registry) = (CrateName::parse(&package.name).ok()?, package.registry.as_ref()?);
+    gateway.catalog.krate(&name.key()).ok()??;
+    Some(format!(
+        "it was not judged: a crate of that name is hosted here, and this one is locked under `{}`, which is taken for \
+         another registry than this one ({}). If it is this one, name its URL: `server.url` (`--url`), or \
+         `server.aliases`",
+        excerpt(registry),
+        gateway.url
+    ))
 }
 
 /// The judgements of each policy on all versions of a file.
@@ -185,9 +201,7 @@ async fn found(
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
     let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
     let lower = lowered(&name)?;
-    // A name that was locked as ours is private until more is known of it.
-    let is_private = package.identity == Some(LockedAs::Ours) && !gateway.views.unified();
-    if (is_private || matches!(reach, Reach::Held(_))) && !is_held(gateway, &lower).await? {
+    if matches!(reach, Reach::Held(_)) && !is_held(gateway, &lower).await? {
         return Err(never_asked_for(&name));
     }
     seen(gateway, reach.client(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))

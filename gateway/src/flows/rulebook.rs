@@ -293,8 +293,8 @@ impl Rulebook {
         let read = advisories::read(path).map_err(|e| e.to_string());
         self.seen().advisories = Some((fingerprint, read.as_ref().err().cloned()));
         let Database { advisories, damaged, newest, .. } = read?;
-        for (file, why) in &damaged {
-            warn!(file, why, "an advisory is damaged and left out");
+        for damaged in damaged.lines() {
+            warn!(damaged, "an advisory is damaged and left out");
         }
         self.metrics.advisories_newest.set(newest.map_or(0, Timestamp::as_second));
         Ok(Some(Arc::new(advisories)))

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use self::names::{Names, Seen};
 use self::syncing::{Syncing, load};
 use crate::error::Result;
+use crate::flows::index_cache::Place;
 use crate::flows::{judging, lookup};
 use crate::gateway::Gateway;
 use crate::model::client_key::ClientKey;
@@ -21,6 +22,7 @@ use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::newest::{folded, newest};
+use crate::model::view::View as ModelView;
 use crate::stores::catalog::{CrateRow, Tables, View};
 
 pub use self::syncing::run;
@@ -114,7 +116,7 @@ impl MirroredNames {
     }
 }
 
-/// Searches names and descriptions. Gives a page of the hits, the best first, and how many there are in
+/// Searches names and descriptions of what our own index lists. Gives a page of the hits, the best first, and how many there are in
 /// all. The pages before it are found again: who asks bounds how far that goes.
 ///
 /// # Errors
@@ -158,6 +160,9 @@ fn find(gateway: &Gateway, view: &View<impl Tables>, query: &Query, page: Page) 
     })?;
     gateway.mirrored_names.names.each(|Seen { key, name, version, at }| {
         let Some(rank) = query.rank(key, None) else { return };
+        if !gateway.views.shows(ModelView::Own, Place::Upstream(at)) {
+            return; // `cargo add --registry` would not find it
+        }
         // A name that is ours by now may have been mirrored before.
         if !hosted.contains(key) && !lookup::is_reserved(&gateway.config, key) {
             best.offer(rank, true, name, || Kind::Mirrored(at, version.map(Into::into)));

@@ -292,7 +292,7 @@ fn failed(doing: &str, permission: &str, e: object_store::Error) -> Error {
 }
 
 fn no_answer(what: &str) -> Error {
-    Error::unavailable(format!("the object store does not answer as it should: {what}. {ADVICE}"))
+    Error::unavailable(format!("the object store does not answer as it should: {what}"))
 }
 
 fn refuse(what: &str) -> Error {

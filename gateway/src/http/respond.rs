@@ -163,7 +163,8 @@ pub fn error(error: &Error, form: Form, login: &str, id: RequestId) -> Answer {
 pub fn to_plain_http(url: &str) -> String {
     let text = format!(
         "this port speaks TLS, and was asked in plain http: use {url}/ instead, which is \
-         `index = \"sparse+{url}/index/\"` in cargo's configuration\n"
+         `index = \"sparse+{url}/index/\"` in cargo's configuration, and `registry = \
+         \"sparse+{url}/crates-io/index/\"` for what replaces crates.io\n"
     );
     let status = StatusCode::BAD_REQUEST;
     format!(
@@ -177,11 +178,17 @@ pub fn to_plain_http(url: &str) -> String {
 pub fn refused(refused: Refused, url: &str) -> (Error, Option<String>) {
     match refused {
         Refused::Unknown => (Error::absent("there is nothing at this URL"), None),
-        Refused::BesideTheIndex { is_cargo } => {
+        Refused::BesideTheIndex { is_cargo, view } => {
+            let own = format!("`index = \"sparse+{url}/index/\"` below `[registries.…]`");
+            let public =
+                format!("`registry = \"sparse+{url}/crates-io/index/\"` below `[source.…]`");
+            let [first, second] = match view {
+                View::Own => [format!("{own}, or, for what replaces crates.io,"), public],
+                View::CratesIo => [format!("{public} for what replaces crates.io, and"), own],
+            };
             let why = format!(
-                "the index of this registry is not at this URL: write \
-                 `index = \"sparse+{url}/index/\"` into cargo's configuration, or, for what replaces crates.io, \
-                 `registry = \"sparse+{url}/crates-io/index/\"`, with the slash at its end"
+                "there is no index at this URL: write into cargo's configuration {first} {second}, with the slash at \
+                 its end"
             );
             // Of a 404 cargo shows nothing but that there is no config.json.
             let kind = if is_cargo { Kind::Invalid } else { Kind::Absent };

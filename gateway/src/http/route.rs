@@ -105,6 +105,8 @@ pub enum Refused {
     BesideTheIndex {
         /// Whether it is.
         is_cargo: bool,
+        /// The view that it seems to look for.
+        view: View,
     },
     /// The URL is about something that cannot exist, such as a crate named `1abc`.
     Absent(String),
@@ -205,10 +207,14 @@ fn other_methods(segments: &[&str], query: Option<&str>) -> Refused {
 /// Somebody may look for the index at a wrong place: cargo with another URL than ours, git (for an `index`
 /// without `sparse+`), or a person.
 fn beside_the_index(segments: &[&str]) -> Refused {
+    let view = match segments.first() {
+        Some(&"crates-io") => View::CratesIo,
+        _ => View::Own,
+    };
     match segments.strip_suffix(&[""]).unwrap_or(segments) {
-        [.., "config.json"] => Refused::BesideTheIndex { is_cargo: true },
-        ["index"] | ["crates-io"] | ["crates-io", "index"] | [.., "info", "refs"] => {
-            Refused::BesideTheIndex { is_cargo: false }
+        [.., "config.json"] => Refused::BesideTheIndex { is_cargo: true, view },
+        ["index" | "crates-io"] | ["crates-io", "index"] | [.., "info", "refs"] => {
+            Refused::BesideTheIndex { is_cargo: false, view }
         }
         _ => Refused::Unknown,
     }
@@ -433,7 +439,7 @@ mod tests {
 
     #[test]
     fn who_looks_for_the_index_at_a_wrong_place_is_told_where_it_is() {
-        let beside = |is_cargo| Err(Refused::BesideTheIndex { is_cargo });
+        let beside = |is_cargo| Err(Refused::BesideTheIndex { is_cargo, view: View::Own });
         for path in ["/index", "/index/", "/index/info/refs?service=git-upload-pack"] {
             assert_eq!(get(path), beside(false), "{path}");
         }

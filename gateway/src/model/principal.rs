@@ -81,9 +81,15 @@ pub struct TokenSecret(String);
 pub enum Denied {
     /// The action is not among its scopes.
     #[error(
-        "this token does not have the scope `{0}`: ask for one with it (`cratehouse token create --scope {0}`)"
+        "this token does not have the scope `{missing}`: ask for one with it (`cratehouse token create --user … \
+         --scope {all}`)"
     )]
-    Scope(Scope),
+    Scope {
+        /// The action.
+        missing: Scope,
+        /// The token's scopes and this one, as the command takes them.
+        all: String,
+    },
     /// The crate is not among its crates.
     #[error(
         "this token is for {only} alone, and `{krate}` is not among them{near}: ask for one with it \
@@ -162,7 +168,9 @@ impl Principal {
     /// Says what the token lacks.
     pub fn check(&self, scope: Scope, krate: Option<&CrateName>) -> Result<(), Denied> {
         if !self.grant.scopes.contains(&scope) {
-            return Err(Denied::Scope(scope));
+            let all = self.grant.scopes.iter().chain([&scope]).map(ToString::to_string);
+            let all = all.collect::<Vec<_>>().join(",");
+            return Err(Denied::Scope { missing: scope, all });
         }
         match krate {
             Some(name) if !self.grant.crates.is_empty() => {
@@ -286,7 +294,9 @@ mod tests {
     fn a_usual_token_does_everything_but_administer() {
         let alice = principal(Grant::usual());
         assert_eq!(alice.check(Scope::PublishNew, None), Ok(()));
-        assert_eq!(alice.check(Scope::Admin, None), Err(Denied::Scope(Scope::Admin)));
+        let denied = alice.check(Scope::Admin, None).unwrap_err().to_string();
+        assert!(denied.contains("does not have the scope `admin`"), "{denied}");
+        assert!(denied.contains("--scope read,") && denied.contains(",admin`)"), "{denied}");
     }
 
     #[test]

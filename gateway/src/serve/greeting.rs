@@ -20,6 +20,11 @@ pub(super) fn greet(config: &Config, flags: &Flags, url: &str, ca: Option<&Path>
     if let (Tls::LocalCa, Some(ca)) = (&config.tls, ca) {
         tell(&format!("clients must trust the local CA {}", ca.display()));
     }
+    if config.server.listen.ip().is_unspecified() && config.server.url.is_none() {
+        tell(&format!(
+            "only this machine can use {url}/: name the URL that others reach it by (`server.url`, `--url`)"
+        ));
+    }
     tell("\nPoint cargo here:\n");
     for line in cargo_configuration(url, ca, config.auth_required).lines() {
         tell(&format!("    {line}"));

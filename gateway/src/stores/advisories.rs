@@ -23,21 +23,28 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::read::MultiGzDecoder;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tar::Archive;
 
 pub use self::kept::{AdvisoryStore, Current};
 pub use self::remote::{Remote, ask};
 
 use crate::model::checksum::Checksum;
+use crate::model::excerpt::excerpt;
 use crate::model::policy::{Advisories, Advisory};
 
 /// The most advisories in a database; RustSec's had 714 in February 2025.
-const MAX_ADVISORIES: usize = 50_000;
+const MAX_ADVISORIES: usize = 20_000;
+/// The longest name of a file, `<crate>/<file>`, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+/// A time of modification that is so far in the future says nothing.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
+/// Of files that are left out, so many are told.
+const TOLD: usize = 10;
 /// The largest advisory, in bytes.
 const MAX_ADVISORY_BYTES: u64 = 256 * 1024;
 /// The most that a `.tar.gz` may hold unpacked, in bytes.
-const MAX_UNPACKED_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_UNPACKED_BYTES: u64 = 64 * 1024 * 1024;
 /// The largest archive that is fetched or kept, in bytes; RustSec's has some 300 kB.
 pub const MAX_ARCHIVE_BYTES: u64 = 64 * 1024 * 1024;
 /// The most entries in a `.tar.gz`, or in one folder, that are looked at.
@@ -50,12 +57,37 @@ const DAMAGED_SHARE: usize = 20;
 pub struct Database {
     /// The advisories.
     pub advisories: Advisories,
-    /// Files that were left out, and what is wrong with them.
-    pub damaged: Vec<(String, String)>,
+    /// Files that were left out.
+    pub damaged: Damaged,
     /// The newest time of modification in it: how old the database is.
     pub newest: Option<Timestamp>,
     /// See [`fingerprint`].
     pub fingerprint: Checksum,
+}
+
+/// Files that were left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damaged {
+    /// How many.
+    pub count: usize,
+    /// The first of them, each with what is wrong with it; foreign text, made safe to show.
+    first: Vec<String>,
+}
+
+impl Damaged {
+    fn add(&mut self, name: &str, why: &str) {
+        self.count += 1;
+        if self.first.len() < TOLD {
+            self.first.push(format!("{}: {}", excerpt(name), excerpt(why)));
+        }
+    }
+
+    /// A line for each, as far as they can be read.
+    pub fn lines(&self) -> impl Iterator<Item = String> + use<'_> {
+        let more = self.count.saturating_sub(self.first.len());
+        let more = (more > 0).then(|| format!("and {more} more"));
+        self.first.iter().cloned().chain(more)
+    }
 }
 
 /// Why there is no database.
@@ -142,17 +174,19 @@ fn database(
     files: Files,
     newest: Option<Timestamp>,
 ) -> Result<Database, DatabaseError> {
-    let (mut advisories, mut damaged) = (Advisories::default(), Vec::new());
+    let mut damaged = Damaged::default();
     let all = files.len();
-    for (name, text) in files {
-        match text.and_then(|text| Advisory::parse(&text)) {
-            Ok(advisory) => advisories.add(advisory),
-            Err(why) => damaged.push((name, why)),
-        }
-    }
-    if let Some((name, why)) = damaged.first().filter(|_| damaged.len() * DAMAGED_SHARE > all) {
-        let (path, first) = (path.to_owned(), format!("{name}: {why}"));
-        return Err(DatabaseError::Damaged { path, damaged: damaged.len(), all, first });
+    let read = files.into_iter().filter_map(|(name, read)| {
+        read.unwrap_or_else(|why| {
+            damaged.add(&name, &why);
+            None
+        })
+    });
+    let too_large = |what| DatabaseError::TooLarge { path: path.to_owned(), what };
+    let advisories = Advisories::of(read).map_err(too_large)?;
+    if let Some(first) = damaged.first.first().filter(|_| damaged.count * DAMAGED_SHARE > all) {
+        let (path, first) = (path.to_owned(), first.clone());
+        return Err(DatabaseError::Damaged { path, damaged: damaged.count, all, first });
     }
     match advisories.is_empty() {
         true => Err(DatabaseError::Empty(path.to_owned())),
@@ -181,16 +215,17 @@ pub fn fingerprint(path: &Path) -> Result<Checksum, DatabaseError> {
     Ok(Checksum::of(seen.as_bytes()))
 }
 
-/// An advisory's text by the name of its file, or why there is none.
-type Files = BTreeMap<String, Result<String, String>>;
+/// Advisories by the names of their files: `None` was withdrawn. Read one by one, for their texts together are
+/// much larger.
+type Files = BTreeMap<String, Result<Option<Advisory>, String>>;
 
 fn from_folder(path: &Path) -> Result<(Files, Option<Timestamp>), DatabaseError> {
     let (mut files, mut newest) = (Files::new(), None);
     for (name, file) in listed(path)? {
         let opened = File::open(&file).map_err(unreadable(&file))?;
         let kind = opened.metadata().map_err(unreadable(&file))?;
-        newest = newest.max(modified(&kind));
-        files.insert(name, text(opened).map_err(unreadable(&file))?);
+        newest = newest.max(modified(&kind).filter(is_past));
+        files.insert(name, advisory(opened).map_err(unreadable(&file))?);
     }
     Ok((files, newest))
 }
@@ -211,15 +246,19 @@ fn from_archive(
         }
         let place = entry.path().map_err(unreadable(path))?.into_owned();
         if leads_out(&place) {
-            return Err(odd(format!("`{}` leads out of it", place.display())));
+            return Err(odd(format!("`{}` leads out of it", excerpt(&place.to_string_lossy()))));
         }
         let Some(name) = advisory_name(&place) else { continue };
         if entry.header().entry_type().is_file() {
             let at = entry.header().mtime().ok().and_then(|s| i64::try_from(s).ok());
-            newest = newest.max(at.and_then(|seconds| Timestamp::from_second(seconds).ok()));
-            let text = text(entry).map_err(unreadable(path))?;
-            if files.insert(name.clone(), text).is_some() {
-                return Err(odd(format!("`{name}` stands in it twice")));
+            let at = at.and_then(|seconds| Timestamp::from_second(seconds).ok());
+            newest = newest.max(at.filter(is_past));
+            if name.len() > MAX_NAME_BYTES {
+                return Err(odd(format!("a name in it has more than {MAX_NAME_BYTES} bytes")));
+            }
+            let read = advisory(entry).map_err(unreadable(path))?;
+            if files.insert(name.clone(), read).is_some() {
+                return Err(odd(format!("`{}` stands in it twice", excerpt(&name))));
             }
         }
     }
@@ -278,14 +317,21 @@ fn leads_out(path: &Path) -> bool {
     !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The text of one advisory, or why it is none.
-fn text(file: impl Read) -> io::Result<Result<String, String>> {
+fn is_past(at: &Timestamp) -> bool {
+    at.duration_since(Timestamp::now()) <= CLOCKS_DIFFER
+}
+
+/// One advisory, or why it is none.
+fn advisory(file: impl Read) -> io::Result<Result<Option<Advisory>, String>> {
     let mut bytes = Vec::new();
     file.take(MAX_ADVISORY_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_ADVISORY_BYTES {
         return Ok(Err(format!("it is larger than {MAX_ADVISORY_BYTES} bytes")));
     }
-    Ok(String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()))
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => Advisory::parse(&text),
+        Err(_) => Err("it is not UTF-8 text".to_owned()),
+    })
 }
 
 fn is_folder(path: &Path) -> Result<bool, DatabaseError> {
@@ -393,7 +439,7 @@ mod tests {
         for path in [root.path(), archive.path()] {
             let database = read(path).unwrap();
             assert_eq!((affected(&database, "1.1.0"), affected(&database, "1.2.0")), (3, 0));
-            assert!(database.damaged.is_empty() && database.newest.is_some());
+            assert!(database.damaged.count == 0 && database.newest.is_some());
             assert_eq!(database.fingerprint, fingerprint(path).unwrap());
         }
     }
@@ -415,7 +461,61 @@ mod tests {
         fs::write(root.path().join("crates/foo/RUSTSEC-2026-9999.md"), b"\xff").unwrap();
         let database = read(root.path()).unwrap();
         assert_eq!(affected(&database, "1.0.0"), 19);
-        assert_eq!(database.damaged[0].0, "foo/RUSTSEC-2026-9999.md");
+        assert!(database.damaged.lines().next().unwrap().starts_with("foo/RUSTSEC-2026-9999.md: "));
+    }
+
+    #[test]
+    fn what_crashes_the_reader_of_one_advisory_leaves_it_out() {
+        let root = checkout(19);
+        let odd = advisory("RUSTSEC-2026-9999", "foo").replace(">= 1.2.0", "= 1.0.0\", \"> 1.0.0");
+        fs::write(root.path().join("crates/foo/RUSTSEC-2026-9999.md"), odd).unwrap();
+        let database = read(root.path()).unwrap();
+        assert_eq!((affected(&database, "1.0.0"), database.damaged.count), (19, 1));
+    }
+
+    #[test]
+    fn an_archive_of_small_files_that_would_be_large_in_memory_is_refused() {
+        let text = advisory("RUSTSEC-2026-0001", "foo");
+        let aliases = |n: usize| {
+            let aliases: Vec<_> = (0..n).map(|n| format!("\"{n}\"")).collect();
+            text.replace("[versions]", &format!("aliases = [{}]\n[versions]", aliases.join(",")))
+        };
+        let many = Advisory::parse(&aliases(199)).unwrap().unwrap();
+        assert!(Advisory::parse(&aliases(201)).is_err());
+        let about = |krate: usize| {
+            let name = CrateName::parse(&format!("c{krate}")).unwrap();
+            let mut advisory = many.clone();
+            advisory.name = name;
+            advisory
+        };
+        assert!(Advisories::of((0..1000).map(about)).is_ok());
+        assert!(Advisories::of((0..50_000).map(about)).unwrap_err().contains("of memory"));
+        let of_one = Advisories::of((0..1001).map(|_| many.clone()));
+        assert!(of_one.unwrap_err().contains("about one crate"));
+    }
+
+    #[test]
+    fn what_is_foreign_is_told_in_short_and_without_what_moves_a_cursor() {
+        let mut damaged = Damaged::default();
+        (0..15).for_each(|n| damaged.add(&format!("a\u{1b}[2J{n}"), &"x".repeat(10_000)));
+        let lines: Vec<_> = damaged.lines().collect();
+        assert_eq!((lines.len(), lines[10].as_str()), (11, "and 5 more"));
+        assert!(
+            lines.iter().all(|line| line.len() < 1000 && !line.contains('\u{1b}')),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_time_in_the_future_makes_no_database_new() {
+        let root = checkout(2);
+        let file = root.path().join("crates/foo/RUSTSEC-2026-0001.md");
+        let far = SystemTime::now() + std::time::Duration::from_secs(1 << 30);
+        File::options().append(true).open(&file).unwrap().set_modified(far).unwrap();
+        let newest = |database: Database| database.newest.unwrap();
+        assert!(is_past(&newest(read(root.path()).unwrap())));
+        let archive = read_archive("db", &packed(root.path())).unwrap();
+        assert!(is_past(&newest(archive)));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub enum PolicyFilesError {
 /// When the folder, or a policy file in it, cannot be read, or there is too much of them; a folder
 /// that is not there is an error too, because a typing error must not allow everything.
 pub fn read(folder: &Path) -> Result<PolicyFiles, PolicyFilesError> {
+    // Which one is meant depends on where the program was started, and the error has to say that.
+    let folder = &std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let (mut texts, mut left, mut parts) = (Vec::new(), MAX_BYTES, Vec::new());
     for (name, path) in listed(folder)? {
         let Some(bytes) = content(&path, left)? else { continue };

@@ -54,7 +54,7 @@ async fn a_good_archive_is_kept_and_the_same_one_is_only_noted() {
     else {
         panic!("it is new")
     };
-    assert_eq!((current.advisories, damaged.len()), (3, 0));
+    assert_eq!((current.advisories, damaged.count), (3, 0));
     assert_eq!(current.newest.unwrap().as_second(), AT as i64);
     assert_eq!(current.checked.as_second(), AT as i64, "a file is no newer than what is in it");
     let kept = kept(&fetcher.store).await.unwrap().unwrap();

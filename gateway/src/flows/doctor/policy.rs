@@ -62,7 +62,7 @@ async fn advisories_of(
         let found = read.map(|Database { advisories, damaged, newest, .. }| Found {
             place,
             count: advisories.len(),
-            damaged: damaged.len(),
+            damaged: damaged.count,
             fresh_at: newest,
         });
         return Ok(Some(found.map_err(|e| e.to_string())));

@@ -13,6 +13,8 @@ use crate::model::replica_note::ReplicaNote;
 /// Notes that a replica may miss before it counts as gone.
 const MISSED: u32 = 3;
 const CHECK: &str = "replicas";
+/// The most that one finding names; there are seldom as many.
+const SHOWN: usize = 20;
 
 /// Judges what replicas noted of themselves. `enabled` is the registry's format level.
 pub fn judge(notes: &[ReplicaNote], enabled: Level, now: Timestamp) -> Vec<Finding> {
@@ -22,17 +24,29 @@ pub fn judge(notes: &[ReplicaNote], enabled: Level, now: Timestamp) -> Vec<Findi
     let mut findings = vec![releases(&heard)];
     findings.extend(configurations(&heard));
     findings.extend(levels(&heard, enabled));
-    findings.extend(silent.iter().map(|note| {
+    findings.extend(silent.iter().take(SHOWN).map(|note| {
         let found = format!("`{}` was last heard of at {:.0}", excerpt(&note.replica), note.noted);
         let cure = "look whether it runs and reaches the store; if it is gone for good, its note is removed by itself after 30 days";
         Finding::mind(CHECK, found, cure)
     }));
+    if let Some(more) = more(silent.len()) {
+        findings.push(Finding::mind(
+            CHECK,
+            format!("{more} were not heard of for as long"),
+            "look at `replicas/` in the store",
+        ));
+    }
     findings
 }
 
+fn more(all: usize) -> Option<String> {
+    (all > SHOWN).then(|| format!("{} more", all - SHOWN))
+}
+
 fn named(notes: &[&ReplicaNote], what: impl Fn(&ReplicaNote) -> String) -> String {
-    let each = notes.iter().map(|note| format!("`{}` {}", excerpt(&note.replica), what(note)));
-    each.collect::<Vec<_>>().join(", ")
+    let shown = notes.iter().take(SHOWN);
+    let each = shown.map(|note| format!("`{}` {}", excerpt(&note.replica), what(note)));
+    each.chain(more(notes.len())).collect::<Vec<_>>().join(", ")
 }
 
 fn releases(heard: &[&ReplicaNote]) -> Finding {

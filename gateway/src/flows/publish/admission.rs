@@ -26,12 +26,15 @@ pub fn may_publish(who: &Principal) -> Result<()> {
     let may = |scope| who.grant.scopes.contains(&scope);
     match may(Scope::PublishNew) || may(Scope::PublishUpdate) {
         true => Ok(()),
-        false => Err(Error::forbidden(format_args!(
-            "this token has neither the scope `{0}` nor `{1}`: ask for one with it (`cratehouse token \
-             create --scope {0},{1}`)",
-            Scope::PublishNew,
-            Scope::PublishUpdate
-        ))),
+        false => {
+            let [new, update] = [Scope::PublishNew, Scope::PublishUpdate];
+            let all = who.grant.scopes.iter().chain([&new, &update]).map(ToString::to_string);
+            Err(Error::forbidden(format_args!(
+                "this token has neither the scope `{new}` nor `{update}`: ask for one with it (`cratehouse token \
+                 create --user … --scope {}`)",
+                all.collect::<Vec<_>>().join(",")
+            )))
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 
 use rustsec::Advisory as RustSec;
 use rustsec::advisory::{Category, Informational, Metadata, Severity as RustSecSeverity};
@@ -79,13 +80,36 @@ pub enum Severity {
 }
 
 impl Advisories {
-    /// Adds one; a withdrawn one is none.
-    pub fn add(&mut self, advisory: Option<Advisory>) {
-        if let Some(advisory) = advisory {
-            let same_name = self.by_name.entry(advisory.name.key()).or_default();
-            let at = same_name.partition_point(|other| other.id <= advisory.id);
-            same_name.insert(at, advisory);
+    /// The most about one crate; RustSec has 28 about one in 2026.
+    pub const MAX_OF_ONE_CRATE: usize = 1000;
+    /// The memory that all may take, in bytes, about; RustSec's take less than one MiB.
+    pub const MAX_MEMORY: usize = 64 << 20;
+
+    /// Of these, in any order.
+    ///
+    /// # Errors
+    /// Which limit they do not keep to.
+    pub fn of(all: impl IntoIterator<Item = Advisory>) -> Result<Self, String> {
+        let (mut by_name, mut memory) = (BTreeMap::<NameKey, Vec<Advisory>>::new(), 0_usize);
+        for advisory in all {
+            memory = memory.saturating_add(advisory.memory());
+            if memory > Self::MAX_MEMORY {
+                return Err(format!(
+                    "they would take more than {} bytes of memory",
+                    Self::MAX_MEMORY
+                ));
+            }
+            let same_name = by_name.entry(advisory.name.key()).or_default();
+            same_name.push(advisory);
+            if same_name.len() > Self::MAX_OF_ONE_CRATE {
+                return Err(format!(
+                    "{} advisories about one crate at most",
+                    Self::MAX_OF_ONE_CRATE
+                ));
+            }
         }
+        by_name.values_mut().for_each(|same_name| same_name.sort_by(|a, b| a.id.cmp(&b.id)));
+        Ok(Self { by_name })
     }
 
     /// How many there are.
@@ -121,6 +145,12 @@ impl Advisory {
             return Err("it does not begin with ```toml".to_owned());
         }
         check_front(text)?;
+        // rustsec panics over requirements such as `= 1.0.0` beside `> 1.0.0`.
+        catch_unwind(|| Self::read(text))
+            .unwrap_or_else(|_| Err("the library that reads advisories crashed over it".to_owned()))
+    }
+
+    fn read(text: &str) -> Result<Option<Self>, String> {
         let read: RustSec = text.parse().map_err(|error| one_line(&error))?;
         if read.withdrawn() || read.id().is_placeholder() {
             return Ok(None);
@@ -139,6 +169,21 @@ impl Advisory {
             url,
             affected: ranges_for_advisory(&read.versions),
         }))
+    }
+
+    /// The memory that it takes, in bytes, about.
+    fn memory(&self) -> usize {
+        let texts = [&self.id, &self.title, &self.date].map(String::len).iter().sum::<usize>();
+        let url = self.url.as_ref().map_or(0, String::len);
+        let aliases: usize =
+            self.aliases.iter().map(|alias| size_of::<String>() + alias.len().max(8)).sum();
+        let long = |version: &Version| version.pre.len() + version.build.len();
+        let edges = |range: &OsvRange| {
+            [&range.introduced, &range.fixed].into_iter().flatten().map(long).sum::<usize>()
+        };
+        let ranges: usize =
+            self.affected.iter().map(|range| size_of::<OsvRange>() + edges(range)).sum::<usize>();
+        size_of::<Self>() + 64 + texts + url + aliases + ranges
     }
 
     /// Whether a version is affected: neither patched nor never affected. Pre-releases count as
@@ -250,7 +295,7 @@ const MAX_FRONT_BYTES: usize = 16 * 1024;
 /// Its limits; real ones have less than a hundred keys.
 const FRONT: WalkLimits = WalkLimits { keys: 1000, depth: 8 };
 /// The most items of all its arrays.
-const MAX_ITEMS: usize = 1000;
+const MAX_ITEMS: usize = 200;
 
 /// rustsec builds a tree of what stands in the fence: so it must not hold much.
 fn check_front(text: &str) -> Result<(), String> {

@@ -24,8 +24,7 @@ fn strict() -> Policy {
 }
 
 fn database() -> Advisories {
-    let mut all = Advisories::default();
-    for (id, name, more) in [
+    let all = [
         (
             "RUSTSEC-2026-0001",
             "critical",
@@ -35,14 +34,15 @@ fn database() -> Advisories {
         ("RUSTSEC-2026-0003", "unsound", "informational = \"unsound\""),
         ("RUSTSEC-2026-0005", "malware", "aliases = [\"MAL-2026-1\"]"),
         ("RUSTSEC-2026-0004", "left", "informational = \"unmaintained\""),
-    ] {
+    ];
+    let all = all.into_iter().filter_map(|(id, name, more)| {
         let text = format!(
             "```toml\n[advisory]\nid = \"{id}\"\npackage = \"{name}\"\ndate = \"2026-01-02\"\n{more}\n\
              [versions]\npatched = []\n```\n# T\nWords.\n"
         );
-        all.add(Advisory::parse(&text).unwrap());
-    }
-    all
+        Advisory::parse(&text).unwrap()
+    });
+    Advisories::of(all).unwrap()
 }
 
 fn days_old(days: i64) -> AgeFact {

@@ -174,6 +174,11 @@ impl Report {
 /// What makes a policy's answers other than they look.
 pub(super) fn notes(policy: &Policy, advisories: Option<&Advisories>) -> Vec<String> {
     let mut notes = Vec::new();
+    if policy.allows_everything() && policy.mode() != Mode::Observe {
+        let note = "there is no policy, or it has no rules, so everything is allowed: `policy.dir` or \
+                    `--policy` names one";
+        notes.push(note.to_owned());
+    }
     if policy.wants_advisories() && advisories.is_none() {
         let note = "there is no advisory database, so no package was judged by `[advisories]`: \
                     `cratehouse advisories fetch` gets RustSec's";

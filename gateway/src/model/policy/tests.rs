@@ -77,9 +77,7 @@ fn advisory(id: &str, name: &str, more: &str, versions: &str) -> String {
 }
 
 fn database(files: &[String]) -> Advisories {
-    let mut all = Advisories::default();
-    files.iter().for_each(|text| all.add(Advisory::parse(text).unwrap()));
-    all
+    Advisories::of(files.iter().filter_map(|text| Advisory::parse(text).unwrap())).unwrap()
 }
 
 const CRITICAL: &str =

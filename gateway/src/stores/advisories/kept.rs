@@ -54,10 +54,10 @@ impl AdvisoryStore {
         Self { store }
     }
 
-    /// The database that counts; `None`: there is none, or what names it is damaged.
+    /// The database that counts; `None`: there is none.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not answer; [`Kind::Internal`] when what names it is damaged.
     pub async fn current(&self) -> Result<Option<Current>> {
         let bytes = match self.store.get(&Path::from(CURRENT)).await {
             Ok(found) if found.meta.size > MAX_CURRENT_BYTES => Bytes::new(),
@@ -65,10 +65,12 @@ impl AdvisoryStore {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(Error::store(e)),
         };
-        Ok(serde_json::from_slice(&bytes).map(Some).unwrap_or_else(|error| {
-            tracing::warn!(%error, "{CURRENT} in the store is damaged: it counts as absent");
-            None
-        }))
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let text = format!(
+                "{CURRENT} in the store is damaged: run `cratehouse advisories fetch --force`"
+            );
+            Error::new(Kind::Internal, text).because(error)
+        })
     }
 
     /// The archive of a database, compared with its checksum.
@@ -109,6 +111,12 @@ impl AdvisoryStore {
     /// When the store does not answer.
     pub async fn name(&self, current: &Current) -> Result<()> {
         let json = serde_json::to_vec_pretty(current).map_err(Error::internal)?;
+        if json.len() as u64 > MAX_CURRENT_BYTES {
+            return Err(Error::new(
+                Kind::Internal,
+                format!("{CURRENT} would be larger than it may be"),
+            ));
+        }
         self.store.put(&Path::from(CURRENT), json.into()).await.map(drop).map_err(Error::store)
     }
 
@@ -194,6 +202,7 @@ mod tests {
         let damaged = store.archive(&current(b"one")).await.unwrap_err();
         assert!(damaged.message.contains("is damaged"), "{damaged}");
         objects.put(&Path::from(CURRENT), "{".into()).await.unwrap();
-        assert_eq!(store.current().await.unwrap(), None);
+        let damaged = store.current().await.unwrap_err();
+        assert!(damaged.message.contains("advisories fetch --force"), "{damaged}");
     }
 }

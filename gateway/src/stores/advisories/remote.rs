@@ -15,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 /// How long a connection may take, and the whole.
 const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(120);
+/// A longer `ETag` is not kept: the archive is fetched anew then.
+const MAX_ETAG_BYTES: usize = 512;
 /// GitHub sends on once.
 const REDIRECTS: usize = 5;
 
@@ -54,7 +56,8 @@ pub async fn ask(url: &Url, extra_ca: Option<&Path>, etag: Option<&str>) -> Resu
             return Err(bad(url, &format!("answers {status}: correct `policy.advisories_url`")));
         }
     }
-    let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+    let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+    let etag = etag.filter(|etag| etag.len() <= MAX_ETAG_BYTES).map(str::to_owned);
     let too_large = || bad(url, &format!("sends more than {MAX_ARCHIVE_BYTES} bytes"));
     if answer.content_length().is_some_and(|bytes| bytes > MAX_ARCHIVE_BYTES) {
         return Err(too_large());
