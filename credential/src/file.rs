@@ -125,6 +125,7 @@ impl CredentialsFile {
     }
 
     /// Others hold it for a moment; one that was stopped in that moment, for ever.
+    #[expect(clippy::disallowed_methods, reason = "nothing is async here")]
     fn wait_for(&self, lock: &File) -> io::Result<()> {
         for _ in 0..LOCK_TRIES {
             match lock.try_lock() {

@@ -55,6 +55,8 @@ struct Registry {
     label: &'static str,
     /// `None`: crates.io, as cargo knows it by itself.
     index: Option<String>,
+    /// Whether public crates have an index of their own there.
+    has_view: bool,
     ca: PathBuf,
     /// Its processes, where they are its own.
     pids: Vec<u32>,
@@ -157,19 +159,19 @@ impl Stage {
 
     fn of_gateway(&self, gateway: &Gateway) -> Registry {
         let (index, ca) = (Some(gateway.index_url()), gateway.ca_path());
-        Registry { label: "gateway", index, ca, pids: vec![gateway.pid()] }
+        Registry { label: "gateway", index, has_view: true, ca, pids: vec![gateway.pid()] }
     }
 
     fn of_nginx(&self) -> Result<Registry> {
         let index = Some(format!("sparse+{}/index/", self.nginx.url()));
         let (ca, pids) = (self.trust.path().join(NGINX_CA), self.nginx.pids()?);
-        Ok(Registry { label: "nginx", index, ca, pids })
+        Ok(Registry { label: "nginx", index, has_view: false, ca, pids })
     }
 
     fn of_origin(&self) -> Registry {
         let index = Some(format!("sparse+{}/index/", self.origin.url()));
         let ca = self.trust.path().join(ORIGIN_CA);
-        Registry { label: "upstream", index, ca, pids: Vec::new() }
+        Registry { label: "upstream", index, has_view: false, ca, pids: Vec::new() }
     }
 
     fn warm(&self, options: &Options, does: Does, report: &mut Report) -> Result<()> {
@@ -218,8 +220,13 @@ impl Stage {
     fn crates_io(&self, options: &Options, report: &mut Report) -> Result<()> {
         let [mut through, mut direct] = ["gateway", "crates.io"]
             .map(|server| Outcome::of("cold, crates.io", Does::Fetch, 1, server));
-        let itself =
-            Registry { label: "crates.io", index: None, ca: PathBuf::new(), pids: Vec::new() };
+        let itself = Registry {
+            label: "crates.io",
+            index: None,
+            has_view: false,
+            ca: PathBuf::new(),
+            pids: Vec::new(),
+        };
         for _ in 0..options.cold_rounds {
             let mut gateway = Gateway::mirroring(UpstreamConfig::preset("crates.io"));
             through.run(&self.of_gateway(&gateway), true)?;

@@ -510,7 +510,7 @@ mod tests {
     fn a_time_in_the_future_makes_no_database_new() {
         let root = checkout(2);
         let file = root.path().join("crates/foo/RUSTSEC-2026-0001.md");
-        let far = SystemTime::now() + std::time::Duration::from_secs(1 << 30);
+        let far = UNIX_EPOCH + std::time::Duration::from_secs(1 << 32); // in 2106
         File::options().append(true).open(&file).unwrap().set_modified(far).unwrap();
         let newest = |database: Database| database.newest.unwrap();
         assert!(is_past(&newest(read(root.path()).unwrap())));

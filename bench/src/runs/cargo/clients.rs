@@ -44,7 +44,7 @@ impl Does {
 
 /// Each has an empty home and a project of its own. Gives how long it takes until all have ended.
 pub(super) fn race(registry: &Registry, does: Does, processes: usize) -> Result<Duration> {
-    let runners = (0..processes).map(|_| Ok((cargo(registry), project(does)?)));
+    let runners = (0..processes).map(|_| Ok((cargo(registry)?, project(does)?)));
     let runners = runners.collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
     thread::scope(|scope| {
@@ -61,18 +61,18 @@ pub(super) fn race(registry: &Registry, does: Does, processes: usize) -> Result<
     .map(|()| begun.elapsed())
 }
 
-fn cargo(registry: &Registry) -> Cargo {
+fn cargo(registry: &Registry) -> Result<Cargo> {
     let homes = Path::new(IN_MEMORY);
     let elsewhere = std::env::temp_dir();
     let homes = if homes.is_dir() { homes } else { &elsewhere };
-    match &registry.index {
-        Some(index) => Cargo::at(index, &registry.ca, homes),
-        None => {
-            let cargo = Cargo::at("", &registry.ca, homes);
-            cargo.configure("");
-            cargo
-        }
+    let cargo = Cargo::at(registry.index.as_deref().unwrap_or_default(), &registry.ca, homes);
+    if registry.index.is_none() {
+        cargo.configure("");
+    } else if !registry.has_view {
+        let configuration = std::fs::read_to_string(cargo.config_path())?;
+        cargo.configure(&configuration.replace("/crates-io/index/", "/index/"));
     }
+    Ok(cargo)
 }
 
 /// A copy of the project of the corpus.

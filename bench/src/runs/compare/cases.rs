@@ -89,7 +89,7 @@ pub(super) fn all(corpus: &Corpus, houses: &Houses) -> Result<Vec<Case>> {
     Ok(vec![
         Case { kinds: &KINDS, ..case("index mix", Some(0.95), &mix, Ask::Load(gzip.clone())) },
         case("small file", Some(0.95), &small, Ask::Load(gzip.clone())),
-        case("304", Some(0.6), &small, revalidate),
+        case("304", Some(0.7), &small, revalidate),
         case("index mix, identity", None, &mix, Ask::Load(identity)),
         case("largest index file", None, &largest, Ask::Load(gzip.clone())),
         case("crate of 30 kB", Some(1.0), &krate(SMALL_CRATE)?, Ask::Load(gzip)),
