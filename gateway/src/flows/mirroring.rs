@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 pub(super) use self::held::is_held;
 use self::held::{is_kept, is_remembered};
 use crate::config::Identity;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flows::credit::Credit;
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
@@ -153,18 +153,46 @@ async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, asked:
     if let Some(known) = recalled.filter(|_| !force) {
         return known;
     }
-    let flight = Flight { name: name.clone(), place, generation: None, force };
-    let client = asked.client;
+    match fly(gateway, name, at, asked).await {
+        // It waited among those of the client that began it, where this one may have places left.
+        (Known { answer: Err(error), .. }, Beginner::Another)
+            if error.kind == Kind::Unavailable =>
+        {
+            fly(gateway, name, at, asked).await.0
+        }
+        (known, _) => known,
+    }
+}
+
+/// Who began what was waited for.
+enum Beginner {
+    This,
+    Another,
+}
+
+/// Asks an upstream, or waits for what is under way.
+async fn fly(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    at: usize,
+    asked: &Asked,
+) -> (Known, Beginner) {
+    let place = Place::Upstream(at);
+    let flight = Flight { name: name.clone(), place, generation: None, force: asked.force };
     let (owned, krate, asked) = (Arc::clone(gateway), name.clone(), asked.clone());
+    let (client, mut beginner) = (asked.client, Beginner::Another);
     // It may outlive the request: then this settles what the name costs.
-    let work = || async move {
-        let known = ask(&owned, &krate, at, &asked).await;
-        asked.settle(&owned, &krate, &known);
-        known
+    let work = || {
+        beginner = Beginner::This;
+        async move {
+            let known = ask(&owned, &krate, at, &asked).await;
+            asked.settle(&owned, &krate, &known);
+            known
+        }
     };
     match gateway.index.flights.join_for(client, flight, work).await {
-        Ok(result) => landed(result),
-        Err(crowded) => unbegun(gateway, name, place, crowded),
+        Ok(result) => (landed(result), beginner),
+        Err(crowded) => (unbegun(gateway, name, place, crowded), Beginner::This),
     }
 }
 

@@ -134,6 +134,27 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
 }
 
 #[tokio::test]
+async fn who_joins_what_another_client_waits_for_asks_with_places_of_its_own() {
+    let public = Public::start(b"public").await;
+    let house = House::open(&memory(), &[&public], limits()).await;
+    let (gateway, upstream) = (&house.gateway, &house.gateway.upstreams[0]);
+    let _half =
+        (upstream.index_place_of(client(1)).await, upstream.index_place_of(client(1)).await);
+    let foo = name("foo");
+    let look = |nth| lookup_for(gateway, client(nth), View::Own, &foo);
+    let first = look(1);
+    let second = async {
+        while upstream.index_waiting().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        look(2).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first.unwrap_err().kind, Kind::Unavailable);
+    assert!(second.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_it_may() {
     let public = Public::start(b"x").await;
     let house = House::open(&memory(), &[&public], limits()).await;

@@ -117,6 +117,11 @@ impl Upstream {
         self.index_requests.turn(Turn::OWN).await
     }
 
+    /// The same of a client.
+    pub(crate) async fn index_place_of(&self, client: ClientKey) -> impl Sized {
+        self.index_requests.turn(Turn { client, held: false }).await
+    }
+
     /// Who waits for one.
     pub(crate) fn index_waiting(&self) -> Vec<ClientKey> {
         self.index_requests.clients()
