@@ -177,7 +177,8 @@ pub enum UserCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Disable a user: their tokens no longer count
+    /// Disable a user for good: no token of theirs counts any more, and the name stays taken. For a token that
+    /// others may have, `token revoke` is enough
     Disable {
         /// The user's name
         login: String,

@@ -25,7 +25,7 @@ use cratehouse::cli::{
     Command, CrateSpec, FormatCommand, JournalCommand, MirrorCommand, NamesCommand, Show,
     StoreCommand, StoreCopy, TokenCommand, UserCommand,
 };
-use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl};
+use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl, Tls};
 use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, checkpoints_in, journal_in};
@@ -306,5 +306,8 @@ async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
     }
     let to = founded::shown(&what.to);
     print(&format!("{to} holds registry {registry} up to entry {head} ({objects})"))?;
+    if matches!(config.tls, Tls::LocalCa) {
+        tell("note: the local CA is not in it: `tls/` of the data folder belongs to a backup too");
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -76,6 +76,17 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     let tls = prepared.as_ref().map(|p| Arc::clone(&p.config));
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = listen("server.listen", socket)?;
+    if let (Some(tls::Made::Created), Ok(head)) =
+        (prepared.as_ref().map(|p| p.made), gateway.catalog.head())
+        && head.seq > 0
+    {
+        tracing::warn!(
+            entries = head.seq,
+            "a new local CA was made for a registry that was there before: clients that trust a former one refuse \
+             this server. To bring that back, put `tls/ca.pem` and `tls/ca.key` of a backup of the data folder into \
+             its place, and start again"
+        );
+    }
     if let Some(line) = evict::bound_line(&config) {
         say(voice, &line);
     }

@@ -72,7 +72,7 @@ fn refusal(gateway: &Gateway, hash: &Checksum) -> Result<Error> {
     let (id, login) = (token.id, excerpt(&user.login));
     let another = format!(
         "ask an administrator for another (`cratehouse token create --user {login}`), then run `cargo \
-         login` with it"
+         login --registry cratehouse` with it"
     );
     let ended = token.grant.expires.filter(|_| !token.grant.is_live(Timestamp::now()));
     Ok(Error::new(

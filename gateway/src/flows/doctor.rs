@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::flows::format;
 use crate::flows::open::{Keep, Running, replica_notes_in};
 use crate::model::level::Level;
+use crate::stores::catalog::Catalog;
 use crate::stores::disk::Disk;
 use crate::stores::objects::Objects;
 use crate::threads::aside;
@@ -89,8 +90,14 @@ async fn journal_and_replicas(config: &Arc<Config>, objects: &Objects) -> Vec<Fi
     let head = running.gateway.catalog.head();
     running.close().await;
     let mut findings = Vec::new();
+    let path = config.catalog.path.clone();
+    let catalog = aside(move || Catalog::registry_in(&path)).await;
     match (head, level) {
         (Ok(head), Ok(level)) => {
+            // A server that runs has it open, and then it cannot be looked at.
+            if let Ok(Some((_, seq))) = catalog {
+                findings.extend(journal_behind(seq, head.seq));
+            }
             let found = format!("read to its end, entry {}; format level {level}", head.seq);
             findings.push(Finding::fine("journal", found));
             findings.extend(notes(objects, level).await);
@@ -102,6 +109,18 @@ async fn journal_and_replicas(config: &Arc<Config>, objects: &Objects) -> Vec<Fi
     findings
 }
 
+/// A start over such a store is refused.
+fn journal_behind(catalog: u64, journal: u64) -> Option<Finding> {
+    (catalog > journal).then(|| {
+        let found = format!(
+            "the catalog of this replica stands at entry {catalog}, and the store's journal ends with {journal}: the \
+             store was set back"
+        );
+        let cure = "restore a newer backup of the store; if what is missing is lost for good, delete the catalog file (`catalog.path`), and start again";
+        Finding::wrong("journal", found, cure)
+    })
+}
+
 async fn notes(objects: &Objects, level: Level) -> Vec<Finding> {
     match replica_notes_in(objects).all().await.map_err(Error::store) {
         Ok(notes) => replicas::judge(&notes, level, Timestamp::now()),
@@ -109,5 +128,16 @@ async fn notes(objects: &Objects, level: Level) -> Vec<Finding> {
             let cure = "let this user read `replicas/` in the store";
             vec![Finding::mind("replicas", e.chain(), cure)]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_was_set_back_is_told() {
+        assert_eq!(journal_behind(18, 18), None);
+        assert_eq!(journal_behind(24, 18).unwrap().gravity, Gravity::Wrong);
     }
 }

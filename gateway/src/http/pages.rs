@@ -111,7 +111,8 @@ fn me_body(url: &str) -> String {
          <pre>cargo login --registry cratehouse</pre>\
          <p>and paste the token; the <a href=\"/\">configuration</a> must be in place before, and \
          <code>cargo-credential-cratehouse</code> where it names that: <code>cargo install --locked \
-         --path credential</code> in Cratehouse's source. In CI:</p>\
+         --path credential</code> in Cratehouse's source. In CI, set the variable \
+         <code>CARGO_REGISTRIES_CRATEHOUSE_TOKEN</code>, or:</p>\
          <pre>echo \"$TOKEN\" | cargo login --registry cratehouse</pre>"
     )
 }

@@ -32,6 +32,7 @@ pub fn cargo_configuration(url: &str, ca: Option<&Path>, auth_required: bool) ->
         // By `cargo:token` a source that is no registry has no token.
         true => format!(
             "# Reading and publishing need a token: cargo login --registry {REGISTRY}\n\
+             # {CREDENTIAL_PROVIDER} gives it to cargo for both indexes; {url}/me says where to get it.\n\
              [registry]\n\
              global-credential-providers = [\"cargo:token\", \"{CREDENTIAL_PROVIDER}\"]\n\
              \n\
