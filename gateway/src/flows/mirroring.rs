@@ -1,6 +1,7 @@
 //! The chain of upstreams: what it has of a crate, and what administrators do with the copies.
 
 mod held;
+mod memory;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use futures_util::stream::{self, StreamExt};
 
 pub(super) use self::held::is_held;
 use self::held::{is_kept, is_remembered};
+use self::memory::admit;
+pub(super) use self::memory::admit_within;
 use crate::config::Identity;
 use crate::error::{Error, Kind, Result};
 use crate::flows::credit::Credit;
@@ -29,8 +32,6 @@ use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 
 /// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
 const MAX_SEPARATORS: u32 = 8;
-/// How long a file that is known waits for memory to be made anew.
-const KNOWN_WAIT: Duration = Duration::from_secs(1);
 /// For how long it is served as it was when there was none.
 const NO_MEMORY_REST: Duration = Duration::from_secs(2);
 /// Spellings that are asked for at one time.
@@ -273,23 +274,6 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
         gateway.index.forget(&key); // it may be judged by a pin that was corrected meanwhile
     }
     known
-}
-
-/// Waits for memory for one more file; not for long where the former one can be served.
-async fn admit(gateway: &Gateway, former: Option<&Known>) -> Result<()> {
-    let is_known = former.is_some_and(|former| matches!(former.answer, Ok(Some(_))));
-    let wait = gateway.config.limits.fill_wait;
-    admit_within(gateway, if is_known { wait.min(KNOWN_WAIT) } else { wait }).await
-}
-
-/// Waits for memory for one more file.
-pub(super) async fn admit_within(gateway: &Gateway, wait: Duration) -> Result<()> {
-    gateway.index.admit(wait).await.inspect_err(|_| {
-        if let Some(suppressed) = gateway.mirror_lines.no_memory.admit() {
-            let (taken, waited) = (gateway.index.taken(), wait.as_secs());
-            tracing::warn!(taken, waited, suppressed, "no room in memory for an index file");
-        }
-    })
 }
 
 /// A name of which nothing is held goes to an upstream only after a read of the journal, begun by

@@ -1,0 +1,27 @@
+//! Memory for index files of upstreams.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::flows::index_cache::Known;
+use crate::gateway::Gateway;
+
+/// How long a file that is known waits for memory to be made anew.
+const KNOWN_WAIT: Duration = Duration::from_secs(1);
+
+/// Waits for memory for one more file; not for long where the former one can be served.
+pub(super) async fn admit(gateway: &Gateway, former: Option<&Known>) -> Result<()> {
+    let is_known = former.is_some_and(|former| matches!(former.answer, Ok(Some(_))));
+    let wait = gateway.config.limits.fill_wait;
+    admit_within(gateway, if is_known { wait.min(KNOWN_WAIT) } else { wait }).await
+}
+
+/// Waits for memory for one more file.
+pub(in crate::flows) async fn admit_within(gateway: &Gateway, wait: Duration) -> Result<()> {
+    gateway.index.admit(wait).await.inspect_err(|_| {
+        if let Some(suppressed) = gateway.mirror_lines.no_memory.admit() {
+            let (taken, waited) = (gateway.index.taken(), wait.as_secs());
+            tracing::warn!(taken, waited, suppressed, "no room in memory for an index file");
+        }
+    })
+}
