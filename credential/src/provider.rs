@@ -38,7 +38,13 @@ impl Credential for Provider {
             (Err(why), _) => return Err(trouble(&why, is_named)),
         };
         match action {
-            Action::Get(_) => get(&tokens, &ours, is_named),
+            Action::Get(_) => match get(&tokens, &ours, is_named) {
+                // For the registry's own index cargo has the variable itself.
+                Err(Error::NotFound | Error::UrlNotSupported) if registry.name.is_none() => {
+                    of_environment(&ours, is_named)?.map(given).ok_or_else(|| nothing(is_named))
+                }
+                answer => answer,
+            },
             Action::Login(options) => login(&tokens, &ours, is_named, (registry, options)),
             Action::Logout => logout(&tokens, &ours, is_named),
             _ => Err(Error::OperationNotSupported),
@@ -75,11 +81,11 @@ fn trouble(why: &str, is_named: bool) -> Error {
 }
 
 fn get(tokens: &Tokens, ours: &Registry, is_named: bool) -> Result<CredentialResponse, Error> {
-    let token = match tokens.of(ours)? {
-        Some(token) => token,
-        None => of_environment(ours, is_named)?.ok_or_else(|| nothing(is_named))?,
-    };
-    Ok(CredentialResponse::Get { token, cache: CacheControl::Session, operation_independent: true })
+    tokens.of(ours)?.map(given).ok_or_else(|| nothing(is_named))
+}
+
+fn given(token: Secret<String>) -> CredentialResponse {
+    CredentialResponse::Get { token, cache: CacheControl::Session, operation_independent: true }
 }
 
 /// The token that a CI job has in its environment for `[registries]`: for the other index of that registry too.

@@ -39,6 +39,8 @@ const MAX_ADVISORIES: usize = 20_000;
 const MAX_NAME_BYTES: usize = 200;
 /// A time of modification that is so far in the future says nothing.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
+/// Advisories of one archive over which their reader may crash: each is a log line with a backtrace.
+const MAX_CRASHED: usize = 5;
 /// Of files that are left out, so many are told.
 const TOLD: usize = 10;
 /// The largest advisory, in bytes.
@@ -236,7 +238,7 @@ fn from_archive(
 ) -> Result<(Files, Option<Timestamp>), DatabaseError> {
     let too_large = |what: String| DatabaseError::TooLarge { path: path.to_owned(), what };
     let odd = |what: String| DatabaseError::Odd { path: path.to_owned(), what };
-    let (mut files, mut newest) = (Files::new(), None);
+    let (mut files, mut newest, mut crashed) = (Files::new(), None, 0);
     let unpacked = MultiGzDecoder::new(packed).take(MAX_UNPACKED_BYTES);
     let mut archive = Archive::new(unpacked);
     for (nth, entry) in archive.entries().map_err(unreadable(path))?.enumerate() {
@@ -257,6 +259,10 @@ fn from_archive(
                 return Err(odd(format!("a name in it has more than {MAX_NAME_BYTES} bytes")));
             }
             let read = advisory(entry).map_err(unreadable(path))?;
+            crashed += usize::from(read.as_ref().is_err_and(|why| why == Advisory::CRASHED));
+            if crashed > MAX_CRASHED {
+                return Err(odd(format!("more than {MAX_CRASHED} of it crash what reads them")));
+            }
             if files.insert(name.clone(), read).is_some() {
                 return Err(odd(format!("`{}` stands in it twice", excerpt(&name))));
             }
@@ -471,6 +477,13 @@ mod tests {
         fs::write(root.path().join("crates/foo/RUSTSEC-2026-9999.md"), odd).unwrap();
         let database = read(root.path()).unwrap();
         assert_eq!((affected(&database, "1.0.0"), database.damaged.count), (19, 1));
+        let text = fs::read(root.path().join("crates/foo/RUSTSEC-2026-9999.md")).unwrap();
+        for n in 0..MAX_CRASHED {
+            fs::write(root.path().join(format!("crates/foo/RUSTSEC-2026-800{n}.md")), &text)
+                .unwrap();
+        }
+        let refused = read_archive("db", &packed(root.path())).unwrap_err();
+        assert!(refused.to_string().contains("crash what reads them"), "{refused}");
     }
 
     #[test]

@@ -134,6 +134,9 @@ impl Advisories {
 }
 
 impl Advisory {
+    /// What is said of one over which its reader crashed: that has been logged, with a backtrace.
+    pub const CRASHED: &'static str = "the library that reads advisories crashed over it";
+
     /// Reads one file of a database: TOML in a fence, then Markdown. `None`: it was withdrawn.
     ///
     /// # Errors
@@ -146,8 +149,7 @@ impl Advisory {
         }
         check_front(text)?;
         // rustsec panics over requirements such as `= 1.0.0` beside `> 1.0.0`.
-        catch_unwind(|| Self::read(text))
-            .unwrap_or_else(|_| Err("the library that reads advisories crashed over it".to_owned()))
+        catch_unwind(|| Self::read(text)).unwrap_or_else(|_| Err(Self::CRASHED.to_owned()))
     }
 
     fn read(text: &str) -> Result<Option<Self>, String> {
