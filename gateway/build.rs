@@ -11,7 +11,8 @@ use std::process::Command;
 
 /// What the binary is made of, seen from this package. A change elsewhere makes nothing dirty, and
 /// builds nothing again.
-const SOURCES: [&str; 5] = ["src", "build.rs", "Cargo.toml", "../Cargo.toml", "../Cargo.lock"];
+const SOURCES: [&str; 6] =
+    ["src", "../crates", "build.rs", "Cargo.toml", "../Cargo.toml", "../Cargo.lock"];
 
 /// As many digits of a commit as nobody needs more of.
 const DIGITS: usize = 12;

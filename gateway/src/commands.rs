@@ -26,7 +26,6 @@ use cratehouse::cli::{
     StoreCommand, StoreCopy, TokenCommand, UserCommand,
 };
 use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl, Tls};
-use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, checkpoints_in, journal_in};
 use cratehouse::flows::show::{COLUMNS, Selection, Shown, show};
@@ -34,10 +33,12 @@ use cratehouse::flows::verify::Rebuild;
 use cratehouse::flows::{format, founded, mirroring, remove, store_copy, tokens, users, verify};
 use cratehouse::gateway::Gateway;
 use cratehouse::model::level::Level;
-use cratehouse::startup::Progress;
 use cratehouse::stores::checkpoints::FOLDER;
-use cratehouse::stores::console::{self, Stdout, tell};
 use cratehouse::stores::objects::Objects;
+use cratehouse_core::console;
+use cratehouse_core::console::{Stdout, tell};
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::progress::Progress;
 
 use crate::Failure;
 

@@ -21,7 +21,6 @@
 
 mod load;
 mod near;
-mod per_address;
 mod reader;
 mod store_url;
 mod values;
@@ -34,12 +33,13 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use self::per_address::{PER_ADDRESS_PERCENT, PerAddress};
 pub use self::store_url::{Cloud, StoreUrl};
-use crate::model::checksum::Checksum;
 use crate::model::index_bounds::IndexBounds;
 use crate::model::name::NamePattern;
-use crate::model::networks::Networks;
+use cratehouse_core::checksum::Checksum;
+pub use cratehouse_core::console::LogFormat;
+use cratehouse_core::networks::Networks;
+pub use cratehouse_core::per_address::{PER_ADDRESS_PERCENT, PerAddress};
 
 /// What the command line may override, each over the environment and the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -377,15 +377,6 @@ pub struct Tracing {
     pub otlp: Option<Url>,
     /// Which share of the requests that come without a trace is traced, from 0 to 1.
     pub sample_ratio: f64,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Config {

@@ -6,14 +6,10 @@
 
 pub mod cli;
 pub mod config;
-pub mod error;
 pub mod flows;
 pub mod gateway;
 pub mod http;
 pub mod logging;
-pub mod metrics;
 pub mod model;
-pub mod startup;
+pub mod otlp;
 pub mod stores;
-pub mod threads;
-pub mod traces;

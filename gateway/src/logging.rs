@@ -1,7 +1,6 @@
 //! Log lines: to standard error, for people or for machines. A line that cannot be written is lost and
 //! counted (`stores/console.rs`), and nothing that logs waits for it.
 
-pub mod limit;
 pub mod requests;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -13,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Log, LogFormat};
-use crate::stores::console;
+use cratehouse_core::console;
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]

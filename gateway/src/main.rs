@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use cratehouse::cli::{Cli, Command, ConfigCommand};
 use cratehouse::config::{Config, EXIT_CONFIG, Tls};
-use cratehouse::error::{Error, Kind};
 use cratehouse::flows::trying::{Tried, try_out};
 use cratehouse::flows::{founded, open};
 use cratehouse::http::tls::{self, TlsError};
 use cratehouse::logging;
 use cratehouse::model::certificate::Certificate;
-use cratehouse::stores::console;
-use cratehouse::threads;
+use cratehouse_core::console;
+use cratehouse_core::error::{Error, Kind};
+use cratehouse_core::threads;
 
 /// Why a command does not succeed.
 enum Failure {
@@ -120,7 +120,7 @@ fn show(e: &clap::Error) -> ExitCode {
     ExitCode::from(if is_wrong { EXIT_CONFIG } else { 0 })
 }
 
-fn told(outcome: cratehouse::error::Result<ExitCode>) -> ExitCode {
+fn told(outcome: cratehouse_core::error::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|e| fail(&e.chain()))
 }
 

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use cratehouse::cli::{Command, StoreCommand};
 use cratehouse::config::{Config, StoreUrl};
-use cratehouse::error::{Error, Kind, Result};
-use cratehouse::startup::say;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::progress::say;
 use rustix::process::geteuid;
 
 /// Who owns the folder that a command works on, or the one that it is to be made in, where that is another

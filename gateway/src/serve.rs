@@ -10,16 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cratehouse::config::{Config, Flags};
-use cratehouse::error::{Error, Kind, Result};
 use cratehouse::flows::evict;
-use cratehouse::flows::open::{Keep, Part, Process, Running};
+use cratehouse::flows::open::{Keep, Part, Process, Running, process_metrics};
 use cratehouse::flows::reread::reread;
 use cratehouse::http::admin::{Stage, Views, serve_admin};
 use cratehouse::http::lanes::Lanes;
 use cratehouse::http::serve::serve as http;
 use cratehouse::http::tls::{self, rotation::Rotation};
-use cratehouse::metrics::Metrics;
-use cratehouse::startup::say;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::progress::say;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -35,7 +34,7 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     let mut signals = Stops::new()?;
     let (rereader, reread) = reread();
     tokio::spawn(pass_on_hangups(rereader));
-    let metrics = Metrics::of_process(&config).map_err(Error::internal)?;
+    let metrics = process_metrics(&config)?;
     let troubles = [
         open_files(config.limits.connections),
         ownership::warning(&config),

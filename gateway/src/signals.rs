@@ -6,8 +6,8 @@ use cratehouse::cli::{
     AdvisoriesCommand, Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand,
     StoreCommand, TokenCommand, UserCommand,
 };
-use cratehouse::error::{Error, Result};
 use cratehouse::flows::reread::Rereader;
+use cratehouse_core::error::{Error, Result};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;

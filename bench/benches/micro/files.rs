@@ -2,10 +2,10 @@
 
 use std::io::Write as _;
 
-use cratehouse::model::checksum::Checksum;
 use cratehouse::model::index::IndexFile;
 use cratehouse::model::mirrored::{self, OwnRegistries};
 use cratehouse::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use flate2::Compression;

@@ -4,7 +4,7 @@ use cratehouse::flows::authenticate::authenticate;
 use cratehouse::flows::download::{Part, download};
 use cratehouse::flows::lookup::lookup;
 use cratehouse::http::auth;
-use cratehouse::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
 use divan::{Bencher, black_box};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;

@@ -4,7 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::VersionSpec;
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
 
 /// `pin …`
 #[derive(Debug, Clone, Subcommand)]

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use cratehouse::cli::AdvisoriesCommand;
 use cratehouse::config::Config;
-use cratehouse::error::Result;
 use cratehouse::flows::advisories::{Current, Fetched, Fetcher};
 use cratehouse::flows::founded;
 use cratehouse::flows::open::advisories_in;
-use cratehouse::startup::grouped;
-use cratehouse::stores::console::tell;
+use cratehouse_core::console::tell;
+use cratehouse_core::error::Result;
+use cratehouse_core::progress::grouped;
 
 /// Does it. Needs neither the journal nor an upstream.
 pub(super) async fn run(config: &Config, command: &AdvisoriesCommand) -> Result<ExitCode> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use cratehouse::cli::Doctor;
 use cratehouse::config::{Config, Tls};
-use cratehouse::error::Result;
 use cratehouse::flows::doctor::certificate;
 use cratehouse::flows::doctor::{Finding, Gravity, examine};
 use cratehouse::http::tls;
-use cratehouse::model::table::Table;
-use cratehouse::startup::say;
+use cratehouse_core::error::Result;
+use cratehouse_core::progress::say;
+use cratehouse_core::table::Table;
 use jiff::Timestamp;
 
 use super::table::{print_json, print_table};

@@ -1,15 +1,15 @@
 //! `gc`: hosted crate files that no version names.
 
 use cratehouse::cli::Gc;
-use cratehouse::error::{Error, Result};
 use cratehouse::flows::gc;
 use cratehouse::flows::open::blobs_in;
 use cratehouse::gateway::Gateway;
-use cratehouse::model::table::Table;
-use cratehouse::model::times::to_the_second;
-use cratehouse::startup::Progress;
 use cratehouse::stores::blobs::Stored;
 use cratehouse::stores::objects::Objects;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::progress::Progress;
+use cratehouse_core::table::Table;
+use cratehouse_core::times::to_the_second;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cratehouse::cli::Health;
 use cratehouse::config::Config;
-use cratehouse::error::{Error, Result};
+use cratehouse_core::error::{Error, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

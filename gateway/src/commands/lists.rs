@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cratehouse::error::Result;
 use cratehouse::flows::tokens::Listed;
 use cratehouse::flows::{audit, tokens, users};
 use cratehouse::gateway::Gateway;
-use cratehouse::model::table::Table;
+use cratehouse_core::error::Result;
+use cratehouse_core::table::Table;
 
 use super::table::{print_json, print_table};
 

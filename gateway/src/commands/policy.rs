@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use cratehouse::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 use cratehouse::config::Config;
-use cratehouse::error::{Error, Result};
 use cratehouse::flows::advisories::kept;
 use cratehouse::flows::founded;
 use cratehouse::flows::open::{Keep, Running, advisories_in};
 use cratehouse::flows::policy_check::{self, Allowance, Reach};
 use cratehouse::flows::rulebook::{InForce, try_policy};
-use cratehouse::model::client_key::ClientKey;
 use cratehouse::model::policy::{Outcome, Report, Waivers};
-use cratehouse::startup::Progress;
-use cratehouse::stores::console::tell;
 use cratehouse::stores::objects::Objects;
-use cratehouse::threads::aside;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::console::tell;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::progress::Progress;
+use cratehouse_core::threads::aside;
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cratehouse::cli::Prefetch;
-use cratehouse::error::{Error, Result};
 use cratehouse::flows::prefetch::{Prefetched, Wanted, prefetch};
 use cratehouse::gateway::Gateway;
-use cratehouse::model::excerpt::excerpt;
 use cratehouse::model::lock::MAX_LOCK_BYTES;
-use cratehouse::startup::{Progress, grouped};
-use cratehouse::stores::console::tell;
+use cratehouse_core::console::tell;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::excerpt::excerpt;
+use cratehouse_core::progress::{Progress, grouped};
 use serde_json::{Value, json};
 
 use super::print;

@@ -4,13 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use cratehouse::cli::TokenCreate;
-use cratehouse::error::{Error, Kind};
 use cratehouse::flows::command::By;
 use cratehouse::flows::tokens;
 use cratehouse::gateway::Gateway;
 use cratehouse::model::principal::TokenId;
-use cratehouse::stores::console::{self, tell};
-use cratehouse::threads::aside;
+use cratehouse_core::console;
+use cratehouse_core::console::tell;
+use cratehouse_core::error::{Error, Kind};
+use cratehouse_core::threads::aside;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use cratehouse::cli::{Cli, Completions, Man};
-use cratehouse::error::{Error, Kind, Result};
-use cratehouse::stores::console;
+use cratehouse_core::console;
+use cratehouse_core::error::{Error, Kind, Result};
 
 const PROGRAM: &str = "cratehouse";
 

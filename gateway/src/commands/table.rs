@@ -2,9 +2,9 @@
 
 use std::io::{self, IsTerminal as _};
 
-use cratehouse::error::{Error, Result};
-use cratehouse::model::table::Table;
-use cratehouse::stores::console;
+use cratehouse_core::console;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::table::Table;
 use serde::Serialize;
 
 /// Prints a list: in columns at a terminal, elsewhere with tabs. What is empty has its heading too, but at a

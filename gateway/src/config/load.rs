@@ -21,7 +21,7 @@ use super::{
 };
 use crate::model::index_bounds::IndexBounds;
 use crate::model::name::NamePattern;
-use crate::model::networks::{Networks, network};
+use cratehouse_core::networks::{Networks, network};
 
 const KIB: u64 = 1024;
 /// What is logged where nothing else is said. Libraries warn of what each client that misbehaves can

@@ -21,14 +21,14 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
 use crate::flows::reread::Reread;
 use crate::flows::rulebook::{Kept, Rulebook};
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
 pub use crate::stores::advisories::Current;
 use crate::stores::advisories::{AdvisoryStore, Damaged, Database, Remote, ask, read_archive};
-use crate::threads::{aside, aside_in_time};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::threads::{aside, aside_in_time};
 
 /// Of ten advisories that are kept, so many must still be there.
 const TENTHS: usize = 9;

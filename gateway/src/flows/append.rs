@@ -26,18 +26,18 @@ use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
 pub(super) use self::reads::CATCH_UP;
 pub use self::reads::Waiter;
 use self::reads::{Reads, Waits};
-use crate::error::{Error, Refusal, Result};
 use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
-use crate::flows::patience;
-use crate::flows::shares::Shares;
-use crate::logging::limit::LineLimit;
-use crate::metrics::Metrics;
 use crate::model::checkpoint::Name;
 use crate::model::entry::{ChainError, Entry, Happened};
 use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Refusal, Result};
+use cratehouse_core::fair_share::Shares;
+use cratehouse_core::log_limit::LineLimit;
+use cratehouse_core::metrics::Metrics;
 
 /// Commands in one entry at the most.
 const MAX_GROUP: usize = 256;
@@ -159,7 +159,7 @@ impl Appender {
     /// done or its outcome is not known yet.
     pub async fn append(&self, order: Order) -> Result<Vec<Happened>> {
         let (answer, answered) = oneshot::channel();
-        let patience = patience::at_most(self.patience + ANSWER_GRACE);
+        let patience = deadline::at_most(self.patience + ANSWER_GRACE);
         let deadline = Instant::now() + patience.saturating_sub(ANSWER_GRACE);
         let stage = Arc::new(Stage::default());
         let waiting = Waiting { order, deadline, stage: Arc::clone(&stage), answer };

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde::Serialize;
 
-use crate::error::Result;
 use crate::flows::lookup::is_reserved;
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
+use cratehouse_core::error::Result;
 
 /// Names that are asked about at one time.
 const NAMES_AT_ONCE: usize = 4;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Kind, Result};
 use crate::flows::append::Waiter;
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
-use crate::model::excerpt::excerpt;
 use crate::model::principal::Principal;
-use crate::model::times::to_the_second;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::excerpt::excerpt;
+use cratehouse_core::times::to_the_second;
 
 /// For how long tokens are honoured without a look at the journal: a replica that is cut off from
 /// the store does not honour revoked ones for ever.

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 
-use crate::error::{Error, Kind, Result};
-use crate::model::checksum::Checksum;
 use crate::model::entry::Entry;
 use crate::stores::journal::Journal;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// Entries that are read at once, and held in memory.
 const READ_AHEAD: u64 = 64;

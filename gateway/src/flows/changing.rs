@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 
-use crate::error::Result;
 use crate::flows::command::{self, Order};
 use crate::gateway::Gateway;
 use crate::model::entry::Happened;
+use cratehouse_core::error::Result;
 
 /// Has an order done: the events that it became, none when all was so already.
 ///

@@ -19,17 +19,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::LogFormat;
-use crate::error::{Error, Kind, Result};
 use crate::flows::append::{Appender, Seen};
 use crate::flows::command::{By, Command, Order};
-use crate::metrics::Metrics;
 use crate::model::checkpoint::{Name, Reader};
-use crate::model::checksum::Checksum;
 use crate::model::level::Level;
-use crate::startup::{Progress, grouped};
 use crate::stores::catalog::{Catalog, Head, SCHEMA};
 use crate::stores::checkpoints::{Checkpoints, FOLDER};
 use crate::stores::journal::Journal;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::progress::{Progress, grouped};
 
 /// A catalog this many entries behind a checkpoint loads it instead of reading them.
 const FAR_BEHIND: u64 = 2_000;

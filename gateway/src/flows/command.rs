@@ -11,11 +11,8 @@ use jiff::tz::TimeZone;
 
 pub use self::garbage::must_put_again;
 pub(in crate::flows) use self::garbage::nothing_pending;
-use crate::error::{Error, Kind, Result};
 use crate::model::checkpoint::Name;
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened, Published};
-use crate::model::excerpt;
 use crate::model::index::IndexLine;
 use crate::model::index_bounds::{IndexBounds, OutOfBounds};
 use crate::model::level::Level;
@@ -23,6 +20,9 @@ use crate::model::name::CrateName;
 use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
 use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::catalog::{CrateRow, Tables, UserRow, VersionRow, View};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::excerpt;
 
 /// The longest user name, in bytes.
 const MAX_LOGIN_BYTES: usize = 64;

@@ -15,18 +15,18 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
 use crate::flows::fill::{Content, FIRST_ROOM_BYTES, Got, Source};
-use crate::flows::flights::Flights;
 use crate::flows::pinning::Pins;
-use crate::flows::room::{Budget, Room, bytes_holding};
-use crate::flows::shares::Shares as Turns;
 use crate::flows::streaming;
-use crate::logging::limit::LineLimit;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::stores::blobs::Origin;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::fair_share::Shares as Turns;
+use cratehouse_core::log_limit::LineLimit;
+use cratehouse_core::memory_budget::{Budget, Room, bytes_holding};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::single_flight::Flights;
 
 /// A crate file is kept in memory when it takes at most this part of it.
 const LARGEST_SHARE: u64 = 8;

@@ -11,9 +11,9 @@ use moka::sync::Cache;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Limits;
-use crate::error::{Error, Kind, Result};
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::metrics::Metrics;
 
 /// Clients whose credit is remembered, at the most; some 300 bytes each.
 const MAX_CLIENTS: u64 = 20_000;

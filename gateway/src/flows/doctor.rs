@@ -21,14 +21,14 @@ use jiff::Timestamp;
 
 pub use self::finding::{Finding, Gravity};
 use crate::config::{Config, StoreUrl};
-use crate::error::{Error, Result};
 use crate::flows::format;
 use crate::flows::open::{Keep, Running, replica_notes_in};
 use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
 use crate::stores::disk::Disk;
 use crate::stores::objects::Objects;
-use crate::threads::aside;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::threads::aside;
 
 /// Looks at everything but the certificate, one thing after another: nothing that fails stops the rest.
 ///

@@ -9,22 +9,23 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::error::{Error, Kind, Result};
 use crate::flows::fill::{self, Content, Got, Source};
 use crate::flows::index_cache::Known;
 use crate::flows::lookup::{self, is_reserved};
 use crate::flows::pinning::{self, Wanted};
 use crate::flows::streaming::{self, Stored};
-use crate::flows::{judging, licenses, mirroring, patience, reading};
+use crate::flows::{judging, licenses, mirroring, reading};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::ReadLicense;
 use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::blobs::Origin;
 use crate::stores::catalog::VersionRow;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Kind, Result};
 
 pub use crate::flows::crate_cache::CrateCache;
 pub use crate::flows::streaming::ROOM_BYTES as STREAM_BYTES;
@@ -104,7 +105,7 @@ pub async fn download_for(
         let (origin, got) = find_in_current_state(gateway, client, name, version).await?;
         opened(gateway, origin, got, part).await
     };
-    let answer = match timeout(patience::at_most(gateway.config.limits.fill_wait), finding).await {
+    let answer = match timeout(deadline::at_most(gateway.config.limits.fill_wait), finding).await {
         Ok(answer) => answer,
         Err(_) => Err(on_its_way(name, version)),
     };

@@ -16,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, MirrorMax, StoreUrl};
-use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
 use crate::model::uses::{Bounds, Kept, LastUses, day_of, victims};
-use crate::startup::grouped;
 use crate::stores::blobs::Origin;
 use crate::stores::disk::Disk;
 use crate::stores::uses::UsesStore;
-use crate::threads::aside;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::progress::grouped;
+use cratehouse_core::threads::aside;
 
 /// How often a replica writes down what it has used.
 const NOTE_EVERY: Duration = Duration::from_secs(600);

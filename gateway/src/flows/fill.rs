@@ -7,18 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::error::{Error, Kind, Result};
 use crate::flows::mirroring;
 use crate::flows::pinning::{self, Wanted};
 use crate::flows::reading::{Found, Reading, Unread};
-use crate::flows::room::{Room, bytes_holding};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::stores::blobs::{Origin, has_checksum};
 use crate::stores::catalog::VersionRow;
 use crate::stores::upstream::{CrateAnswer, CratePlace, Trouble, TroubleKind, Turn, Upstream};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::memory_budget::{Room, bytes_holding};
 
 /// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
 /// is announced to be larger gets more on the spot; it is asked for a second time only when

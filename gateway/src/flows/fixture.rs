@@ -11,11 +11,9 @@ use object_store::memory::InMemory;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{self, Config, Limits, PerAddress};
-use crate::error::Result;
 use crate::flows::append::{Appender, Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::command::{By, Command, Order};
-use crate::flows::copies::Copies;
 use crate::flows::credit::Credits;
 use crate::flows::download::{CrateCache, File, Part, download};
 use crate::flows::evict::Uses;
@@ -27,13 +25,9 @@ use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
-use crate::flows::shares::Shares;
-use crate::flows::turns::Turns;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::index_bounds::IndexBounds;
@@ -46,6 +40,12 @@ use crate::stores::objects::Objects;
 use crate::stores::upstream::Upstream;
 use crate::stores::upstream::fixture::{self, Server, reply};
 use crate::stores::uses::UsesStore;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::Result;
+use cratehouse_core::fair_queue::Turns;
+use cratehouse_core::fair_share::Shares;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::write_behind::Copies;
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -1,9 +1,9 @@
 //! The journal's format level.
 
-use crate::error::Result;
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::level::Level;
+use cratehouse_core::error::Result;
 
 /// The format level that is enabled, as far as this replica has read the journal.
 ///
@@ -29,12 +29,12 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::error::Kind;
     use crate::flows::fixture::{House, memory};
     use crate::flows::open::journal_in;
     use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
     use crate::stores::objects::Objects;
     use crate::stores::upstream::fixture::limits;
+    use cratehouse_core::error::Kind;
 
     fn create_user(login: &str) -> Order {
         Order { by: By::Operator, command: Command::CreateUser { login: login.to_owned() } }

@@ -2,12 +2,12 @@
 //! was given the wrong folder.
 
 use crate::config::{Config, StoreUrl};
-use crate::error::{Error, Kind, Result};
 use crate::flows::self_test::{Effort, self_test};
-use crate::startup::{Progress, say};
 use crate::stores::catalog::Catalog;
 use crate::stores::objects::{Objects, RegistryId};
-use crate::threads::aside;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::progress::{Progress, say};
+use cratehouse_core::threads::aside;
 use rustix::fs::Access;
 
 /// The store of the configuration, which must be there already, and the registry in it. Says which it

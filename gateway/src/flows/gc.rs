@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::error::{Error, Kind, Result};
 use crate::flows::command::{By, Command, Order, nothing_pending};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
 use crate::model::entry::Happened;
 use crate::stores::blobs::{Blobs, Origin, Stored};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// Crate files in one pair of entries: a publish of one of them waits while these are deleted.
 const GROUP: usize = 200;

@@ -7,13 +7,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
 use crate::flows::index_cache::{IndexCache, Known};
 use crate::flows::licenses::{self, Learned};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::{
@@ -21,7 +18,10 @@ use crate::model::policy::{
     hide, newest_allowed, refusal,
 };
 use crate::model::version::CrateVersion;
-use crate::threads::aside;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::threads::aside;
 
 /// A verdict that changes by itself is looked at after this time at the latest: a clock may be set.
 const LONGEST: Duration = Duration::from_secs(3600);

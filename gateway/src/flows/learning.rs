@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
 use crate::flows::index_cache::Known;
 use crate::flows::pinning::Wanted;
 use crate::flows::{download, fill, judging, licenses, lookup};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
 use crate::model::policy::{Judgement, unread_candidates};
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Result;
 
 /// Versions of one crate whose licence is looked for in the mirror, because one of them may be had instead
 /// of one that may not.

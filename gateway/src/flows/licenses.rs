@@ -13,22 +13,22 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::config::PerAddress;
-use crate::error::{Error, Kind, Result};
-use crate::flows::flights::Flights;
 use crate::flows::index_cache::Known;
 use crate::flows::judging::Judging;
 use crate::flows::parsing::Parsers;
 use crate::gateway::Gateway;
-use crate::logging::limit::LineLimit;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
-use crate::model::excerpt::excerpt;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::policy::LicenseFact;
 use crate::model::version::CrateVersion;
 use crate::stores::mirror::{Licenses, MirrorStore};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::excerpt::excerpt;
+use cratehouse_core::log_limit::LineLimit;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::single_flight::Flights;
 
 /// Crate files that wait, after their download was answered, to be read; one more is read at its
 /// next download. They hold their bytes in memory.

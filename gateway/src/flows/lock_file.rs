@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::config::crates_io_index;
-use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
 use crate::model::lock::{self, KnownRegistries, Locked};
 use crate::model::registries::{OurUrls, PublicUrls};
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
 
 /// The packages of a Cargo.lock. Those that it has from a registry which is neither crates.io nor
 /// this one nor one of the upstreams are marked as such: their names must be asked nowhere.

@@ -8,18 +8,19 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
 use crate::flows::index_cache::{Answered, Flight, Known, Outcome, Place};
 use crate::flows::judging::{Facts, Judging};
-use crate::flows::{judging, mirroring, patience};
+use crate::flows::{judging, mirroring};
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::policy::LicenseFact;
 use crate::model::view::View;
 use crate::stores::catalog::{CrateRow, VersionRow};
-use crate::threads::aside;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::threads::aside;
 
 pub use crate::flows::index_cache::IndexCache;
 
@@ -112,7 +113,7 @@ async fn look_in(
     let answered = match gateway.index.answer(&name.key(), name, chain) {
         Some(answered) => answered,
         None => {
-            let wait = patience::at_most(gateway.config.limits.fill_wait);
+            let wait = deadline::at_most(gateway.config.limits.fill_wait);
             let finding = timeout(wait, find(gateway, client, name, (view, chain)));
             finding.await.unwrap_or_else(|_| Err(on_its_way(name)))?
         }

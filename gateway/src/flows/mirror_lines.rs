@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::logging::limit::LineLimit;
-use crate::metrics::Metrics;
+use cratehouse_core::log_limit::LineLimit;
+use cratehouse_core::metrics::Metrics;
 
 /// The limits of these lines.
 #[derive(Debug)]

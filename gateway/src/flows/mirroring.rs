@@ -14,21 +14,21 @@ use self::held::{is_kept, is_remembered};
 use self::memory::admit;
 pub(super) use self::memory::admit_within;
 use crate::config::Identity;
-use crate::error::{Error, Kind, Result};
 use crate::flows::credit::Credit;
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
-use crate::flows::makers::Makers;
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::blobs::Origin;
 use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::render_pool::Makers;
 
 /// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
 const MAX_SEPARATORS: u32 = 8;
@@ -529,8 +529,8 @@ pub(super) fn lowered(name: &CrateName) -> CrateName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use crate::stores::upstream::fixture::{Server, config, reply, upstream};
+    use cratehouse_core::error::Kind;
 
     async fn server(status: u16, has: &'static str) -> (Server, Arc<Upstream>) {
         let line = format!(

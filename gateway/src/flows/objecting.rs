@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
 use crate::model::entry::Published;
@@ -12,13 +11,14 @@ use crate::model::policy::{
     AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, Objection, Source, Subject, Verdict,
     refusal_of_new, said,
 };
-use crate::threads::aside;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::threads::aside;
 use jiff::Timestamp;
 
 /// Whether a publish meets `[publish]`; `readme`: whether the crate has one.
 ///
 /// # Errors
-/// [`crate::error::Kind::Invalid`], with everything that is wrong.
+/// [`cratehouse_core::error::Kind::Invalid`], with everything that is wrong.
 pub(super) fn to_publish(gateway: &Gateway, published: &Published, readme: bool) -> Result<()> {
     let in_force = gateway.rulebook.in_force();
     let objection = in_force.policy.objection_to_publish(published, readme);
@@ -30,7 +30,7 @@ pub(super) fn to_publish(gateway: &Gateway, published: &Published, readme: bool)
 /// moment neither sees the other.
 ///
 /// # Errors
-/// [`crate::error::Kind::Invalid`], with the name that it resembles; that the catalog fails.
+/// [`cratehouse_core::error::Kind::Invalid`], with the name that it resembles; that the catalog fails.
 pub(super) async fn to_name(gateway: &Arc<Gateway>, name: &CrateName) -> Result<()> {
     let in_force = gateway.rulebook.in_force();
     if !in_force.policy.compares_names() {
@@ -51,7 +51,7 @@ pub(super) async fn to_name(gateway: &Arc<Gateway>, name: &CrateName) -> Result<
 /// vain for a minute (cargo: `ops/registry/publish.rs`).
 ///
 /// # Errors
-/// [`crate::error::Kind::Forbidden`], with the rules that deny it.
+/// [`cratehouse_core::error::Kind::Forbidden`], with the rules that deny it.
 pub(super) async fn to_version(
     gateway: &Arc<Gateway>,
     published: &Published,
@@ -128,9 +128,9 @@ fn settled(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use crate::flows::fixture::{House, line, memory, name};
     use crate::model::entry::Metadata;
+    use cratehouse_core::error::Kind;
 
     const RULES: &str = "[names]\n[publish]\nrequire = [\"description\"]\n";
 

@@ -6,12 +6,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
 use crate::flows::advisories::{self, Keeper};
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
 use crate::flows::checkpoint::{Checkpointer, Known, Namer};
-use crate::flows::copies::Copies;
 use crate::flows::credit::Credits;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
@@ -25,14 +23,11 @@ use crate::flows::replica_note;
 use crate::flows::reread::Reread;
 use crate::flows::rulebook::{Kept, Rulebook, try_policy};
 use crate::flows::search::{self, MirroredNames};
-use crate::flows::shares::Shares;
 use crate::flows::store_watch::StoreWatch;
-use crate::flows::turns::Turns;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
-use crate::metrics::Metrics;
-use crate::startup::{Progress, say};
+use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
 use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
@@ -44,8 +39,14 @@ use crate::stores::pulls::PullsStore;
 use crate::stores::replicas::ReplicaNotes;
 use crate::stores::upstream::Upstream;
 use crate::stores::uses::UsesStore;
-use crate::threads::aside;
-use crate::traces::{Exporting, Traces};
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::fair_queue::Turns;
+use cratehouse_core::fair_share::Shares;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::progress::{Progress, say};
+use cratehouse_core::threads::aside;
+use cratehouse_core::traces::Traces;
+use cratehouse_core::write_behind::Copies;
 
 /// Where the catalog is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +94,22 @@ pub struct Running {
     stop: CancellationToken,
 }
 
+/// The metrics of this process, which say what it is: release, commit, and configuration.
+///
+/// # Errors
+/// When two metrics have one name, which no release has.
+pub fn process_metrics(config: &Config) -> Result<Metrics> {
+    let build = [env!("CARGO_PKG_VERSION"), env!("CRATEHOUSE_BUILD_COMMIT"), &config.fingerprint()];
+    Metrics::of_process(build).map_err(Error::internal)
+}
+
 impl Running {
     /// Opens the store, the catalog and the upstreams, and reads the journal to its end.
     ///
     /// # Errors
     /// When the store does not answer or holds something else, or the catalog cannot be used.
     pub async fn open(config: Arc<Config>, url: String, keep: Keep) -> Result<Self> {
-        let metrics = Metrics::of_process(&config).map_err(Error::internal)?;
+        let metrics = process_metrics(&config)?;
         let process = Process { metrics, reread: Reread::never() };
         Self::open_in_steps(config, url, keep, process, |_| ()).await
     }
@@ -108,7 +118,7 @@ impl Running {
     /// [`Keep::File`] alone.
     ///
     /// # Errors
-    /// As [`Running::open`]; [`crate::error::Kind::Unavailable`] is what waiting may mend.
+    /// As [`Running::open`]; [`cratehouse_core::error::Kind::Unavailable`] is what waiting may mend.
     pub async fn open_in_steps(
         config: Arc<Config>,
         url: String,
@@ -283,7 +293,7 @@ impl Running {
 /// makes nothing.
 ///
 /// # Errors
-/// [`crate::error::Kind::Invalid`] when something cannot.
+/// [`cratehouse_core::error::Kind::Invalid`] when something cannot.
 pub fn check(config: &Config) -> Result<()> {
     if config.store.url.cloud().is_some() {
         Objects::open(&config.store, config.outgoing_ca.as_deref())?;
@@ -297,7 +307,7 @@ pub fn check(config: &Config) -> Result<()> {
 
 fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exporting)>> {
     let (replica, extra_ca) = (&config.server.replica, config.outgoing_ca.as_deref());
-    Traces::open(&config.tracing, replica, extra_ca, metrics)
+    Exporting::open(&config.tracing, replica, extra_ca, metrics)
 }
 
 async fn open_rulebook(

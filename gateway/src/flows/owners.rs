@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
 use crate::flows::command::{self, By, Command, Order};
 use crate::flows::{changing, publish};
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::stores::catalog::UserRow;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
 
 /// Users named in one request at the most.
 const MAX_LOGINS: usize = 100;

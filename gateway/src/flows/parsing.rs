@@ -6,12 +6,12 @@ use std::thread::available_parallelism;
 use prometheus::{IntCounter, IntGauge};
 
 use crate::config::PerAddress;
-use crate::error::Result;
-use crate::flows::shares::Share;
-use crate::flows::turns::{Line, TURN_WAIT};
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
-use crate::threads::aside;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Result;
+use cratehouse_core::fair_queue::{Line, TURN_WAIT};
+use cratehouse_core::fair_share::Share;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::threads::aside;
 
 /// A short text need not wait for a long one.
 const FEWEST: usize = 2;
@@ -110,7 +110,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::error::Kind;
+    use cratehouse_core::error::Kind;
 
     fn two_turns() -> Arc<Parsers> {
         let metrics = Metrics::new().unwrap();

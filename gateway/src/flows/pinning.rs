@@ -9,16 +9,16 @@ use moka::future::Cache;
 use moka::sync;
 use tokio::time::timeout;
 
-use crate::error::{Error, Kind, Result};
-use crate::flows::flights::Flights;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::gateway::Gateway;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
 use crate::model::policy::{AgeFact, IntegrityFact, Source, Subject};
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::single_flight::Flights;
 
 /// Pins that are remembered in memory; each takes about 200 bytes.
 const REMEMBERED_PINS: u64 = 50_000;
@@ -276,7 +276,7 @@ mod tests {
         }
         assert_eq!(metrics.alarms.with_label_values(&["checksum_changed"]).get(), 20_000);
         let suppressed = metrics.log_lines_suppressed.with_label_values(&["checksum_changed"]);
-        assert_eq!(suppressed.get(), 20_000 - u64::from(crate::logging::limit::LINES));
+        assert_eq!(suppressed.get(), 20_000 - u64::from(cratehouse_core::log_limit::LINES));
     }
 
     #[tokio::test]

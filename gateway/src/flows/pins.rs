@@ -3,14 +3,14 @@
 
 use tracing::warn;
 
-use crate::error::{Error, Result};
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
 use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::catalog::CorrectedPin;
 use crate::stores::mirror::Pin;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
 
 /// A pin, and what stands over it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 
 use crate::config::Identity;
-use crate::error::{Error, Result};
 use crate::flows::index_cache::{Answered, Known};
 use crate::flows::judging;
 pub use crate::flows::learning::Allowance;
@@ -18,14 +17,15 @@ use crate::flows::lookup::is_reserved;
 use crate::flows::rulebook::InForce;
 use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
-use crate::model::excerpt::excerpt;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::lock::{Locked, LockedSource, misplaced};
 use crate::model::name::CrateName;
 use crate::model::policy::{Explanation, Judgement, Report, Row, Which};
 use crate::model::version::{CrateVersion, no_such_version};
-use crate::threads::aside;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::excerpt::excerpt;
+use cratehouse_core::threads::aside;
 
 /// Packages whose index files are looked up at one time.
 const PACKAGES_AT_ONCE: usize = 16;

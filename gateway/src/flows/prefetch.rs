@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use crate::error::{Error, Result};
 use crate::flows::fill::Source;
 use crate::flows::{download, learning, lock_file, lookup};
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
 use crate::model::pull::{Subject, Versions};
 use crate::model::version::CrateVersion;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
 
 /// Packages that are fetched at one time.
 const PACKAGES_AT_ONCE: usize = 16;
@@ -145,11 +145,11 @@ async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<Fetched> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use crate::flows::fixture::{House, Public, memory};
-    use crate::model::checksum::Checksum;
     use crate::model::index::CRATES_IO_IDENTITY;
     use crate::stores::upstream::fixture::limits;
+    use cratehouse_core::checksum::Checksum;
+    use cratehouse_core::error::Kind;
 
     fn locks(texts: &[&str]) -> Wanted {
         let lock = |text: &&str| ("Cargo.lock".to_owned(), (*text).to_owned());

@@ -16,12 +16,9 @@ use jiff::Timestamp;
 pub(in crate::flows) use self::admission::early;
 pub use self::admission::{admit, count_refusal, frame_bytes, head_bytes, may_publish, named};
 use crate::config::Limits;
-use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Command, Order, must_put_again};
-use crate::flows::{dependencies, mirroring, objecting, patience};
+use crate::flows::{dependencies, mirroring, objecting};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::entry::Published;
 use crate::model::manifest::{Draft, ManifestLimits};
 use crate::model::name::CrateName;
@@ -29,6 +26,10 @@ use crate::model::principal::Principal;
 use crate::model::tarball::{self, Contents, TarballLimits};
 use crate::model::upload::{self, UploadLimits};
 use crate::stores::blobs::Origin;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
 const PREPARE: Duration = Duration::from_secs(14);
@@ -88,7 +89,7 @@ async fn attempt(
         prepare(gateway, who, parcel).await
     };
     let prepared =
-        tokio::time::timeout(patience::at_most(PREPARE), preparing).await.map_err(too_slow)??;
+        tokio::time::timeout(deadline::at_most(PREPARE), preparing).await.map_err(too_slow)??;
     let (order, crate_file, answer) = prepared;
     enter(gateway, order, crate_file).await?;
     Ok(answer)
@@ -115,7 +116,7 @@ pub(super) async fn enter(gateway: &Gateway, order: Order, crate_file: Bytes) ->
     match gateway.journal.append(order.clone()).await {
         Err(e) if must_put_again(&e) => {
             let again = put_again(gateway, order, crate_file);
-            let order = tokio::time::timeout(patience::at_most(COLLECTING), again)
+            let order = tokio::time::timeout(deadline::at_most(COLLECTING), again)
                 .await
                 .map_err(|_| e)??;
             gateway.journal.append(order).await.map(drop)
@@ -267,9 +268,9 @@ mod tests {
         let waits = [ten, CATCH_UP, ten, CATCH_UP, PREPARE, append];
         assert!(waits.iter().sum::<Duration>() > CARGO, "or this bounds nothing");
         let began = Instant::now();
-        patience::of_request(began, async {
+        deadline::of_request(began, async {
             for wait in waits {
-                sleep(patience::at_most(wait)).await;
+                sleep(deadline::at_most(wait)).await;
             }
         })
         .await;

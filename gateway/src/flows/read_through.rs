@@ -13,15 +13,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use crate::error::{Error, Result};
-use crate::flows::copies::Copies;
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pinning::Pins;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::freshness;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries, Skipped, Unreadable};
@@ -32,6 +27,11 @@ use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore, Seen};
 use crate::stores::upstream::{
     Answer, Body, REST, Trouble, TroubleKind, Turn, Upstream, Validators,
 };
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::write_behind::Copies;
 
 /// How long a lookup waits for the store's copy. It is a cache: without it the upstream is asked.
 const STORE_WAIT: Duration = Duration::from_secs(5);

@@ -7,15 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::error::{Error, Result};
 use crate::flows::crate_cache::broke_off;
 use crate::flows::fill::Content;
-use crate::flows::room::{Room, bytes_holding};
 use crate::flows::streaming::{ROOM_BYTES, Stored};
 use crate::gateway::Gateway;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::stores::blobs::{Blob, Origin};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::memory_budget::{Room, bytes_holding};
 
 /// What is read, and what may be expected of it.
 pub(super) struct Reading<'a> {

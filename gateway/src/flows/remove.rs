@@ -2,11 +2,11 @@
 
 use tracing::warn;
 
-use crate::error::Result;
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use cratehouse_core::error::Result;
 
 /// Takes a hosted version out of the index and its bytes out of reach, at once. Its number
 /// stays burned, and the journal keeps the reason.

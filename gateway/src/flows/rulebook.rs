@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config;
-use crate::error::{Error, Result};
 use crate::flows::reread::Reread;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
 use crate::model::policy::{Advisories, Policy, Waiver};
 use crate::stores::advisories::{self, Database};
 use crate::stores::policy_files;
-use crate::threads::aside_in_time;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::threads::aside_in_time;
 
 /// The advisory database is looked at every so many times that the policy is, and whenever that has
 /// changed: it has thousands of files.
@@ -103,7 +103,7 @@ impl Rulebook {
     /// Reads the policy for the first time; `kept` is the database in the store. Blocks.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Invalid`] when the policy is broken: there is no last good one yet.
+    /// [`cratehouse_core::error::Kind::Invalid`] when the policy is broken: there is no last good one yet.
     /// Advisories that cannot be read only turn their rule off.
     pub fn open(config: &config::Config, metrics: Metrics, kept: Option<Kept>) -> Result<Self> {
         let book = Self {
@@ -387,7 +387,7 @@ impl Sources {
 /// configured; of no folder, the policy that allows everything. Blocks.
 ///
 /// # Errors
-/// [`crate::error::Kind::Invalid`] when the policy is broken, with file and line, or the advisories
+/// [`cratehouse_core::error::Kind::Invalid`] when the policy is broken, with file and line, or the advisories
 /// that it wants are: who tries a policy must not take silence for an answer.
 pub fn try_policy(config: &config::Config, dir: Option<&Path>) -> Result<InForce> {
     let policy = match dir {

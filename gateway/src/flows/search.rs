@@ -13,17 +13,17 @@ use tokio::sync::Semaphore;
 
 use self::names::{Names, Seen};
 use self::syncing::{Syncing, load};
-use crate::error::Result;
 use crate::flows::index_cache::Place;
 use crate::flows::{judging, lookup};
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::mirrored::{self, OwnRegistries};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::newest::{folded, newest};
 use crate::model::view::View as ModelView;
 use crate::stores::catalog::{CrateRow, Tables, View};
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Result;
 
 pub use self::syncing::run;
 

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config::StoreUrl;
-use crate::error::{Error, Kind, Refusal, Result};
 use crate::model::entry::EntryId;
 use crate::stores::objects::Objects;
+use cratehouse_core::error::{Error, Kind, Refusal, Result};
 
 /// The objects stand side by side in one folder: on a disk, a folder for each start would stay.
 const FOLDER: &str = "selftest";

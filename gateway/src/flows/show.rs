@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
 use crate::flows::chain::Chain;
 use crate::model::entry::{Actor, Entry, Event};
 use crate::model::name::NameKey;
 use crate::model::trail::{Trail, krate_of};
 use crate::stores::journal::Journal;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// Which events are shown.
 #[derive(Debug, Clone, Default)]

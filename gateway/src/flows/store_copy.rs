@@ -14,15 +14,15 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::sync::Semaphore;
 
 use crate::config::LogFormat;
-use crate::error::{Error, Kind, Result};
 use crate::flows::chain::Chain;
 use crate::flows::open::{blobs_in, journal_in};
 use crate::flows::verify;
-use crate::model::checksum::Checksum;
-use crate::startup::Progress;
 use crate::stores::blobs::has_checksum;
 use crate::stores::journal::Journal;
 use crate::stores::objects::{Objects, RegistryId};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::progress::Progress;
 
 /// Objects under way at one time, and the memory for them.
 const OBJECTS_AT_ONCE: usize = 16;

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::StoreUrl;
-use crate::error::Refusal;
-use crate::metrics::Metrics;
 use crate::stores::disk::Disk;
 use crate::stores::objects::PROBES;
-use crate::threads::aside;
+use cratehouse_core::error::Refusal;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::threads::aside;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(10);

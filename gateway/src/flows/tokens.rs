@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::entry::Happened;
 use crate::model::principal::{CratePattern, Grant, Scope, TokenId, TokenSecret};
-use crate::model::times::to_the_second;
 use crate::stores::catalog::{TokenRow, UserRow};
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::times::to_the_second;
 
 /// Creates a token for a user. This is the only time that it is seen.
 ///
@@ -158,8 +158,8 @@ pub async fn revoke(gateway: &Gateway, by: By, token: TokenId) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checksum::Checksum;
     use crate::model::principal::UserId;
+    use cratehouse_core::checksum::Checksum;
 
     #[test]
     fn a_listed_token_tells_whether_it_counts_and_shows_no_secret_and_no_nanoseconds() {

@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::config::{Config, StoreUrl};
-use crate::error::{Error, Result};
 use crate::flows::founded;
-use crate::metrics::Metrics;
 use crate::stores::advisories::{Remote, ask};
 use crate::stores::objects::Objects;
 use crate::stores::upstream::Upstream;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
 
 /// How long each of them may take.
 const PATIENCE: Duration = Duration::from_secs(30);

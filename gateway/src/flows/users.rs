@@ -1,9 +1,9 @@
 //! Users.
 
-use crate::error::{Error, Result};
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::stores::catalog::{UserRow, View};
+use cratehouse_core::error::{Error, Result};
 
 /// Creates a user.
 ///

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use futures_util::stream::{self, FuturesOrdered, StreamExt};
 
 pub use self::rebuild::Rebuild;
-use crate::error::{Error, Result};
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Entry, Happened};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
 use crate::stores::blobs::{Blob, Blobs, Origin};
 use crate::stores::journal::Journal;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
 
 /// Entries that are read at once.
 const READ_AHEAD: u64 = 64;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
 use crate::flows::changing;
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
+use cratehouse_core::error::Result;
 
 /// Yanks a hosted version, or undoes it. It may be so already.
 ///

@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Kind, Result};
 use crate::flows::open::Part;
 use crate::flows::store_watch;
 use crate::gateway::Gateway;
@@ -24,7 +23,8 @@ use crate::http::measure::{measure, measure_start};
 use crate::http::pulse::Pulse;
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{Form, Refused};
-use crate::metrics::Metrics;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::metrics::Metrics;
 
 const BOUNDS: Bounds = Bounds {
     connections: 64,

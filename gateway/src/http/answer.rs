@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::error::{Error, Kind};
 use crate::flows::download::{File, STREAM_BYTES};
-use crate::flows::room::bytes_holding;
+use cratehouse_core::error::{Error, Kind};
+use cratehouse_core::memory_budget::bytes_holding;
 
 /// What an answer sends.
 #[derive(Debug)]

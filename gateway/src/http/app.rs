@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::flows::shares::Share;
 use crate::gateway::Gateway;
 use crate::http::body::Budgets;
 use crate::http::browser::Origins;
 use crate::http::outgoing::Outgoing;
 use crate::http::responses::Responses;
+use cratehouse_core::error::Result;
+use cratehouse_core::fair_share::Share;
 
 /// What every request needs: the gateway, and what its body may take.
 #[derive(Debug)]

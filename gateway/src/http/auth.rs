@@ -9,11 +9,11 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
 use crate::config::Secret;
-use crate::error::{Error, Kind, Result};
 use crate::flows;
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
 use crate::model::principal::{Principal, Scope};
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// The longest `Authorization` header that is looked at, in bytes.
 pub const MAX_HEADER_BYTES: usize = 4096;

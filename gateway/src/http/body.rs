@@ -20,12 +20,13 @@ use self::budget::{BodyBudget, Owner, Room, Sizes};
 pub use self::pace::Arrival;
 use self::pace::{Late, Pace};
 use crate::config::Limits;
-use crate::error::{Error, Kind, Result};
-use crate::flows::room::bytes_holding;
-use crate::flows::{patience, publish};
-use crate::metrics::Metrics;
-use crate::model::excerpt::excerpt;
+use crate::flows::publish;
 use crate::model::lock::MAX_LOCK_BYTES;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::excerpt::excerpt;
+use cratehouse_core::memory_budget::bytes_holding;
+use cratehouse_core::metrics::Metrics;
 
 /// A JSON body of the owners calls and of the admin API, in bytes.
 pub const MAX_JSON_BYTES: usize = 64 * 1024;
@@ -253,7 +254,7 @@ where
     async fn step(&mut self) -> Result<()> {
         let begun = Instant::now();
         let next = timeout_at(self.pace.look_at(), self.body.frame()).await;
-        patience::excuse(begun.elapsed());
+        deadline::excuse(begun.elapsed());
         let Ok(next) = next else { return self.note(0) };
         let Some(frame) = next else {
             self.ended = true;

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Method};
 use url::Url;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use cratehouse_core::error::{Error, Result};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -28,7 +28,7 @@ impl Origins {
     /// Lets a request pass that no page of another site has made. `GET` and `HEAD` change nothing.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Forbidden`].
+    /// [`cratehouse_core::error::Kind::Forbidden`].
     pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<()> {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         match is_read || self.is_own(headers) {

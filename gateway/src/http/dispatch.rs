@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
 use crate::flows;
 use crate::flows::command::By;
 use crate::flows::download::{Download, Part, download_for};
@@ -23,13 +22,14 @@ use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Route;
 use crate::http::{auth, forwarded, manage, pages, policy};
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::index::IndexFile;
 use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
 use crate::stores::catalog::UserRow;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
 
 /// What the record of a download wants to know of a request, beside its token.
 #[derive(Debug, Clone, Copy)]

@@ -9,8 +9,8 @@ use hyper::HeaderMap;
 use hyper::header::FORWARDED;
 
 use crate::config::{Config, Proxies, ProxyHeader, Tls};
-use crate::model::client_key::ClientKey;
-use crate::model::networks::Networks;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::networks::Networks;
 
 /// So many proxies may stand in a row.
 const HOPS: usize = 32;
@@ -149,7 +149,7 @@ fn node(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::config::Flags;
-    use crate::model::networks::network;
+    use cratehouse_core::networks::network;
     use hyper::header::HeaderName;
     use proptest::prelude::*;
 

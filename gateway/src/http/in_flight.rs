@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::flows::shares::Share;
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::fair_share::Share;
 
 /// How many wait for a place, for each place. One that waits takes some 2 kB.
 const WAITING_FOR_EACH: usize = 4;

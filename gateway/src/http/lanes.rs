@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::http::pulse::{Pulse, beat};
-use crate::threads;
+use cratehouse_core::threads;
 
 /// Where connections are served. The threads end when this is dropped, with whatever they still
 /// had to do.

@@ -8,11 +8,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::error::{Error, Result};
 use crate::flows;
 use crate::flows::command::By;
-use crate::flows::shares::Share;
-use crate::flows::turns::with_turn;
 use crate::gateway::Gateway;
 use crate::http::app::App;
 use crate::http::body::Upload;
@@ -22,6 +19,9 @@ use crate::http::responses::Responses;
 use crate::http::route::Manage;
 use crate::model::expiry::Expiry;
 use crate::model::principal::{CratePattern, Grant, Scope};
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::fair_queue::with_turn;
+use cratehouse_core::fair_share::Share;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,7 +148,7 @@ impl NewToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use cratehouse_core::error::Kind;
 
     fn checked(text: &str) -> Result<(String, String, Grant)> {
         let new: NewToken = serde_json::from_str(text).unwrap();

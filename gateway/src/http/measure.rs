@@ -1,13 +1,13 @@
 //! What is not counted as it happens is measured when somebody looks.
 
-use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::http::responses;
-use crate::metrics::Metrics;
 use crate::model::level::Level;
-use crate::stores::console;
-use crate::stores::process::Usage;
-use crate::threads;
+use cratehouse_core::console;
+use cratehouse_core::error::Result;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::process::Usage;
+use cratehouse_core::threads;
 
 /// Brings the gauges up to date.
 ///

@@ -10,14 +10,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::{Limits, PerAddress};
-use crate::error::{Error, Result};
-use crate::flows::patience;
-use crate::flows::shares::{Share, Shares};
 use crate::gateway::Gateway;
 use crate::http::answer::Kept;
 use crate::http::respond::Answer;
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::fair_share::{Share, Shares};
+use cratehouse_core::metrics::Metrics;
 
 /// A body up to this size takes no share, unless memory is scarce: a hit must cost next to nothing.
 pub const SMALL_BYTES: u64 = 64 << 10;
@@ -148,7 +148,7 @@ impl Bodies {
 
     async fn turn(&self, client: ClientKey, kept: Kept) -> Option<Share> {
         let Inner { steps, most_waiting, .. } = &*self.0;
-        steps.take(client, self.units(kept), (*most_waiting, patience::at_most(WAIT))).await
+        steps.take(client, self.units(kept), (*most_waiting, deadline::at_most(WAIT))).await
     }
 
     /// What a body takes: one that is more than a client's share takes all of that.
@@ -204,8 +204,8 @@ mod tests {
     use hyper::body::Body as _;
 
     use super::*;
-    use crate::error::Kind;
     use crate::http::answer::Body;
+    use cratehouse_core::error::Kind;
 
     const KIB: usize = 1 << 10;
 

@@ -10,8 +10,8 @@ use url::Host;
 use crate::config::{Config, Tls};
 use crate::gateway::Gateway;
 use crate::http::respond::{self, Answer};
-use crate::model::checksum::Checksum;
 use crate::model::client::cargo_configuration;
+use cratehouse_core::checksum::Checksum;
 
 /// What the reader puts in place of the CA file, which lies on another machine.
 const CA_ELSEWHERE: &str = "/path/to/ca.pem";

@@ -6,7 +6,6 @@ use hyper::HeaderMap;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::error::{Error, Result};
 use crate::flows::policy_check::{self, Allowance, Reach};
 use crate::gateway::Gateway;
 use crate::http::app::App;
@@ -16,10 +15,11 @@ use crate::http::body::{Largest, Upload};
 use crate::http::respond::Answer;
 use crate::http::responses::Responses;
 use crate::http::route::Ask;
-use crate::model::client_key::ClientKey;
 use crate::model::lock::MAX_LOCK_BYTES;
 use crate::model::policy::Waivers;
 use crate::model::principal::Scope;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
 
 /// How long a lock file may take. What was learned by then stays in memory, so that another try
 /// gets further.

@@ -9,13 +9,13 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::error::{Error, Kind, Result};
 use crate::http::answer::Body;
 use crate::http::negotiate;
 use crate::http::route::{Form, Refused};
-use crate::model::checksum::Checksum;
 use crate::model::index::{ETag, IndexFile};
 use crate::model::view::View;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// Every answer.
 pub type Answer = Response<Body>;

@@ -6,13 +6,13 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
-use crate::flows::room::bytes_holding;
-use crate::flows::shares::{Share, Shares};
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::http::respond::{self, Answer};
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::fair_share::{Share, Shares};
+use cratehouse_core::memory_budget::bytes_holding;
+use cratehouse_core::metrics::Metrics;
 
 /// A response up to this size counts with the request that it answers; see
 /// [`crate::http::in_flight`].
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::config::PerAddress;
-    use crate::error::Kind;
+    use cratehouse_core::error::Kind;
 
     struct House {
         steps: Shares,

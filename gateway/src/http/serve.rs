@@ -22,8 +22,6 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Level, Span};
 
 use crate::config::ProxyHeader;
-use crate::error::{Error, Result};
-use crate::flows::patience;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
 use crate::http::lanes::Lanes;
@@ -32,11 +30,13 @@ use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
 use crate::http::{app::App, dispatch::Asker};
 use crate::http::{forwarded, host, in_flight, kept_head};
-use crate::model::client_key::ClientKey;
-use crate::model::excerpt::{Shown, excerpt};
-use crate::model::trace::TraceParent;
-use crate::threads;
-use crate::traces::{KeyValue, Side, Told, Trace};
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::excerpt::{Shown, excerpt};
+use cratehouse_core::threads;
+use cratehouse_core::trace_context::TraceParent;
+use cratehouse_core::traces::{KeyValue, Side, Told, Trace};
 
 /// The label of requests that mean nothing here.
 const NO_ROUTE: &str = "none";
@@ -163,7 +163,7 @@ async fn in_turn(
             let finding = find(&app, &head, asker, upload, route, unanswered);
             let answer = match is_patient {
                 true => Box::pin(finding).await,
-                false => Box::pin(patience::of_request(asked.at.into(), finding)).await,
+                false => Box::pin(deadline::of_request(asked.at.into(), finding)).await,
             };
             answer.map(|body| body.holding(place))
         }
@@ -438,7 +438,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_becomes_an_internal_error_that_tells_the_log_alone() {
         let error = survive(async { panic!("the {}", "reason") }).await.unwrap_err();
-        assert_eq!(error.kind, crate::error::Kind::Internal);
+        assert_eq!(error.kind, cratehouse_core::error::Kind::Internal);
         assert!(!error.message.contains("reason"));
         assert!(error.chain().contains("the reason"));
     }

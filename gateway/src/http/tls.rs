@@ -22,7 +22,7 @@ use x509_parser::extensions::GeneralName;
 use crate::config::Tls;
 use crate::http::tls::rotation::InForce;
 use crate::model::certificate::Certificate;
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
 
 /// What a TLS listener needs, and what the start-up lines tell.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! The log lines of requests. Changes have a line each, since they need a token; what a client can cause
 //! without one is limited.
 
-use super::limit::LineLimit;
-use crate::metrics::Metrics;
+use cratehouse_core::log_limit::LineLimit;
+use cratehouse_core::metrics::Metrics;
 
 /// Lines of one kind within [`super::limit::WINDOW`]. Enough to see who does what; some 60 kB.
 const LINES: u32 = 200;

@@ -36,7 +36,7 @@ impl DlTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checksum::Checksum;
+    use cratehouse_core::checksum::Checksum;
 
     fn expand(dl: &str) -> String {
         DlTemplate::new(dl).expand(&Listed {

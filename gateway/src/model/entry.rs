@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::checkpoint::Name;
-use crate::model::checksum::Checksum;
 use crate::model::index::IndexLine;
 use crate::model::level::Level;
 use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenId, UserId};
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
 
 /// One journal object: some events that were committed together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

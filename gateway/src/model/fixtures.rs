@@ -8,11 +8,11 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use tar::{EntryType, Header};
 
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened, Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
+use cratehouse_core::checksum::Checksum;
 
 /// Builds a crate file entry by entry, without the checks of a well-meaning tar library.
 #[derive(Clone)]

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::checksum::Checksum;
 use crate::model::gzip;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
 
 /// crates.io's identity: the `registry` of a dependency on a public crate.
 pub const CRATES_IO_IDENTITY: &str = "https://github.com/rust-lang/crates.io-index";

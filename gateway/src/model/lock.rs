@@ -8,9 +8,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::checksum::Checksum;
-use crate::model::excerpt::{acts, excerpt};
 use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::excerpt::{acts, excerpt};
 
 pub use self::known::KnownRegistries;
 pub use self::misplaced::misplaced;

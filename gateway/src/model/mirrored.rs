@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::model::checksum::Checksum;
 use crate::model::edits::Edits;
-use crate::model::excerpt::excerpt;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::excerpt::excerpt;
 
 /// An upstream's index file as it is served here.
 #[derive(Debug, Clone)]

@@ -3,13 +3,10 @@
 
 pub mod certificate;
 pub mod checkpoint;
-pub mod checksum;
 pub mod client;
-pub mod client_key;
 pub mod dl;
 mod edits;
 pub mod entry;
-pub mod excerpt;
 pub mod expiry;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -22,19 +19,14 @@ pub mod lock;
 pub mod manifest;
 pub mod mirrored;
 pub mod name;
-pub mod networks;
 pub mod newest;
 pub mod policy;
 pub mod principal;
 pub mod pull;
 pub mod registries;
 pub mod replica_note;
-pub mod store_answer;
-pub mod table;
 pub mod tarball;
-pub mod times;
 pub mod toml_walk;
-pub mod trace;
 pub mod trail;
 pub mod upload;
 pub mod uses;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::excerpt::excerpt;
+use cratehouse_core::excerpt::excerpt;
 
 /// The longest crate name, in bytes (crates.io: `crates_io_validation`, `MAX_NAME_LENGTH`).
 pub const MAX_NAME_BYTES: usize = 64;

@@ -45,7 +45,7 @@ pub fn folded(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checksum::Checksum;
+    use cratehouse_core::checksum::Checksum;
 
     fn listed(version: &str, yanked: bool) -> Listed {
         let (name, version) = ("Foo".parse().unwrap(), version.parse().unwrap());

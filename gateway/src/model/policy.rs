@@ -51,9 +51,9 @@ pub use self::requirement::{Requirement, RequirementError};
 pub use self::schema::{Integrity, Waiver};
 pub use self::waivers::{ListedWaiver, WaiverState, Waivers};
 pub use self::words::{Day, Mode, Verdict};
-use crate::model::checksum::Checksum;
 use crate::model::entry::Published;
 use crate::model::name::CrateName;
+use cratehouse_core::checksum::Checksum;
 
 /// The rules of a folder; never changed, only replaced. The default allows everything.
 #[derive(Debug, Clone)]

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::model::checksum::Checksum;
 use crate::model::name::{CrateName, PatternError};
+use cratehouse_core::checksum::Checksum;
 
 /// A user's number: cargo wants a `u32` (Cargo book, "Web API", owners).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

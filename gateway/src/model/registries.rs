@@ -5,9 +5,9 @@ use std::fmt;
 
 use url::{Host, Url};
 
-use crate::model::excerpt::excerpt;
 use crate::model::index::CRATES_IO_IDENTITY;
 use crate::model::view::View;
+use cratehouse_core::excerpt::excerpt;
 
 /// Where a packaged manifest says that a dependency comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,9 +15,9 @@ use tar::{Archive, Entry, EntryType, Header};
 
 pub use self::first::first_manifest;
 use self::paths::{Paths, has_unsafe_chars, is_manifest};
-use crate::model::excerpt::excerpt_bytes as shown;
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use cratehouse_core::excerpt::excerpt_bytes as shown;
 
 /// How much a crate file may hold.
 #[derive(Debug, Clone, Copy)]

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Happened};
 use crate::model::name::CrateName;
 use crate::model::principal::{TokenId, UserId};
+use cratehouse_core::checksum::Checksum;
 
 /// Checksums in one phrase; the JSON form has all.
 const MAX_SHOWN: usize = 4;

@@ -4,9 +4,9 @@
 use bytes::{Buf, Bytes};
 use serde::Deserialize;
 
-use crate::model::excerpt::excerpt;
 use crate::model::name::{CrateName, NameError};
 use crate::model::version::{CrateVersion, VersionError};
+use cratehouse_core::excerpt::excerpt;
 
 /// What a publish request holds. Its JSON has more, but what a crate is its own Cargo.toml says
 /// (crates.io: `crates_io_api_types/src/krate_publish.rs`).

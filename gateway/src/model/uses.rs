@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
 
 /// A mirrored crate file in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]

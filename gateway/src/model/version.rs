@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::excerpt::excerpt;
 use crate::model::name::CrateName;
+use cratehouse_core::excerpt::excerpt;
 
 /// The longest version, in bytes (crates.io refuses longer ones).
 pub const MAX_VERSION_BYTES: usize = 150;

@@ -7,7 +7,7 @@ use std::path::Path;
 use cratehouse::config::{Config, Flags, LogFormat, StoreUrl, Tls};
 use cratehouse::flows::founded::shown;
 use cratehouse::model::client::cargo_configuration;
-use cratehouse::stores::console::tell;
+use cratehouse_core::console::tell;
 
 /// The variable that names the configuration file.
 const CONFIG_VARIABLE: &str = "CRATEHOUSE_CONFIG";

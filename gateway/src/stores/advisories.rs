@@ -29,9 +29,9 @@ use tar::Archive;
 pub use self::kept::{AdvisoryStore, Current};
 pub use self::remote::{Remote, ask};
 
-use crate::model::checksum::Checksum;
-use crate::model::excerpt::excerpt;
 use crate::model::policy::{Advisories, Advisory};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::excerpt::excerpt;
 
 /// The most advisories in a database; RustSec's had 714 in February 2025.
 const MAX_ADVISORIES: usize = 20_000;

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 
-use crate::model::checksum::{Checksum, Checksumming};
-use crate::threads;
+use cratehouse_core::checksum::{Checksum, Checksumming};
+use cratehouse_core::threads;
 
 /// Up to this many bytes are hashed where they are (a few tenths of a millisecond); more of them
 /// are hashed off the async threads.

@@ -9,8 +9,8 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::error::Refusal;
 use crate::model::checkpoint::Name;
+use cratehouse_core::error::Refusal;
 
 /// Where they are.
 pub const FOLDER: &str = "checkpoints";
@@ -98,8 +98,8 @@ fn path(name: &Name) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::checksum::Checksum;
     use crate::stores::faulty::{Call, Fault, FaultyStore};
+    use cratehouse_core::checksum::Checksum;
     use object_store::memory::InMemory;
 
     fn name(seq: u64) -> Name {

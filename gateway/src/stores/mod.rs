@@ -5,7 +5,6 @@ pub mod advisories;
 pub mod blobs;
 pub mod catalog;
 pub mod checkpoints;
-pub mod console;
 pub mod disk;
 #[cfg(test)]
 pub mod faulty;
@@ -13,7 +12,6 @@ pub mod journal;
 pub mod mirror;
 pub mod objects;
 pub mod policy_files;
-pub mod process;
 pub mod pulls;
 pub mod replicas;
 pub mod upstream;

@@ -23,11 +23,11 @@ use self::folder::{Folder, Mark};
 use self::measured::Measured;
 pub use self::measured::PROBES;
 use crate::config::{self, StoreUrl};
-use crate::error::{Error, Kind, Result};
-use crate::metrics::Metrics;
 use crate::model::entry::EntryId;
 use crate::model::level::Level;
-use crate::threads;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::threads;
 
 /// The layout that this release reads and writes.
 const FORMAT: u32 = 1;

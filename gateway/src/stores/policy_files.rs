@@ -10,8 +10,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::model::checksum::Checksum;
 use crate::model::policy::PolicyText;
+use cratehouse_core::checksum::Checksum;
 
 /// The most policy files in a folder.
 const MAX_FILES: usize = 256;

@@ -15,13 +15,14 @@ use tokio::time::timeout;
 use url::{Origin, Url};
 
 use crate::config;
-use crate::error::Result;
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
 use crate::model::dl::DlTemplate;
 use crate::model::index::Listed;
 use crate::model::name::CrateName;
-use crate::traces::{self, KeyValue, Side, Told, Trace};
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Result;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::traces;
+use cratehouse_core::traces::{KeyValue, Side, Told, Trace};
 
 use crowded::Crowded;
 use door::Door;

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
 
 const FOLDER: &str = "uses";
 /// A list of 200,000 checksums; what is larger was not written by us.

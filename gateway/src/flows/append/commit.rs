@@ -11,7 +11,7 @@ use super::bugs::Bug;
 use super::follow::Found;
 use super::group::{Sealed, Waiting, refuse};
 use super::{Scribe, lock, unwritable};
-use crate::error::{Error, Refusal};
+use cratehouse_core::error::{Error, Refusal};
 
 /// Entries that are read at once after a lost race: who lost is behind by more than one when
 /// another never stops, and would stay so.

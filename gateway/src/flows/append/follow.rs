@@ -5,10 +5,10 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::{FLUSH_EVERY, READ_AHEAD, READ_GAP, RECOGNISE_EVERY, Scribe, lock};
-use crate::error::{Error, Kind, Refusal, Result};
-use crate::model::checksum::Checksum;
 use crate::model::entry::{ChainError, Entry};
 use crate::stores::catalog::{Catalog, Stranger};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Refusal, Result};
 
 /// Entries that hold, and why the one behind them does not, if there is one.
 pub(super) type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, Order, Refusal};
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
 use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// Bytes of events in one entry, after which further commands wait for the next one. Whoever
 /// catches up holds many entries at one time.

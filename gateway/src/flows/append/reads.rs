@@ -10,11 +10,11 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::sync::{Notify, watch};
 
-use crate::error::{Error, Result};
-use crate::flows::patience;
-use crate::flows::shares::{Share, Shares};
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::fair_share::{Share, Shares};
+use cratehouse_core::metrics::Metrics;
 
 /// How long a read of the journal is waited for. Short: what is done with the answer takes its
 /// own time, and cargo waits 30 s for it all.
@@ -92,7 +92,7 @@ impl Waits {
         let mut ended = self.ended.clone();
         let read =
             async { ended.wait_for(|last| last.nth >= nth).await.map(|it| it.outcome.clone()) };
-        match tokio::time::timeout(patience::at_most(CATCH_UP), read).await {
+        match tokio::time::timeout(deadline::at_most(CATCH_UP), read).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(cannot()),
         }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::tests::{replica, settings};
 use super::*;
-use crate::error::Kind;
 use crate::flows::command::Command;
 use crate::flows::fixture::memory;
 use crate::stores::faulty::{Call, Fault, FaultyStore, Plan};
 use crate::stores::objects::Objects;
+use cratehouse_core::error::Kind;
 
 /// A command that waits for an operator to make room would never end.
 #[tokio::test(start_paused = true)]

@@ -9,11 +9,8 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::config::PerAddress;
-use crate::error::Kind;
 use crate::flows::command::{By, Command};
 use crate::flows::open::journal_in;
-use crate::model::checksum::Checksum;
-use crate::model::client_key::ClientKey;
 use crate::model::entry::{Entry, EntryId, Metadata, Published};
 use crate::model::index::IndexLine;
 use crate::model::index_bounds::IndexBounds;
@@ -21,6 +18,9 @@ use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenSecret};
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::objects::Objects;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Kind;
 
 const REGISTRY: &str = "registry";
 
@@ -475,13 +475,13 @@ async fn a_change_waits_no_longer_than_its_request_has_left() {
     let (_scribe, appender) =
         Scribe::new(journal_in(&Objects::in_memory()), catalog, index, metrics, settings());
     let began = Instant::now();
-    let refused = patience::of_request(began, async {
+    let refused = deadline::of_request(began, async {
         tokio::time::sleep(Duration::from_secs(20)).await;
         let order = Order { by: By::Operator, command: create_user("alice") };
         appender.append(order).await.unwrap_err()
     });
     assert_eq!(refused.await.kind, Kind::Unavailable);
-    assert_eq!(began.elapsed().as_secs(), patience::ALL_WAITS.as_secs());
+    assert_eq!(began.elapsed().as_secs(), deadline::ALL_WAITS.as_secs());
 }
 
 #[tokio::test(start_paused = true)]

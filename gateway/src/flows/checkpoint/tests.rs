@@ -11,7 +11,6 @@ use crate::config::PerAddress;
 use crate::flows::append::{Scribe, Settings};
 use crate::flows::lookup::IndexCache;
 use crate::flows::open::{checkpoints_in, journal_in};
-use crate::flows::shares::Shares;
 use crate::model::checkpoint::Writer;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
 use crate::model::fixtures::history;
@@ -19,6 +18,7 @@ use crate::model::principal::UserId;
 use crate::stores::checkpoints::FOLDER;
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::objects::Objects;
+use cratehouse_core::fair_share::Shares;
 
 mod named;
 

@@ -14,13 +14,13 @@ use tracing::warn;
 
 use super::{Checkpointer, Head, Known, is_strict, untrusted};
 use crate::config::LogFormat;
-use crate::error::{Error, Result};
 use crate::flows::append::Scribe;
 use crate::flows::chain::Chain;
 use crate::model::checkpoint::{Header, Name};
-use crate::model::checksum::Checksum;
 use crate::model::entry::Entry;
 use crate::model::level::Level;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
 
 /// Entries behind a checkpoint's last one that are searched for the one that names it. It is appended
 /// as soon as the checkpoint is put.

@@ -2,11 +2,11 @@
 //! read, before an operator has said that there is none left.
 
 use super::{By, Judged, Refusal, lagging};
-use crate::error::Error;
 use crate::model::checkpoint::Name;
 use crate::model::entry::Happened;
 use crate::model::level::Level;
 use crate::model::principal::Scope;
+use cratehouse_core::error::Error;
 
 /// Lets events pass whose level, by the table `level_of`, is enabled.
 pub(super) fn admitted(
@@ -48,9 +48,9 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::error::Kind;
     use crate::model::entry::{Actor, Event};
     use crate::stores::catalog::Catalog;
+    use cratehouse_core::error::Kind;
 
     /// A later release's table, in which yanks are of a level of their own.
     fn level_of(event: &Happened) -> Level {

@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use super::{By, Judged, Refusal, lagging};
-use crate::error::{Error, Result};
-use crate::model::checksum::Checksum;
 use crate::model::entry::Happened;
 use crate::model::principal::Scope;
 use crate::stores::catalog::{Tables, View};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
 
 /// Why a publish is refused whose bytes may have been deleted since they were put.
 #[derive(Debug, thiserror::Error)]

@@ -2,12 +2,12 @@
 //! administrator finds out later stands over it, in the journal, with the reason.
 
 use super::{By, Judged, stated};
-use crate::model::checksum::Checksum;
 use crate::model::entry::Happened;
 use crate::model::name::CrateName;
 use crate::model::principal::Scope;
 use crate::model::version::CrateVersion;
 use crate::stores::catalog::{Tables, View};
+use cratehouse_core::checksum::Checksum;
 
 /// A pin as it stands in the store.
 pub(super) struct Pin<'a> {
@@ -42,10 +42,10 @@ pub(super) fn correct<T: Tables>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use crate::model::entry::{Actor, Event};
     use crate::model::level::Level;
     use crate::stores::catalog::Catalog;
+    use cratehouse_core::error::Kind;
 
     #[test]
     fn a_correction_has_a_reason_and_belongs_to_the_second_level() {

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::finding::Finding;
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
 use crate::flows::founded;
 use crate::flows::self_test::{Effort, self_test};
 use crate::stores::objects::Objects;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// How long the store may take for a question.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,7 +68,7 @@ pub async fn time(objects: &Objects) -> Result<Option<(Timestamp, Timestamp)>> {
         let ours = Timestamp::now();
         let seen = objects.durable.head(&path).await?;
         objects.durable.delete(&path).await?;
-        Ok((ours, seen.last_modified))
+        Ok::<_, object_store::Error>((ours, seen.last_modified))
     };
     let asked = timeout(PATIENCE, asking).await.map_err(|_| silent())?;
     let (ours, stores) = asked.map_err(Error::store)?;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::finding::Finding;
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::metrics::Metrics;
 use crate::stores::upstream::Upstream;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
 
 /// What is slow for one small file.
 const SLOW: Duration = Duration::from_secs(3);

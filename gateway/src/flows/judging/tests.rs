@@ -3,10 +3,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::time::timeout;
 
 use super::*;
-use crate::error::Kind;
 use crate::flows::fixture::{House, Public, State, memory, name, version};
 use crate::flows::lookup::{look, lookup};
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Kind;
 
 async fn is_yanked(house: &House) -> bool {
     let file = lookup(&house.gateway, &name("foo")).await.unwrap().unwrap();

@@ -2,12 +2,12 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::*;
-use crate::error::Kind;
 use crate::flows::fixture::{House, Public, memory, name, version};
 use crate::flows::judging;
 use crate::flows::lookup::{self, lookup};
-use crate::model::client_key::ClientKey;
 use crate::model::fixtures::CrateFile;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Kind;
 
 const DENY: &str = "contact = \"the platform team\"\n[licenses]\nallow = [\"MIT\"]\n";
 const HOLD: &str = "[licenses]\nallow = [\"MIT\"]\naction = \"hold\"\n";

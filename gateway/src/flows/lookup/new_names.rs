@@ -8,12 +8,12 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::config::Limits;
-use crate::error::Kind;
 use crate::flows::download::{Part, download_for};
 use crate::flows::fixture::{House, Public, memory, name};
 use crate::flows::policy_check::{self, Allowance, Reach};
 use crate::stores::faulty::{Fault, FaultyStore};
 use crate::stores::upstream::fixture::limits;
+use cratehouse_core::error::Kind;
 
 fn client(n: u8) -> ClientKey {
     ClientKey::of([192, 0, 2, n].into())

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::error::Result;
 use crate::flows::index_cache::Known;
 use crate::gateway::Gateway;
+use cratehouse_core::error::Result;
 
 /// How long a file that is known waits for memory to be made anew.
 const KNOWN_WAIT: Duration = Duration::from_secs(1);

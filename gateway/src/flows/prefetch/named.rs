@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
 use crate::flows::lookup;
 use crate::gateway::Gateway;
 use crate::model::lock::{Locked, LockedSource};
 use crate::model::name::CrateName;
 use crate::model::newest::newest as best;
 use crate::model::pull::{Subject, Versions};
+use cratehouse_core::error::{Error, Result};
 
 /// The newest version among those that are meant, as the index shows them here: stable and not yanked
 /// before all others, so that no version on hold is chosen while there is another.

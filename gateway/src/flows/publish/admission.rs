@@ -5,13 +5,13 @@ use jiff::Timestamp;
 
 use super::upload_limits;
 use crate::config::Limits;
-use crate::error::{Error, Kind, Result};
 use crate::flows::command::{self, By, Refusal};
 use crate::flows::parsing::ClientParsers;
 use crate::gateway::Gateway;
-use crate::model::client_key::ClientKey;
 use crate::model::principal::{Principal, Scope};
 use crate::model::upload::{self, Named, UploadError};
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// The largest body of a publish request, in bytes.
 pub fn frame_bytes(limits: &Limits) -> usize {
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::config::PerAddress;
-    use crate::metrics::Metrics;
+    use cratehouse_core::metrics::Metrics;
 
     #[tokio::test]
     async fn what_is_to_be_published_is_read_under_a_permit() {

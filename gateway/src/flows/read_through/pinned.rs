@@ -7,12 +7,12 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use super::{ReadThrough, Rendered, noticed};
-use crate::error::Result;
 use crate::flows::pinning::Wanted;
-use crate::model::checksum::Checksum;
 use crate::model::index::{IndexFile, Listed};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::Result;
 
 /// Pins that are put at one time.
 const PINS: usize = 16;

@@ -7,10 +7,10 @@ use object_store::path::Path;
 
 use super::*;
 use crate::config;
-use crate::error::Kind;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
 use crate::model::level::Level;
 use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
+use cratehouse_core::error::Kind;
 
 /// An upstream whose answers can be changed, and a mirror of it.
 struct Scene {
@@ -443,7 +443,7 @@ async fn a_damaged_copy_that_cannot_be_replaced_writes_few_lines() {
     let inner = Arc::clone(&scene.objects) as _;
     let store: Arc<FaultyStore> = Arc::new(FaultyStore::new(inner, Box::new(plan)));
     scene.store = MirrorStore::new(Arc::clone(&store) as _, store);
-    let lines = crate::logging::limit::LINES;
+    let lines = cratehouse_core::log_limit::LINES;
     let suppressed = |kind| scene.metrics.log_lines_suppressed.with_label_values(&[kind]);
     let both = || suppressed("damaged_copy").get().min(suppressed("mirror_store").get());
     // Their window may pass on a busy machine.

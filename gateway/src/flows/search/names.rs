@@ -237,7 +237,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::checksum::Checksum;
+    use cratehouse_core::checksum::Checksum;
 
     fn file(name: &str, version: &str) -> IndexFile {
         let (name, version) = (name.parse().unwrap(), version.parse().unwrap());

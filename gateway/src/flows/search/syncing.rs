@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::names::Names;
-use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::stores::mirror::NamesList;
-use crate::threads::aside;
+use cratehouse_core::error::Result;
+use cratehouse_core::threads::aside;
 
 /// How often the lists are read, and written.
 const EVERY: Duration = Duration::from_secs(300);

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::checksum::Checksum;
 use crate::model::entry::Happened;
+use cratehouse_core::checksum::Checksum;
 
 /// The state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

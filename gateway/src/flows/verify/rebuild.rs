@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::{Error, Result};
 use crate::model::checkpoint::{Name, Reader, Unsound};
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Entry};
 use crate::stores::catalog::{Catalog, SCHEMA, Stranger};
 use crate::stores::checkpoints::{Checkpoints, FOLDER};
-use crate::threads::aside;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::threads::aside;
 
 /// Checkpoints that are compared, the newest first: each takes as long as writing one.
 const MOST_CHECKPOINTS: usize = 16;

@@ -22,11 +22,11 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Error, Result};
-use crate::flows::patience;
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
 use crate::model::principal::TokenId;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::deadline;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
 
 /// Up to here a body is small, in bytes: most crate files and nearly all lock files.
 pub const SMALL_BYTES: usize = 256 * 1024;
@@ -326,7 +326,7 @@ impl Room {
     /// has waited.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Unavailable`], when others hold the memory.
+    /// [`cratehouse_core::error::Kind::Unavailable`], when others hold the memory.
     pub async fn grow(&mut self, more: usize) -> Result<Duration> {
         let begun = Instant::now();
         if let Err(bound) = self.take(more) {
@@ -338,7 +338,7 @@ impl Room {
     }
 
     async fn wait(&self, more: usize, mut bound: Bound) -> Result<()> {
-        let until = Instant::now() + patience::at_most(self.patience);
+        let until = Instant::now() + deadline::at_most(self.patience);
         loop {
             let Some(freed) = self.budget.lock().wait(self.owner, bound) else {
                 return Err(self.budget.refuse(bound));

@@ -5,7 +5,7 @@ use hyper::body::Frame;
 use std::convert::Infallible;
 use tokio::time::sleep;
 
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
 
 const SOON: Arrival = Arrival { within: Duration::from_secs(60), rate: 1024 };
 const MOST: Largest = Largest { bytes: 3, key: Some("limits.publish_crate_kib") };

@@ -18,8 +18,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::traffic::Traffic;
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::metrics::Metrics;
 
 /// How often it is looked at what connections do.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);

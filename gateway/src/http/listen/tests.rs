@@ -5,7 +5,7 @@ use crate::config::Limits;
 use crate::http::body::budget::Owner;
 use crate::http::body::{Arrival, Budgets, Largest, Upload};
 use crate::http::respond::{self, RequestId};
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 

@@ -17,9 +17,9 @@ use super::local_ca::{self, RENEW_DAYS, days};
 use super::{Prepared, Source, Texts, TlsError, facts};
 use crate::config::Tls;
 use crate::flows::reread::Reread;
-use crate::metrics::Metrics;
-use crate::model::checksum::Checksum;
-use crate::threads::aside_in_time;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::threads::aside_in_time;
 
 /// How often a certificate of the local CA is looked at.
 const LOCAL_CA_EVERY: Duration = Duration::from_secs(3600);

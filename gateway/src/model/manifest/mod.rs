@@ -24,12 +24,12 @@ pub use self::feature_error::FeatureError;
 pub use self::features::MAX_FEATURE_BYTES;
 use self::features::Split;
 use self::schema::{RawManifest, RawPackage, RawValue};
-use crate::model::checksum::Checksum;
 use crate::model::entry::Metadata;
-use crate::model::excerpt::excerpt as shown;
 use crate::model::index::{IndexDep, IndexLine};
 use crate::model::name::CrateName;
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::excerpt::excerpt as shown;
 
 /// How much a manifest may ask for.
 #[derive(Debug, Clone, Copy)]

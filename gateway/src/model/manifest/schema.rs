@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{MAX_WORDS, ManifestError, ManifestLimits};
-use crate::model::excerpt::excerpt;
 use crate::model::toml_walk::{MANIFEST, Node, Place, Stopped, Visitor, walk};
+use cratehouse_core::excerpt::excerpt;
 
 /// A dependency table.
 pub(super) type RawDeps = BTreeMap<String, RawDep>;

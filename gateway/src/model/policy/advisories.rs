@@ -16,10 +16,10 @@ use serde::Serialize;
 use super::judge::{Hearing, Rule};
 use super::schema::Advising;
 use super::words::{Day, Verdict};
-use crate::model::excerpt::excerpt;
 use crate::model::name::{CrateName, NameKey};
 use crate::model::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
 use crate::model::version::CrateVersion;
+use cratehouse_core::excerpt::excerpt;
 
 /// The advisories of a database, by the name of the crate that they are about.
 #[derive(Debug, Clone, Default)]

@@ -11,7 +11,7 @@ use super::words::{Mode, Verdict};
 use super::{Advisories, Policy};
 use crate::model::index::Listed;
 use crate::model::lock::{Locked, LockedSource};
-use crate::model::table::Table;
+use cratehouse_core::table::Table;
 
 /// The most packages of another identity than theirs that are told in words.
 const MISPLACED_TOLD: usize = 20;

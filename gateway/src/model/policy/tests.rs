@@ -1,9 +1,9 @@
 //! Table tests of the rules.
 
 use super::*;
-use crate::model::checksum::Checksum;
 use crate::model::index::Listed;
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
 
 pub(super) fn policy(text: &str) -> Policy {
     Policy::parse(&[PolicyText { name: "policy.toml".to_owned(), text: text.to_owned() }])

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::schema::Waiver;
 use super::words::Day;
-use crate::model::table::Table;
+use cratehouse_core::table::Table;
 
 /// All waivers of a policy; those that are in force first, then by their end.
 #[derive(Debug, Clone, Serialize)]

@@ -12,8 +12,8 @@ use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::MAX_ARCHIVE_BYTES;
-use crate::error::{Error, Kind, Result};
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
 
 const FOLDER: &str = "advisories";
 const CURRENT: &str = "advisories/current.json";

@@ -10,7 +10,7 @@ use reqwest::{Certificate, Client, StatusCode};
 use url::Url;
 
 use super::MAX_ARCHIVE_BYTES;
-use crate::error::{Error, Kind, Result};
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// How long a connection may take, and the whole.
 const CONNECT: Duration = Duration::from_secs(10);

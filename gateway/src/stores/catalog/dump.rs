@@ -14,9 +14,9 @@ use super::rows::{
     VERSIONS, write,
 };
 use super::view::{Tables, View};
-use crate::error::{Error, Kind, Result};
 use crate::model::checkpoint::{Header, Name, Reader, Row, Unsound, Writer};
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
 
 /// The rows of [`META`] that a checkpoint's header says in other words.
 const IN_THE_HEADER: [&str; 2] = ["head", "stamp"];

@@ -21,14 +21,14 @@ use redb::{Database, Durability, ReadableDatabase};
 
 pub use self::rows::{CondemnedRow, CorrectedPin, CrateRow, Head, TokenRow, UserRow, VersionRow};
 pub use self::view::{Tables, View};
-use crate::error::{Error, Result};
 use crate::model::checkpoint::{Name, Reader};
-use crate::model::checksum::Checksum;
 use crate::model::entry::{Actor, Entry, Happened};
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::Principal;
 use crate::model::version::CrateVersion;
-use crate::threads;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::threads;
 
 /// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
 /// are rebuilt, and checkpoints of another schema are passed over.
@@ -389,7 +389,7 @@ fn corrects_a_pin(entry: &Entry) -> bool {
 
 fn unusable(path: &Path, why: &dyn fmt::Display) -> Error {
     let text = format!("the catalog {} cannot be used: {why}", path.display());
-    Error::new(crate::error::Kind::Internal, text)
+    Error::new(cratehouse_core::error::Kind::Internal, text)
 }
 
 impl fmt::Debug for Catalog {

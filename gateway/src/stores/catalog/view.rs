@@ -14,13 +14,13 @@ use super::rows::{
     CONDEMNED, CRATES, CondemnedRow, CorrectedPin, CrateRow, Head, LOGINS, META, NUMBERS, PINS,
     TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
-use crate::error::{Error, Result};
-use crate::model::checksum::Checksum;
 use crate::model::entry::Event;
 use crate::model::index::Listed;
 use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::{Principal, TokenId, UserId};
 use crate::model::version::CrateVersion;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Result};
 
 /// The part of a version's row that a search needs: the rest is not built.
 #[derive(Deserialize)]

@@ -9,11 +9,11 @@ use object_store::{Error as StoreError, ObjectStoreExt};
 
 use super::MirrorStore;
 use super::overwrite::{Former, merge_into};
-use crate::error::{Error, Kind, Result};
-use crate::logging::limit::LineLimit;
-use crate::model::checksum::Checksum;
 use crate::model::name::CrateName;
 use crate::model::policy::LicenseFact;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::log_limit::LineLimit;
 
 /// The largest object, in bytes: that of a crate of 5000 versions has 500 kB. A larger one is
 /// neither read nor kept.
@@ -92,7 +92,7 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
-    use crate::metrics::Metrics;
+    use cratehouse_core::metrics::Metrics;
 
     #[tokio::test]
     async fn licences_come_back_by_checksum_and_damage_counts_as_none() {

@@ -6,8 +6,8 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, GetOptions, ObjectStore as _, ObjectStoreExt as _};
 
 use super::MirrorStore;
-use crate::error::{Error, Result};
-use crate::logging::limit::LineLimit;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::log_limit::LineLimit;
 
 /// The largest list, in bytes; what is larger was not written by us.
 const MAX_LIST_BYTES: u64 = 64 << 20;

@@ -10,7 +10,7 @@ use object_store::{
     UpdateVersion,
 };
 
-use crate::error::{Error, Refusal, Result};
+use cratehouse_core::error::{Error, Refusal, Result};
 
 /// How often an object is read and merged anew when others put it at the same time.
 const MERGE_ATTEMPTS: u32 = 4;

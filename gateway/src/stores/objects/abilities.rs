@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use crate::error::{Error, Kind, Refusal, Result};
+use cratehouse_core::error::{Error, Kind, Refusal, Result};
 
 /// Where it is tried: the folder of the self-test.
 const FOLDER: &str = "selftest";

@@ -16,7 +16,7 @@ use object_store::{
 
 use super::Objects;
 use crate::config::{self, Cloud};
-use crate::error::{Error, Result};
+use cratehouse_core::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);

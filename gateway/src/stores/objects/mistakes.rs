@@ -13,8 +13,8 @@ use url::Url;
 
 use super::{FORMAT_PATH, Objects};
 use crate::config::{self, Cloud, StoreUrl};
-use crate::error::{Error, Result};
-use crate::model::store_answer::said;
+use cratehouse_core::error::store_answer::said;
+use cratehouse_core::error::{Error, Result};
 
 /// How long a machine's own service for credentials may take to accept a connection: it is next door.
 const METADATA_WAIT: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ impl Objects {
     /// says nothing.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Invalid`], with the key that is wrong and what to do.
+    /// [`cratehouse_core::error::Kind::Invalid`], with the key that is wrong and what to do.
     pub async fn refuse_mistakes(&self, config: &config::Store) -> Result<()> {
         let StoreUrl::Bucket { cloud, bucket, .. } = &config.url else { return Ok(()) };
         let place = Place { cloud: *cloud, bucket, config };
@@ -182,7 +182,7 @@ async fn has_credentials(config: &config::Store) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use cratehouse_core::error::Kind;
 
     fn told(text: &str) -> Option<String> {
         let config = config::Store {

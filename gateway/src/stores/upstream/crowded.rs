@@ -7,7 +7,7 @@ use moka::sync::Cache;
 
 use super::places::Turn;
 use super::trouble::{Trouble, TroubleKind};
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
 
 /// For how long such a client is served what is held, without a wait.
 const REST: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use url::{Origin, Url};
 
 use super::wire::{Speak, client};
 use crate::config;
-use crate::error::Result;
+use cratehouse_core::error::Result;
 
 /// Servers of which it is remembered what they speak: those of an upstream are two or three.
 const SERVERS: usize = 64;

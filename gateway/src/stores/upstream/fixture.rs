@@ -16,8 +16,8 @@ use url::Url;
 
 use super::{Turn, Upstream};
 use crate::config;
-use crate::metrics::Metrics;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::metrics::Metrics;
 
 /// An answer of the test server.
 pub(crate) type Reply = Response<Full<Bytes>>;

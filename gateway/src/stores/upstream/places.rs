@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::config::PerAddress;
-use crate::model::client_key::ClientKey;
+use cratehouse_core::client_key::ClientKey;
 
 /// After so many revalidations in a row a request for something new gets a place, if one waits: a
 /// client that has everything revalidated must not stop the others.

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use super::fixture::{Server, config, reply, upstream};
 use super::*;
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
 
 fn foo() -> CrateName {
     "foo".parse().unwrap()

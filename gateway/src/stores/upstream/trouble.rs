@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-use crate::error::{Error, Kind};
-use crate::model::excerpt;
+use cratehouse_core::error::{Error, Kind};
+use cratehouse_core::excerpt;
 
 /// The longest `Retry-After` that we pass on, whatever an upstream asks for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use url::Url;
 use super::body::Collector;
 use super::{CONNECT, Validators, guard};
 use crate::config;
-use crate::error::{Error, Result};
+use cratehouse_core::error::{Error, Result};
 
 /// A URL for the log: without its query, which may be signed, and without a password.
 pub(super) fn shown(url: &Url) -> String {

@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::Kind;
+use cratehouse_core::error::Kind;
 
 const MIB: usize = 1 << 20;
 const SIZES: Sizes = Sizes { whole: 64 * MIB, largest: 4 * MIB, share_percent: Some(25) };

@@ -2,7 +2,7 @@
 
 use super::super::tests::{Case, NOW, at, policy};
 use super::*;
-use crate::model::checksum::Checksum;
+use cratehouse_core::checksum::Checksum;
 
 const POLICY: &str = "contact = \"sec\"\n\
     [[ban]]\nname = \"evil*\"\nreason = \"steals\\u001b[31m keys\"\n\

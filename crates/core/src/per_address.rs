@@ -1,6 +1,6 @@
 //! `[limits] per_address_percent` and `exempt_networks`.
 
-use crate::model::networks::Networks;
+use crate::networks::Networks;
 
 /// How much of a limit one client address may take.
 #[derive(Debug, Clone, PartialEq, Eq)]

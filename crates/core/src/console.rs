@@ -17,6 +17,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
 /// Lines that wait to be written to standard error, in bytes; beyond it lines are lost.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
 /// How long a standard error that asks to be tried again (a terminal or pipe that another process made

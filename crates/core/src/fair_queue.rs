@@ -1,15 +1,15 @@
 //! Turns for work that takes a core or much memory for long. Clients share each limit
-//! ([`crate::flows::shares`]): what one has begun, or waits for, keeps no other from having a turn.
+//! ([`crate::fair_share`]): what one has begun, or waits for, keeps no other from having a turn.
 //!
 //! A turn belongs to the work and not to its client. Work on a thread cannot be broken off, so a
 //! client that leaves must not get the turn back before the work is over: move it into the work.
 
 use std::time::Duration;
 
-use crate::config::PerAddress;
+use crate::client_key::ClientKey;
 use crate::error::{Error, Result};
-use crate::flows::shares::{Share, Shares};
-use crate::model::client_key::ClientKey;
+use crate::fair_share::{Share, Shares};
+use crate::per_address::PerAddress;
 
 /// Searches at one time: each looks at every name, on a thread of its own.
 const SEARCHES_AT_ONCE: usize = 2;
@@ -73,7 +73,7 @@ impl Turns {
 impl Line {
     /// So many turns, of which one client may have a part; `refusal` is what one reads who waited so long
     /// in vain.
-    pub(super) fn new(
+    pub fn new(
         most: usize,
         per_address: &PerAddress,
         wait: Duration,

@@ -92,12 +92,15 @@ impl Refusal {
 mod tests {
     use super::*;
 
+    /// As a store wraps what the system said.
+    #[derive(Debug, thiserror::Error)]
+    #[error("folder")]
+    struct Failed(#[source] io::Error);
+
     #[test]
     fn a_refusal_is_found_among_the_causes_of_an_error() {
-        let of = |kind: io::ErrorKind| {
-            let source = Box::new(io::Error::other(io::Error::from(kind)));
-            Refusal::of(&object_store::Error::Generic { store: "folder", source })
-        };
+        let of =
+            |kind: io::ErrorKind| Refusal::of(&Failed(io::Error::other(io::Error::from(kind))));
         assert_eq!(of(io::ErrorKind::StorageFull), Some(Refusal::Full));
         assert_eq!(of(io::ErrorKind::QuotaExceeded), Some(Refusal::Full));
         assert_eq!(of(io::ErrorKind::ReadOnlyFilesystem), Some(Refusal::ReadOnly));
@@ -108,8 +111,7 @@ mod tests {
     #[test]
     fn what_the_system_says_of_a_full_disk_is_known() {
         const NO_SPACE: i32 = 28; // ENOSPC
-        let source = Box::new(io::Error::from_raw_os_error(NO_SPACE));
-        let error = object_store::Error::Generic { store: "folder", source };
+        let error = Failed(io::Error::from_raw_os_error(NO_SPACE));
         assert_eq!(Refusal::of(&error), Some(Refusal::Full));
     }
 }

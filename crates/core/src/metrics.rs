@@ -5,8 +5,6 @@ mod describe;
 use describe::metrics;
 pub use describe::{Described, Label};
 
-use crate::config::Config;
-
 metrics! {
     // Requests.
 
@@ -409,14 +407,14 @@ const WATCHED_ROUTES: &[&str] = &[
 const WATCHED_STATUSES: &[&str] = &["200", "500", "502", "503", "504"];
 
 impl Metrics {
-    /// Those of this process, which say from the start what it is.
+    /// Those of this process, which say from the start what it is: its release, the commit that it was
+    /// built from, and the fingerprint of its configuration.
     ///
     /// # Errors
     /// As [`Metrics::new`].
-    pub fn of_process(config: &Config) -> prometheus::Result<Self> {
+    pub fn of_process(build: [&str; 3]) -> prometheus::Result<Self> {
         let metrics = Self::new()?;
-        let (release, commit) = (env!("CARGO_PKG_VERSION"), env!("CRATEHOUSE_BUILD_COMMIT"));
-        metrics.build.with_label_values(&[release, commit, &config.fingerprint()]).set(1);
+        metrics.build.with_label_values(&build).set(1);
         metrics.process_start.set(jiff::Timestamp::now().as_second());
         Ok(metrics)
     }

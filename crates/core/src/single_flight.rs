@@ -11,9 +11,9 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
+use crate::client_key::ClientKey;
 use crate::error::{Error, Result};
-use crate::flows::shares::Shares;
-use crate::model::client_key::ClientKey;
+use crate::fair_share::Shares;
 
 /// How long a client waits until it may begin one more: what it has begun must end first.
 const TURN_WAIT: Duration = Duration::from_secs(10);
@@ -153,8 +153,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::config::PerAddress;
     use crate::error::Kind;
+    use crate::per_address::PerAddress;
 
     #[tokio::test]
     async fn askers_at_the_same_time_share_one_flight_and_later_ones_start_another() {

@@ -13,7 +13,7 @@ use crate::threads;
 
 /// Those threads; they are begun when there is work. Cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Makers(Arc<Threads>);
+pub struct Makers(Arc<Threads>);
 
 /// A runtime that runs no task: what it has is a pool of threads with a bound.
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl Makers {
     ///
     /// # Errors
     /// When it crashed, which is our own fault; unavailable, when the system has no thread for it.
-    pub(super) async fn make<T: Send + 'static>(
+    pub async fn make<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {

@@ -3,8 +3,6 @@
 //!
 //! Without a collector nothing is told, and the trace that a request came with is passed on as it is.
 
-mod otlp;
-
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,9 +17,8 @@ use tracing::Span;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
-pub use self::otlp::Exporting;
 use crate::metrics::Metrics;
-use crate::model::trace::{SpanId, TraceId, TraceParent};
+use crate::trace_context::{SpanId, TraceId, TraceParent};
 
 /// Where spans go. A cheap handle.
 #[derive(Debug, Clone)]
@@ -70,6 +67,13 @@ pub enum Side {
 }
 
 impl Traces {
+    /// A handle, and what is sent through it: of so many spans, more than which do not wait. Of requests
+    /// that came without a trace to believe, `ratio` are told.
+    pub fn new(ratio: f64, queue: usize, metrics: Metrics) -> (Self, mpsc::Receiver<SpanData>) {
+        let (spans, waiting) = mpsc::channel(queue);
+        (Self(Arc::new(Way { spans, ratio, metrics })), waiting)
+    }
+
     /// The trace of a request that came with this header, where it is to be told: as its sender has
     /// decided, if that is believed, else a share of all requests.
     pub fn begin(&self, came_with: Option<TraceParent>, is_believed: bool) -> Option<Trace> {

@@ -1,7 +1,6 @@
 //! The way to a collector: OTLP over HTTP, as protobuf. Requests never wait for it.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,10 +17,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Traces, Way};
 use crate::config::Tracing;
-use crate::error::{Error, Result};
-use crate::metrics::Metrics;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::traces::Traces;
 
 /// Spans that wait for the next batch, about 1 KiB each; beyond it they are dropped, and counted.
 const QUEUE_SPANS: usize = 8192;
@@ -32,7 +31,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long one batch may take, with its repetitions.
 const EXPORT: Duration = Duration::from_secs(10);
 /// What a stop may spend on what still waits.
-pub(super) const LAST_EXPORT: Duration = Duration::from_secs(5);
+const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// How much of a collector's answer is read, in bytes.
 const ANSWER_BYTES: usize = 64 << 10;
 /// Where a collector takes spans, below its address (OTLP specification, "OTLP/HTTP Request").
@@ -48,7 +47,7 @@ pub struct Exporting {
     failing: bool,
 }
 
-impl Traces {
+impl Exporting {
     /// The way to the configured collector, under this replica's name; `None` without one. Asks nobody.
     ///
     /// # Errors
@@ -58,7 +57,7 @@ impl Traces {
         replica: &str,
         extra_ca: Option<&Path>,
         metrics: &Metrics,
-    ) -> Result<Option<(Self, Exporting)>> {
+    ) -> Result<Option<(Traces, Self)>> {
         let Some(collector) = &config.otlp else { return Ok(None) };
         let endpoint = format!("{}/{PATH}", collector.as_str().trim_end_matches('/'));
         let mut exporter = SpanExporter::builder()
@@ -75,14 +74,11 @@ impl Traces {
             KeyValue::new("service.instance.id", replica.to_owned()),
         ]);
         exporter.set_resource(&resource.build());
-        let (send, spans) = mpsc::channel(QUEUE_SPANS);
-        let way = Way { spans: send, ratio: config.sample_ratio, metrics: metrics.clone() };
-        let exporting = Exporting { spans, exporter, metrics: metrics.clone(), failing: false };
-        Ok(Some((Self(Arc::new(way)), exporting)))
+        let (traces, spans) = Traces::new(config.sample_ratio, QUEUE_SPANS, metrics.clone());
+        let exporting = Self { spans, exporter, metrics: metrics.clone(), failing: false };
+        Ok(Some((traces, exporting)))
     }
-}
 
-impl Exporting {
     /// Sends what comes until told to stop, and then what still waits.
     pub async fn run(mut self, stop: CancellationToken) {
         let sending = async {
@@ -161,5 +157,36 @@ impl HttpClient for Courier {
         let mut response = Response::new(body.freeze());
         (*response.status_mut(), *response.headers_mut()) = (status, headers);
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cratehouse_core::traces::{Side, Told};
+
+    /// A collector that takes a connection and never answers.
+    #[tokio::test]
+    async fn a_stop_waits_for_a_silent_collector_no_longer_than_it_may() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let otlp = format!("http://{}", listener.local_addr().unwrap()).parse().ok();
+        let config = Tracing { otlp, sample_ratio: 1.0 };
+        let metrics = Metrics::new().unwrap();
+        let (traces, exporting) =
+            Exporting::open(&config, "test", None, &metrics).unwrap().unwrap();
+        traces.begin(None, false).unwrap().tell(Told {
+            name: "work".into(),
+            side: Side::Server,
+            took: Duration::from_millis(5),
+            facts: Vec::new(),
+            failed: false,
+        });
+        let stop = tokio_util::sync::CancellationToken::new();
+        let running = tokio::spawn(exporting.run(stop.clone()));
+        let (_connection, _) = listener.accept().await.unwrap();
+        tokio::time::pause(); // from here on nothing happens but waiting
+        stop.cancel();
+        let in_time = LAST_EXPORT + Duration::from_secs(1);
+        tokio::time::timeout(in_time, running).await.unwrap().unwrap();
     }
 }

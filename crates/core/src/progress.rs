@@ -6,8 +6,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::LogFormat;
-use crate::stores::console;
+use crate::console::{self, LogFormat};
 
 /// A step that takes longer than this tells its count, total and rate, and again each time
 /// after as long.

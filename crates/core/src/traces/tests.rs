@@ -78,21 +78,3 @@ fn a_log_span_carries_it_for_all_work_inside() {
         },
     );
 }
-
-/// A collector that takes a connection and never answers.
-#[tokio::test]
-async fn a_stop_waits_for_a_silent_collector_no_longer_than_it_may() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let otlp = format!("http://{}", listener.local_addr().unwrap()).parse().ok();
-    let config = crate::config::Tracing { otlp, sample_ratio: 1.0 };
-    let metrics = Metrics::new().unwrap();
-    let (traces, exporting) = Traces::open(&config, "test", None, &metrics).unwrap().unwrap();
-    traces.begin(None, false).unwrap().tell(told());
-    let stop = tokio_util::sync::CancellationToken::new();
-    let running = tokio::spawn(exporting.run(stop.clone()));
-    let (_connection, _) = listener.accept().await.unwrap();
-    tokio::time::pause(); // from here on nothing happens but waiting
-    stop.cancel();
-    let in_time = otlp::LAST_EXPORT + Duration::from_secs(1);
-    tokio::time::timeout(in_time, running).await.unwrap().unwrap();
-}

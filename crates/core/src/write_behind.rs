@@ -23,20 +23,20 @@ pub struct Copies {
 }
 
 /// The right to change what the store has of one thing.
-pub(super) struct Turn {
+pub struct Turn {
     _place: OwnedMutexGuard<()>,
 }
 
 impl Copies {
     /// Waits until no earlier copy of the same thing is under way.
-    pub(super) async fn turn(&self, of: impl Hash) -> Option<Turn> {
+    pub async fn turn(&self, of: impl Hash) -> Option<Turn> {
         let at = self.hasher.hash_one(of) % PLACES as u64;
         let place = self.places.get(usize::try_from(at).ok()?)?;
         Some(Turn { _place: Arc::clone(place).lock_owned().await })
     }
 
     /// Does the work, which must bound its own time, in its own task.
-    pub(super) fn follow(
+    pub fn follow(
         &self,
         turn: Option<Turn>,
         work: impl Future<Output = ()> + Send + 'static,

@@ -2,6 +2,7 @@
 //! caused it. `http::respond` alone turns a kind into a status.
 
 mod refusal;
+pub mod store_answer;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::refusal::{LinkFollowed, Refusal};
-use crate::model::{excerpt, store_answer};
+use crate::excerpt;
 
 /// What went wrong, in a form that can be shared by all who waited for the same thing.
 #[derive(Debug, Clone)]
@@ -108,7 +109,7 @@ impl Error {
     }
 
     /// The object store failed: [`Kind::Unavailable`].
-    pub fn store(source: object_store::Error) -> Self {
+    pub fn store(source: impl StdError + Send + Sync + 'static) -> Self {
         if let Some(link) = LinkFollowed::in_causes(&source) {
             return Self::new(Kind::Internal, link.to_string());
         }

@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn the_systemd_unit_allows_as_many_threads_as_there_may_be() {
         let unit = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../deploy/systemd/cratehouse.service");
+            .join("../../deploy/systemd/cratehouse.service");
         let unit = std::fs::read_to_string(unit).unwrap();
         let allowed = unit.lines().find_map(|line| line.strip_prefix("TasksMax=")).unwrap();
         assert_eq!(allowed, at_most(MOST_CORES).to_string(), "the sum of bounds has changed");

@@ -1,5 +1,5 @@
 //! A limit that clients share: of the whole, one client address may take a part
-//! ([`crate::config::PerAddress`]).
+//! ([`crate::per_address::PerAddress`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::config::PerAddress;
-use crate::model::client_key::ClientKey;
+use crate::client_key::ClientKey;
+use crate::per_address::PerAddress;
 
 /// A limit. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::flows::room::bytes_holding;
+use crate::memory_budget::bytes_holding;
 
 /// What is counted, and how much should be.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub struct Tally {
     taken: AtomicU64,
     total: u64,
 }
@@ -23,39 +23,39 @@ struct Counted {
 
 impl Tally {
     /// Nothing counted yet, of `total` bytes.
-    pub(super) fn new(total: u64) -> Self {
+    pub fn new(total: u64) -> Self {
         Self { taken: AtomicU64::new(0), total }
     }
 
     /// The same bytes, counted.
-    pub(super) fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+    pub fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         let counted = Counted { tally: Arc::clone(self), bytes: bytes.len() as u64 };
         self.add(counted.bytes);
         bytes_holding(bytes, counted)
     }
 
     /// How many bytes should be counted at the most.
-    pub(super) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.total
     }
 
     /// Counts bytes until [`Tally::sub`] is told of as many.
-    pub(super) fn add(&self, bytes: u64) {
+    pub fn add(&self, bytes: u64) {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// They are no longer there.
-    pub(super) fn sub(&self, bytes: u64) {
+    pub fn sub(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// How many bytes are counted.
-    pub(super) fn taken(&self) -> u64 {
+    pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
     /// By how many bytes it is too full for more; 0: it is not.
-    pub(super) fn excess(&self) -> u64 {
+    pub fn excess(&self) -> u64 {
         (self.taken() + 1).saturating_sub(self.total)
     }
 }

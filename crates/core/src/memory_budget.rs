@@ -10,14 +10,14 @@ const STEP_BYTES: u64 = 1 << 10;
 
 /// A budget of bytes. First come, first served.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub struct Budget {
     steps: Arc<Semaphore>,
     total: u32,
 }
 
 /// A part of a budget, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub struct Room {
     held: Option<OwnedSemaphorePermit>,
     budget: Budget,
     /// What there is room for.
@@ -26,41 +26,41 @@ pub(super) struct Room {
 
 impl Budget {
     /// A budget of `bytes`.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64) -> Self {
         let total = steps(bytes);
         Self { steps: Arc::new(Semaphore::new(total as usize)), total }
     }
 
     /// What `bytes` take of a budget.
-    pub(super) fn weight(bytes: u64) -> u64 {
+    pub fn weight(bytes: u64) -> u64 {
         u64::from(steps(bytes)) * STEP_BYTES
     }
 
     /// Waits for room for `bytes`; for the whole budget when they are more than that.
-    pub(super) async fn reserve(&self, bytes: u64) -> Room {
+    pub async fn reserve(&self, bytes: u64) -> Room {
         let permits = Arc::clone(&self.steps).acquire_many_owned(self.steps_for(bytes));
         // The semaphore is never closed.
         Room { held: permits.await.ok(), budget: self.clone(), bytes }
     }
 
     /// The same, if it is to be had at once.
-    pub(super) fn try_reserve(&self, bytes: u64) -> Option<Room> {
+    pub fn try_reserve(&self, bytes: u64) -> Option<Room> {
         let permits = Arc::clone(&self.steps).try_acquire_many_owned(self.steps_for(bytes));
         Some(Room { held: Some(permits.ok()?), budget: self.clone(), bytes })
     }
 
     /// How many bytes nobody holds.
-    pub(super) fn free(&self) -> u64 {
+    pub fn free(&self) -> u64 {
         self.steps.available_permits() as u64 * STEP_BYTES
     }
 
     /// How many bytes it is in all.
-    pub(super) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         u64::from(self.total) * STEP_BYTES
     }
 
     /// How many bytes are held.
-    pub(super) fn taken(&self) -> u64 {
+    pub fn taken(&self) -> u64 {
         self.total().saturating_sub(self.free())
     }
 
@@ -71,13 +71,13 @@ impl Budget {
 
 impl Room {
     /// What there is room for, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Makes this room for `bytes`: gives back what is more, and takes what is missing if that
     /// is to be had at once. Says what there is room for now.
-    pub(super) fn fit(&mut self, bytes: u64) -> u64 {
+    pub fn fit(&mut self, bytes: u64) -> u64 {
         let Some(held) = &mut self.held else { return self.bytes };
         let (has, needs) = (held.num_permits(), self.budget.steps_for(bytes) as usize);
         match needs.checked_sub(has).and_then(|missing| u32::try_from(missing).ok()) {

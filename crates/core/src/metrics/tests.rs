@@ -9,7 +9,7 @@ const PREFACE: &str = "\
 # Metrics
 
 The admin listener serves them at `/metrics` ([how to scrape](../deploy/README.md#monitoring)). This
-page is made from `gateway/src/metrics.rs`, and a test keeps it so. Values of a label in the table are
+page is made from `crates/core/src/metrics.rs`, and a test keeps it so. Values of a label in the table are
 all that it can have, and exist from the start, at 0; a label without any is open.
 
 | name | kind | labels | what it says |
@@ -35,7 +35,7 @@ fn label(label: &Label) -> String {
 
 #[test]
 fn the_table_in_the_documents_is_this_list() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
     if std::env::var_os(WRITE).is_some() {
         std::fs::write(&path, page()).unwrap();
     }
@@ -43,7 +43,7 @@ fn the_table_in_the_documents_is_this_list() {
     assert!(
         written == page(),
         "docs/metrics.md is not what metrics.rs says; this writes it anew:\n\
-         {WRITE}=1 cargo test -p cratehouse --lib the_table_in_the_documents"
+         {WRITE}=1 cargo test -p cratehouse-core --lib the_table_in_the_documents"
     );
 }
 
