@@ -13,14 +13,18 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use cratehouse::flows::parsing::MAX_PARSE_BYTES;
-use cratehouse::model::lock::{self, MAX_LOCK_BYTES};
-use cratehouse::model::manifest::{Draft, ManifestLimits};
-use cratehouse::model::mirrored::{self, OwnRegistries};
-use cratehouse::model::name::CrateName;
-use cratehouse::model::policy::{Advisory, LicenseFact};
-use cratehouse::model::tarball::{self, TarballLimits};
-use cratehouse::model::upload::{self, UploadLimits};
-use cratehouse::model::version::CrateVersion;
+use cratehouse_package::lock_file;
+use cratehouse_package::lock_file::MAX_LOCK_BYTES;
+use cratehouse_package::manifest::{Draft, ManifestLimits};
+use cratehouse_package::mirrored;
+use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::publish_frame;
+use cratehouse_package::publish_frame::UploadLimits;
+use cratehouse_package::tarball;
+use cratehouse_package::tarball::TarballLimits;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_policy::{Advisory, LicenseFact};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -96,12 +100,12 @@ fn read_manifest(text: &str) {
 }
 
 fn read_lock(text: &str) {
-    let _ = lock::packages(text);
+    let _ = lock_file::packages(text);
 }
 
 fn read_frame(frame: &Bytes) {
     let limits = UploadLimits { json_bytes: 16 * MIB, crate_bytes: MIB };
-    let _ = upload::parse(frame.clone(), &limits);
+    let _ = publish_frame::parse(frame.clone(), &limits);
 }
 
 fn name() -> CrateName {

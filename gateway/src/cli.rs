@@ -21,10 +21,10 @@ pub use self::shell::{Completions, Man};
 pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::expiry::Expiry;
-use crate::model::name::CrateName;
 use crate::model::principal::{CratePattern, Grant, Scope, TokenId};
 use crate::model::pull::Subject;
-use crate::model::version::CrateVersion;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// One Cargo registry endpoint for a whole organisation: hosts private crates, mirrors crates.io.
 #[derive(Debug, Clone, Parser)]

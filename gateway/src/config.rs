@@ -34,12 +34,12 @@ use std::time::Duration;
 use url::Url;
 
 pub use self::store_url::{Cloud, StoreUrl};
-use crate::model::index_bounds::IndexBounds;
-use crate::model::name::NamePattern;
 use cratehouse_core::checksum::Checksum;
 pub use cratehouse_core::console::LogFormat;
 use cratehouse_core::networks::Networks;
 pub use cratehouse_core::per_address::{PER_ADDRESS_PERCENT, PerAddress};
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::name::NamePattern;
 
 /// What the command line may override, each over the environment and the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
-use cratehouse::model::index::IndexFile;
-use cratehouse::model::mirrored::{self, OwnRegistries};
-use cratehouse::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::index::IndexFile;
+use cratehouse_package::mirrored;
+use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::version::CrateVersion;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use flate2::Compression;

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use cratehouse::model::index::IndexLine;
-use cratehouse::model::mirrored::{self, OwnRegistries};
-use cratehouse::model::name::CrateName;
+use cratehouse_package::index::IndexLine;
+use cratehouse_package::mirrored;
+use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::name::CrateName;
 
 /// The crate that every file is about.
 pub(crate) const NAME: &str = "tokio-stream_ext";

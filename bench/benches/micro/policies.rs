@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use cratehouse::model::index::Listed;
-use cratehouse::model::policy::{
+use cratehouse_package::index::Listed;
+use cratehouse_policy::{
     Advisories, Advisory, AgeFact, IntegrityFact, Policy, PolicyText, Source, Subject, hide,
 };
 use divan::Bencher;

@@ -36,11 +36,7 @@ impl Copies {
     }
 
     /// Does the work, which must bound its own time, in its own task.
-    pub fn follow(
-        &self,
-        turn: Option<Turn>,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) {
+    pub fn follow(&self, turn: Option<Turn>, work: impl Future<Output = ()> + Send + 'static) {
         let work = async move {
             work.await;
             drop(turn);

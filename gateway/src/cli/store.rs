@@ -11,8 +11,8 @@ use crate::config::StoreUrl;
 use crate::flows::show::Since;
 use crate::model::expiry::instant;
 use crate::model::level::Level;
-use crate::model::name::CrateName;
 use crate::model::pull::Subject;
+use cratehouse_package::name::CrateName;
 
 /// `journal show`
 #[derive(Debug, Clone, Args)]

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use cratehouse::cli::Prefetch;
 use cratehouse::flows::prefetch::{Prefetched, Wanted, prefetch};
 use cratehouse::gateway::Gateway;
-use cratehouse::model::lock::MAX_LOCK_BYTES;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::progress::{Progress, grouped};
+use cratehouse_package::lock_file::MAX_LOCK_BYTES;
 use serde_json::{Value, json};
 
 use super::print;

@@ -19,9 +19,9 @@ use super::{
     Mirror, MirrorMax, PER_ADDRESS_PERCENT, PerAddress, Policy, Proxies, ProxyHeader, Pulls,
     Server, Store, StoreUrl, Tls, Tracing, Upstream, advisory_archive, crates_io_index,
 };
-use crate::model::index_bounds::IndexBounds;
-use crate::model::name::NamePattern;
 use cratehouse_core::networks::{Networks, network};
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::name::NamePattern;
 
 const KIB: u64 = 1024;
 /// What is logged where nothing else is said. Libraries warn of what each client that misbehaves can

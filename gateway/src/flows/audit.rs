@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::flows::lookup::is_reserved;
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
-use crate::model::name::CrateName;
 use cratehouse_core::error::Result;
+use cratehouse_package::name::CrateName;
 
 /// Names that are asked about at one time.
 const NAMES_AT_ONCE: usize = 4;

@@ -12,17 +12,18 @@ use jiff::tz::TimeZone;
 pub use self::garbage::must_put_again;
 pub(in crate::flows) use self::garbage::nothing_pending;
 use crate::model::checkpoint::Name;
-use crate::model::entry::{Actor, Happened, Published};
-use crate::model::index::IndexLine;
-use crate::model::index_bounds::{IndexBounds, OutOfBounds};
+use crate::model::entry::{Actor, Happened};
 use crate::model::level::Level;
-use crate::model::name::CrateName;
 use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
-use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::catalog::{CrateRow, Tables, UserRow, VersionRow, View};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::excerpt;
+use cratehouse_package::index::IndexLine;
+use cratehouse_package::index_bounds::{IndexBounds, OutOfBounds};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::published::Published;
+use cratehouse_package::version::{CrateVersion, no_such_version};
 
 /// The longest user name, in bytes.
 const MAX_LOGIN_BYTES: usize = 64;

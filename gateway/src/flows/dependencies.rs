@@ -8,11 +8,11 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::config::{CRATES_IO, Identity, crates_io_index};
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
-use crate::model::manifest::{Draft, DraftDep};
-use crate::model::name::CrateName;
-use crate::model::registries::{OurUrls, PublicUrls, Registries, Resolved, registry_of};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::manifest::{Draft, DraftDep};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::registries::{OurUrls, PublicUrls, Registries, Resolved, registry_of};
 
 /// Dependencies that are looked up at one time.
 const LOOKUPS: usize = 16;

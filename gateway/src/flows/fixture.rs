@@ -28,12 +28,7 @@ use crate::flows::search::MirroredNames;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
-use crate::model::entry::{Metadata, Published};
-use crate::model::index::IndexLine;
-use crate::model::index_bounds::IndexBounds;
 use crate::model::level::Level;
-use crate::model::name::CrateName;
-use crate::model::version::CrateVersion;
 use crate::stores::blobs::Origin;
 use crate::stores::catalog::Catalog;
 use crate::stores::objects::Objects;
@@ -46,6 +41,11 @@ use cratehouse_core::fair_queue::Turns;
 use cratehouse_core::fair_share::Shares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::write_behind::Copies;
+use cratehouse_package::index::IndexLine;
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::published::{Metadata, Published};
+use cratehouse_package::version::CrateVersion;
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -12,14 +12,14 @@ use moka::sync::Cache;
 use tokio::time::{sleep, timeout};
 
 use crate::flows::judging::Judging;
-use crate::model::index::IndexFile;
-use crate::model::name::{CrateName, NameKey};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_share::Shares;
 use cratehouse_core::memory_tally::Tally;
 use cratehouse_core::render_pool::Makers;
 use cratehouse_core::single_flight::Flights;
+use cratehouse_package::index::IndexFile;
+use cratehouse_package::name::{CrateName, NameKey};
 
 /// The most that is remembered of one name: its spellings times the places of the chain.
 const MAX_SLOTS: usize = 32;

@@ -11,17 +11,17 @@ use crate::flows::index_cache::{IndexCache, Known};
 use crate::flows::licenses::{self, Learned};
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
-use crate::model::index::{IndexFile, Listed};
-use crate::model::name::CrateName;
-use crate::model::policy::{
-    AgeFact, IntegrityFact, Judgement, LicenseFact, Newest, ReadLicense, Source, Subject, Verdict,
-    hide, newest_allowed, refusal,
-};
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside;
+use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_policy::{
+    AgeFact, IntegrityFact, Judgement, LicenseFact, Newest, ReadLicense, Source, Subject, Verdict,
+    hide, newest_allowed, refusal,
+};
 
 /// A verdict that changes by itself is looked at after this time at the latest: a clock may be set.
 const LONGEST: Duration = Duration::from_secs(3600);

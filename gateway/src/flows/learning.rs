@@ -10,13 +10,13 @@ use crate::flows::index_cache::Known;
 use crate::flows::pinning::Wanted;
 use crate::flows::{download, fill, judging, licenses, lookup};
 use crate::gateway::Gateway;
-use crate::model::index::Listed;
-use crate::model::name::CrateName;
-use crate::model::policy::{Judgement, unread_candidates};
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
+use cratehouse_package::index::Listed;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_policy::{Judgement, unread_candidates};
 
 /// Versions of one crate whose licence is looked for in the mirror, because one of them may be had instead
 /// of one that may not.

@@ -17,10 +17,6 @@ use crate::flows::index_cache::Known;
 use crate::flows::judging::Judging;
 use crate::flows::parsing::Parsers;
 use crate::gateway::Gateway;
-use crate::model::index::{IndexFile, Listed};
-use crate::model::name::CrateName;
-use crate::model::policy::LicenseFact;
-use crate::model::version::CrateVersion;
 use crate::stores::mirror::{Licenses, MirrorStore};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
@@ -29,6 +25,10 @@ use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::single_flight::Flights;
+use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_policy::LicenseFact;
 
 /// Crate files that wait, after their download was answered, to be read; one more is read at its
 /// next download. They hold their bytes in memory.

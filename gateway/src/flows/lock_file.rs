@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::config::crates_io_index;
 use crate::gateway::Gateway;
-use crate::model::lock::{self, KnownRegistries, Locked};
-use crate::model::registries::{OurUrls, PublicUrls};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::lock_file;
+use cratehouse_package::lock_file::{KnownRegistries, Locked};
+use cratehouse_package::registries::{OurUrls, PublicUrls};
 
 /// The packages of a Cargo.lock. Those that it has from a registry which is neither crates.io nor
 /// this one nor one of the upstreams are marked as such: their names must be asked nowhere.
@@ -20,7 +21,7 @@ pub(super) async fn packages(
     lock: &str,
 ) -> Result<BTreeSet<Locked>> {
     let (text, known) = (lock.to_owned(), known_registries(gateway));
-    let parse = move || lock::packages(&text).map(|packages| known.mark(packages));
+    let parse = move || lock_file::packages(&text).map(|packages| known.mark(packages));
     gateway.parsers.locks.parse(client, parse).await?.map_err(Error::invalid)
 }
 

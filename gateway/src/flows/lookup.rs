@@ -12,15 +12,15 @@ use crate::flows::index_cache::{Answered, Flight, Known, Outcome, Place};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::{judging, mirroring};
 use crate::gateway::Gateway;
-use crate::model::index::{IndexFile, Listed};
-use crate::model::name::{CrateName, NameKey};
-use crate::model::policy::LicenseFact;
-use crate::model::view::View;
 use crate::stores::catalog::{CrateRow, VersionRow};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::threads::aside;
+use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::view::View;
+use cratehouse_policy::LicenseFact;
 
 pub use crate::flows::index_cache::IndexCache;
 

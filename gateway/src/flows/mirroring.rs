@@ -19,16 +19,17 @@ use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
-use crate::model::index::IndexFile;
-use crate::model::mirrored::{self, OwnRegistries};
-use crate::model::name::{CrateName, NameKey};
-use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::blobs::Origin;
 use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::render_pool::Makers;
+use cratehouse_package::index::IndexFile;
+use cratehouse_package::mirrored;
+use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::version::{CrateVersion, no_such_version};
 
 /// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
 const MAX_SEPARATORS: u32 = 8;

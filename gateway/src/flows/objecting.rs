@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::flows::rulebook::InForce;
 use crate::gateway::Gateway;
-use crate::model::entry::Published;
-use crate::model::name::CrateName;
-use crate::model::policy::{
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::threads::aside;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::published::Published;
+use cratehouse_policy::{
     AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, Objection, Source, Subject, Verdict,
     refusal_of_new, said,
 };
-use cratehouse_core::error::{Error, Result};
-use cratehouse_core::threads::aside;
 use jiff::Timestamp;
 
 /// Whether a publish meets `[publish]`; `readme`: whether the crate has one.
@@ -129,8 +129,8 @@ fn settled(
 mod tests {
     use super::*;
     use crate::flows::fixture::{House, line, memory, name};
-    use crate::model::entry::Metadata;
     use cratehouse_core::error::Kind;
+    use cratehouse_package::published::Metadata;
 
     const RULES: &str = "[names]\n[publish]\nrequire = [\"description\"]\n";
 

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use crate::flows::command::{self, By, Command, Order};
 use crate::flows::{changing, publish};
 use crate::gateway::Gateway;
-use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::stores::catalog::UserRow;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::name::CrateName;
 
 /// Users named in one request at the most.
 const MAX_LOGINS: usize = 100;

@@ -11,14 +11,14 @@ use tokio::time::timeout;
 
 use crate::flows::mirror_lines::MirrorLines;
 use crate::gateway::Gateway;
-use crate::model::index::Listed;
-use crate::model::name::CrateName;
-use crate::model::policy::{AgeFact, IntegrityFact, Source, Subject};
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::single_flight::Flights;
+use cratehouse_package::index::Listed;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_policy::{AgeFact, IntegrityFact, Source, Subject};
 
 /// Pins that are remembered in memory; each takes about 200 bytes.
 const REMEMBERED_PINS: u64 = 50_000;

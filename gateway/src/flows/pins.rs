@@ -5,12 +5,12 @@ use tracing::warn;
 
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::name::CrateName;
-use crate::model::version::{CrateVersion, no_such_version};
 use crate::stores::catalog::CorrectedPin;
 use crate::stores::mirror::Pin;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::{CrateVersion, no_such_version};
 
 /// A pin, and what stands over it.
 #[derive(Debug, Clone, PartialEq, Eq)]

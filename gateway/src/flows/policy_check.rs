@@ -17,15 +17,15 @@ use crate::flows::lookup::is_reserved;
 use crate::flows::rulebook::InForce;
 use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
-use crate::model::index::{IndexFile, Listed};
-use crate::model::lock::{Locked, LockedSource, misplaced};
-use crate::model::name::CrateName;
-use crate::model::policy::{Explanation, Judgement, Report, Row, Which};
-use crate::model::version::{CrateVersion, no_such_version};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::threads::aside;
+use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_package::lock_file::{Locked, LockedSource, misplaced};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::{CrateVersion, no_such_version};
+use cratehouse_policy::{Explanation, Judgement, Report, Row, Which};
 
 /// Packages whose index files are looked up at one time.
 const PACKAGES_AT_ONCE: usize = 16;

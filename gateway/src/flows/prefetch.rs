@@ -10,12 +10,12 @@ use futures_util::{StreamExt, stream};
 use crate::flows::fill::Source;
 use crate::flows::{download, learning, lock_file, lookup};
 use crate::gateway::Gateway;
-use crate::model::lock::{Locked, LockedSource};
-use crate::model::name::CrateName;
 use crate::model::pull::{Subject, Versions};
-use crate::model::version::CrateVersion;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::lock_file::{Locked, LockedSource};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// Packages that are fetched at one time.
 const PACKAGES_AT_ONCE: usize = 16;
@@ -146,10 +146,10 @@ async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<Fetched> {
 mod tests {
     use super::*;
     use crate::flows::fixture::{House, Public, memory};
-    use crate::model::index::CRATES_IO_IDENTITY;
     use crate::stores::upstream::fixture::limits;
     use cratehouse_core::checksum::Checksum;
     use cratehouse_core::error::Kind;
+    use cratehouse_package::index::CRATES_IO_IDENTITY;
 
     fn locks(texts: &[&str]) -> Wanted {
         let lock = |text: &&str| ("Cargo.lock".to_owned(), (*text).to_owned());

@@ -19,17 +19,19 @@ use crate::config::Limits;
 use crate::flows::command::{self, By, Command, Order, must_put_again};
 use crate::flows::{dependencies, mirroring, objecting};
 use crate::gateway::Gateway;
-use crate::model::entry::Published;
-use crate::model::manifest::{Draft, ManifestLimits};
-use crate::model::name::CrateName;
 use crate::model::principal::Principal;
-use crate::model::tarball::{self, Contents, TarballLimits};
-use crate::model::upload::{self, UploadLimits};
 use crate::stores::blobs::Origin;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_package::manifest::{Draft, ManifestLimits};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::publish_frame;
+use cratehouse_package::publish_frame::UploadLimits;
+use cratehouse_package::published::Published;
+use cratehouse_package::tarball;
+use cratehouse_package::tarball::{Contents, TarballLimits};
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
 const PREPARE: Duration = Duration::from_secs(14);
@@ -186,7 +188,8 @@ fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
     };
     let manifest_limits =
         ManifestLimits { dependencies: limits.dependencies, features: limits.features };
-    let upload = upload::parse(body, &upload_limits(limits)).map_err(|e| admission::refused(&e))?;
+    let upload =
+        publish_frame::parse(body, &upload_limits(limits)).map_err(|e| admission::refused(&e))?;
     let (name, version) = (&upload.name, &upload.version);
     let Contents { manifest, warnings } =
         tarball::read(&upload.crate_file, name, version, &tarball_limits)

@@ -23,15 +23,15 @@ use tracing::{info, warn};
 pub use self::ask::{Answer, ask, start};
 use self::tallying::{Batch, Download, Tallying};
 use crate::gateway::Gateway;
-use crate::model::name::CrateName;
 use crate::model::principal::Principal;
 use crate::model::pull::MAX_LINE_BYTES;
 use crate::model::uses::day_of;
-use crate::model::version::CrateVersion;
 use crate::stores::pulls::{MAX_BATCH_BYTES, PullsStore};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// Records in one batch. So many are written before their time.
 const MAX_BATCH_RECORDS: usize = 10_000;

@@ -18,10 +18,6 @@ use crate::flows::judging::{Facts, Judging};
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pinning::Pins;
 use crate::model::freshness;
-use crate::model::index::IndexFile;
-use crate::model::mirrored::{self, OwnRegistries, Skipped, Unreadable};
-use crate::model::name::CrateName;
-use crate::model::version::CrateVersion;
 use crate::stores::catalog::Catalog;
 use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore, Seen};
 use crate::stores::upstream::{
@@ -32,6 +28,11 @@ use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::write_behind::Copies;
+use cratehouse_package::index::IndexFile;
+use cratehouse_package::mirrored;
+use cratehouse_package::mirrored::{OwnRegistries, Skipped, Unreadable};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// How long a lookup waits for the store's copy. It is a cache: without it the upstream is asked.
 const STORE_WAIT: Duration = Duration::from_secs(5);

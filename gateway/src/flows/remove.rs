@@ -4,9 +4,9 @@ use tracing::warn;
 
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::name::CrateName;
-use crate::model::version::CrateVersion;
 use cratehouse_core::error::Result;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// Takes a hosted version out of the index and its bytes out of reach, at once. Its number
 /// stays burned, and the journal keeps the reason.

@@ -12,13 +12,13 @@ use tracing::{error, info, warn};
 
 use crate::config;
 use crate::flows::reread::Reread;
-use crate::model::policy::{Advisories, Policy, Waiver};
 use crate::stores::advisories::{self, Database};
 use crate::stores::policy_files;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside_in_time;
+use cratehouse_policy::{Advisories, Policy, Waiver};
 
 /// The advisory database is looked at every so many times that the policy is, and whenever that has
 /// changed: it has thousands of files.

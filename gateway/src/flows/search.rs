@@ -16,14 +16,15 @@ use self::syncing::{Syncing, load};
 use crate::flows::index_cache::Place;
 use crate::flows::{judging, lookup};
 use crate::gateway::Gateway;
-use crate::model::index::IndexFile;
-use crate::model::mirrored::{self, OwnRegistries};
-use crate::model::name::{CrateName, NameKey};
-use crate::model::newest::{folded, newest};
-use crate::model::view::View as ModelView;
 use crate::stores::catalog::{CrateRow, Tables, View};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
+use cratehouse_package::index::IndexFile;
+use cratehouse_package::mirrored;
+use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::newest::{folded, newest};
+use cratehouse_package::view::View as ModelView;
 
 pub use self::syncing::run;
 

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::flows::chain::Chain;
 use crate::model::entry::{Actor, Entry, Event};
-use crate::model::name::NameKey;
 use crate::model::trail::{Trail, krate_of};
 use crate::stores::journal::Journal;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_package::name::NameKey;
 
 /// Which events are shown.
 #[derive(Debug, Clone, Default)]

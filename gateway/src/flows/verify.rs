@@ -8,12 +8,12 @@ use futures_util::stream::{self, FuturesOrdered, StreamExt};
 
 pub use self::rebuild::Rebuild;
 use crate::model::entry::{Entry, Happened};
-use crate::model::name::CrateName;
-use crate::model::version::CrateVersion;
 use crate::stores::blobs::{Blob, Blobs, Origin};
 use crate::stores::journal::Journal;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// Entries that are read at once.
 const READ_AHEAD: u64 = 64;

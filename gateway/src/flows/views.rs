@@ -3,7 +3,7 @@
 
 use crate::config::{Identity, Upstream};
 use crate::flows::index_cache::{Answered, Known, Place};
-use crate::model::view::View;
+use cratehouse_package::view::View;
 
 /// The views of one gateway.
 #[derive(Debug, Clone)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::flows::changing;
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::name::CrateName;
 use crate::model::principal::Principal;
-use crate::model::version::CrateVersion;
 use cratehouse_core::error::Result;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// Yanks a hosted version, or undoes it. It may be so already.
 ///

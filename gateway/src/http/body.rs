@@ -21,12 +21,12 @@ pub use self::pace::Arrival;
 use self::pace::{Late, Pace};
 use crate::config::Limits;
 use crate::flows::publish;
-use crate::model::lock::MAX_LOCK_BYTES;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::memory_budget::bytes_holding;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_package::lock_file::MAX_LOCK_BYTES;
 
 /// A JSON body of the owners calls and of the admin API, in bytes.
 pub const MAX_JSON_BYTES: usize = 64 * 1024;

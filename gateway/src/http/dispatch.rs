@@ -22,14 +22,14 @@ use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Route;
 use crate::http::{auth, forwarded, manage, pages, policy};
-use crate::model::index::IndexFile;
-use crate::model::name::CrateName;
 use crate::model::principal::Principal;
-use crate::model::version::CrateVersion;
 use crate::stores::catalog::UserRow;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::index::IndexFile;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// What the record of a download wants to know of a request, beside its token.
 #[derive(Debug, Clone, Copy)]

@@ -10,8 +10,8 @@ use url::Host;
 use crate::config::{Config, Tls};
 use crate::gateway::Gateway;
 use crate::http::respond::{self, Answer};
-use crate::model::client::cargo_configuration;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::cargo_config::cargo_configuration;
 
 /// What the reader puts in place of the CA file, which lies on another machine.
 const CA_ELSEWHERE: &str = "/path/to/ca.pem";

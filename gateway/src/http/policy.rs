@@ -15,11 +15,11 @@ use crate::http::body::{Largest, Upload};
 use crate::http::respond::Answer;
 use crate::http::responses::Responses;
 use crate::http::route::Ask;
-use crate::model::lock::MAX_LOCK_BYTES;
-use crate::model::policy::Waivers;
 use crate::model::principal::Scope;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::lock_file::MAX_LOCK_BYTES;
+use cratehouse_policy::Waivers;
 
 /// How long a lock file may take. What was learned by then stays in memory, so that another try
 /// gets further.

@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::http::answer::Body;
 use crate::http::negotiate;
 use crate::http::route::{Form, Refused};
-use crate::model::index::{ETag, IndexFile};
-use crate::model::view::View;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_package::index::{ETag, IndexFile};
+use cratehouse_package::view::View;
 
 /// Every answer.
 pub type Answer = Response<Body>;

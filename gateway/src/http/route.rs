@@ -9,10 +9,10 @@ use percent_encoding::percent_decode_str;
 
 pub use self::policy::Ask;
 use crate::flows::search::Page;
-use crate::model::name::CrateName;
 use crate::model::principal::TokenId;
-use crate::model::version::CrateVersion;
-use crate::model::view::View;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_package::view::View;
 
 /// The longest path that is looked at, in bytes: the longest crate name and version, all
 /// percent-encoded, fit well.

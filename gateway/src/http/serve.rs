@@ -419,7 +419,7 @@ fn level(label: &str, method: &Method, status: u16) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::view::View;
+    use cratehouse_package::view::View;
 
     #[test]
     fn writes_and_failures_are_logged_louder_than_reads() {

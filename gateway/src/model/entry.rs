@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::checkpoint::Name;
-use crate::model::index::IndexLine;
 use crate::model::level::Level;
-use crate::model::name::CrateName;
 use crate::model::principal::{Grant, TokenId, UserId};
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::published::Published;
+use cratehouse_package::version::CrateVersion;
 
 /// One journal object: some events that were committed together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -185,49 +185,6 @@ pub enum Happened {
         /// SHA-256 of its lines.
         hash: Checksum,
     },
-}
-
-/// A published version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Published {
-    /// The index line, not yanked.
-    pub line: IndexLine,
-    /// The size of the crate file in bytes.
-    pub size: u64,
-    /// What search and pages need.
-    pub metadata: Metadata,
-}
-
-/// What a manifest says beside the index line. No authors: the journal is kept for ever, and
-/// they are e-mail addresses.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Metadata {
-    /// `package.description`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// `package.license`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub license: Option<String>,
-    /// `package.license-file`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub license_file: Option<String>,
-    /// `package.homepage`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub homepage: Option<String>,
-    /// `package.documentation`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub documentation: Option<String>,
-    /// `package.repository`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub repository: Option<String>,
-    /// `package.keywords`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keywords: Vec<String>,
-    /// `package.categories`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub categories: Vec<String>,
 }
 
 /// Why an entry cannot follow the one before it.

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::model::name::{CrateName, PatternError};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::name::{CrateName, PatternError};
 
 /// A user's number: cargo wants a `u32` (Cargo book, "Web API", owners).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -246,7 +246,7 @@ impl FromStr for Scope {
 impl FromStr for CratePattern {
     type Err = PatternError;
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        text.parse::<crate::model::name::NamePattern>()?;
+        text.parse::<cratehouse_package::name::NamePattern>()?;
         Ok(Self(text.to_owned()))
     }
 }

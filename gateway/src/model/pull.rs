@@ -8,11 +8,11 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::name::CrateName;
-use crate::model::policy::Requirement;
 use crate::model::principal::{Principal, TokenId, UserId};
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_policy::Requirement;
 
 /// Downloads that were answered with the bytes: all those of one version by one token from one
 /// address, on one day (UTC), between two writes of a replica. As JSON, a line of at most

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::model::entry::{Actor, Happened};
-use crate::model::name::CrateName;
 use crate::model::principal::{TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::name::CrateName;
 
 /// Checksums in one phrase; the JSON form has all.
 const MAX_SHOWN: usize = 4;

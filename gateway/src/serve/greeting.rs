@@ -6,8 +6,8 @@ use std::path::Path;
 
 use cratehouse::config::{Config, Flags, LogFormat, StoreUrl, Tls};
 use cratehouse::flows::founded::shown;
-use cratehouse::model::client::cargo_configuration;
 use cratehouse_core::console::tell;
+use cratehouse_package::cargo_config::cargo_configuration;
 
 /// The variable that names the configuration file.
 const CONFIG_VARIABLE: &str = "CRATEHOUSE_CONFIG";

@@ -29,9 +29,9 @@ use tar::Archive;
 pub use self::kept::{AdvisoryStore, Current};
 pub use self::remote::{Remote, ask};
 
-use crate::model::policy::{Advisories, Advisory};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::excerpt::excerpt;
+use cratehouse_policy::{Advisories, Advisory};
 
 /// The most advisories in a database; RustSec's had 714 in February 2025.
 const MAX_ADVISORIES: usize = 20_000;
@@ -361,7 +361,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use crate::model::name::CrateName;
+    use cratehouse_package::name::CrateName;
 
     fn advisory(id: &str, name: &str) -> String {
         format!(

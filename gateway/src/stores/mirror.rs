@@ -26,11 +26,11 @@ pub use self::names::NamesList;
 pub use self::overwrite::Seen;
 use self::overwrite::{Comparing, Put, put_over, put_plainly};
 pub use self::sights::Sights;
-use crate::model::name::CrateName;
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::threads;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// How often a pin is tried before the store counts as unavailable.
 const PIN_ATTEMPTS: u32 = 3;

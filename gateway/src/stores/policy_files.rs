@@ -10,8 +10,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::model::policy::PolicyText;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_policy::PolicyText;
 
 /// The most policy files in a folder.
 const MAX_FILES: usize = 256;

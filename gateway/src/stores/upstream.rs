@@ -15,14 +15,14 @@ use tokio::time::timeout;
 use url::{Origin, Url};
 
 use crate::config;
-use crate::model::dl::DlTemplate;
-use crate::model::index::Listed;
-use crate::model::name::CrateName;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::traces;
 use cratehouse_core::traces::{KeyValue, Side, Told, Trace};
+use cratehouse_package::dl::DlTemplate;
+use cratehouse_package::index::Listed;
+use cratehouse_package::name::CrateName;
 
 use crowded::Crowded;
 use door::Door;

@@ -11,16 +11,17 @@ use super::*;
 use crate::config::PerAddress;
 use crate::flows::command::{By, Command};
 use crate::flows::open::journal_in;
-use crate::model::entry::{Entry, EntryId, Metadata, Published};
-use crate::model::index::IndexLine;
-use crate::model::index_bounds::IndexBounds;
-use crate::model::name::CrateName;
+use crate::model::entry::{Entry, EntryId};
 use crate::model::principal::{Grant, TokenSecret};
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::objects::Objects;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Kind;
+use cratehouse_package::index::IndexLine;
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::published::{Metadata, Published};
 
 const REGISTRY: &str = "registry";
 

@@ -3,11 +3,11 @@
 
 use super::{By, Judged, stated};
 use crate::model::entry::Happened;
-use crate::model::name::CrateName;
 use crate::model::principal::Scope;
-use crate::model::version::CrateVersion;
 use crate::stores::catalog::{Tables, View};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// A pin as it stands in the store.
 pub(super) struct Pin<'a> {

@@ -4,10 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flows::fixture::{line, name, version};
-use crate::model::entry::{Entry, EntryId, Event, Metadata};
-use crate::model::index_bounds::IndexBounds;
+use crate::model::entry::{Entry, EntryId, Event};
 use crate::model::principal::CratePattern;
 use crate::stores::catalog::Catalog;
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::published::Metadata;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 

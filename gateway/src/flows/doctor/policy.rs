@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::flows::advisories::kept;
 use crate::flows::open::advisories_in;
 use crate::flows::rulebook::{InForce, Kept, try_policy};
-use crate::model::policy::{Mode, Policy, WaiverState, Waivers};
 use crate::stores::advisories::{self, Database};
 use crate::stores::objects::Objects;
 use cratehouse_core::error::Result;
 use cratehouse_core::threads::aside;
+use cratehouse_policy::{Mode, Policy, WaiverState, Waivers};
 
 /// RustSec has new advisories every week.
 const STALE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -156,8 +156,8 @@ pub fn judge_advisories(found: Option<Result<Found, String>>, now: Timestamp) ->
 mod tests {
     use super::super::finding::Gravity;
     use super::*;
-    use crate::model::policy::PolicyText;
     use cratehouse_core::error::Error;
+    use cratehouse_policy::PolicyText;
 
     fn now() -> Timestamp {
         "2026-06-01T00:00:00Z".parse().unwrap()

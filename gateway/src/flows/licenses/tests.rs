@@ -5,9 +5,9 @@ use super::*;
 use crate::flows::fixture::{House, Public, memory, name, version};
 use crate::flows::judging;
 use crate::flows::lookup::{self, lookup};
-use crate::model::fixtures::CrateFile;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Kind;
+use cratehouse_package::test_util::CrateFile;
 
 const DENY: &str = "contact = \"the platform team\"\n[licenses]\nallow = [\"MIT\"]\n";
 const HOLD: &str = "[licenses]\nallow = [\"MIT\"]\naction = \"hold\"\n";

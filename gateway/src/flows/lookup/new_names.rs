@@ -161,7 +161,7 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
     let package = |name: &str, source: &str| {
         format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\nsource = \"{source}\"\n")
     };
-    let crates_io = format!("registry+{}", crate::model::index::CRATES_IO_IDENTITY);
+    let crates_io = format!("registry+{}", cratehouse_package::index::CRATES_IO_IDENTITY);
     let lock = [
         package("Foo", &crates_io),
         package("none", &crates_io),

@@ -9,11 +9,11 @@ use super::*;
 use crate::config::Limits;
 use crate::flows::command::{By, Command, Order};
 use crate::flows::open::{Keep, Running};
-use crate::model::entry::{Metadata, Published};
-use crate::model::index::IndexLine;
-use crate::model::index_bounds::IndexBounds;
 use crate::stores::upstream::fixture::{self, Server, reply};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::index::IndexLine;
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::published::{Metadata, Published};
 
 fn line(name: &str, vers: &str) -> IndexLine {
     IndexLine {

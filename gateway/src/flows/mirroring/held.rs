@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::flows::index_cache::Place;
 use crate::gateway::Gateway;
-use crate::model::name::CrateName;
+use cratehouse_package::name::CrateName;
 
 /// How long it may take to learn whether the store holds something of a crate.
 const STORE_WAIT: Duration = Duration::from_secs(5);

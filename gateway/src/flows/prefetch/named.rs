@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::flows::lookup;
 use crate::gateway::Gateway;
-use crate::model::lock::{Locked, LockedSource};
-use crate::model::name::CrateName;
-use crate::model::newest::newest as best;
 use crate::model::pull::{Subject, Versions};
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::lock_file::{Locked, LockedSource};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::newest::newest as best;
 
 /// The newest version among those that are meant, as the index shows them here: stable and not yanked
 /// before all others, so that no version on hold is chosen while there is another.

@@ -9,9 +9,10 @@ use crate::flows::command::{self, By, Refusal};
 use crate::flows::parsing::ClientParsers;
 use crate::gateway::Gateway;
 use crate::model::principal::{Principal, Scope};
-use crate::model::upload::{self, Named, UploadError};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_package::publish_frame;
+use cratehouse_package::publish_frame::{Named, UploadError};
 
 /// The largest body of a publish request, in bytes.
 pub fn frame_bytes(limits: &Limits) -> usize {
@@ -44,7 +45,7 @@ pub fn may_publish(who: &Principal) -> Result<()> {
 /// # Errors
 /// [`Kind::TooLarge`], when its JSON is larger than it may be.
 pub fn head_bytes(begun: &[u8], limits: &Limits) -> Result<usize> {
-    upload::head_bytes(begun, &upload_limits(limits)).map_err(|e| refused(&e))
+    publish_frame::head_bytes(begun, &upload_limits(limits)).map_err(|e| refused(&e))
 }
 
 /// Reads what is to be published from the beginning of a body, when it has a permit for that, and gives
@@ -55,7 +56,7 @@ pub async fn named(
     begun: Vec<u8>,
 ) -> (Vec<u8>, Result<Named>) {
     let reading = move || {
-        let named = upload::named(&begun).map_err(|e| refused(&e));
+        let named = publish_frame::named(&begun).map_err(|e| refused(&e));
         (begun, named)
     };
     parsers.publishes.parse(client, reading).await.unwrap_or_else(|e| (Vec::new(), Err(e)))

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{MAX_BATCH_RECORDS, MAX_WAITING_RECORDS};
-use crate::model::name::CrateName;
 use crate::model::principal::{Principal, TokenId};
 use crate::model::pull::{Pull, Puller, encode};
 use crate::model::uses::day_of;
-use crate::model::version::CrateVersion;
 use crate::stores::pulls::BatchName;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// The part of an IPv6 address that a host does not choose: 64 bits (RFC 4291 §2.5.1).

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::model::index::{IndexFile, Listed};
-use crate::model::version::CrateVersion;
 use crate::stores::mirror::Sights;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_package::version::CrateVersion;
 
 /// Versions that are not listed any more whose sights are kept at the most: no crate has as many.
 const MAX_AWAY: usize = 10_000;

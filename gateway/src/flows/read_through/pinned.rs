@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use super::{ReadThrough, Rendered, noticed};
 use crate::flows::pinning::Wanted;
-use crate::model::index::{IndexFile, Listed};
-use crate::model::name::CrateName;
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::Result;
+use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// Pins that are put at one time.
 const PINS: usize = 16;

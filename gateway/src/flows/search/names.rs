@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::model::index::{IndexFile, Listed};
-use crate::model::name::{CrateName, NameKey};
-use crate::model::newest::{newest, read_line, write_line};
+use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::newest::{newest, read_line, write_line};
 
 /// The memory that names may take, in bytes: some 400,000 of them, twice what crates.io has. Further
 /// ones are not found by a search.

@@ -10,10 +10,10 @@ use super::registry::{Fulfilled, Wish};
 use crate::flows::command::{By, Command, Order};
 use crate::flows::{changing, fixture, publish};
 use crate::gateway::Gateway;
-use crate::model::entry::{Metadata, Published};
 use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Kind, Result};
+use cratehouse_package::published::{Metadata, Published};
 
 pub(super) const USERS: u32 = 3;
 /// The last one may do everything.

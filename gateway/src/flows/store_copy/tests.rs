@@ -12,11 +12,11 @@ use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{Part, download};
 use crate::flows::fixture::{config, line, name, version};
 use crate::flows::open::{Keep, Running};
-use crate::model::entry::{Metadata, Published};
-use crate::model::index_bounds::IndexBounds;
 use crate::stores::blobs::Origin;
 use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::upstream::fixture::limits;
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::published::{Metadata, Published};
 
 const HUMAN: LogFormat = LogFormat::Human;
 

@@ -1,8 +1,8 @@
 //! The URLs of the policy, below `/api/v1/policy`. They are ours: cargo knows none of them.
 
 use super::{Refused, Verb, malformed, name, parameter, version};
-use crate::model::name::CrateName;
-use crate::model::policy::Which;
+use cratehouse_package::name::CrateName;
+use cratehouse_policy::Which;
 
 /// Questions about the policy in force. They change nothing, and who may read may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]

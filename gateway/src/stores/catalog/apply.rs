@@ -9,12 +9,13 @@ use super::rows::{
     TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
 use super::{Applied, Stranger};
-use crate::model::entry::{Actor, Entry, Happened, Published};
+use crate::model::entry::{Actor, Entry, Happened};
 use crate::model::level::Level;
-use crate::model::name::{CrateName, NameKey};
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::published::Published;
+use cratehouse_package::version::CrateVersion;
 
 /// Makes the tables of a new file; says whether an old one is of this schema and registry, and of
 /// a format level that this release knows: it may have been a newer one's.

@@ -23,12 +23,12 @@ pub use self::rows::{CondemnedRow, CorrectedPin, CrateRow, Head, TokenRow, UserR
 pub use self::view::{Tables, View};
 use crate::model::checkpoint::{Name, Reader};
 use crate::model::entry::{Actor, Entry, Happened};
-use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::Principal;
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::threads;
+use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::version::CrateVersion;
 
 /// Bumped when the form or the meaning of a row, or of [`Catalog::apply`], changes: older files
 /// are rebuilt, and checkpoints of another schema are passed over.

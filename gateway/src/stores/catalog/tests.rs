@@ -9,10 +9,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
-use crate::model::entry::{Actor, EntryId, Event, Happened, Metadata, Published};
-use crate::model::index::IndexLine;
+use crate::model::entry::{Actor, EntryId, Event, Happened};
 use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
+use cratehouse_package::index::IndexLine;
+use cratehouse_package::published::{Metadata, Published};
 
 const REGISTRY: &str = "registry";
 const CACHE_BYTES: usize = 1 << 20;

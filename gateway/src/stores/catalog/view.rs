@@ -15,12 +15,12 @@ use super::rows::{
     TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
 use crate::model::entry::Event;
-use crate::model::index::Listed;
-use crate::model::name::{CrateName, NameKey};
 use crate::model::principal::{Principal, TokenId, UserId};
-use crate::model::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_package::index::Listed;
+use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::version::CrateVersion;
 
 /// The part of a version's row that a search needs: the rest is not built.
 #[derive(Deserialize)]

@@ -9,11 +9,11 @@ use object_store::{Error as StoreError, ObjectStoreExt};
 
 use super::MirrorStore;
 use super::overwrite::{Former, merge_into};
-use crate::model::name::CrateName;
-use crate::model::policy::LicenseFact;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::log_limit::LineLimit;
+use cratehouse_package::name::CrateName;
+use cratehouse_policy::LicenseFact;
 
 /// The largest object, in bytes: that of a crate of 5000 versions has 500 kB. A larger one is
 /// neither read nor kept.

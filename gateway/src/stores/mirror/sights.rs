@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::MirrorStore;
 use super::overwrite::{Former, merge_into};
-use crate::model::name::CrateName;
-use crate::model::version::CrateVersion;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 
 /// The largest object, in bytes: that of a crate of 10,000 versions has 500 kB. A larger one is
 /// neither read nor written.

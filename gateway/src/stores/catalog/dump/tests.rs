@@ -80,7 +80,7 @@ fn what_is_read_from_a_restored_catalog_is_what_was_there() {
         let versions: Vec<_> =
             crates.iter().map(|row| view.versions(&row.name.key()).unwrap()).collect();
         let holder = catalog.principal(&Checksum::of(&1_u32.to_be_bytes())).unwrap().unwrap();
-        let foo: crate::model::name::CrateName = "Foo_bar".parse().unwrap();
+        let foo: cratehouse_package::name::CrateName = "Foo_bar".parse().unwrap();
         let found = catalog.version(&foo.key(), &"1.0.2+build".parse().unwrap()).unwrap().unwrap();
         let users = (view.users().unwrap(), view.login("ALICE").unwrap().unwrap());
         format!("{crates:?}{versions:?}{users:?}{:?}{holder:?}{found:?}", view.tokens().unwrap())
