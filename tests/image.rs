@@ -178,7 +178,7 @@ fn its_binary_runs_in_its_root_alone_and_serves_what_an_upstream_has() {
     admin.get("/livez").assert_status(200);
     let ca = fs::read(data.path().join("tls/ca.pem")).unwrap();
     let client = Client::new(&format!("https://127.0.0.1:{port}"), Some(&ca));
-    let index = client.get("/index/3/f/foo").assert_status(200);
+    let index = client.get("/crates-io/index/3/f/foo").assert_status(200);
     assert_eq!(index.body, upstream.index_file("foo"));
 }
 
