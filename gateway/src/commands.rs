@@ -25,20 +25,21 @@ use cratehouse::cli::{
     Command, CrateSpec, FormatCommand, JournalCommand, MirrorCommand, NamesCommand, Show,
     StoreCommand, StoreCopy, TokenCommand, UserCommand,
 };
-use cratehouse::config::{Config, EXIT_CONFIG, StoreUrl, Tls};
+use cratehouse::config::{Config, EXIT_CONFIG, Tls};
 use cratehouse::flows::command::By;
 use cratehouse::flows::open::{Keep, Running, blobs_in, checkpoints_in, journal_in};
 use cratehouse::flows::show::{COLUMNS, Selection, Shown, show};
 use cratehouse::flows::verify::Rebuild;
 use cratehouse::flows::{format, founded, mirroring, remove, store_copy, tokens, users, verify};
 use cratehouse::gateway::Gateway;
-use cratehouse::model::level::Level;
 use cratehouse::stores::checkpoints::FOLDER;
-use cratehouse::stores::objects::Objects;
 use cratehouse_core::console;
 use cratehouse_core::console::{Stdout, tell};
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::Progress;
+use cratehouse_storage::format_level::Level;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::url::StoreUrl;
 
 use crate::Failure;
 

@@ -22,7 +22,6 @@
 mod load;
 mod near;
 mod reader;
-mod store_url;
 mod values;
 
 use std::ffi::OsString;
@@ -33,13 +32,15 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use self::store_url::{Cloud, StoreUrl};
 use cratehouse_core::checksum::Checksum;
 pub use cratehouse_core::console::LogFormat;
 use cratehouse_core::networks::Networks;
 pub use cratehouse_core::per_address::{PER_ADDRESS_PERCENT, PerAddress};
+pub use cratehouse_core::secret::Secret;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::NamePattern;
+pub use cratehouse_storage::settings::Settings as Store;
+pub use cratehouse_storage::url::{Cloud, StoreUrl};
 
 /// What the command line may override, each over the environment and the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,23 +171,6 @@ pub enum Tls {
         /// How often they are looked at.
         reload: Duration,
     },
-}
-
-/// `[store]`
-#[derive(Debug, Clone)]
-pub struct Store {
-    /// Which store.
-    pub url: StoreUrl,
-    /// The S3 endpoint, where it is not Amazon's.
-    pub endpoint: Option<Url>,
-    /// The S3 region.
-    pub region: Option<String>,
-    /// The S3 access key; absent: the usual AWS variables and roles, as for other clouds.
-    pub access_key_id: Option<String>,
-    /// The S3 secret key.
-    pub secret_access_key: Option<Secret>,
-    /// Whether an `http:` endpoint is acceptable.
-    pub allow_http: bool,
 }
 
 /// `[catalog]`
@@ -514,28 +498,6 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-/// A text that never reaches a log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,6 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::views::Views;
 use crate::logging::requests::RequestLines;
-use crate::stores::blobs::Blobs;
 use crate::stores::catalog::Catalog;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::upstream::Upstream;
@@ -27,6 +26,7 @@ use cratehouse_core::fair_share::Shares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::traces::Traces;
 use cratehouse_core::write_behind::Copies;
+use cratehouse_storage::blobs::Blobs;
 
 /// What [`Gateway::responses`] counts in, in bytes.
 pub const RESPONSE_STEP_BYTES: usize = 1 << 10;

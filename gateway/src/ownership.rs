@@ -8,9 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use cratehouse::cli::{Command, StoreCommand};
-use cratehouse::config::{Config, StoreUrl};
+use cratehouse::config::Config;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::say;
+use cratehouse_storage::url::StoreUrl;
 use rustix::process::geteuid;
 
 /// Who owns the folder that a command works on, or the one that it is to be made in, where that is another

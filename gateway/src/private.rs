@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use cratehouse::config::{Config, StoreUrl};
+use cratehouse::config::Config;
+use cratehouse_storage::url::StoreUrl;
 use rustix::fs::Mode;
 
 /// Nobody else reads or writes it.

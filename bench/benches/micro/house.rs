@@ -13,11 +13,11 @@ use cratehouse::flows::open::{Keep, Running};
 use cratehouse::flows::{tokens, users};
 use cratehouse::gateway::Gateway;
 use cratehouse::model::principal::Grant;
-use cratehouse::stores::blobs::Origin;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
+use cratehouse_storage::blobs::Origin;
 use cratehouse_tests::http::{Action, Response, Server};
 use tokio::runtime::Runtime;
 

@@ -1,6 +1,11 @@
 //! For tests: crate files and publish requests, the wrong ones included.
 
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 use std::io::Write;
 

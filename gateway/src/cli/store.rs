@@ -7,12 +7,12 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use crate::config::StoreUrl;
 use crate::flows::show::Since;
 use crate::model::expiry::instant;
-use crate::model::level::Level;
 use crate::model::pull::Subject;
 use cratehouse_package::name::CrateName;
+use cratehouse_storage::format_level::Level;
+use cratehouse_storage::url::StoreUrl;
 
 /// `journal show`
 #[derive(Debug, Clone, Args)]

@@ -13,13 +13,13 @@ use cratehouse::flows::founded;
 use cratehouse::flows::open::{Keep, Running, advisories_in};
 use cratehouse::flows::policy_check::{self, Allowance, Reach};
 use cratehouse::flows::rulebook::{InForce, try_policy};
-use cratehouse::stores::objects::Objects;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::progress::Progress;
 use cratehouse_core::threads::aside;
 use cratehouse_policy::{Outcome, Report, Waivers};
+use cratehouse_storage::objects::Objects;
 use jiff::Timestamp;
 use serde::Serialize;
 

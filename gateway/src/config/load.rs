@@ -15,13 +15,14 @@ use super::values::{
     socket, this_host, upstream_name,
 };
 use super::{
-    CRATES_IO, Cache, Catalog, Cloud, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
+    CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Identity, Limits, Log, LogFormat,
     Mirror, MirrorMax, PER_ADDRESS_PERCENT, PerAddress, Policy, Proxies, ProxyHeader, Pulls,
-    Server, Store, StoreUrl, Tls, Tracing, Upstream, advisory_archive, crates_io_index,
+    Server, Store, Tls, Tracing, Upstream, advisory_archive, crates_io_index,
 };
 use cratehouse_core::networks::{Networks, network};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::NamePattern;
+use cratehouse_storage::url::{Cloud, StoreUrl};
 
 const KIB: u64 = 1024;
 /// What is logged where nothing else is said. Libraries warn of what each client that misbehaves can

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::Secret;
 use super::near::meant;
+use cratehouse_core::secret::Secret;
 
 /// What every variable of ours begins with.
 pub(super) const PREFIX: &str = "CRATEHOUSE_";

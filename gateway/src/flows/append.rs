@@ -30,7 +30,6 @@ use crate::flows::command::Order;
 use crate::flows::lookup::IndexCache;
 use crate::model::checkpoint::Name;
 use crate::model::entry::{ChainError, Entry, Happened};
-use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
 use crate::stores::journal::Journal;
 use cratehouse_core::deadline;
@@ -38,6 +37,7 @@ use cratehouse_core::error::{Error, Refusal, Result};
 use cratehouse_core::fair_share::Shares;
 use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_storage::format_level::Level;
 
 /// Commands in one entry at the most.
 const MAX_GROUP: usize = 256;

@@ -157,7 +157,7 @@ mod tests {
     use crate::flows::command::Command;
     use crate::flows::fixture::{House, memory};
     use crate::model::principal::{Grant, TokenId, TokenSecret};
-    use crate::stores::faulty::{Fault, FaultyStore};
+    use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     struct Alice {
         house: House,

@@ -22,7 +22,6 @@ use crate::config::LogFormat;
 use crate::flows::append::{Appender, Seen};
 use crate::flows::command::{By, Command, Order};
 use crate::model::checkpoint::{Name, Reader};
-use crate::model::level::Level;
 use crate::stores::catalog::{Catalog, Head, SCHEMA};
 use crate::stores::checkpoints::{Checkpoints, FOLDER};
 use crate::stores::journal::Journal;
@@ -30,6 +29,7 @@ use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::progress::{Progress, grouped};
+use cratehouse_storage::format_level::Level;
 
 /// A catalog this many entries behind a checkpoint loads it instead of reading them.
 const FAR_BEHIND: u64 = 2_000;

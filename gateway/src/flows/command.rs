@@ -13,7 +13,6 @@ pub use self::garbage::must_put_again;
 pub(in crate::flows) use self::garbage::nothing_pending;
 use crate::model::checkpoint::Name;
 use crate::model::entry::{Actor, Happened};
-use crate::model::level::Level;
 use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
 use crate::stores::catalog::{CrateRow, Tables, UserRow, VersionRow, View};
 use cratehouse_core::checksum::Checksum;
@@ -24,6 +23,7 @@ use cratehouse_package::index_bounds::{IndexBounds, OutOfBounds};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::Published;
 use cratehouse_package::version::{CrateVersion, no_such_version};
+use cratehouse_storage::format_level::Level;
 
 /// The longest user name, in bytes.
 const MAX_LOGIN_BYTES: usize = 64;

@@ -18,7 +18,6 @@ use crate::config::Config;
 use crate::flows::fill::{Content, FIRST_ROOM_BYTES, Got, Source};
 use crate::flows::pinning::Pins;
 use crate::flows::streaming;
-use crate::stores::blobs::Origin;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -27,6 +26,7 @@ use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::memory_budget::{Budget, Room, bytes_holding};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::single_flight::Flights;
+use cratehouse_storage::blobs::Origin;
 
 /// A crate file is kept in memory when it takes at most this part of it.
 const LARGEST_SHARE: u64 = 8;

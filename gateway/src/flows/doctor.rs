@@ -20,15 +20,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::finding::{Finding, Gravity};
-use crate::config::{Config, StoreUrl};
+use crate::config::Config;
 use crate::flows::format;
 use crate::flows::open::{Keep, Running, replica_notes_in};
-use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
-use crate::stores::disk::Disk;
-use crate::stores::objects::Objects;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::threads::aside;
+use cratehouse_storage::disk::Disk;
+use cratehouse_storage::format_level::Level;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::url::StoreUrl;
 
 /// Looks at everything but the certificate, one thing after another: nothing that fails stops the rest.
 ///

@@ -16,7 +16,6 @@ use crate::flows::pinning::{self, Wanted};
 use crate::flows::streaming::{self, Stored};
 use crate::flows::{judging, licenses, mirroring, reading};
 use crate::gateway::Gateway;
-use crate::stores::blobs::Origin;
 use crate::stores::catalog::VersionRow;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
@@ -26,6 +25,7 @@ use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::{CrateVersion, no_such_version};
 use cratehouse_policy::ReadLicense;
+use cratehouse_storage::blobs::Origin;
 
 pub use crate::flows::crate_cache::CrateCache;
 pub use crate::flows::streaming::ROOM_BYTES as STREAM_BYTES;

@@ -15,16 +15,17 @@ use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, MirrorMax, StoreUrl};
+use crate::config::{Config, MirrorMax};
 use crate::gateway::Gateway;
 use crate::model::uses::{Bounds, Kept, LastUses, day_of, victims};
-use crate::stores::blobs::Origin;
-use crate::stores::disk::Disk;
 use crate::stores::uses::UsesStore;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::progress::grouped;
 use cratehouse_core::threads::aside;
+use cratehouse_storage::blobs::Origin;
+use cratehouse_storage::disk::Disk;
+use cratehouse_storage::url::StoreUrl;
 
 /// How often a replica writes down what it has used.
 const NOTE_EVERY: Duration = Duration::from_secs(600);
@@ -294,7 +295,7 @@ mod tests {
         let other = House::open(&store, &[&public], fixture::limits()).await;
         assert_eq!((other.foo().await.1, public.fills()), ("miss", 1));
         let kept = other.gateway.blobs.get(Origin::Hosted, &own, |_| 9).await.unwrap();
-        assert_eq!(kept, crate::stores::blobs::Blob::Whole("y".into()));
+        assert_eq!(kept, cratehouse_storage::blobs::Blob::Whole("y".into()));
         public.set(|s| (s.listed, s.sent) = (Some(b"z".to_vec()), Some(b"z".to_vec())));
         let changed = House::open(&store, &[&public], fixture::limits()).await;
         assert!(changed.foo().await.0.is_err(), "the pin stays");

@@ -11,7 +11,6 @@ use crate::flows::mirroring;
 use crate::flows::pinning::{self, Wanted};
 use crate::flows::reading::{Found, Reading, Unread};
 use crate::gateway::Gateway;
-use crate::stores::blobs::{Origin, has_checksum};
 use crate::stores::catalog::VersionRow;
 use crate::stores::upstream::{CrateAnswer, CratePlace, Trouble, TroubleKind, Turn, Upstream};
 use cratehouse_core::checksum::Checksum;
@@ -19,6 +18,7 @@ use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::memory_budget::{Room, bytes_holding};
 use cratehouse_package::index::{IndexFile, Listed};
+use cratehouse_storage::blobs::{Origin, has_checksum};
 
 /// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
 /// is announced to be larger gets more on the spot; it is asked for a second time only when

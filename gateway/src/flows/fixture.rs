@@ -28,10 +28,7 @@ use crate::flows::search::MirroredNames;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
-use crate::model::level::Level;
-use crate::stores::blobs::Origin;
 use crate::stores::catalog::Catalog;
-use crate::stores::objects::Objects;
 use crate::stores::upstream::Upstream;
 use crate::stores::upstream::fixture::{self, Server, reply};
 use crate::stores::uses::UsesStore;
@@ -46,6 +43,9 @@ use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_package::version::CrateVersion;
+use cratehouse_storage::blobs::Origin;
+use cratehouse_storage::format_level::Level;
+use cratehouse_storage::objects::Objects;
 
 const LONG: Duration = Duration::from_secs(60);
 

@@ -2,8 +2,8 @@
 
 use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::model::level::Level;
 use cratehouse_core::error::Result;
+use cratehouse_storage::format_level::Level;
 
 /// The format level that is enabled, as far as this replica has read the journal.
 ///
@@ -32,9 +32,9 @@ mod tests {
     use crate::flows::fixture::{House, memory};
     use crate::flows::open::journal_in;
     use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
-    use crate::stores::objects::Objects;
     use crate::stores::upstream::fixture::limits;
     use cratehouse_core::error::Kind;
+    use cratehouse_storage::objects::Objects;
 
     fn create_user(login: &str) -> Order {
         Order { by: By::Operator, command: Command::CreateUser { login: login.to_owned() } }

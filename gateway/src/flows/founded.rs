@@ -1,13 +1,14 @@
 //! Which registry a store holds. Only `serve` and `init` found one: any other command that finds none
 //! was given the wrong folder.
 
-use crate::config::{Config, StoreUrl};
-use crate::flows::self_test::{Effort, self_test};
+use crate::config::Config;
 use crate::stores::catalog::Catalog;
-use crate::stores::objects::{Objects, RegistryId};
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::{Progress, say};
 use cratehouse_core::threads::aside;
+use cratehouse_storage::objects::{Objects, RegistryId};
+use cratehouse_storage::self_test::{Effort, self_test};
+use cratehouse_storage::url::StoreUrl;
 use rustix::fs::Access;
 
 /// The store of the configuration, which must be there already, and the registry in it. Says which it

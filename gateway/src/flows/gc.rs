@@ -14,9 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::flows::command::{By, Command, Order, nothing_pending};
 use crate::gateway::Gateway;
 use crate::model::entry::Happened;
-use crate::stores::blobs::{Blobs, Origin, Stored};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_storage::blobs::{Blobs, Origin, Stored};
 
 /// Crate files in one pair of entries: a publish of one of them waits while these are deleted.
 const GROUP: usize = 200;

@@ -19,7 +19,6 @@ use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
-use crate::stores::blobs::Origin;
 use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
@@ -30,6 +29,7 @@ use cratehouse_package::mirrored;
 use cratehouse_package::mirrored::OwnRegistries;
 use cratehouse_package::name::{CrateName, NameKey};
 use cratehouse_package::version::{CrateVersion, no_such_version};
+use cratehouse_storage::blobs::Origin;
 
 /// The most `-` and `_` in a name whose every spelling is asked of the upstreams (256 spellings).
 const MAX_SEPARATORS: u32 = 8;

@@ -45,7 +45,6 @@ pub mod replica_note;
 pub mod reread;
 pub mod rulebook;
 pub mod search;
-pub mod self_test;
 pub mod show;
 #[cfg(test)]
 mod simulation;

@@ -29,12 +29,10 @@ use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
-use crate::stores::blobs::Blobs;
 use crate::stores::catalog::{Catalog, Opened};
 use crate::stores::checkpoints::Checkpoints;
 use crate::stores::journal::Journal;
 use crate::stores::mirror::MirrorStore;
-use crate::stores::objects::Objects;
 use crate::stores::pulls::PullsStore;
 use crate::stores::replicas::ReplicaNotes;
 use crate::stores::upstream::Upstream;
@@ -47,6 +45,8 @@ use cratehouse_core::progress::{Progress, say};
 use cratehouse_core::threads::aside;
 use cratehouse_core::traces::Traces;
 use cratehouse_core::write_behind::Copies;
+use cratehouse_storage::blobs::Blobs;
+use cratehouse_storage::objects::Objects;
 
 /// Where the catalog is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,6 @@ use crate::flows::command::{self, By, Command, Order, must_put_again};
 use crate::flows::{dependencies, mirroring, objecting};
 use crate::gateway::Gateway;
 use crate::model::principal::Principal;
-use crate::stores::blobs::Origin;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
@@ -32,6 +31,7 @@ use cratehouse_package::publish_frame::UploadLimits;
 use cratehouse_package::published::Published;
 use cratehouse_package::tarball;
 use cratehouse_package::tarball::{Contents, TarballLimits};
+use cratehouse_storage::blobs::Origin;
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
 const PREPARE: Duration = Duration::from_secs(14);

@@ -11,11 +11,11 @@ use crate::flows::crate_cache::broke_off;
 use crate::flows::fill::Content;
 use crate::flows::streaming::{ROOM_BYTES, Stored};
 use crate::gateway::Gateway;
-use crate::stores::blobs::{Blob, Origin};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::memory_budget::{Room, bytes_holding};
+use cratehouse_storage::blobs::{Blob, Origin};
 
 /// What is read, and what may be expected of it.
 pub(super) struct Reading<'a> {

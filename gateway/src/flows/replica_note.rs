@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::config::Config;
-use crate::model::level::Level;
 use crate::model::replica_note::ReplicaNote;
 use crate::stores::replicas::ReplicaNotes;
+use cratehouse_storage::format_level::Level;
 
 /// How often a replica notes itself.
 pub const EVERY: Duration = Duration::from_secs(600);

@@ -143,8 +143,8 @@ mod tests {
     use crate::flows::command::Command;
     use crate::flows::fixture::{House, memory, name, version};
     use crate::flows::open::journal_in;
-    use crate::stores::objects::Objects;
     use crate::stores::upstream::fixture::limits;
+    use cratehouse_storage::objects::Objects;
 
     async fn lines(journal: &Journal, selection: Selection) -> Vec<(String, String)> {
         let mut lines = Vec::new();

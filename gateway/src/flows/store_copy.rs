@@ -17,12 +17,12 @@ use crate::config::LogFormat;
 use crate::flows::chain::Chain;
 use crate::flows::open::{blobs_in, journal_in};
 use crate::flows::verify;
-use crate::stores::blobs::has_checksum;
 use crate::stores::journal::Journal;
-use crate::stores::objects::{Objects, RegistryId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::Progress;
+use cratehouse_storage::blobs::has_checksum;
+use cratehouse_storage::objects::{Objects, RegistryId};
 
 /// Objects under way at one time, and the memory for them.
 const OBJECTS_AT_ONCE: usize = 16;

@@ -11,12 +11,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::StoreUrl;
-use crate::stores::disk::Disk;
-use crate::stores::objects::PROBES;
 use cratehouse_core::error::Refusal;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside;
+use cratehouse_storage::disk::Disk;
+use cratehouse_storage::objects::PROBES;
+use cratehouse_storage::url::StoreUrl;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(10);

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
 use crate::gateway::Gateway;
-use crate::stores::blobs::{Origin, hashed_on};
 use cratehouse_core::checksum::{Checksum, Checksumming};
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::memory_budget::{Room, bytes_holding};
+use cratehouse_storage::blobs::{Origin, hashed_on};
 
 /// What is asked of the store at one time: each piece is a request of its own, because no store
 /// keeps one open for as long as a slow client takes. Every piece but the first has this size.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::config::{Config, StoreUrl};
+use crate::config::Config;
 use crate::flows::founded;
 use crate::stores::advisories::{Remote, ask};
-use crate::stores::objects::Objects;
 use crate::stores::upstream::Upstream;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::url::StoreUrl;
 
 /// How long each of them may take.
 const PATIENCE: Duration = Duration::from_secs(30);

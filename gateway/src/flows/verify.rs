@@ -8,12 +8,12 @@ use futures_util::stream::{self, FuturesOrdered, StreamExt};
 
 pub use self::rebuild::Rebuild;
 use crate::model::entry::{Entry, Happened};
-use crate::stores::blobs::{Blob, Blobs, Origin};
 use crate::stores::journal::Journal;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
+use cratehouse_storage::blobs::{Blob, Blobs, Origin};
 
 /// Entries that are read at once.
 const READ_AHEAD: u64 = 64;
@@ -172,7 +172,7 @@ mod tests {
     use crate::flows::command::Command;
     use crate::flows::fixture::{House, memory, name, version};
     use crate::flows::open::{blobs_in, journal_in};
-    use crate::stores::objects::Objects;
+    use cratehouse_storage::objects::Objects;
 
     const REGISTRY: &str = "registry";
     const ENTRIES: u64 = 100;

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
-use crate::config::Secret;
 use crate::flows;
 use crate::gateway::Gateway;
 use crate::model::principal::{Principal, Scope};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::secret::Secret;
 
 /// The longest `Authorization` header that is looked at, in bytes.
 pub const MAX_HEADER_BYTES: usize = 4096;

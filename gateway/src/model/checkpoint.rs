@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::model::level::Level;
 use cratehouse_core::checksum::{Checksum, Checksumming};
+use cratehouse_storage::format_level::Level;
 
 /// The longest line, in bytes: a row is never larger than the journal entry that made it.
 const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::checkpoint::Name;
-use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
+pub use cratehouse_core::random_id::RandomId as EntryId;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::Published;
 use cratehouse_package::version::CrateVersion;
+use cratehouse_storage::format_level::Level;
 
 /// One journal object: some events that were committed together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,11 +37,6 @@ pub struct Entry {
     /// What happened.
     pub events: Vec<Event>,
 }
-
-/// A 128-bit random number, as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EntryId(#[serde(with = "hex::serde")] [u8; 16]);
 
 /// Who did what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -305,34 +301,6 @@ impl Happened {
             Happened::PinCorrected { .. } => Level::SECOND,
             Happened::Checkpointed { .. } => Level::NAMED_CHECKPOINTS,
         }
-    }
-}
-
-impl EntryId {
-    /// A new one.
-    pub fn random() -> Self {
-        Self(rand::random())
-    }
-}
-
-impl FromStr for EntryId {
-    type Err = hex::FromHexError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut id = [0; 16];
-        hex::decode_to_slice(text, &mut id)?;
-        Ok(Self(id))
-    }
-}
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

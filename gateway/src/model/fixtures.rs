@@ -4,10 +4,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
-use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::test_util::published;
+use cratehouse_storage::format_level::Level;
 
 /// A journal of at least `entries` entries, with everything in it that can happen: each entry,
 /// its bytes and its hash.

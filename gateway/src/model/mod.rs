@@ -8,7 +8,6 @@ pub mod expiry;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod freshness;
-pub mod level;
 pub mod principal;
 pub mod pull;
 pub mod replica_note;

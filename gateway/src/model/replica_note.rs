@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::level::Level;
+use cratehouse_storage::format_level::Level;
 
 /// One replica, as it was last heard of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use cratehouse::config::{Config, Flags, LogFormat, StoreUrl, Tls};
+use cratehouse::config::{Config, Flags, LogFormat, Tls};
 use cratehouse::flows::founded::shown;
 use cratehouse_core::console::tell;
 use cratehouse_package::cargo_config::cargo_configuration;
+use cratehouse_storage::url::StoreUrl;
 
 /// The variable that names the configuration file.
 const CONFIG_VARIABLE: &str = "CRATEHOUSE_CONFIG";

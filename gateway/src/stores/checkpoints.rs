@@ -98,8 +98,8 @@ fn path(name: &Name) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stores::faulty::{Call, Fault, FaultyStore};
     use cratehouse_core::checksum::Checksum;
+    use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
     use object_store::memory::InMemory;
 
     fn name(seq: u64) -> Name {

@@ -2,15 +2,10 @@
 //! each other; flows combine them.
 
 pub mod advisories;
-pub mod blobs;
 pub mod catalog;
 pub mod checkpoints;
-pub mod disk;
-#[cfg(test)]
-pub mod faulty;
 pub mod journal;
 pub mod mirror;
-pub mod objects;
 pub mod policy_files;
 pub mod pulls;
 pub mod replicas;

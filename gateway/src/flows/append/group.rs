@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::flows::command::{self, Order, Refusal};
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
-use crate::model::level::Level;
 use crate::stores::catalog::Catalog;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_storage::format_level::Level;
 
 /// Bytes of events in one entry, after which further commands wait for the next one. Whoever
 /// catches up holds many entries at one time.

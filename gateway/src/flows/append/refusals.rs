@@ -6,9 +6,9 @@ use super::tests::{replica, settings};
 use super::*;
 use crate::flows::command::Command;
 use crate::flows::fixture::memory;
-use crate::stores::faulty::{Call, Fault, FaultyStore, Plan};
-use crate::stores::objects::Objects;
 use cratehouse_core::error::Kind;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::test_util::{Call, Fault, FaultyStore, Plan};
 
 /// A command that waits for an operator to make room would never end.
 #[tokio::test(start_paused = true)]

@@ -13,8 +13,6 @@ use crate::flows::command::{By, Command};
 use crate::flows::open::journal_in;
 use crate::model::entry::{Entry, EntryId};
 use crate::model::principal::{Grant, TokenSecret};
-use crate::stores::faulty::{Call, Fault, FaultyStore};
-use crate::stores::objects::Objects;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Kind;
@@ -22,6 +20,8 @@ use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::{Metadata, Published};
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
 const REGISTRY: &str = "registry";
 

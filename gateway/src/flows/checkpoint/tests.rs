@@ -16,9 +16,9 @@ use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
 use crate::model::fixtures::history;
 use crate::model::principal::UserId;
 use crate::stores::checkpoints::FOLDER;
-use crate::stores::faulty::{Call, Fault, FaultyStore};
-use crate::stores::objects::Objects;
 use cratehouse_core::fair_share::Shares;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
 mod named;
 

@@ -18,9 +18,9 @@ use crate::flows::append::Scribe;
 use crate::flows::chain::Chain;
 use crate::model::checkpoint::{Header, Name};
 use crate::model::entry::Entry;
-use crate::model::level::Level;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_storage::format_level::Level;
 
 /// Entries behind a checkpoint's last one that are searched for the one that names it. It is appended
 /// as soon as the checkpoint is put.

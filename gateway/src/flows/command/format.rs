@@ -4,9 +4,9 @@
 use super::{By, Judged, Refusal, lagging};
 use crate::model::checkpoint::Name;
 use crate::model::entry::Happened;
-use crate::model::level::Level;
 use crate::model::principal::Scope;
 use cratehouse_core::error::Error;
+use cratehouse_storage::format_level::Level;
 
 /// Lets events pass whose level, by the table `level_of`, is enabled.
 pub(super) fn admitted(

@@ -43,9 +43,9 @@ pub(super) fn correct<T: Tables>(
 mod tests {
     use super::*;
     use crate::model::entry::{Actor, Event};
-    use crate::model::level::Level;
     use crate::stores::catalog::Catalog;
     use cratehouse_core::error::Kind;
+    use cratehouse_storage::format_level::Level;
 
     #[test]
     fn a_correction_has_a_reason_and_belongs_to_the_second_level() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::stores::disk::Disk;
+use cratehouse_storage::disk::Disk;
 
 const MIB: u64 = 1 << 20;
 /// With less than this a publish may fail at any moment.

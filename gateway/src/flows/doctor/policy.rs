@@ -12,10 +12,10 @@ use crate::flows::advisories::kept;
 use crate::flows::open::advisories_in;
 use crate::flows::rulebook::{InForce, Kept, try_policy};
 use crate::stores::advisories::{self, Database};
-use crate::stores::objects::Objects;
 use cratehouse_core::error::Result;
 use cratehouse_core::threads::aside;
 use cratehouse_policy::{Mode, Policy, WaiverState, Waivers};
+use cratehouse_storage::objects::Objects;
 
 /// RustSec has new advisories every week.
 const STALE: SignedDuration = SignedDuration::from_hours(30 * 24);

@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::finding::Finding;
 use crate::flows::replica_note::EVERY;
-use crate::model::level::Level;
 use crate::model::replica_note::ReplicaNote;
 use cratehouse_core::excerpt::excerpt;
+use cratehouse_storage::format_level::Level;
 
 /// Notes that a replica may miss before it counts as gone.
 const MISSED: u32 = 3;

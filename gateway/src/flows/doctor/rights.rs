@@ -8,7 +8,8 @@ use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
 use super::finding::Finding;
-use crate::config::{Config, StoreUrl, Tls};
+use crate::config::{Config, Tls};
+use cratehouse_storage::url::StoreUrl;
 
 const OTHERS: u32 = 0o077;
 

@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use super::finding::Finding;
 use crate::config::Config;
 use crate::flows::founded;
-use crate::flows::self_test::{Effort, self_test};
-use crate::stores::objects::Objects;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::self_test::{Effort, self_test};
 
 /// How long the store may take for a question.
 const PATIENCE: Duration = Duration::from_secs(30);

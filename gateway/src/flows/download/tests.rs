@@ -11,10 +11,10 @@ use crate::config::Limits;
 use crate::flows::command::Command;
 use crate::flows::fixture::{House, Public, State, line, memory, name, version};
 use crate::flows::lookup::lookup;
-use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::upstream::fixture;
 use cratehouse_package::index::{IndexLine, Listed};
 use cratehouse_package::published::Metadata;
+use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
 fn row(krate: &str, vers: &str, removed: bool) -> VersionRow {
     let line = IndexLine { yanked: true, ..line(krate, vers, b"x") };

@@ -11,12 +11,12 @@ use crate::flows::command::must_put_again;
 use crate::flows::fixture::{House, line, memory, name, version};
 use crate::flows::open::blobs_in;
 use crate::flows::publish;
-use crate::stores::blobs::Blob;
-use crate::stores::faulty::{Call, Fault, FaultyStore};
-use crate::stores::objects::Objects;
 use crate::stores::upstream::fixture::limits;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
+use cratehouse_storage::blobs::Blob;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
 const ALL: Plan =
     Plan { stored_before: Timestamp::MAX, dry_run: false, force: false, finish: false };

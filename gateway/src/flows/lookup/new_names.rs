@@ -11,9 +11,9 @@ use crate::config::Limits;
 use crate::flows::download::{Part, download_for};
 use crate::flows::fixture::{House, Public, memory, name};
 use crate::flows::policy_check::{self, Allowance, Reach};
-use crate::stores::faulty::{Fault, FaultyStore};
 use crate::stores::upstream::fixture::limits;
 use cratehouse_core::error::Kind;
+use cratehouse_storage::test_util::{Fault, FaultyStore};
 
 fn client(n: u8) -> ClientKey {
     ClientKey::of([192, 0, 2, n].into())

@@ -7,10 +7,10 @@ use crate::flows::open::journal_in;
 use crate::flows::show::Since;
 use crate::model::pull::fixture::{all_of, pull};
 use crate::model::pull::{Pull, Selection, Totals};
-use crate::stores::faulty::{Call, Fault, FaultyStore};
-use crate::stores::objects::Objects;
 use crate::stores::pulls::BatchName;
 use bytes::Bytes;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 use object_store::ObjectStore;
 use object_store::path::Path;
 

@@ -6,10 +6,10 @@ use object_store::local::LocalFileSystem;
 
 use crate::flows::open::mirror_in;
 use crate::stores::mirror::{KeptHead, KeptIndex};
-use crate::stores::objects::Objects;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_policy::LicenseFact;
+use cratehouse_storage::objects::Objects;
 
 #[tokio::test]
 async fn overwriting_index_files_and_licences_of_a_folder_counts_no_error() {

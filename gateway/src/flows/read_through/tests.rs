@@ -8,9 +8,9 @@ use object_store::path::Path;
 use super::*;
 use crate::config;
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
-use crate::model::level::Level;
 use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
 use cratehouse_core::error::Kind;
+use cratehouse_storage::format_level::Level;
 
 /// An upstream whose answers can be changed, and a mirror of it.
 struct Scene {
@@ -434,7 +434,7 @@ async fn a_copy_that_waits_for_the_upstream_has_no_memory_that_nobody_counts() {
 /// Each lookup of it could write a line, and a client can ask as often as it likes.
 #[tokio::test]
 async fn a_damaged_copy_that_cannot_be_replaced_writes_few_lines() {
-    use crate::stores::faulty::{Call, Fault, FaultyStore};
+    use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
     let mut scene = Scene::new(true, MINUTE).await;
     scene.cold().await;
     let path = Path::from("mirror/up/index/3/f/foo");

@@ -158,8 +158,8 @@ mod tests {
 
     use super::*;
     use crate::flows::fixture::{House, Public, memory};
-    use crate::stores::faulty::{Fault, FaultyStore};
     use crate::stores::upstream::fixture::limits;
+    use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     #[tokio::test]
     async fn searches_have_the_names_read_once_and_not_again_soon_after_a_failure() {

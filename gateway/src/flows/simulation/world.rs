@@ -31,16 +31,16 @@ use crate::flows::open::{checkpoints_in, journal_in};
 use crate::gateway::Gateway;
 use crate::model::checkpoint::{Name, Reader, Writer};
 use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
-use crate::model::level::Level;
 use crate::model::principal::{TokenId, UserId};
 use crate::stores::catalog::Catalog;
 use crate::stores::checkpoints::FOLDER;
-use crate::stores::objects::Objects;
 use crate::stores::upstream::fixture::limits;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_share::Shares;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_storage::format_level::Level;
+use cratehouse_storage::objects::Objects;
 
 const REGISTRY: &str = "registry";
 const WISHES_EACH: usize = 8;

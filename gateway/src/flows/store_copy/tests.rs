@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::config::{self, StoreUrl};
+use crate::config;
 use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{Part, download};
 use crate::flows::fixture::{config, line, name, version};
 use crate::flows::open::{Keep, Running};
-use crate::stores::blobs::Origin;
-use crate::stores::faulty::{Call, Fault, FaultyStore};
 use crate::stores::upstream::fixture::limits;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
+use cratehouse_storage::blobs::Origin;
+use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
+use cratehouse_storage::url::StoreUrl;
 
 const HUMAN: LogFormat = LogFormat::Human;
 

@@ -178,7 +178,7 @@ mod tests {
     use object_store::local::LocalFileSystem;
 
     use super::*;
-    use crate::stores::faulty::{Call, Fault, FaultyStore};
+    use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
     #[tokio::test]
     async fn a_checkpoint_that_cannot_be_read_is_named_and_keeps_nothing_else_from_being_verified()

@@ -10,12 +10,12 @@ use super::rows::{
 };
 use super::{Applied, Stranger};
 use crate::model::entry::{Actor, Entry, Happened};
-use crate::model::level::Level;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::{CrateName, NameKey};
 use cratehouse_package::published::Published;
 use cratehouse_package::version::CrateVersion;
+use cratehouse_storage::format_level::Level;
 
 /// Makes the tables of a new file; says whether an old one is of this schema and registry, and of
 /// a format level that this release knows: it may have been a newer one's.

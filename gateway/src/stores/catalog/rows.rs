@@ -5,13 +5,13 @@ use redb::TableDefinition;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::Metadata;
+use cratehouse_storage::format_level::Level;
 
 /// `schema`, `registry` and `head`.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");

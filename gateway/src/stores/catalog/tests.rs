@@ -10,10 +10,10 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
 use crate::model::entry::{Actor, EntryId, Event, Happened};
-use crate::model::level::Level;
 use crate::model::principal::{Grant, TokenId, UserId};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::published::{Metadata, Published};
+use cratehouse_storage::format_level::Level;
 
 const REGISTRY: &str = "registry";
 const CACHE_BYTES: usize = 1 << 20;

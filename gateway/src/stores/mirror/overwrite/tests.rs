@@ -147,7 +147,7 @@ async fn a_former_object_is_not_read_when_it_is_too_large() {
 
 #[tokio::test]
 async fn a_full_disk_is_no_reason_to_stop_comparing() {
-    use crate::stores::faulty::{Call, Fault, FaultyStore};
+    use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
     let inner = Arc::new(InMemory::new());
     inner.put(&place(), "a".into()).await.unwrap();
     let plan = |call, _: &Path| if call == Call::Put { Fault::Full } else { Fault::None };

@@ -11,10 +11,10 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::config::StoreUrl;
-use crate::model::entry::EntryId;
-use crate::stores::objects::Objects;
+use crate::objects::Objects;
+use crate::url::StoreUrl;
 use cratehouse_core::error::{Error, Kind, Refusal, Result};
+use cratehouse_core::random_id::RandomId;
 
 /// The objects stand side by side in one folder: on a disk, a folder for each start would stay.
 const FOLDER: &str = "selftest";
@@ -65,7 +65,7 @@ pub async fn self_test(
     effort: Effort,
     progress: impl Fn(u64, u64),
 ) -> Result<()> {
-    let test = Test { objects, run: EntryId::random().to_string() };
+    let test = Test { objects, run: RandomId::random().to_string() };
     let late = |_| no_answer("the self-test did not end in time");
     let tried = timeout(TIME_LIMIT, test.all(effort, progress)).await;
     let outcome = tried.map_err(late).and_then(|outcome| outcome);

@@ -22,11 +22,12 @@ use self::cloud::Way;
 use self::folder::{Folder, Mark};
 use self::measured::Measured;
 pub use self::measured::PROBES;
-use crate::config::{self, StoreUrl};
-use crate::model::entry::EntryId;
-use crate::model::level::Level;
+use crate::format_level::Level;
+use crate::settings::Settings;
+use crate::url::StoreUrl;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::random_id::RandomId;
 use cratehouse_core::threads;
 
 /// The layout that this release reads and writes.
@@ -53,7 +54,7 @@ pub struct Objects {
 /// A registry's random identity: a catalog belongs to one registry, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RegistryId(EntryId);
+pub struct RegistryId(RandomId);
 
 #[derive(Serialize, Deserialize)]
 struct Format {
@@ -75,7 +76,7 @@ struct Layout {
 impl RegistryId {
     /// A new one.
     pub fn random() -> Self {
-        Self(EntryId::random())
+        Self(RandomId::random())
     }
 }
 
@@ -90,7 +91,7 @@ impl Objects {
     ///
     /// # Errors
     /// When the folder cannot be made, or the settings of a bucket do not fit together.
-    pub fn open(config: &config::Store, extra_ca: Option<&FsPath>) -> Result<Self> {
+    pub fn open(config: &Settings, extra_ca: Option<&FsPath>) -> Result<Self> {
         match &config.url {
             StoreUrl::Memory => Ok(Self::in_memory()),
             StoreUrl::Folder(path) => Self::folder(path),

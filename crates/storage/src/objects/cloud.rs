@@ -15,7 +15,8 @@ use object_store::{
 };
 
 use super::Objects;
-use crate::config::{self, Cloud};
+use crate::settings::Settings;
+use crate::url::Cloud;
 use cratehouse_core::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ pub(super) struct Way<'a> {
     pub(super) cloud: Cloud,
     pub(super) bucket: &'a str,
     pub(super) prefix: &'a str,
-    pub(super) config: &'a config::Store,
+    pub(super) config: &'a Settings,
     pub(super) extra_ca: Option<&'a FsPath>,
 }
 

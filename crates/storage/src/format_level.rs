@@ -58,7 +58,7 @@ impl Level {
     /// The highest level that this release reads and writes. Raise it together with the first
     /// kind or form of event that [`Happened::level`] gives the new level.
     ///
-    /// [`Happened::level`]: crate::model::entry::Happened::level
+    /// [`Happened::level`]: cratehouse::model::entry::Happened::level
     pub const KNOWN: Self = Self(2);
     /// From this level on a checkpoint counts only when an entry names its hash, and an entry says the
     /// level at which it was written.

@@ -13,7 +13,7 @@ use object_store::{
 };
 
 use super::*;
-use crate::stores::faulty::{Call, Fault, FaultyStore};
+use crate::test_util::{Call, Fault, FaultyStore};
 
 const EFFORT: Effort = Effort { races: 20, creates: 32 };
 
