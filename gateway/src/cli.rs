@@ -20,9 +20,9 @@ pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 pub use self::shell::{Completions, Man};
 pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
-use crate::model::expiry::Expiry;
-use crate::model::principal::{CratePattern, Grant, Scope, TokenId};
 use crate::model::pull::Subject;
+use cratehouse_journal::principal::{CratePattern, Grant, Scope, TokenId};
+use cratehouse_journal::token_expiry::Expiry;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 

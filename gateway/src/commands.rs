@@ -26,17 +26,21 @@ use cratehouse::cli::{
     StoreCommand, StoreCopy, TokenCommand, UserCommand,
 };
 use cratehouse::config::{Config, EXIT_CONFIG, Tls};
-use cratehouse::flows::command::By;
-use cratehouse::flows::open::{Keep, Running, blobs_in, checkpoints_in, journal_in};
+use cratehouse::flows::open::{Keep, Running};
 use cratehouse::flows::show::{COLUMNS, Selection, Shown, show};
-use cratehouse::flows::verify::Rebuild;
-use cratehouse::flows::{format, founded, mirroring, remove, store_copy, tokens, users, verify};
+use cratehouse::flows::{founded, mirroring, store_copy};
 use cratehouse::gateway::Gateway;
-use cratehouse::stores::checkpoints::FOLDER;
 use cratehouse_core::console;
 use cratehouse_core::console::{Stdout, tell};
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::Progress;
+use cratehouse_journal::checkpoint_store::FOLDER;
+use cratehouse_journal::checkpoint_store::checkpoints_in;
+use cratehouse_journal::commands::By;
+use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::verify::Rebuild;
+use cratehouse_journal::{format, remove, tokens, users, verify};
+use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::url::StoreUrl;
@@ -130,12 +134,12 @@ async fn init(config: &Config) -> Result<ExitCode, Failure> {
 async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::User(UserCommand::Add { login }) => {
-            let user = users::create(gateway, By::Operator, &login).await?;
+            let user = users::create(&gateway.journal, By::Operator, &login).await?;
             print(&format!("created user {} ({})", user.login, user.id))?;
         }
         Command::User(UserCommand::List { json }) => lists::users(gateway, json).await?,
         Command::User(UserCommand::Disable { login }) => {
-            users::disable(gateway, By::Operator, &login).await?;
+            users::disable(&gateway.journal, By::Operator, &login).await?;
             print(&format!(
                 "disabled {login} for good: no token of theirs counts any more, within a second on every replica"
             ))?;
@@ -147,13 +151,13 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             lists::tokens(gateway, user.as_deref(), json).await?;
         }
         Command::Token(TokenCommand::Revoke { id }) => {
-            tokens::revoke(gateway, By::Operator, id).await?;
+            tokens::revoke(&gateway.journal, By::Operator, id).await?;
             print(&format!("revoked token {id}"))?;
         }
         Command::Gc(what) => garbage::collect(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
-            remove::remove(gateway, By::Operator, name, version, &what.reason).await?;
+            remove::remove(&gateway.journal, By::Operator, name, version, &what.reason).await?;
             print(&format!("removed {name}@{version}; its number stays burned"))?;
         }
         Command::Mirror(MirrorCommand::Refresh { name }) => {
@@ -196,13 +200,13 @@ async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<Ex
     let gateway = &running.gateway;
     match what {
         FormatCommand::Show => {
-            let (enabled, known) = (format::enabled(gateway)?, Level::KNOWN);
+            let (enabled, known) = (format::enabled(&gateway.journal)?, Level::KNOWN);
             print(&format!(
                 "format level {enabled} is enabled; this release knows levels up to {known}"
             ))?;
         }
         FormatCommand::Enable { level } => {
-            let new = format::enable(gateway, By::Operator, *level).await?;
+            let new = format::enable(&gateway.journal, By::Operator, *level).await?;
             let when = if new { "now" } else { "already" };
             print(&format!("format level {level} is {when} enabled"))?;
             if gateway.catalog.head()?.level >= Level::NAMED_CHECKPOINTS {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::flows::append::{Appender, Waiter};
 use crate::flows::authenticate::Holders;
 use crate::flows::credit::Credits;
 use crate::flows::download::CrateCache;
@@ -17,7 +16,6 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::views::Views;
 use crate::logging::requests::RequestLines;
-use crate::stores::catalog::Catalog;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::upstream::Upstream;
 use cratehouse_core::client_key::ClientKey;
@@ -26,6 +24,8 @@ use cratehouse_core::fair_share::Shares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::traces::Traces;
 use cratehouse_core::write_behind::Copies;
+use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::writer::{Appender, Waiter};
 use cratehouse_storage::blobs::Blobs;
 
 /// What [`Gateway::responses`] counts in, in bytes.

@@ -11,8 +11,9 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::{Log, LogFormat};
+use crate::config::Log;
 use cratehouse_core::console;
+use cratehouse_core::console::LogFormat;
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use cratehouse::config::{Config, Flags};
-use cratehouse::flows::command::{By, Command, Order};
 use cratehouse::flows::open::{Keep, Running};
-use cratehouse::flows::{tokens, users};
 use cratehouse::gateway::Gateway;
-use cratehouse::model::principal::Grant;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::principal::Grant;
+use cratehouse_journal::{tokens, users};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
@@ -81,9 +81,9 @@ impl House {
         let running = runtime.block_on(opening).unwrap();
         let gateway = Arc::clone(&running.gateway);
         let token = runtime.block_on(async {
-            users::create(&gateway, By::Operator, LOGIN).await.unwrap();
+            users::create(&gateway.journal, By::Operator, LOGIN).await.unwrap();
             let grant = Grant::usual();
-            tokens::create(&gateway, By::Operator, LOGIN, "", grant).await.unwrap().1
+            tokens::create(&gateway.journal, By::Operator, LOGIN, "", grant).await.unwrap().1
         });
         let token = token.reveal().to_owned();
         Self { gateway, token, runtime, _running: running, _upstream: upstream }

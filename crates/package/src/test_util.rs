@@ -15,7 +15,9 @@ use flate2::write::GzEncoder;
 use tar::{EntryType, Header};
 
 use crate::index::IndexLine;
+use crate::name::CrateName;
 use crate::published::{Metadata, Published};
+use crate::version::CrateVersion;
 use cratehouse_core::checksum::Checksum;
 
 /// Builds a crate file entry by entry, without the checks of a well-meaning tar library.
@@ -134,4 +136,31 @@ pub fn published(name: &str, n: u64) -> Published {
     };
     let description = Some(format!("The {n}th — \"so to speak\""));
     Published { line, size: n, metadata: Metadata { description, ..Metadata::default() } }
+}
+
+/// A crate name that is one.
+pub fn name(text: &str) -> CrateName {
+    CrateName::parse(text).unwrap()
+}
+
+/// A version that is one.
+pub fn version(text: &str) -> CrateVersion {
+    text.parse().unwrap()
+}
+
+/// An index line without dependencies and features.
+pub fn line(krate: &str, vers: &str, bytes: &[u8]) -> IndexLine {
+    IndexLine {
+        name: name(krate),
+        vers: version(vers),
+        deps: Vec::new(),
+        cksum: Checksum::of(bytes),
+        features: Default::default(),
+        features2: None,
+        yanked: false,
+        links: None,
+        rust_version: None,
+        pubtime: None,
+        v: None,
+    }
 }

@@ -1,5 +1,6 @@
 //! Crate files in the store, each under its SHA-256: `blobs/hosted/ab/abcd…`, `blobs/mirror/ab/abcd…`.
 
+use crate::objects::Objects;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -220,6 +221,11 @@ impl fmt::Display for Origin {
             Origin::Mirrored => "mirror",
         })
     }
+}
+
+/// The crate files in a store.
+pub fn blobs_in(objects: &Objects) -> Blobs {
+    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
 }
 
 #[cfg(test)]

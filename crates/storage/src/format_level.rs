@@ -56,17 +56,17 @@ impl Level {
     /// The level of corrected pins.
     pub const SECOND: Self = Self(2);
     /// The highest level that this release reads and writes. Raise it together with the first
-    /// kind or form of event that [`Happened::level`] gives the new level.
+    /// kind or form of event that `Happened::level` of the journal gives the new level.
     ///
-    /// [`Happened::level`]: cratehouse::model::entry::Happened::level
+    ///
     pub const KNOWN: Self = Self(2);
     /// From this level on a checkpoint counts only when an entry names its hash, and an entry says the
     /// level at which it was written.
     pub const NAMED_CHECKPOINTS: Self = Self(2);
 
     /// The one behind it.
-    #[cfg(test)]
-    pub(crate) fn next(self) -> Self {
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 

@@ -1,5 +1,7 @@
 //! A store that fails on purpose, for tests: a decorator around any other.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

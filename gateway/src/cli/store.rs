@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use crate::flows::show::Since;
-use crate::model::expiry::instant;
 use crate::model::pull::Subject;
+use cratehouse_journal::token_expiry::instant;
 use cratehouse_package::name::CrateName;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::url::StoreUrl;

@@ -3,16 +3,17 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cratehouse::flows::tokens::Listed;
-use cratehouse::flows::{audit, tokens, users};
+use cratehouse::flows::audit;
 use cratehouse::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
+use cratehouse_journal::tokens::Listed;
+use cratehouse_journal::{tokens, users};
 
 use super::table::{print_json, print_table};
 
 pub(super) async fn users(gateway: &Gateway, json: bool) -> Result<()> {
-    let users = users::list(gateway).await?;
+    let users = users::list(&gateway.journal).await?;
     if json {
         return print_json(&users);
     }
@@ -25,7 +26,7 @@ pub(super) async fn users(gateway: &Gateway, json: bool) -> Result<()> {
 }
 
 pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) -> Result<()> {
-    let tokens = tokens::list(gateway, user).await?;
+    let tokens = tokens::list(&gateway.journal, user).await?;
     let tokens: Vec<_> = tokens.into_iter().map(Listed::to_the_second).collect();
     if json {
         return print_json(&tokens);

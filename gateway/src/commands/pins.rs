@@ -1,12 +1,12 @@
 //! `pin`: the checksums of mirrored versions, as they were first served and as they were corrected.
 
 use cratehouse::cli::{PinCommand, PinCorrect, VersionSpec};
-use cratehouse::flows::command::By;
 use cratehouse::flows::pins::{self, Pinned};
 use cratehouse::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
 use cratehouse_core::times::to_the_second;
+use cratehouse_journal::commands::By;
 use serde_json::{Value, json};
 
 use super::print;

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use cratehouse::cli::Pulls;
 use cratehouse::config::Config;
 use cratehouse::flows::founded;
-use cratehouse::flows::open::{journal_in, pulls_in};
+use cratehouse::flows::open::pulls_in;
 use cratehouse::flows::pulls::{Answer, ask, start};
 use cratehouse::model::pull::{COLUMNS, Pull, Selection, Totals, encode};
 use cratehouse_core::console::{Stdout, tell};
 use cratehouse_core::error::{Error, Result};
+use cratehouse_journal::entry_store::journal_in;
 
 use super::{has_left, unwritten};
 

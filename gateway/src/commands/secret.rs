@@ -4,14 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use cratehouse::cli::TokenCreate;
-use cratehouse::flows::command::By;
-use cratehouse::flows::tokens;
 use cratehouse::gateway::Gateway;
-use cratehouse::model::principal::TokenId;
 use cratehouse_core::console;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Kind};
 use cratehouse_core::threads::aside;
+use cratehouse_journal::commands::By;
+use cratehouse_journal::principal::TokenId;
+use cratehouse_journal::tokens;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,7 +26,7 @@ pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Res
     let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
     let grant = create.grant(Timestamp::now()).map_err(usage)?;
     let (id, secret) =
-        tokens::create(gateway, By::Operator, &create.user, &create.name, grant).await?;
+        tokens::create(&gateway.journal, By::Operator, &create.user, &create.name, grant).await?;
     tell(&format!("token {id} of {}; it is not shown again:", create.user));
     let line = format!("{}\n", secret.reveal());
     match print(line).await {
@@ -49,7 +49,7 @@ async fn print(line: String) -> io::Result<()> {
 }
 
 async fn take_back(gateway: &Gateway, id: TokenId, why: io::Error) -> Error {
-    let text = match tokens::revoke(gateway, By::Operator, id).await {
+    let text = match tokens::revoke(&gateway.journal, By::Operator, id).await {
         Ok(()) => {
             format!("token {id} could not be printed, so nobody has seen it, and it was revoked")
         }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::flows::append::Waiter;
 use crate::gateway::Gateway;
-use crate::model::principal::Principal;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::times::to_the_second;
+use cratehouse_journal::principal::Principal;
+use cratehouse_journal::writer::Waiter;
 
 /// For how long tokens are honoured without a look at the journal: a replica that is cut off from
 /// the store does not honour revoked ones for ever.
@@ -30,7 +30,7 @@ pub struct Holders(RwLock<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// See [`crate::stores::catalog::Catalog::changes`].
+    /// See [`cratehouse_journal::catalog::Catalog::changes`].
     changes: u64,
     holders: HashMap<Checksum, Arc<Principal>>,
 }
@@ -154,9 +154,9 @@ mod tests {
 
     use super::*;
     use crate::config::Limits;
-    use crate::flows::command::Command;
     use crate::flows::fixture::{House, memory};
-    use crate::model::principal::{Grant, TokenId, TokenSecret};
+    use cratehouse_journal::commands::Command;
+    use cratehouse_journal::principal::{Grant, TokenId, TokenSecret};
     use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     struct Alice {

@@ -21,11 +21,11 @@ use jiff::Timestamp;
 
 pub use self::finding::{Finding, Gravity};
 use crate::config::Config;
-use crate::flows::format;
 use crate::flows::open::{Keep, Running, replica_notes_in};
-use crate::stores::catalog::Catalog;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::threads::aside;
+use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::format;
 use cratehouse_storage::disk::Disk;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
@@ -87,7 +87,7 @@ async fn journal_and_replicas(config: &Arc<Config>, objects: &Objects) -> Vec<Fi
             return vec![Finding::wrong("journal", e.chain(), cure)];
         }
     };
-    let level = format::enabled(&running.gateway);
+    let level = format::enabled(&running.gateway.journal);
     let head = running.gateway.catalog.head();
     running.close().await;
     let mut findings = Vec::new();

@@ -10,17 +10,16 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::{self, Config, Limits, PerAddress};
-use crate::flows::append::{Appender, Scribe, Settings};
+use crate::config;
+use crate::config::{Config, Limits};
 use crate::flows::authenticate::Holders;
-use crate::flows::command::{By, Command, Order};
 use crate::flows::credit::Credits;
 use crate::flows::download::{CrateCache, File, Part, download};
 use crate::flows::evict::Uses;
 use crate::flows::licenses::Readers;
 use crate::flows::lookup::IndexCache;
 use crate::flows::mirror_lines::MirrorLines;
-use crate::flows::open::{blobs_in, journal_in, mirror_in, pulls_in};
+use crate::flows::open::{mirror_in, pulls_in};
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
@@ -28,50 +27,28 @@ use crate::flows::search::MirroredNames;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
-use crate::stores::catalog::Catalog;
 use crate::stores::upstream::Upstream;
 use crate::stores::upstream::fixture::{self, Server, reply};
 use crate::stores::uses::UsesStore;
-use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::Result;
 use cratehouse_core::fair_queue::Turns;
 use cratehouse_core::fair_share::Shares;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::per_address::PerAddress;
 use cratehouse_core::write_behind::Copies;
-use cratehouse_package::index::IndexLine;
+use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::writer::{Appender, Scribe, Settings};
 use cratehouse_package::index_bounds::IndexBounds;
-use cratehouse_package::name::CrateName;
 use cratehouse_package::published::{Metadata, Published};
-use cratehouse_package::version::CrateVersion;
+pub(super) use cratehouse_package::test_util::{line, name, version};
 use cratehouse_storage::blobs::Origin;
+use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
 const LONG: Duration = Duration::from_secs(60);
-
-pub(super) fn name(text: &str) -> CrateName {
-    CrateName::parse(text).unwrap()
-}
-
-pub(super) fn version(text: &str) -> CrateVersion {
-    text.parse().unwrap()
-}
-
-pub(super) fn line(krate: &str, vers: &str, bytes: &[u8]) -> IndexLine {
-    IndexLine {
-        name: name(krate),
-        vers: version(vers),
-        deps: Vec::new(),
-        cksum: Checksum::of(bytes),
-        features: Default::default(),
-        features2: None,
-        yanked: false,
-        links: None,
-        rust_version: None,
-        pubtime: None,
-        v: None,
-    }
-}
 
 /// An upstream with one crate, `Foo` 1.0.0.
 pub(super) struct Public {
@@ -182,7 +159,7 @@ impl House {
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
             catalog.clone(),
-            IndexCache::new(0, 1 << 20),
+            Box::new(|_| ()),
             metrics.clone(),
             settings,
         );

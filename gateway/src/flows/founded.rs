@@ -2,10 +2,10 @@
 //! was given the wrong folder.
 
 use crate::config::Config;
-use crate::stores::catalog::Catalog;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::{Progress, say};
 use cratehouse_core::threads::aside;
+use cratehouse_journal::catalog::Catalog;
 use cratehouse_storage::objects::{Objects, RegistryId};
 use cratehouse_storage::self_test::{Effort, self_test};
 use cratehouse_storage::url::StoreUrl;

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::flows::command::{By, Command, Order, nothing_pending};
 use crate::gateway::Gateway;
-use crate::model::entry::Happened;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_journal::commands::{By, Command, Order, nothing_pending};
+use cratehouse_journal::entry::Happened;
 use cratehouse_storage::blobs::{Blobs, Origin, Stored};
 
 /// Crate files in one pair of entries: a publish of one of them waits while these are deleted.

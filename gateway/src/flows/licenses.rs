@@ -12,7 +12,6 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::config::PerAddress;
 use crate::flows::index_cache::Known;
 use crate::flows::judging::Judging;
 use crate::flows::parsing::Parsers;
@@ -24,6 +23,7 @@ use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::per_address::PerAddress;
 use cratehouse_core::single_flight::Flights;
 use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_package::name::CrateName;

@@ -1,13 +1,8 @@
 //! The third floor: one verb a file.
 
 pub mod advisories;
-pub mod append;
 pub mod audit;
 pub mod authenticate;
-pub mod chain;
-mod changing;
-pub mod checkpoint;
-pub mod command;
 pub mod crate_cache;
 pub mod credit;
 pub mod dependencies;
@@ -17,7 +12,6 @@ pub mod evict;
 pub mod fill;
 #[cfg(test)]
 mod fixture;
-pub mod format;
 pub mod founded;
 pub mod gc;
 mod index_cache;
@@ -30,7 +24,6 @@ pub mod mirror_lines;
 pub mod mirroring;
 mod objecting;
 pub mod open;
-pub mod owners;
 pub mod parsing;
 pub mod pinning;
 pub mod pins;
@@ -40,7 +33,6 @@ pub mod publish;
 pub mod pulls;
 mod read_through;
 mod reading;
-pub mod remove;
 pub mod replica_note;
 pub mod reread;
 pub mod rulebook;
@@ -51,9 +43,7 @@ mod simulation;
 pub mod store_copy;
 pub mod store_watch;
 mod streaming;
-pub mod tokens;
+#[cfg(test)]
+mod tests;
 pub mod trying;
-pub mod users;
-pub mod verify;
 pub mod views;
-pub mod yank;

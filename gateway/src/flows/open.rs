@@ -7,9 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::flows::advisories::{self, Keeper};
-use crate::flows::append::{Scribe, Settings};
 use crate::flows::authenticate::Holders;
-use crate::flows::checkpoint::{Checkpointer, Known, Namer};
 use crate::flows::credit::Credits;
 use crate::flows::download::CrateCache;
 use crate::flows::evict::{self, Uses};
@@ -29,9 +27,6 @@ use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
-use crate::stores::catalog::{Catalog, Opened};
-use crate::stores::checkpoints::Checkpoints;
-use crate::stores::journal::Journal;
 use crate::stores::mirror::MirrorStore;
 use crate::stores::pulls::PullsStore;
 use crate::stores::replicas::ReplicaNotes;
@@ -45,7 +40,12 @@ use cratehouse_core::progress::{Progress, say};
 use cratehouse_core::threads::aside;
 use cratehouse_core::traces::Traces;
 use cratehouse_core::write_behind::Copies;
-use cratehouse_storage::blobs::Blobs;
+use cratehouse_journal::catalog::{Catalog, Opened};
+use cratehouse_journal::checkpoint::{Checkpointer, Known, Namer};
+use cratehouse_journal::checkpoint_store::checkpoints_in;
+use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::writer::{OnChange, Scribe, Settings};
+use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::objects::Objects;
 
 /// Where the catalog is kept.
@@ -176,7 +176,7 @@ impl Running {
         let (mut scribe, journal) = Scribe::new(
             journal_in(&objects),
             catalog.clone(),
-            index.clone(),
+            forgetting(&index),
             metrics.clone(),
             settings,
         );
@@ -319,21 +319,6 @@ async fn open_rulebook(
     aside(move || Rulebook::open(&config, metrics, kept)).await?.map(Arc::new)
 }
 
-/// The journal in a store.
-pub fn journal_in(objects: &Objects) -> Journal {
-    Journal::new(Arc::clone(&objects.durable), Arc::clone(&objects.commit))
-}
-
-/// The checkpoints in a store.
-pub fn checkpoints_in(objects: &Objects) -> Checkpoints {
-    Checkpoints::new(Arc::clone(&objects.durable))
-}
-
-/// The crate files in a store.
-pub fn blobs_in(objects: &Objects) -> Blobs {
-    Blobs::new(Arc::clone(&objects.durable), Arc::clone(&objects.cache))
-}
-
 /// The advisory database in a store: durable, because one that came from a file can be had nowhere else.
 pub fn advisories_in(objects: &Objects) -> AdvisoryStore {
     AdvisoryStore::new(Arc::clone(&objects.durable))
@@ -352,6 +337,12 @@ pub fn replica_notes_in(objects: &Objects) -> ReplicaNotes {
 /// What is mirrored in a store.
 pub fn mirror_in(objects: &Objects) -> MirrorStore {
     MirrorStore::new(Arc::clone(&objects.cache), Arc::clone(&objects.durable))
+}
+
+/// Drops from memory what an entry changed.
+pub fn forgetting(index: &IndexCache) -> OnChange {
+    let index = index.clone();
+    Box::new(move |key| index.forget(key))
 }
 
 /// Memory for index files: beside those that are kept, as many bytes again for answers under way, or

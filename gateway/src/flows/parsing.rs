@@ -5,12 +5,12 @@ use std::thread::available_parallelism;
 
 use prometheus::{IntCounter, IntGauge};
 
-use crate::config::PerAddress;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_core::fair_queue::{Line, TURN_WAIT};
 use cratehouse_core::fair_share::Share;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::per_address::PerAddress;
 use cratehouse_core::threads::aside;
 
 /// A short text need not wait for a long one.

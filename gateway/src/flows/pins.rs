@@ -3,12 +3,12 @@
 
 use tracing::warn;
 
-use crate::flows::command::{By, Command, Order};
 use crate::gateway::Gateway;
-use crate::stores::catalog::CorrectedPin;
 use crate::stores::mirror::Pin;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_journal::catalog::CorrectedPin;
+use cratehouse_journal::commands::{By, Command, Order};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::{CrateVersion, no_such_version};
 

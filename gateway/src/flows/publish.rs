@@ -13,17 +13,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub(in crate::flows) use self::admission::early;
 pub use self::admission::{admit, count_refusal, frame_bytes, head_bytes, may_publish, named};
 use crate::config::Limits;
-use crate::flows::command::{self, By, Command, Order, must_put_again};
 use crate::flows::{dependencies, mirroring, objecting};
 use crate::gateway::Gateway;
-use crate::model::principal::Principal;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_journal::commands;
+use cratehouse_journal::commands::{By, Command, Order, must_put_again};
+use cratehouse_journal::principal::Principal;
 use cratehouse_package::manifest::{Draft, ManifestLimits};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::publish_frame;
@@ -207,7 +207,7 @@ async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {
     // Off the async threads: of a crate with many versions all are looked at.
     let judge = || {
         let order = order.clone();
-        gateway.catalog.scan(move |view| Ok(command::judge(view, &order, Timestamp::now())))
+        gateway.catalog.scan(move |view| Ok(commands::judge(view, &order, Timestamp::now())))
     };
     match judge().await? {
         Ok(_) => Ok(()),
@@ -257,7 +257,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::flows::append::{ANSWER_GRACE, CATCH_UP};
+    use cratehouse_journal::writer::{ANSWER_GRACE, CATCH_UP};
 
     /// Cargo's patience.
     const CARGO: Duration = Duration::from_secs(30);

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::flows::chain::Chain;
-use crate::model::entry::{Actor, Entry, Event};
-use crate::model::trail::{Trail, krate_of};
-use crate::stores::journal::Journal;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_journal::audit_log::{Trail, krate_of};
+use cratehouse_journal::chain::Chain;
+use cratehouse_journal::entry::{Actor, Entry, Event};
+use cratehouse_journal::entry_store::Journal;
 use cratehouse_package::name::NameKey;
 
 /// Which events are shown.
@@ -140,10 +140,10 @@ impl Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::command::Command;
     use crate::flows::fixture::{House, memory, name, version};
-    use crate::flows::open::journal_in;
     use crate::stores::upstream::fixture::limits;
+    use cratehouse_journal::commands::Command;
+    use cratehouse_journal::entry_store::journal_in;
     use cratehouse_storage::objects::Objects;
 
     async fn lines(journal: &Journal, selection: Selection) -> Vec<(String, String)> {

@@ -13,14 +13,15 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::sync::Semaphore;
 
-use crate::config::LogFormat;
-use crate::flows::chain::Chain;
-use crate::flows::open::{blobs_in, journal_in};
-use crate::flows::verify;
-use crate::stores::journal::Journal;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_core::console::LogFormat;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::Progress;
+use cratehouse_journal::chain::Chain;
+use cratehouse_journal::entry_store::Journal;
+use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::verify;
+use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::blobs::has_checksum;
 use cratehouse_storage::objects::{Objects, RegistryId};
 

@@ -10,10 +10,10 @@ use hyper::header::AUTHORIZATION;
 
 use crate::flows;
 use crate::gateway::Gateway;
-use crate::model::principal::{Principal, Scope};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::secret::Secret;
+use cratehouse_journal::principal::{Principal, Scope};
 
 /// The longest `Authorization` header that is looked at, in bytes.
 pub const MAX_HEADER_BYTES: usize = 4096;

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::flows;
-use crate::flows::command::By;
 use crate::flows::download::{Download, Part, download_for};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
@@ -22,11 +21,12 @@ use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Route;
 use crate::http::{auth, forwarded, manage, pages, policy};
-use crate::model::principal::Principal;
-use crate::stores::catalog::UserRow;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_journal::catalog::UserRow;
+use cratehouse_journal::commands::By;
+use cratehouse_journal::principal::Principal;
 use cratehouse_package::index::IndexFile;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
@@ -156,7 +156,14 @@ impl App {
                 auth::reader(gateway, headers, client).await?;
                 responses.admit()?;
                 let client = auth::client(gateway, headers, client);
-                responses.json(&owners(&flows::owners::list(gateway, client, &name).await?))
+                responses.json(&owners(
+                    &cratehouse_journal::owners::list(
+                        &gateway.journal,
+                        gateway.reader(client),
+                        &name,
+                    )
+                    .await?,
+                ))
             }
             Route::Publish => {
                 let who = auth::caller(gateway, headers, client).await?;
@@ -168,18 +175,21 @@ impl App {
             }
             Route::AddOwners(name) => {
                 let who = auth::caller(gateway, headers, client).await?;
-                flows::owners::may_change(gateway, &who, &name).await?;
+                cratehouse_journal::owners::may_change(&gateway.journal, &who, &name).await?;
                 let owner = owner(Some(&who), client);
                 let logins = self.logins(owner, upload).await?;
-                let sentence = flows::owners::add(gateway, &who, &name, &logins).await?;
+                let sentence =
+                    cratehouse_journal::owners::add(&gateway.journal, &who, &name, &logins).await?;
                 respond::done(Some(&sentence))
             }
             Route::RemoveOwners(name) => {
                 let who = auth::caller(gateway, headers, client).await?;
-                flows::owners::may_change(gateway, &who, &name).await?;
+                cratehouse_journal::owners::may_change(&gateway.journal, &who, &name).await?;
                 let owner = owner(Some(&who), client);
                 let logins = self.logins(owner, upload).await?;
-                let sentence = flows::owners::remove(gateway, &who, &name, &logins).await?;
+                let sentence =
+                    cratehouse_journal::owners::remove(&gateway.journal, &who, &name, &logins)
+                        .await?;
                 respond::done(Some(&sentence))
             }
             Route::Policy(what) => {
@@ -270,7 +280,7 @@ impl App {
         yanked: bool,
     ) -> Result<Answer> {
         let who = auth::caller(&self.gateway, headers, client).await?;
-        flows::yank::yank(&self.gateway, &who, name, version, yanked).await?;
+        cratehouse_journal::yank::yank(&self.gateway.journal, &who, name, version, yanked).await?;
         respond::done(None)
     }
 
@@ -333,7 +343,7 @@ fn owners(users: &[UserRow]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::principal::{Grant, TokenId, UserId};
+    use cratehouse_journal::principal::{Grant, TokenId, UserId};
 
     #[test]
     fn cargo_finds_the_fields_that_it_reads() {

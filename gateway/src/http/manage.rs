@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::flows;
-use crate::flows::command::By;
 use crate::gateway::Gateway;
 use crate::http::app::App;
 use crate::http::body::Upload;
@@ -17,11 +16,12 @@ use crate::http::body::budget::Owner;
 use crate::http::respond::{self, Answer};
 use crate::http::responses::Responses;
 use crate::http::route::Manage;
-use crate::model::expiry::Expiry;
-use crate::model::principal::{CratePattern, Grant, Scope};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_queue::with_turn;
 use cratehouse_core::fair_share::Share;
+use cratehouse_journal::commands::By;
+use cratehouse_journal::principal::{CratePattern, Grant, Scope};
+use cratehouse_journal::token_expiry::Expiry;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,16 +65,18 @@ pub async fn manage(
     match what {
         Manage::Users => {
             let (turn, owned) = (app.long_answer(responses).await?, Arc::clone(gateway));
-            let listing = async move { flows::users::list(&owned).await };
+            let listing = async move { cratehouse_journal::users::list(&owned.journal).await };
             let (users, _turn) = with_turn(turn, listing).await?;
             responses.json(&users)
         }
         Manage::CreateUser => {
             let new: NewUser = upload.read_json(budgets, owner).await?;
-            respond::json(&flows::users::create(gateway, by, &new.login).await?)
+            respond::json(
+                &cratehouse_journal::users::create(&gateway.journal, by, &new.login).await?,
+            )
         }
         Manage::DisableUser(login) => {
-            flows::users::disable(gateway, by, &login).await?;
+            cratehouse_journal::users::disable(&gateway.journal, by, &login).await?;
             respond::done(None)
         }
         Manage::Tokens(login) => {
@@ -85,12 +87,19 @@ pub async fn manage(
             create_token(gateway, by, upload.read_json(budgets, owner).await?).await
         }
         Manage::RevokeToken(id) => {
-            flows::tokens::revoke(gateway, by, id).await?;
+            cratehouse_journal::tokens::revoke(&gateway.journal, by, id).await?;
             respond::done(None)
         }
         Manage::Remove(name, version) => {
             let removal: Removal = upload.read_json(budgets, owner).await?;
-            flows::remove::remove(gateway, by, &name, &version, &removal.reason).await?;
+            cratehouse_journal::remove::remove(
+                &gateway.journal,
+                by,
+                &name,
+                &version,
+                &removal.reason,
+            )
+            .await?;
             respond::done(None)
         }
         Manage::Refresh(name) => {
@@ -119,14 +128,16 @@ async fn tokens(
     login: Option<String>,
 ) -> Result<Answer> {
     let owned = Arc::clone(gateway);
-    let listing = async move { flows::tokens::list(&owned, login.as_deref()).await };
+    let listing =
+        async move { cratehouse_journal::tokens::list(&owned.journal, login.as_deref()).await };
     let (tokens, _turn) = with_turn(turn, listing).await?;
     responses.json(&tokens)
 }
 
 async fn create_token(gateway: &Gateway, by: By, new: NewToken) -> Result<Answer> {
     let (user, name, grant) = new.checked(Timestamp::now())?;
-    let (id, secret) = flows::tokens::create(gateway, by, &user, &name, grant).await?;
+    let (id, secret) =
+        cratehouse_journal::tokens::create(&gateway.journal, by, &user, &name, grant).await?;
     respond::json(&json!({ "id": id, "token": secret.reveal() }))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::{Limits, PerAddress};
+use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::http::answer::Kept;
 use crate::http::respond::Answer;
@@ -18,6 +18,7 @@ use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_share::{Share, Shares};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::per_address::PerAddress;
 
 /// A body up to this size takes no share, unless memory is scarce: a hit must cost next to nothing.
 pub const SMALL_BYTES: u64 = 64 << 10;

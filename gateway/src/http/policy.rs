@@ -15,9 +15,9 @@ use crate::http::body::{Largest, Upload};
 use crate::http::respond::Answer;
 use crate::http::responses::Responses;
 use crate::http::route::Ask;
-use crate::model::principal::Scope;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_journal::principal::Scope;
 use cratehouse_package::lock_file::MAX_LOCK_BYTES;
 use cratehouse_policy::Waivers;
 

@@ -135,8 +135,8 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::config::PerAddress;
     use cratehouse_core::error::Kind;
+    use cratehouse_core::per_address::PerAddress;
 
     struct House {
         steps: Shares,

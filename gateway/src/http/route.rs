@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 pub use self::policy::Ask;
 use crate::flows::search::Page;
-use crate::model::principal::TokenId;
+use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 use cratehouse_package::view::View;

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::principal::{Principal, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_journal::principal::{Principal, TokenId, UserId};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 use cratehouse_policy::Requirement;

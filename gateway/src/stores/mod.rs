@@ -2,9 +2,6 @@
 //! each other; flows combine them.
 
 pub mod advisories;
-pub mod catalog;
-pub mod checkpoints;
-pub mod journal;
 pub mod mirror;
 pub mod policy_files;
 pub mod pulls;

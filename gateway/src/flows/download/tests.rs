@@ -8,10 +8,10 @@ use object_store::path::Path;
 
 use super::*;
 use crate::config::Limits;
-use crate::flows::command::Command;
 use crate::flows::fixture::{House, Public, State, line, memory, name, version};
 use crate::flows::lookup::lookup;
 use crate::stores::upstream::fixture;
+use cratehouse_journal::commands::Command;
 use cratehouse_package::index::{IndexLine, Listed};
 use cratehouse_package::published::Metadata;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};

@@ -7,14 +7,14 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::*;
-use crate::flows::command::must_put_again;
 use crate::flows::fixture::{House, line, memory, name, version};
-use crate::flows::open::blobs_in;
 use crate::flows::publish;
 use crate::stores::upstream::fixture::limits;
+use cratehouse_journal::commands::must_put_again;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_storage::blobs::Blob;
+use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 

@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::Limits;
-use crate::flows::command::{By, Command, Order};
 use crate::flows::open::{Keep, Running};
 use crate::stores::upstream::fixture::{self, Server, reply};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_journal::commands::{By, Command, Order};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};

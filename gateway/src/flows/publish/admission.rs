@@ -5,12 +5,13 @@ use jiff::Timestamp;
 
 use super::upload_limits;
 use crate::config::Limits;
-use crate::flows::command::{self, By, Refusal};
 use crate::flows::parsing::ClientParsers;
 use crate::gateway::Gateway;
-use crate::model::principal::{Principal, Scope};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_journal::change;
+use cratehouse_journal::commands::{self, By};
+use cratehouse_journal::principal::{Principal, Scope};
 use cratehouse_package::publish_frame;
 use cratehouse_package::publish_frame::{Named, UploadError};
 
@@ -71,24 +72,9 @@ pub async fn admit(gateway: &Gateway, who: &Principal, named: &Named) -> Result<
     let by = By::Principal(who.clone());
     let judge = || {
         let view = gateway.catalog.view()?;
-        command::admit_publish(&view, &by, &named.name, &named.version, Timestamp::now())
+        commands::admit_publish(&view, &by, &named.name, &named.version, Timestamp::now())
     };
-    early(gateway, judge).await
-}
-
-/// Judges before it is the scribe's turn.
-pub(in crate::flows) async fn early(
-    gateway: &Gateway,
-    judge: impl Fn() -> Result<(), Refusal>,
-) -> Result<()> {
-    match judge() {
-        Ok(()) => Ok(()),
-        Err(refusal) if refusal.lag_could_explain => {
-            gateway.journal.catch_up().await?;
-            judge().map_err(|refusal| refusal.error)
-        }
-        Err(refusal) => Err(refusal.error),
-    }
+    change::early(&gateway.journal, judge).await
 }
 
 /// Counts a publish that ended before its body was whole.
@@ -117,8 +103,8 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::config::PerAddress;
     use cratehouse_core::metrics::Metrics;
+    use cratehouse_core::per_address::PerAddress;
 
     #[tokio::test]
     async fn what_is_to_be_published_is_read_under_a_permit() {

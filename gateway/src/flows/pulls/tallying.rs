@@ -9,11 +9,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{MAX_BATCH_RECORDS, MAX_WAITING_RECORDS};
-use crate::model::principal::{Principal, TokenId};
 use crate::model::pull::{Pull, Puller, encode};
 use crate::model::uses::day_of;
 use crate::stores::pulls::BatchName;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_journal::principal::{Principal, TokenId};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 

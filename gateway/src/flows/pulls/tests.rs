@@ -3,12 +3,12 @@ use std::ops::ControlFlow;
 
 use super::*;
 use crate::flows::fixture::memory;
-use crate::flows::open::journal_in;
 use crate::flows::show::Since;
 use crate::model::pull::fixture::{all_of, pull};
 use crate::model::pull::{Pull, Selection, Totals};
 use crate::stores::pulls::BatchName;
 use bytes::Bytes;
+use cratehouse_journal::entry_store::journal_in;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 use object_store::ObjectStore;
@@ -309,8 +309,8 @@ async fn an_answer_says_what_could_not_be_read_and_a_store_that_is_away_gives_no
 
 #[tokio::test]
 async fn a_question_may_begin_with_a_journal_entry() {
-    use crate::flows::command::Command;
     use crate::flows::fixture::House;
+    use cratehouse_journal::commands::Command;
     let store = memory();
     let house = House::open(&store, &[], crate::stores::upstream::fixture::limits()).await;
     let before = Timestamp::now();

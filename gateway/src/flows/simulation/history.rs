@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::registry::{Fulfilled, Registry, User, Wish};
-use crate::model::entry::{Actor, Entry, Event, Happened};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_journal::entry::{Actor, Entry, Event, Happened};
 
 /// One wish, and what its asker learned.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::world::{Plan, Run};
-use super::append::bugs::Bug;
+use cratehouse_journal::writer::bugs::Bug;
 
 /// Seeds in one run of the tests: within so many each mistake below is found.
 const SEEDS: u64 = 500;

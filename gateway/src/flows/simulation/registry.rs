@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::entry::Happened;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_journal::entry::Happened;
 
 /// The state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,12 +7,13 @@ use rand::seq::IndexedRandom;
 
 use super::history::Answer;
 use super::registry::{Fulfilled, Wish};
-use crate::flows::command::{By, Command, Order};
-use crate::flows::{changing, fixture, publish};
+use crate::flows::{fixture, publish};
 use crate::gateway::Gateway;
-use crate::model::principal::{Grant, Principal, Scope, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Kind, Result};
+use cratehouse_journal::change;
+use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::principal::{Grant, Principal, Scope, TokenId, UserId};
 use cratehouse_package::published::{Metadata, Published};
 
 pub(super) const USERS: u32 = 3;
@@ -103,7 +104,7 @@ pub(super) async fn fulfil(
     let order = Order { by, command };
     // As requests do, and as the command line does.
     let events = match token.is_multiple_of(2) {
-        true => changing::change(gateway, order).await?,
+        true => change::change(&gateway.journal, order).await?,
         false => gateway.journal.append(order).await?,
     };
     Ok(!events.is_empty())

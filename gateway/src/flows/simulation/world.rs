@@ -20,25 +20,27 @@ use super::history::{self, Answer, Record};
 use super::registry::{Fulfilled, Registry, User, Wish};
 use super::sea::{Sea, Weather, Wire, holds};
 use super::wishes::{ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of};
-use crate::config::PerAddress;
-use crate::flows::append::bugs::Bug;
-use crate::flows::append::{Scribe, Settings};
-use crate::flows::checkpoint::{Checkpointer, Namer};
 use crate::flows::fixture;
 use crate::flows::gc;
 use crate::flows::lookup::IndexCache;
-use crate::flows::open::{checkpoints_in, journal_in};
+use crate::flows::open::forgetting;
 use crate::gateway::Gateway;
-use crate::model::checkpoint::{Name, Reader, Writer};
-use crate::model::entry::{Actor, Entry, EntryId, Event, Happened};
-use crate::model::principal::{TokenId, UserId};
-use crate::stores::catalog::Catalog;
-use crate::stores::checkpoints::FOLDER;
 use crate::stores::upstream::fixture::limits;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_share::Shares;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::per_address::PerAddress;
+use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::checkpoint::{Checkpointer, Namer};
+use cratehouse_journal::checkpoint_format::{Name, Reader, Writer};
+use cratehouse_journal::checkpoint_store::FOLDER;
+use cratehouse_journal::checkpoint_store::checkpoints_in;
+use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, Happened};
+use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::principal::{TokenId, UserId};
+use cratehouse_journal::writer::bugs::Bug;
+use cratehouse_journal::writer::{Scribe, Settings};
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
@@ -270,7 +272,7 @@ impl World {
             let journal = journal_in(&objects);
             let (index, metrics) = (index.clone(), metrics.clone());
             let (scribe, appender) =
-                Scribe::new(journal, catalog.clone(), index, metrics, settings());
+                Scribe::new(journal, catalog.clone(), forgetting(&index), metrics, settings());
             let seed = self.draw(|rng| rng.random());
             let mut scribe = scribe.simulated(seed, self.plan.bug);
             match scribe.begin(|_, _| ()).await {

@@ -8,11 +8,11 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::config;
-use crate::flows::command::{By, Command, Order};
 use crate::flows::download::{Part, download};
 use crate::flows::fixture::{config, line, name, version};
 use crate::flows::open::{Keep, Running};
 use crate::stores::upstream::fixture::limits;
+use cratehouse_journal::commands::{By, Command, Order};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_storage::blobs::Origin;

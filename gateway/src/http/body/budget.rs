@@ -22,11 +22,11 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::model::principal::TokenId;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_journal::principal::TokenId;
 
 /// Up to here a body is small, in bytes: most crate files and nearly all lock files.
 pub const SMALL_BYTES: usize = 256 * 1024;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
-use crate::config::PerAddress;
 use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::per_address::PerAddress;
 
 /// After so many revalidations in a row a request for something new gets a place, if one waits: a
 /// client that has everything revalidated must not stop the others.

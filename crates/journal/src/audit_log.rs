@@ -1,0 +1,173 @@
+//! The journal as an audit trail: who did what, in words. Events name users and tokens by
+//! number; whoever reads them in order learns whose numbers those are.
+
+use std::collections::BTreeMap;
+
+use crate::entry::{Actor, Happened};
+use crate::principal::{TokenId, UserId};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_package::name::CrateName;
+
+/// Checksums in one phrase; the JSON form has all.
+const MAX_SHOWN: usize = 4;
+
+/// What the events so far told of users and tokens.
+#[derive(Debug, Clone, Default)]
+pub struct Trail {
+    logins: BTreeMap<UserId, String>,
+    tokens: BTreeMap<TokenId, UserId>,
+}
+
+impl Trail {
+    /// Notes the numbers that an event gives out.
+    pub fn learn(&mut self, what: &Happened) {
+        match what {
+            Happened::UserCreated { user, login } => {
+                self.logins.insert(*user, login.clone());
+            }
+            Happened::TokenCreated { token, user, .. } => {
+                self.tokens.insert(*token, *user);
+            }
+            _ => (),
+        }
+    }
+
+    /// The name of a user, if an event told it.
+    pub fn login(&self, user: UserId) -> Option<&str> {
+        self.logins.get(&user).map(String::as_str)
+    }
+
+    /// Who acted: `operator`, or `alice (token 3)`.
+    pub fn who(&self, by: &Actor) -> String {
+        match by {
+            Actor::Operator => "operator".to_owned(),
+            Actor::Replica => "replica".to_owned(),
+            Actor::User { user, token } => format!("{} (token {token})", self.user(*user)),
+        }
+    }
+
+    /// What happened, as a phrase: `published foo 1.0.0 (1234 bytes, SHA-256 …)`. No text of an
+    /// event reaches a terminal with control characters.
+    pub fn tell(&self, what: &Happened) -> String {
+        let text = match what {
+            Happened::Published(p) => {
+                let (line, size) = (&p.line, p.size);
+                let (name, version, sum) = (&line.name, &line.vers, &line.cksum);
+                format!("published {name} {version} ({size} bytes, SHA-256 {sum})")
+            }
+            Happened::Yanked { krate, version } => format!("yanked {krate} {version}"),
+            Happened::Unyanked { krate, version } => format!("unyanked {krate} {version}"),
+            Happened::Removed { krate, version, reason } => {
+                format!("removed {krate} {version}: {reason}")
+            }
+            Happened::OwnerAdded { krate, user } => {
+                format!("made {} an owner of {krate}", self.user(*user))
+            }
+            Happened::OwnerRemoved { krate, user } => {
+                format!("made {} no owner of {krate} any more", self.user(*user))
+            }
+            Happened::UserCreated { user, login } => format!("created user {login} ({user})"),
+            Happened::UserDisabled { user } => format!("disabled user {}", self.user(*user)),
+            Happened::TokenCreated { token, user, name, grant, .. } => {
+                let scopes: Vec<_> = grant.scopes.iter().map(ToString::to_string).collect();
+                let (user, scopes) = (self.user(*user), scopes.join(","));
+                format!("created token {token} of {user}, `{name}`, for {scopes}")
+            }
+            Happened::TokenRevoked { token } => match self.tokens.get(token) {
+                Some(user) => format!("revoked token {token} of {}", self.user(*user)),
+                None => format!("revoked token {token}"),
+            },
+            Happened::Condemned { checksums } => format!("condemned {}", listed(checksums)),
+            Happened::Collected { checksums } => format!("deleted {}", listed(checksums)),
+            Happened::LevelEnabled { level } => format!("enabled format level {level}"),
+            Happened::PinCorrected { upstream, krate, version, former, checksum, reason } => {
+                format!(
+                    "corrected the pin of {krate} {version} of `{upstream}` from SHA-256 {former} \
+                     to {checksum}: {reason}"
+                )
+            }
+            Happened::Checkpointed { seq, hash } => {
+                format!("wrote a checkpoint of entry {seq} (SHA-256 {hash})")
+            }
+        };
+        text.replace(char::is_control, " ")
+    }
+
+    fn user(&self, user: UserId) -> String {
+        self.login(user)
+            .map_or_else(|| format!("user {user}"), |l| l.replace(char::is_control, " "))
+    }
+}
+
+/// `2 crate files that no version names (SHA-256 …, …)`
+fn listed(checksums: &[Checksum]) -> String {
+    let shown: Vec<_> = checksums.iter().take(MAX_SHOWN).map(ToString::to_string).collect();
+    let (shown, more) = (shown.join(", "), if checksums.len() > MAX_SHOWN { ", …" } else { "" });
+    format!("{} crate files that no version names (SHA-256 {shown}{more})", checksums.len())
+}
+
+/// The crate that an event is about, if it is about one.
+pub fn krate_of(what: &Happened) -> Option<&CrateName> {
+    match what {
+        Happened::Published(p) => Some(&p.line.name),
+        Happened::Yanked { krate, .. }
+        | Happened::Unyanked { krate, .. }
+        | Happened::Removed { krate, .. }
+        | Happened::OwnerAdded { krate, .. }
+        | Happened::OwnerRemoved { krate, .. }
+        | Happened::PinCorrected { krate, .. } => Some(krate),
+        Happened::UserCreated { .. }
+        | Happened::UserDisabled { .. }
+        | Happened::TokenCreated { .. }
+        | Happened::TokenRevoked { .. }
+        | Happened::Condemned { .. }
+        | Happened::Collected { .. }
+        | Happened::LevelEnabled { .. }
+        | Happened::Checkpointed { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::Grant;
+
+    const ALICE: UserId = UserId(1);
+
+    fn trail() -> Trail {
+        let mut trail = Trail::default();
+        trail.learn(&Happened::UserCreated { user: ALICE, login: "alice".to_owned() });
+        trail.learn(&token("laptop"));
+        trail
+    }
+
+    fn token(name: &str) -> Happened {
+        let (hash, name) = (Checksum::of(b"secret"), name.to_owned());
+        Happened::TokenCreated { token: TokenId(3), user: ALICE, name, hash, grant: Grant::usual() }
+    }
+
+    #[test]
+    fn numbers_are_told_as_the_names_that_earlier_events_gave_them() {
+        let trail = trail();
+        assert_eq!(trail.who(&Actor::User { user: ALICE, token: TokenId(3) }), "alice (token 3)");
+        assert_eq!(
+            trail.who(&Actor::User { user: UserId(9), token: TokenId(4) }),
+            "user 9 (token 4)"
+        );
+        assert_eq!(trail.who(&Actor::Operator), "operator");
+        let revoked = Happened::TokenRevoked { token: TokenId(3) };
+        assert_eq!(trail.tell(&revoked), "revoked token 3 of alice");
+        let krate = CrateName::parse("foo").unwrap();
+        let owner = Happened::OwnerAdded { krate: krate.clone(), user: ALICE };
+        assert_eq!(trail.tell(&owner), "made alice an owner of foo");
+        assert_eq!(krate_of(&owner), Some(&krate));
+        assert_eq!(krate_of(&revoked), None);
+    }
+
+    #[test]
+    fn no_hash_and_no_control_character_is_told() {
+        let told = trail().tell(&token("lap\u{1b}[2Jtop"));
+        assert!(told.starts_with("created token 3 of alice, `lap [2Jtop`, for "), "{told}");
+        assert!(!told.contains(&Checksum::of(b"secret").to_string()), "{told}");
+    }
+}

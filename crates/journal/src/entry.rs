@@ -1,0 +1,446 @@
+//! The journal's entries: everything that ever changed hosted state, in order.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint_format::Name;
+use crate::principal::{Grant, TokenId, UserId};
+use cratehouse_core::checksum::Checksum;
+pub use cratehouse_core::random_id::RandomId as EntryId;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::published::Published;
+use cratehouse_package::version::CrateVersion;
+use cratehouse_storage::format_level::Level;
+
+/// One journal object: some events that were committed together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its number; the first is 1, and there are no gaps.
+    pub seq: u64,
+    /// Random: how a writer recognises its own entry.
+    pub id: EntryId,
+    /// SHA-256 of the bytes of the entry before; for the first one, of the registry's id.
+    pub prev: Checksum,
+    /// When its writer made it. Orders nothing.
+    pub time: Timestamp,
+    /// The replica that wrote it.
+    pub replica: String,
+    /// The format level that was enabled when it was written; not said at the first one. So any entry
+    /// tells by itself whether checkpoints of it must be named.
+    #[serde(default, skip_serializing_if = "Level::is_first")]
+    pub level: Level,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+/// Who did what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Who.
+    pub by: Actor,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happened,
+}
+
+/// Who acted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Actor {
+    /// Somebody with access to the store, by the command line.
+    Operator,
+    /// The replica that wrote the entry, by itself. Of level 2.
+    Replica,
+    /// A user, with a token.
+    User {
+        /// The user.
+        user: UserId,
+        /// The token that was shown.
+        token: TokenId,
+    },
+}
+
+/// What happened. A release that does not know an event stops before it rather than skip it. A
+/// new kind, or a new field of one, has a level of its own: see [`Happened::level`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Happened {
+    /// A version was published. The first one of a crate is followed by its [`Happened::OwnerAdded`].
+    Published(Box<Published>),
+    /// New resolutions should pass a version over.
+    Yanked {
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+    },
+    /// A version is no longer yanked.
+    Unyanked {
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+    },
+    /// A version left the index and its bytes are out of reach; its number stays burned.
+    Removed {
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+        /// Why.
+        reason: String,
+    },
+    /// A user became an owner of a crate.
+    OwnerAdded {
+        /// The crate.
+        krate: CrateName,
+        /// The new owner.
+        user: UserId,
+    },
+    /// A user is no longer an owner of a crate.
+    OwnerRemoved {
+        /// The crate.
+        krate: CrateName,
+        /// The former owner.
+        user: UserId,
+    },
+    /// A user was created.
+    UserCreated {
+        /// The user's number.
+        user: UserId,
+        /// The user's name.
+        login: String,
+    },
+    /// A user's tokens no longer count.
+    UserDisabled {
+        /// The user.
+        user: UserId,
+    },
+    /// A token was created.
+    TokenCreated {
+        /// The token's number.
+        token: TokenId,
+        /// Whose it is.
+        user: UserId,
+        /// What its owner calls it.
+        name: String,
+        /// SHA-256 of the token.
+        hash: Checksum,
+        /// What it may do.
+        grant: Grant,
+    },
+    /// A token no longer counts.
+    TokenRevoked {
+        /// The token.
+        token: TokenId,
+    },
+    /// A sweep is going to delete hosted crate files that no version names. Like
+    /// [`Happened::Collected`] it belongs to the first format level: no release was published
+    /// that does not know it.
+    Condemned {
+        /// SHA-256 of each.
+        checksums: Vec<Checksum>,
+    },
+    /// The condemned crate files are deleted: the same bytes may be put again.
+    Collected {
+        /// SHA-256 of each.
+        checksums: Vec<Checksum>,
+    },
+    /// Another checksum than the pinned one is the right one for a mirrored version. The pin itself
+    /// stays in the store, and this stands over it. Of the second level.
+    PinCorrected {
+        /// The upstream's name in the configuration.
+        upstream: String,
+        /// The crate.
+        krate: CrateName,
+        /// The version.
+        version: CrateVersion,
+        /// The checksum that stood until then.
+        former: Checksum,
+        /// The checksum that stands from now on.
+        checksum: Checksum,
+        /// Why.
+        reason: String,
+    },
+    /// From the next entry on, what belongs to this format level may be written. Of the first
+    /// level itself, and of this form for ever: every release must be able to read it.
+    LevelEnabled {
+        /// The level.
+        level: Level,
+    },
+    /// A checkpoint was written, and this is its name: one that no entry names is not believed. Of
+    /// level 2.
+    Checkpointed {
+        /// The last entry in it.
+        seq: u64,
+        /// SHA-256 of its lines.
+        hash: Checksum,
+    },
+}
+
+/// Why an entry cannot follow the one before it.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// Not an entry that this release understands.
+    #[error(
+        "journal entry {0} cannot be read (it is damaged, or a newer release wrote it and this replica must be upgraded): {1}"
+    )]
+    Unreadable(u64, serde_json::Error),
+    /// What comes behind it may be what this release cannot read, or would misread.
+    #[error(
+        "journal entry {at} enables format level {level}, and this release knows levels up to {known}: upgrade this replica"
+    )]
+    Newer {
+        /// Where it stands.
+        at: u64,
+        /// The level that it enables.
+        level: Level,
+        /// The highest level that this release knows.
+        known: Level,
+    },
+    /// It says that it is another one.
+    #[error("journal entry {at} says that it is number {says}")]
+    Number {
+        /// Where it stands.
+        at: u64,
+        /// What it says.
+        says: u64,
+    },
+    /// It does not continue the entry before it.
+    #[error(
+        "journal entry {0} does not continue the entry before it: the chain of hashes is broken, because one of the two was changed"
+    )]
+    Broken(u64),
+}
+
+impl Entry {
+    /// The entry's bytes, and the hash that the next one will name.
+    ///
+    /// # Errors
+    /// When a value has no form in JSON, which no entry's has.
+    pub fn seal(&self) -> Result<(Bytes, Checksum), serde_json::Error> {
+        let bytes = serde_json::to_vec(self)?;
+        let hash = Checksum::of(&bytes);
+        Ok((bytes.into(), hash))
+    }
+
+    /// Reads the bytes that stand at number `seq` and checks that they continue `prev`. Gives
+    /// the entry and its own hash.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, and where; [`ChainError::Newer`] for one that is sound and
+    /// enables what this release does not know.
+    pub fn open(bytes: &[u8], seq: u64, prev: &Checksum) -> Result<(Self, Checksum), ChainError> {
+        let entry: Self =
+            serde_json::from_slice(bytes).map_err(|e| ChainError::Unreadable(seq, e))?;
+        if entry.seq != seq {
+            return Err(ChainError::Number { at: seq, says: entry.seq });
+        }
+        if entry.prev != *prev {
+            return Err(ChainError::Broken(seq));
+        }
+        match entry.leaves() {
+            level if level > Level::KNOWN => {
+                Err(ChainError::Newer { at: seq, level, known: Level::KNOWN })
+            }
+            _ => Ok((entry, Checksum::of(bytes))),
+        }
+    }
+
+    /// The format level that is enabled behind it.
+    pub fn leaves(&self) -> Level {
+        self.enables().map_or(self.level, |level| level.max(self.level))
+    }
+
+    /// Whether it changes hosted state: naming a checkpoint does not.
+    pub fn changes_state(&self) -> bool {
+        self.events.iter().any(|event| !matches!(event.what, Happened::Checkpointed { .. }))
+    }
+
+    /// The checkpoints that it names.
+    pub fn checkpoints(&self) -> impl Iterator<Item = Name> {
+        self.events.iter().filter_map(|event| match event.what {
+            Happened::Checkpointed { seq, hash } => Some(Name { seq, hash }),
+            _ => None,
+        })
+    }
+
+    /// The highest format level that it enables, if it enables any.
+    pub fn enables(&self) -> Option<Level> {
+        let levels = self.events.iter().filter_map(|event| match event.what {
+            Happened::LevelEnabled { level } => Some(level),
+            _ => None,
+        });
+        levels.max()
+    }
+}
+
+impl Happened {
+    /// The format level to which an event of this kind and form belongs: before that level is
+    /// enabled, the judge lets no such event into the journal.
+    pub fn level(&self) -> Level {
+        match self {
+            Happened::Published(_)
+            | Happened::Yanked { .. }
+            | Happened::Unyanked { .. }
+            | Happened::Removed { .. }
+            | Happened::OwnerAdded { .. }
+            | Happened::OwnerRemoved { .. }
+            | Happened::UserCreated { .. }
+            | Happened::UserDisabled { .. }
+            | Happened::TokenCreated { .. }
+            | Happened::TokenRevoked { .. }
+            | Happened::Condemned { .. }
+            | Happened::Collected { .. }
+            | Happened::LevelEnabled { .. } => Level::FIRST,
+            Happened::PinCorrected { .. } => Level::SECOND,
+            Happened::Checkpointed { .. } => Level::NAMED_CHECKPOINTS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An entry with every kind of event that has parts of its own.
+    fn rich() -> Value {
+        let line = json!({
+            "name": "foo", "vers": "1.0.0", "cksum": Checksum::of(b"a"), "yanked": false,
+            "features": {}, "deps": [{
+                "name": "bar", "req": "^1", "features": [], "optional": false,
+                "default_features": true, "target": null, "kind": "normal"
+            }],
+        });
+        json!({
+            "seq": 1, "id": "00".repeat(16), "prev": Checksum::of(b"registry"),
+            "time": "2026-01-01T00:00:00Z", "replica": "one",
+            "events": [
+                { "by": "operator", "event": "published", "line": line, "size": 1,
+                  "metadata": { "description": "text" } },
+                { "by": { "user": { "user": 1, "token": 2 } }, "event": "removed",
+                  "krate": "foo", "version": "1.0.0", "reason": "why" },
+                { "by": "operator", "event": "token_created", "token": 1, "user": 1, "name": "ci",
+                  "hash": Checksum::of(b"t"), "grant": { "scopes": ["yank"], "crates": ["a-*"] } },
+            ],
+        })
+    }
+
+    fn open(text: &str) -> Result<(Entry, Checksum), ChainError> {
+        Entry::open(text.as_bytes(), 1, &Checksum::of(b"registry"))
+    }
+
+    /// The places of all objects in a value.
+    fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.push(at.to_owned());
+                fields.iter().for_each(|(k, v)| objects(v, &format!("{at}/{k}"), found));
+            }
+            Value::Array(items) => {
+                (0..).zip(items).for_each(|(n, v)| objects(v, &format!("{at}/{n}"), found));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_this_release_does_not_know_is_never_passed_over() {
+        open(&rich().to_string()).unwrap();
+        let mut places = Vec::new();
+        objects(&rich(), "", &mut places);
+        assert!(places.len() >= 9, "{places:?}");
+        // In the map of features every key is a feature.
+        for place in places.iter().filter(|place| !place.ends_with("/features")) {
+            let mut entry = rich();
+            let object = entry.pointer_mut(place).unwrap().as_object_mut().unwrap();
+            object.insert("novelty".to_owned(), json!(1));
+            let refused = open(&entry.to_string());
+            assert!(
+                matches!(refused, Err(ChainError::Unreadable(1, _))),
+                "at `{place}`: {refused:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_entry_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Entry::open(&bytes, 1, &Checksum::of(b"registry"));
+        }
+
+        /// Cut short, it is no entry; with another byte it is an error or another entry, which
+        /// its hash tells.
+        #[test]
+        fn a_damaged_entry_is_an_error_or_has_another_hash(at: prop::sample::Index, byte: u8) {
+            let text = rich().to_string().into_bytes();
+            let at = at.index(text.len());
+            prop_assert!(Entry::open(&text[..at], 1, &Checksum::of(b"registry")).is_err());
+            let mut damaged = text.clone();
+            damaged[at] = byte;
+            if let Ok((_, hash)) = Entry::open(&damaged, 1, &Checksum::of(b"registry")) {
+                prop_assert_eq!(hash == Checksum::of(&text), damaged == text);
+            }
+        }
+    }
+
+    fn entry(seq: u64, prev: Checksum) -> Entry {
+        let what = Happened::UserCreated { user: UserId(1), login: "alice".to_owned() };
+        let token =
+            Event { by: Actor::User { user: UserId(1), token: TokenId(2) }, what: what.clone() };
+        Entry {
+            seq,
+            id: EntryId::random(),
+            prev,
+            time: Timestamp::UNIX_EPOCH,
+            replica: "one".to_owned(),
+            level: Level::FIRST,
+            events: vec![Event { by: Actor::Operator, what }, token],
+        }
+    }
+
+    #[test]
+    fn an_entry_that_enables_an_unknown_level_is_where_this_release_stops() {
+        let genesis = Checksum::of(b"registry");
+        let enabling = |level| {
+            let what = Happened::LevelEnabled { level };
+            let mut entry = entry(1, genesis);
+            entry.events.push(Event { by: Actor::Operator, what });
+            Entry::open(&entry.seal().unwrap().0, 1, &genesis)
+        };
+        assert_eq!(enabling(Level::KNOWN).unwrap().0.enables(), Some(Level::KNOWN));
+        let refusal = enabling(Level::KNOWN.next()).unwrap_err();
+        assert!(matches!(refusal, ChainError::Newer { at: 1, .. }), "{refusal}");
+        assert!(refusal.to_string().contains("upgrade this replica"), "{refusal}");
+    }
+
+    #[test]
+    fn an_entry_reads_back_as_it_was_written() {
+        let genesis = Checksum::of(b"registry");
+        let first = entry(1, genesis);
+        let (bytes, hash) = first.seal().unwrap();
+        assert_eq!(Entry::open(&bytes, 1, &genesis).unwrap(), (first, hash));
+    }
+
+    #[test]
+    fn a_chain_that_does_not_hold_is_named() {
+        let genesis = Checksum::of(b"registry");
+        let (bytes, _) = entry(1, genesis).seal().unwrap();
+        assert!(matches!(
+            Entry::open(&bytes, 2, &genesis),
+            Err(ChainError::Number { at: 2, says: 1 })
+        ));
+        assert!(matches!(Entry::open(&bytes, 1, &Checksum::of(b"x")), Err(ChainError::Broken(1))));
+        let unknown =
+            String::from_utf8(bytes.to_vec()).unwrap().replace("user_created", "user_praised");
+        assert!(matches!(
+            Entry::open(unknown.as_bytes(), 1, &genesis),
+            Err(ChainError::Unreadable(1, _))
+        ));
+    }
+}

@@ -1,0 +1,204 @@
+//! Tokens.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::catalog::{TokenRow, UserRow};
+use crate::commands::{By, Command, Order};
+use crate::entry::Happened;
+use crate::principal::{CratePattern, Grant, Scope, TokenId, TokenSecret};
+use crate::writer::Appender;
+use cratehouse_core::error::{Error, Result};
+use cratehouse_core::times::to_the_second;
+
+/// Creates a token for a user. This is the only time that it is seen.
+///
+/// # Errors
+/// When there is no such user, or whoever asks may not.
+pub async fn create(
+    journal: &Appender,
+    by: By,
+    login: &str,
+    name: &str,
+    grant: Grant,
+) -> Result<(TokenId, TokenSecret)> {
+    let secret = TokenSecret::random();
+    let command = Command::CreateToken {
+        login: login.to_owned(),
+        name: name.to_owned(),
+        hash: secret.hash(),
+        grant,
+    };
+    let events = journal.append(Order { by, command }).await?;
+    let id = events.iter().find_map(|event| match event {
+        Happened::TokenCreated { token, .. } => Some(*token),
+        _ => None,
+    });
+    id.map(|id| (id, secret)).ok_or_else(|| Error::unavailable("the token was not created"))
+}
+
+/// A token as lists show it: without its secret, and times to the second.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    /// Its number.
+    pub id: TokenId,
+    /// Whose it is.
+    pub user: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+    /// On which crates; empty means all.
+    pub crates: Vec<CratePattern>,
+    /// When it ends, if ever.
+    pub expires: Option<Timestamp>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// Whether it counts.
+    pub state: State,
+}
+
+/// Whether a token counts, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It counts.
+    Active,
+    /// Its end has come.
+    Ended,
+    /// It was revoked.
+    Revoked,
+    /// Its user is disabled.
+    UserDisabled,
+}
+
+impl State {
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Ended => "ended",
+            Self::Revoked => "revoked",
+            Self::UserDisabled => "user disabled",
+        }
+    }
+
+    fn of(token: &TokenRow, user: Option<&UserRow>, now: Timestamp) -> Self {
+        match user {
+            _ if token.revoked => Self::Revoked,
+            Some(user) if user.disabled => Self::UserDisabled,
+            _ if !token.grant.is_live(now) => Self::Ended,
+            _ => Self::Active,
+        }
+    }
+}
+
+impl Listed {
+    fn of(token: TokenRow, user: Option<&UserRow>, now: Timestamp) -> Self {
+        let state = State::of(&token, user, now);
+        let TokenRow { id, name, grant, revoked, created, .. } = token;
+        Self {
+            id,
+            user: user.map(|user| user.login.clone()).unwrap_or_default(),
+            name,
+            scopes: grant.scopes,
+            crates: grant.crates,
+            expires: grant.expires,
+            created,
+            revoked,
+            state,
+        }
+    }
+
+    /// The same as lists show it, without parts of a second.
+    #[must_use]
+    pub fn to_the_second(self) -> Self {
+        let (created, expires) = (to_the_second(self.created), self.expires.map(to_the_second));
+        Self { created, expires, ..self }
+    }
+}
+
+/// All tokens, or those of one user, by number.
+///
+/// # Errors
+/// When there is no such user.
+pub async fn list(journal: &Appender, login: Option<&str>) -> Result<Vec<Listed>> {
+    let user = match login {
+        None => None,
+        Some(login) => {
+            let unknown = || Error::absent(format!("there is no user `{login}`"));
+            Some(journal.catalog().view()?.login(login)?.ok_or_else(unknown)?.id)
+        }
+    };
+    let rows = journal.catalog().scan(|view| Ok((view.tokens()?, view.users()?))).await?;
+    let (mut tokens, users) = rows;
+    tokens.retain(|token| user.is_none_or(|user| token.user == user));
+    let users: HashMap<_, _> = users.iter().map(|user| (user.id, user)).collect();
+    let now = Timestamp::now();
+    let listed = |token: TokenRow| {
+        let user = users.get(&token.user).copied();
+        Listed::of(token, user, now)
+    };
+    Ok(tokens.into_iter().map(listed).collect())
+}
+
+/// Revokes a token: at once here, and elsewhere as soon as the journal is read.
+///
+/// # Errors
+/// When there is no such token, or whoever asks may not.
+pub async fn revoke(journal: &Appender, by: By, token: TokenId) -> Result<()> {
+    let order = Order { by, command: Command::RevokeToken { token } };
+    journal.append(order).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::UserId;
+    use cratehouse_core::checksum::Checksum;
+
+    #[test]
+    fn a_listed_token_tells_whether_it_counts_and_shows_no_secret_and_no_nanoseconds() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = at("2026-01-02T00:00:00Z");
+        let token = TokenRow {
+            id: TokenId(4),
+            user: UserId(1),
+            name: "ci".to_owned(),
+            hash: Checksum::of(b"secret"),
+            grant: Grant::usual(),
+            revoked: false,
+            created: at("2026-01-01T00:00:00.123456789Z"),
+        };
+        let user = |disabled| UserRow { id: UserId(1), login: "alice".to_owned(), disabled };
+        let state = |token: &TokenRow, disabled| State::of(token, Some(&user(disabled)), now);
+        assert_eq!(
+            [state(&token, false), state(&token, true)],
+            [State::Active, State::UserDisabled]
+        );
+        let ended = Grant { expires: Some(now), ..Grant::usual() };
+        let ended = TokenRow { grant: ended, ..token.clone() };
+        assert_eq!(
+            [state(&ended, false), state(&ended, true)],
+            [State::Ended, State::UserDisabled]
+        );
+        let revoked = TokenRow { revoked: true, ..ended };
+        assert_eq!([state(&revoked, false), state(&revoked, true)], [State::Revoked; 2]);
+
+        let listed = Listed::of(token, Some(&user(true)), now);
+        let shown = serde_json::to_value(listed.to_the_second()).unwrap();
+        let mut keys: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let wanted =
+            ["crates", "created", "expires", "id", "name", "revoked", "scopes", "state", "user"];
+        assert_eq!(keys, wanted);
+        assert_eq!(
+            [&shown["user"], &shown["state"], &shown["created"]],
+            ["alice", "user_disabled", "2026-01-01T00:00:00Z"]
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! Users.
+
+use crate::catalog::{UserRow, View};
+use crate::commands::{By, Command, Order};
+use crate::writer::Appender;
+use cratehouse_core::error::{Error, Result};
+
+/// Creates a user.
+///
+/// # Errors
+/// When the name is taken or malformed, or whoever asks may not.
+pub async fn create(journal: &Appender, by: By, login: &str) -> Result<UserRow> {
+    let command = Command::CreateUser { login: login.to_owned() };
+    journal.append(Order { by, command }).await?;
+    let vanished = || Error::unavailable(format!("the user `{login}` was created; look again"));
+    journal.catalog().view()?.login(login)?.ok_or_else(vanished)
+}
+
+/// All users, by number.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn list(journal: &Appender) -> Result<Vec<UserRow>> {
+    journal.catalog().scan(View::users).await
+}
+
+/// Disables a user: none of their tokens counts any more.
+///
+/// # Errors
+/// When there is no such user, or whoever asks may not.
+pub async fn disable(journal: &Appender, by: By, login: &str) -> Result<()> {
+    let command = Command::DisableUser { login: login.to_owned() };
+    journal.append(Order { by, command }).await.map(drop)
+}

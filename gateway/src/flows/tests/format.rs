@@ -1,0 +1,61 @@
+//! `cratehouse_journal::format` over what whole gateways have written.
+
+use jiff::Timestamp;
+
+use crate::flows::fixture::{House, memory};
+use crate::stores::upstream::fixture::limits;
+use cratehouse_core::error::Kind;
+use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, Happened};
+use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::format::*;
+use cratehouse_storage::format_level::Level;
+use cratehouse_storage::objects::Objects;
+
+fn create_user(login: &str) -> Order {
+    Order { by: By::Operator, command: Command::CreateUser { login: login.to_owned() } }
+}
+
+#[tokio::test]
+async fn what_is_enabled_already_is_not_written_again_and_the_unknown_is_refused() {
+    let house = House::open(&memory(), &[], limits()).await;
+    assert_eq!(enabled(&house.gateway.journal).unwrap(), Level::FIRST);
+    assert!(!enable(&house.gateway.journal, By::Operator, Level::FIRST).await.unwrap());
+    let refusal =
+        enable(&house.gateway.journal, By::Operator, Level::KNOWN.next()).await.unwrap_err();
+    assert_eq!(refusal.kind, Kind::Invalid, "{refusal}");
+    assert!(refusal.message.contains("this release knows"), "{refusal}");
+    assert_eq!(house.gateway.journal.catalog().head().unwrap().seq, 0, "nothing is in the journal");
+}
+
+/// As a replica that was forgotten, when all others got a later release.
+#[tokio::test]
+async fn a_replica_that_does_not_know_the_level_stops_there_with_an_alarm_and_is_not_ready() {
+    let store = memory();
+    let house = House::open(&store, &[], limits()).await;
+    house.order(Command::CreateUser { login: "alice".to_owned() }).await;
+    let before = house.gateway.journal.catalog().head().unwrap();
+    let what = Happened::LevelEnabled { level: Level::KNOWN.next() };
+    let entry = Entry {
+        seq: 2,
+        id: EntryId::random(),
+        prev: before.hash,
+        time: Timestamp::now(),
+        replica: "of a later release".to_owned(),
+        level: Level::FIRST,
+        events: vec![Event { by: Actor::Operator, what }],
+    };
+    let journal = journal_in(&Objects::same(store));
+    journal.create(2, entry.seal().unwrap().0).await.unwrap();
+
+    for login in ["bob", "carol"] {
+        let refusal = house.gateway.journal.append(create_user(login)).await.unwrap_err();
+        assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");
+        assert!(refusal.message.contains("journal entry 2 enables"), "{refusal}");
+    }
+    let why = house.gateway.journal.ready().unwrap_err();
+    assert!(why.contains("upgrade this replica"), "{why}");
+    assert_eq!(house.alarms("release_too_old"), 1);
+    assert_eq!(house.gateway.journal.catalog().head().unwrap(), before, "it is not skipped");
+    assert_eq!(journal.newest_hint(0).await.unwrap(), 2, "and nothing is put behind it");
+}

@@ -1,0 +1,4 @@
+//! Tests of the journal that need whole gateways.
+
+mod format;
+mod verify;
