@@ -37,6 +37,7 @@ pub use cratehouse_core::console::LogFormat;
 use cratehouse_core::networks::Networks;
 pub use cratehouse_core::per_address::{PER_ADDRESS_PERCENT, PerAddress};
 pub use cratehouse_core::secret::Secret;
+pub use cratehouse_mirror::settings::{Identity, Upstream, UpstreamLimits};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::NamePattern;
 pub use cratehouse_storage::settings::Settings as Store;
@@ -243,41 +244,6 @@ pub struct Pulls {
     pub retention_days: Option<u32>,
 }
 
-/// `[[upstream]]`
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// Its name: the folder of its files in the store; `[a-z0-9._-]`, unique.
-    pub name: String,
-    /// The base URL of its sparse index, with a trailing slash, without `sparse+`.
-    pub index: Url,
-    /// Whose identity its crates have.
-    pub identity: Identity,
-    /// Overrides the `dl` of its `config.json`.
-    pub dl: Option<String>,
-    /// The token it wants.
-    pub token: Option<Secret>,
-    /// For how long an index file is fresh.
-    pub fresh: Duration,
-    /// For how long a not-found answer is remembered.
-    pub negative: Duration,
-    /// How long an index request may take in all.
-    pub timeout: Duration,
-    /// An extra bundle of CA certificates (PEM) for this upstream.
-    pub ca_file: Option<PathBuf>,
-    /// Whether its `dl` and its redirects may lead to private addresses of another origin.
-    pub private_dl: bool,
-}
-
-/// Whose identity the crates of an upstream have: what `registry` means in their lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
-    /// They are crates.io's crates (the preset, Panamax): lines pass verbatim.
-    CratesIo,
-    /// They become ours (a private registry that is chained in): dependencies on that registry,
-    /// named by its index URL, become null.
-    Ours,
-}
-
 /// `[limits]`: every bound has its unit in its name or its type.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -450,6 +416,20 @@ const ADVISORY_ARCHIVE: &str =
 #[allow(clippy::expect_used, reason = "the text is a constant, and a test parses it")]
 pub fn crates_io_index() -> Url {
     format!("https://index.{CRATES_IO}/").parse().expect("a constant URL")
+}
+
+impl Limits {
+    /// What bounds the requests to one upstream.
+    pub fn of_upstream(&self) -> UpstreamLimits {
+        UpstreamLimits {
+            index_bytes: self.index_file_bytes,
+            crate_bytes: self.mirrored_crate_bytes as u64,
+            fill: self.fill,
+            redirects: self.redirects,
+            requests: self.upstream_requests,
+            per_address: self.per_address.clone(),
+        }
+    }
 }
 
 impl Default for Limits {

@@ -16,8 +16,6 @@ use crate::flows::rulebook::Rulebook;
 use crate::flows::search::MirroredNames;
 use crate::flows::views::Views;
 use crate::logging::requests::RequestLines;
-use crate::stores::mirror::MirrorStore;
-use crate::stores::upstream::Upstream;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::fair_queue::Turns;
 use cratehouse_core::fair_share::Shares;
@@ -26,6 +24,8 @@ use cratehouse_core::traces::Traces;
 use cratehouse_core::write_behind::Copies;
 use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::writer::{Appender, Waiter};
+use cratehouse_mirror::store::MirrorStore;
+use cratehouse_mirror::upstream::Upstream;
 use cratehouse_storage::blobs::Blobs;
 
 /// What [`Gateway::responses`] counts in, in bytes.

@@ -15,13 +15,14 @@ use super::values::{
     socket, this_host, upstream_name,
 };
 use super::{
-    CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Identity, Limits, Log, Mirror,
-    MirrorMax, PER_ADDRESS_PERCENT, Policy, Proxies, ProxyHeader, Pulls, Server, Store, Tls,
-    Tracing, Upstream, advisory_archive, crates_io_index,
+    CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Limits, Log, Mirror, MirrorMax,
+    PER_ADDRESS_PERCENT, Policy, Proxies, ProxyHeader, Pulls, Server, Store, Tls, Tracing,
+    Upstream, advisory_archive, crates_io_index,
 };
 use cratehouse_core::console::LogFormat;
 use cratehouse_core::networks::{Networks, network};
 use cratehouse_core::per_address::PerAddress;
+use cratehouse_mirror::settings::Identity;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::NamePattern;
 use cratehouse_storage::url::{Cloud, StoreUrl};

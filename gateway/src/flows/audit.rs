@@ -53,8 +53,8 @@ async fn clash(gateway: &Arc<Gateway>, name: CrateName) -> Result<Option<Clash>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, Public, memory};
-    use crate::stores::upstream::fixture::limits;
 
     #[tokio::test]
     async fn names_that_strangers_have_taken_are_found_and_reserved_ones_are_not_asked_about() {

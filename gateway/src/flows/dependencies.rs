@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::config::{CRATES_IO, Identity, crates_io_index};
+use crate::config::{CRATES_IO, crates_io_index};
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_mirror::settings::Identity;
 use cratehouse_package::manifest::{Draft, DraftDep};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::registries::{OurUrls, PublicUrls, Registries, Resolved, registry_of};

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 
 use crate::config::{Config, MirrorMax};
 use crate::gateway::Gateway;
-use crate::model::uses::{Bounds, Kept, LastUses, day_of, victims};
-use crate::stores::uses::UsesStore;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::progress::grouped;
 use cratehouse_core::threads::aside;
+use cratehouse_mirror::uses::{Bounds, Kept, LastUses, day_of, victims};
+use cratehouse_mirror::uses_store::UsesStore;
 use cratehouse_storage::blobs::Origin;
 use cratehouse_storage::disk::Disk;
 use cratehouse_storage::url::StoreUrl;
@@ -268,8 +268,8 @@ mod tests {
     use jiff::ToSpan;
 
     use super::*;
+    use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, Public, memory};
-    use crate::stores::upstream::fixture;
 
     const ALL: Bounds = Bounds { bytes: Some(0), age_days: None };
     const MONTH: Bounds = Bounds { bytes: None, age_days: Some(30) };
@@ -282,7 +282,7 @@ mod tests {
     async fn what_is_given_up_is_filled_again_and_its_pin_stays() {
         let public = Public::start(b"x").await;
         let store = memory();
-        let house = House::open(&store, &[&public], fixture::limits()).await;
+        let house = House::open(&store, &[&public], limits()).await;
         assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
         let own = Checksum::of(b"y");
         house.gateway.blobs.put(Origin::Hosted, &own, "y".into()).await.unwrap();
@@ -292,12 +292,12 @@ mod tests {
         let swept = sweep(&house.gateway, ALL, in_days(0)).await.unwrap();
         assert_eq!(swept, Swept { bytes: 0, blobs: 0, evicted: 1 });
         assert_eq!(house.gateway.metrics.mirror_evictions.get(), 1);
-        let other = House::open(&store, &[&public], fixture::limits()).await;
+        let other = House::open(&store, &[&public], limits()).await;
         assert_eq!((other.foo().await.1, public.fills()), ("miss", 1));
         let kept = other.gateway.blobs.get(Origin::Hosted, &own, |_| 9).await.unwrap();
         assert_eq!(kept, cratehouse_storage::blobs::Blob::Whole("y".into()));
         public.set(|s| (s.listed, s.sent) = (Some(b"z".to_vec()), Some(b"z".to_vec())));
-        let changed = House::open(&store, &[&public], fixture::limits()).await;
+        let changed = House::open(&store, &[&public], limits()).await;
         assert!(changed.foo().await.0.is_err(), "the pin stays");
     }
 
@@ -305,8 +305,8 @@ mod tests {
     async fn what_another_replica_uses_is_not_too_old() {
         let public = Public::start(b"x").await;
         let store = memory();
-        let house = House::open(&store, &[&public], fixture::limits()).await;
-        let other = House::open(&store, &[&public], fixture::limits()).await;
+        let house = House::open(&store, &[&public], limits()).await;
+        let other = House::open(&store, &[&public], limits()).await;
         assert_eq!(house.foo().await.1, "miss");
         assert_eq!(other.foo().await.1, "store");
         other.gateway.uses.write(day_of(in_days(20))).await.unwrap();
@@ -318,7 +318,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sweep_runs_by_itself_and_a_stop_writes_down_what_was_used() {
         let public = Public::start(b"x").await;
-        let house = House::open(&memory(), &[&public], fixture::limits()).await;
+        let house = House::open(&memory(), &[&public], limits()).await;
         let stop = CancellationToken::new();
         let running = tokio::spawn(run(Arc::clone(&house.gateway), stop.clone()));
         assert_eq!(house.foo().await.1, "miss");

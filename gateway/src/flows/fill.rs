@@ -11,12 +11,12 @@ use crate::flows::mirroring;
 use crate::flows::pinning::{self, Wanted};
 use crate::flows::reading::{Found, Reading, Unread};
 use crate::gateway::Gateway;
-use crate::stores::upstream::{CrateAnswer, CratePlace, Trouble, TroubleKind, Turn, Upstream};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::memory_budget::{Room, bytes_holding};
 use cratehouse_journal::catalog::VersionRow;
+use cratehouse_mirror::upstream::{CrateAnswer, CratePlace, Trouble, TroubleKind, Turn, Upstream};
 use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_storage::blobs::{Origin, has_checksum};
 
@@ -333,8 +333,8 @@ mod tests {
     use super::*;
     use crate::config::Limits;
     use crate::flows::download::{Part, download_for};
+    use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, Public, memory, name};
-    use crate::stores::upstream::fixture::limits;
     use cratehouse_package::name::CrateName;
 
     const MIB: u64 = 1 << 20;

@@ -27,9 +27,6 @@ use crate::flows::search::MirroredNames;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
-use crate::stores::upstream::Upstream;
-use crate::stores::upstream::fixture::{self, Server, reply};
-use crate::stores::uses::UsesStore;
 use cratehouse_core::error::Result;
 use cratehouse_core::fair_queue::Turns;
 use cratehouse_core::fair_share::Shares;
@@ -40,6 +37,10 @@ use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::commands::{By, Command, Order};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::writer::{Appender, Scribe, Settings};
+use cratehouse_mirror::upstream::Upstream;
+use cratehouse_mirror::upstream::test_util;
+use cratehouse_mirror::upstream::test_util::{Server, reply};
+use cratehouse_mirror::uses_store::UsesStore;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
 pub(super) use cratehouse_package::test_util::{line, name, version};
@@ -139,7 +140,7 @@ impl House {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap(); // it is read once, when the house is opened
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
-        let mut config = config(upstreams, fixture::limits());
+        let mut config = config(upstreams, limits());
         config.policy.dir = Some(folder.path().to_owned());
         Self::of(store, config, clock).await
     }
@@ -245,7 +246,8 @@ pub(super) fn gateway(
     metrics: Metrics,
     journal: Appender,
 ) -> Gateway {
-    let upstream = |of| Upstream::new(of, &config.limits, None, metrics.clone()).unwrap();
+    let upstream =
+        |of| Upstream::new(of, &config.limits.of_upstream(), None, metrics.clone()).unwrap();
     let upstreams = config.upstreams.iter().map(|of| Arc::new(upstream(of))).collect();
     Gateway {
         url: "https://crates.acme.example".to_owned(),
@@ -328,7 +330,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             .map(|(n, public)| config::Upstream {
                 name: format!("up{n}"),
                 fresh: Duration::ZERO,
-                ..fixture::config(&public.server.url)
+                ..test_util::config(&public.server.url)
             })
             .collect(),
         limits,
@@ -340,6 +342,11 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
         log: config::Log { format: config::LogFormat::Human, filter: String::new() },
         tracing: config::Tracing { otlp: None, sample_ratio: 0.0 },
     }
+}
+
+/// Small ones.
+pub(super) fn limits() -> Limits {
+    Limits { index_file_bytes: 1000, upstream_requests: 4, redirects: 3, ..Limits::default() }
 }
 
 pub(super) fn memory() -> Arc<dyn ObjectStore> {

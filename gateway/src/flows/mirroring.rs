@@ -13,17 +13,17 @@ pub(super) use self::held::is_held;
 use self::held::{is_kept, is_remembered};
 use self::memory::admit;
 pub(super) use self::memory::admit_within;
-use crate::config::Identity;
 use crate::flows::credit::Credit;
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
 use crate::flows::lookup::{generation_now, is_reserved, landed};
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
-use crate::stores::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::render_pool::Makers;
+use cratehouse_mirror::settings::Identity;
+use cratehouse_mirror::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
 use cratehouse_package::index::IndexFile;
 use cratehouse_package::mirrored;
 use cratehouse_package::mirrored::OwnRegistries;
@@ -530,8 +530,8 @@ pub(super) fn lowered(name: &CrateName) -> CrateName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stores::upstream::fixture::{Server, config, reply, upstream};
     use cratehouse_core::error::Kind;
+    use cratehouse_mirror::upstream::test_util::{Server, config, reply, upstream};
 
     async fn server(status: u16, has: &'static str) -> (Server, Arc<Upstream>) {
         let line = format!(

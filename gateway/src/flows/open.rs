@@ -27,11 +27,8 @@ use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
-use crate::stores::mirror::MirrorStore;
 use crate::stores::pulls::PullsStore;
 use crate::stores::replicas::ReplicaNotes;
-use crate::stores::upstream::Upstream;
-use crate::stores::uses::UsesStore;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_queue::Turns;
 use cratehouse_core::fair_share::Shares;
@@ -45,6 +42,9 @@ use cratehouse_journal::checkpoint::{Checkpointer, Known, Namer};
 use cratehouse_journal::checkpoint_store::checkpoints_in;
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::writer::{OnChange, Scribe, Settings};
+use cratehouse_mirror::store::MirrorStore;
+use cratehouse_mirror::upstream::Upstream;
+use cratehouse_mirror::uses_store::UsesStore;
 use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::objects::Objects;
 
@@ -379,6 +379,8 @@ fn open_catalog(
 
 fn open_upstreams(config: &Config, metrics: &Metrics) -> Result<Vec<Arc<Upstream>>> {
     let extra_ca = config.outgoing_ca.as_deref();
-    let open = |one| Upstream::new(one, &config.limits, extra_ca, metrics.clone()).map(Arc::new);
+    let open = |one| {
+        Upstream::new(one, &config.limits.of_upstream(), extra_ca, metrics.clone()).map(Arc::new)
+    };
     config.upstreams.iter().map(open).collect()
 }

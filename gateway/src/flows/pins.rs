@@ -4,11 +4,11 @@
 use tracing::warn;
 
 use crate::gateway::Gateway;
-use crate::stores::mirror::Pin;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::catalog::CorrectedPin;
 use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_mirror::store::Pin;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::{CrateVersion, no_such_version};
 

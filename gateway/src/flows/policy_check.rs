@@ -8,7 +8,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 
-use crate::config::Identity;
 use crate::flows::index_cache::{Answered, Known};
 use crate::flows::judging;
 pub use crate::flows::learning::Allowance;
@@ -21,6 +20,7 @@ use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::threads::aside;
+use cratehouse_mirror::settings::Identity;
 use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_package::lock_file::{Locked, LockedSource, misplaced};
 use cratehouse_package::name::CrateName;

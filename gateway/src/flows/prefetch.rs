@@ -145,8 +145,8 @@ async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<Fetched> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, Public, memory};
-    use crate::stores::upstream::fixture::limits;
     use cratehouse_core::checksum::Checksum;
     use cratehouse_core::error::Kind;
     use cratehouse_package::index::CRATES_IO_IDENTITY;

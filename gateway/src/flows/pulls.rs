@@ -24,12 +24,12 @@ pub use self::ask::{Answer, ask, start};
 use self::tallying::{Batch, Download, Tallying};
 use crate::gateway::Gateway;
 use crate::model::pull::MAX_LINE_BYTES;
-use crate::model::uses::day_of;
 use crate::stores::pulls::{MAX_BATCH_BYTES, PullsStore};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_journal::principal::Principal;
+use cratehouse_mirror::uses::day_of;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 

@@ -17,17 +17,17 @@ use crate::flows::index_cache::{IndexCache, Known, Outcome};
 use crate::flows::judging::{Facts, Judging};
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pinning::Pins;
-use crate::model::freshness;
-use crate::stores::mirror::{KeptHead, KeptIndex, MirrorStore, Seen};
-use crate::stores::upstream::{
-    Answer, Body, REST, Trouble, TroubleKind, Turn, Upstream, Validators,
-};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::write_behind::Copies;
 use cratehouse_journal::catalog::Catalog;
+use cratehouse_mirror::freshness;
+use cratehouse_mirror::store::{KeptHead, KeptIndex, MirrorStore, Seen};
+use cratehouse_mirror::upstream::{
+    Answer, Body, REST, Trouble, TroubleKind, Turn, Upstream, Validators,
+};
 use cratehouse_package::index::IndexFile;
 use cratehouse_package::mirrored;
 use cratehouse_package::mirrored::{OwnRegistries, Skipped, Unreadable};

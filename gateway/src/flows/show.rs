@@ -140,8 +140,8 @@ impl Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, memory, name, version};
-    use crate::stores::upstream::fixture::limits;
     use cratehouse_journal::commands::Command;
     use cratehouse_journal::entry_store::journal_in;
     use cratehouse_storage::objects::Objects;

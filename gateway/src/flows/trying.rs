@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::flows::founded;
 use crate::stores::advisories::{Remote, ask};
-use crate::stores::upstream::Upstream;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_mirror::upstream::Upstream;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::url::StoreUrl;
 
@@ -45,7 +45,9 @@ pub async fn try_out(config: &Config) -> Result<Vec<Tried>> {
     let extra_ca = config.outgoing_ca.as_deref();
     let store = format!("store {}", founded::shown(&config.store.url));
     let mut tried = vec![Tried::new(store, in_time(store_of(config)).await)];
-    let open = |one| Upstream::new(one, &config.limits, extra_ca, metrics.clone()).map(Arc::new);
+    let open = |one| {
+        Upstream::new(one, &config.limits.of_upstream(), extra_ca, metrics.clone()).map(Arc::new)
+    };
     let upstreams: Vec<_> = config.upstreams.iter().map(open).collect::<Result<_>>()?;
     let asking = upstreams.iter().map(|one| async move {
         let what = format!("upstream `{}` at {}", one.name(), one.config().index);

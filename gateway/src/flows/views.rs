@@ -1,8 +1,9 @@
 //! What each view of the index shows. A crate has one identity: ours, if it is hosted here or from an
 //! upstream whose crates become ours, else crates.io's.
 
-use crate::config::{Identity, Upstream};
+use crate::config::Upstream;
 use crate::flows::index_cache::{Answered, Known, Place};
+use cratehouse_mirror::settings::Identity;
 use cratehouse_package::view::View;
 
 /// The views of one gateway.

@@ -2,7 +2,5 @@
 //! object_store, so everything here is tested without a runtime.
 
 pub mod certificate;
-pub mod freshness;
 pub mod pull;
 pub mod replica_note;
-pub mod uses;

@@ -2,9 +2,6 @@
 //! each other; flows combine them.
 
 pub mod advisories;
-pub mod mirror;
 pub mod policy_files;
 pub mod pulls;
 pub mod replicas;
-pub mod upstream;
-pub mod uses;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::finding::Finding;
 use crate::config::Config;
-use crate::stores::upstream::Upstream;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_mirror::upstream::Upstream;
 
 /// What is slow for one small file.
 const SLOW: Duration = Duration::from_secs(3);
@@ -20,8 +20,12 @@ pub async fn look(config: &Config) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for one in &config.upstreams {
         let begun = Instant::now();
-        let opened =
-            Upstream::new(one, &config.limits, config.outgoing_ca.as_deref(), metrics.clone());
+        let opened = Upstream::new(
+            one,
+            &config.limits.of_upstream(),
+            config.outgoing_ca.as_deref(),
+            metrics.clone(),
+        );
         let answer = match opened {
             Ok(upstream) => {
                 let asked = upstream.try_out().await;

@@ -7,9 +7,9 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::*;
+use crate::flows::fixture::limits;
 use crate::flows::fixture::{House, line, memory, name, version};
 use crate::flows::publish;
-use crate::stores::upstream::fixture::limits;
 use cratehouse_journal::commands::must_put_again;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};

@@ -9,9 +9,9 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::config::Limits;
 use crate::flows::download::{Part, download_for};
+use crate::flows::fixture::limits;
 use crate::flows::fixture::{House, Public, memory, name};
 use crate::flows::policy_check::{self, Allowance, Reach};
-use crate::stores::upstream::fixture::limits;
 use cratehouse_core::error::Kind;
 use cratehouse_storage::test_util::{Fault, FaultyStore};
 

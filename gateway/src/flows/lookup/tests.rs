@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::Limits;
 use crate::flows::open::{Keep, Running};
-use crate::stores::upstream::fixture::{self, Server, reply};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_mirror::upstream::test_util;
+use cratehouse_mirror::upstream::test_util::{Server, reply};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
@@ -80,7 +81,7 @@ pub(super) async fn gateway_with(upstreams: &[&str], limits: Limits) -> Running 
         .enumerate()
         .map(|(at, url)| crate::config::Upstream {
             name: format!("up{at}"),
-            ..fixture::config(url)
+            ..test_util::config(url)
         })
         .collect();
     Running::open(Arc::new(config), "https://gw".to_owned(), Keep::Memory).await.unwrap()

@@ -8,11 +8,11 @@ use jiff::civil::Date;
 
 use crate::flows::show::Since;
 use crate::model::pull::{Found, Pull, Selection};
-use crate::model::uses::day_of;
 use crate::stores::pulls::{BatchName, PullsStore};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::entry::Entry;
 use cratehouse_journal::entry_store::Journal;
+use cratehouse_mirror::uses::day_of;
 
 /// Batches that are read at one time.
 const BATCHES_AT_ONCE: usize = 16;

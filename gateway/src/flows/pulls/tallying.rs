@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use super::{MAX_BATCH_RECORDS, MAX_WAITING_RECORDS};
 use crate::model::pull::{Pull, Puller, encode};
-use crate::model::uses::day_of;
 use crate::stores::pulls::BatchName;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::principal::{Principal, TokenId};
+use cratehouse_mirror::uses::day_of;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 

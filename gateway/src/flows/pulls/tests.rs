@@ -312,7 +312,7 @@ async fn a_question_may_begin_with_a_journal_entry() {
     use crate::flows::fixture::House;
     use cratehouse_journal::commands::Command;
     let store = memory();
-    let house = House::open(&store, &[], crate::stores::upstream::fixture::limits()).await;
+    let house = House::open(&store, &[], crate::flows::fixture::limits()).await;
     let before = Timestamp::now();
     house.order(Command::CreateUser { login: "alice".to_owned() }).await;
     let journal = journal_in(&Objects::same(store));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::stores::mirror::Sights;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_mirror::store::Sights;
 use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_package::version::CrateVersion;
 

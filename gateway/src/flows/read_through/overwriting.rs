@@ -5,9 +5,9 @@ use std::sync::Arc;
 use object_store::local::LocalFileSystem;
 
 use crate::flows::open::mirror_in;
-use crate::stores::mirror::{KeptHead, KeptIndex};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_mirror::store::{KeptHead, KeptIndex};
 use cratehouse_policy::LicenseFact;
 use cratehouse_storage::objects::Objects;
 

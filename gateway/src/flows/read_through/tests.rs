@@ -7,9 +7,9 @@ use object_store::path::Path;
 
 use super::*;
 use crate::config;
-use crate::stores::upstream::fixture::{Reply, Server, config, reply, upstream};
 use cratehouse_core::error::Kind;
 use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, Happened};
+use cratehouse_mirror::upstream::test_util::{Reply, Server, config, reply, upstream};
 use cratehouse_storage::format_level::Level;
 
 /// An upstream whose answers can be changed, and a mirror of it.

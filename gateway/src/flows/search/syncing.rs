@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::names::Names;
 use crate::gateway::Gateway;
-use crate::stores::mirror::NamesList;
 use cratehouse_core::error::Result;
 use cratehouse_core::threads::aside;
+use cratehouse_mirror::store::NamesList;
 
 /// How often the lists are read, and written.
 const EVERY: Duration = Duration::from_secs(300);
@@ -157,8 +157,8 @@ mod tests {
     use object_store::path::Path;
 
     use super::*;
+    use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, Public, memory};
-    use crate::stores::upstream::fixture::limits;
     use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     #[tokio::test]

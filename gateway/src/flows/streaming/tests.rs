@@ -8,8 +8,8 @@ use object_store::path::Path;
 
 use super::*;
 use crate::flows::download::{File, Part, download};
+use crate::flows::fixture::limits;
 use crate::flows::fixture::{House, Public, memory, name, version};
-use crate::stores::upstream::fixture::limits;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
 const MIB: usize = 1 << 20;

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::flows::fixture::limits;
 use crate::flows::fixture::{House, memory};
-use crate::stores::upstream::fixture::limits;
 use cratehouse_core::error::Kind;
 use cratehouse_journal::commands::{By, Command, Order};
 use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, Happened};

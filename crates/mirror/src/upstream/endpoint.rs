@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use url::{Origin, Url};
 
 use super::wire::{Speak, client};
-use crate::config;
+use crate::settings;
 use cratehouse_core::error::Result;
 
 /// Servers of which it is remembered what they speak: those of an upstream are two or three.
@@ -24,7 +24,7 @@ const FIRST: Duration = Duration::from_secs(1);
 
 /// Clients of one upstream, for one sort of addresses.
 pub(super) struct Door {
-    config: config::Upstream,
+    config: settings::Upstream,
     roots: Arc<[Certificate]>,
     public_only: bool,
     /// Speaks what a server does. It learns that from the handshake, so that requests which come
@@ -53,7 +53,7 @@ impl Door {
     /// # Errors
     /// When no client can be made.
     pub(super) fn new(
-        config: &config::Upstream,
+        config: &settings::Upstream,
         roots: Arc<[Certificate]>,
         public_only: bool,
     ) -> Result<Self> {
@@ -147,7 +147,7 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
-    use crate::stores::upstream::fixture;
+    use crate::upstream::test_util;
 
     /// A server over TLS that counts its connections.
     struct Scene {
@@ -170,7 +170,7 @@ mod tests {
             let counts = Arc::<Counts>::default();
             tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&counts)));
             let root = Certificate::from_der(own.cert.der()).unwrap();
-            let door = Door::new(&fixture::config(&url), [root].into(), false).unwrap();
+            let door = Door::new(&test_util::config(&url), [root].into(), false).unwrap();
             Self { url: url.parse().unwrap(), counts, door }
         }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use super::places::Turn;
-use super::trouble::{Trouble, TroubleKind};
+use crate::upstream::error::{Trouble, TroubleKind};
+use crate::upstream::permits::Turn;
 use cratehouse_core::client_key::ClientKey;
 
 /// For how long such a client is served what is held, without a wait.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use url::{Origin, Url};
 
-use crate::config;
+use crate::settings;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_core::metrics::Metrics;
@@ -24,24 +24,24 @@ use cratehouse_package::dl::DlTemplate;
 use cratehouse_package::index::Listed;
 use cratehouse_package::name::CrateName;
 
+use self::endpoint::Door;
+use self::error::{Meaning, explain, meaning, retry_after};
+use self::permits::{Place, Places};
 use crowded::Crowded;
-use door::Door;
-use places::{Place, Places};
-use trouble::{Meaning, explain, meaning, retry_after};
 use wire::{collector, headers, read_certificates, shown, token_header, validators};
 
 mod body;
 mod crowded;
-mod door;
+mod endpoint;
+mod error;
 mod guard;
-mod places;
-mod trouble;
+mod permits;
 mod try_out;
 mod wire;
 
+pub use self::error::{Trouble, TroubleKind};
+pub use self::permits::Turn;
 pub use body::Body;
-pub use places::Turn;
-pub use trouble::{Trouble, TroubleKind};
 
 /// How long a revalidation waits for a place.
 const HELD_WAIT: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ pub const REST: Duration = Duration::from_secs(5);
 
 /// One upstream registry.
 pub struct Upstream {
-    config: config::Upstream,
+    config: settings::Upstream,
     index_bytes: usize,
     fill: Duration,
     /// The largest crate file that is taken, in bytes.
@@ -168,8 +168,8 @@ impl Upstream {
     /// # Errors
     /// When a CA file cannot be read, or the token cannot stand in a header.
     pub fn new(
-        config: &config::Upstream,
-        limits: &config::Limits,
+        config: &settings::Upstream,
+        limits: &settings::UpstreamLimits,
         extra_ca: Option<&Path>,
         metrics: Metrics,
     ) -> Result<Self> {
@@ -181,16 +181,16 @@ impl Upstream {
         let dl = config.dl.as_deref().and_then(|dl| Url::parse(dl).ok());
         metrics.expect_upstream(&config.name);
         Ok(Self {
-            index_bytes: limits.index_file_bytes,
+            index_bytes: limits.index_bytes,
             fill: limits.fill,
             redirects: limits.redirects,
-            crate_bytes: limits.mirrored_crate_bytes as u64,
+            crate_bytes: limits.crate_bytes,
             home: Door::new(config, Arc::clone(&roots), false)?,
             foreign: Door::new(config, roots, true)?,
             trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
             token: config.token.as_ref().map(|t| token_header(config, t)).transpose()?,
-            index_requests: Places::new(limits.upstream_requests, &limits.per_address),
-            crate_requests: Places::new(limits.upstream_requests, &limits.per_address),
+            index_requests: Places::new(limits.requests, &limits.per_address),
+            crate_requests: Places::new(limits.requests, &limits.per_address),
             crowded: Crowded::default(),
             learned: Cache::builder().max_capacity(1).time_to_live(CONFIG_FRESH).build(),
             last_learned: Mutex::default(),
@@ -206,7 +206,7 @@ impl Upstream {
     }
 
     /// How it is configured.
-    pub fn config(&self) -> &config::Upstream {
+    pub fn config(&self) -> &settings::Upstream {
         &self.config
     }
 
@@ -589,7 +589,7 @@ impl fmt::Debug for Upstream {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod fixture;
+#[cfg(any(test, feature = "test-util"))]
+pub mod test_util;
 #[cfg(test)]
 mod tests;

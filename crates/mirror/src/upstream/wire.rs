@@ -10,8 +10,9 @@ use url::Url;
 
 use super::body::Collector;
 use super::{CONNECT, Validators, guard};
-use crate::config;
+use crate::settings;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_core::secret::Secret;
 
 /// A URL for the log: without its query, which may be signed, and without a password.
 pub(super) fn shown(url: &Url) -> String {
@@ -84,7 +85,7 @@ const PING: Duration = Duration::from_secs(10);
 
 /// A client that follows no redirect and decodes nothing by itself.
 pub(super) fn client(
-    config: &config::Upstream,
+    config: &settings::Upstream,
     roots: &[Certificate],
     public_only: bool,
     speak: Speak,
@@ -127,10 +128,7 @@ pub(super) fn read_certificates(file: &Path) -> Result<Vec<Certificate>> {
 }
 
 /// The token as it is sent, verbatim as cargo does.
-pub(super) fn token_header(
-    config: &config::Upstream,
-    token: &config::Secret,
-) -> Result<HeaderValue> {
+pub(super) fn token_header(config: &settings::Upstream, token: &Secret) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(token.reveal()).map_err(|_| {
         let name = &config.name;
         Error::invalid(format!(

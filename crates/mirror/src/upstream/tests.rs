@@ -5,9 +5,10 @@ use flate2::write::GzEncoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::fixture::{Server, config, reply, upstream};
 use super::*;
+use crate::upstream::test_util::{Server, config, reply, upstream};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_core::secret::Secret;
 
 fn foo() -> CrateName {
     "foo".parse().unwrap()
@@ -188,7 +189,7 @@ fn requests_counted(up: &Upstream, outcome: &str) -> u64 {
 async fn that_too_many_of_ours_wait_is_no_trouble_of_the_upstream() {
     let server = Server::start(|_, _| reply(200, &[], "x")).await;
     let timeout = Duration::from_millis(50);
-    let up = upstream(&config::Upstream { timeout, ..config(&server.url) });
+    let up = upstream(&settings::Upstream { timeout, ..config(&server.url) });
     let taken = futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN)));
     let taken = taken.await;
     let refused = up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await.unwrap_err();
@@ -203,7 +204,7 @@ async fn that_too_many_of_ours_wait_is_no_trouble_of_the_upstream() {
 async fn a_client_that_had_no_place_for_what_is_held_need_not_wait_again_at_once() {
     let server = Server::start(|_, _| reply(200, &[], "x")).await;
     let timeout = Duration::from_millis(50);
-    let up = upstream(&config::Upstream { timeout, ..config(&server.url) });
+    let up = upstream(&settings::Upstream { timeout, ..config(&server.url) });
     let client = |n: u8| ClientKey::of([192, 0, 2, n].into());
     let turn = |held| Turn { client: client(1), held };
     let taken = futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN)));
@@ -219,7 +220,7 @@ async fn a_client_that_had_no_place_for_what_is_held_need_not_wait_again_at_once
 async fn a_refusal_of_ours_does_not_end_the_rest_of_an_upstream_in_trouble() {
     let server = Server::start(|_, _| reply(503, &[], "")).await;
     let timeout = Duration::from_millis(50);
-    let up = upstream(&config::Upstream { timeout, ..config(&server.url) });
+    let up = upstream(&settings::Upstream { timeout, ..config(&server.url) });
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
         TroubleKind::Busy
@@ -237,7 +238,7 @@ async fn a_refusal_of_ours_does_not_end_the_rest_of_an_upstream_in_trouble() {
 async fn a_body_that_does_not_end_in_time_is_a_timeout() {
     let hold = Duration::from_secs(60);
     let url = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345", hold).await;
-    let up = upstream(&config::Upstream { timeout: Duration::from_millis(200), ..config(&url) });
+    let up = upstream(&settings::Upstream { timeout: Duration::from_millis(200), ..config(&url) });
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
         TroubleKind::Timeout
@@ -257,8 +258,8 @@ async fn a_closed_port_is_unreachable() {
     assert!(up.resting().is_some());
 }
 
-fn with_token(config: config::Upstream) -> config::Upstream {
-    config::Upstream { token: Some(config::Secret::new("s3cret")), ..config }
+fn with_token(config: settings::Upstream) -> settings::Upstream {
+    settings::Upstream { token: Some(Secret::new("s3cret")), ..config }
 }
 
 #[tokio::test]
@@ -272,7 +273,7 @@ async fn the_token_goes_to_the_configured_origin_alone() {
     })
     .await;
     let base = with_token(config(&server.url));
-    let up = upstream(&config::Upstream { private_dl: true, ..base.clone() });
+    let up = upstream(&settings::Upstream { private_dl: true, ..base.clone() });
     assert_eq!(
         found(up.index_file(Turn::OWN, &"a".parse().unwrap(), None, &mut |_| true).await).0,
         "here"
@@ -352,7 +353,7 @@ async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
     assert_eq!(requests[1].1["accept-encoding"], "identity");
 
     let pinned = format!("{}/elsewhere", server.url);
-    let up = upstream(&config::Upstream { dl: Some(pinned), ..config(&server.url) });
+    let up = upstream(&settings::Upstream { dl: Some(pinned), ..config(&server.url) });
     assert!(matches!(
         up.crate_file(&place, &listed(), &mut |_| 5).await,
         Ok(CrateAnswer::NotFound)
@@ -363,7 +364,7 @@ async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
 #[tokio::test]
 async fn requests_beyond_the_bound_wait_and_then_give_up() {
     let url = raw(b"HTTP/1.1 200 OK\r\n", Duration::from_secs(60)).await;
-    let config = config::Upstream { timeout: Duration::from_millis(300), ..config(&url) };
+    let config = settings::Upstream { timeout: Duration::from_millis(300), ..config(&url) };
     let up = upstream(&config);
     let names = ["a", "b", "c", "d", "e"].map(|name| name.parse::<CrateName>().unwrap());
     let kinds = futures_util::future::join_all(

@@ -1,5 +1,13 @@
 //! An upstream for tests: a small HTTP server on the loopback interface.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "helpers of tests"
+)]
+
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -15,27 +23,26 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use super::{Turn, Upstream};
-use crate::config;
+use crate::settings;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::per_address::PerAddress;
 
 /// An answer of the test server.
-pub(crate) type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<Full<Bytes>>;
 
 /// What was asked: path and headers.
-pub(crate) type Seen = (String, HeaderMap);
+pub type Seen = (String, HeaderMap);
 
 /// A server that answers as a closure says and remembers what it was asked.
-pub(crate) struct Server {
+pub struct Server {
     /// `http://127.0.0.1:port`
-    pub(crate) url: String,
+    pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
-    pub(crate) async fn start(
-        answer: impl Fn(&str, &HeaderMap) -> Reply + Send + Sync + 'static,
-    ) -> Self {
+    pub async fn start(answer: impl Fn(&str, &HeaderMap) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
@@ -59,17 +66,17 @@ impl Server {
     }
 
     /// The paths that were asked for since the last call.
-    pub(crate) fn paths(&self) -> Vec<String> {
+    pub fn paths(&self) -> Vec<String> {
         self.requests().into_iter().map(|(path, _)| path).collect()
     }
 
     /// What was asked since the last call.
-    pub(crate) fn requests(&self) -> Vec<Seen> {
+    pub fn requests(&self) -> Vec<Seen> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }
 
-pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+pub fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::builder().status(status);
     for (name, value) in headers {
         reply = reply.header(*name, *value);
@@ -77,11 +84,11 @@ pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes
     reply.body(Full::new(body.into())).unwrap()
 }
 
-pub(crate) fn config(url: &str) -> config::Upstream {
-    config::Upstream {
+pub fn config(url: &str) -> settings::Upstream {
+    settings::Upstream {
         name: "up".to_owned(),
         index: Url::parse(&format!("{url}/index/")).unwrap(),
-        identity: config::Identity::CratesIo,
+        identity: settings::Identity::CratesIo,
         dl: None,
         token: None,
         fresh: Duration::from_secs(60),
@@ -92,38 +99,41 @@ pub(crate) fn config(url: &str) -> config::Upstream {
     }
 }
 
-pub(crate) fn limits() -> config::Limits {
-    config::Limits {
-        index_file_bytes: 1000,
-        upstream_requests: 4,
+/// Small ones.
+pub fn limits() -> settings::UpstreamLimits {
+    settings::UpstreamLimits {
+        index_bytes: 1000,
+        crate_bytes: 64 << 20,
+        fill: Duration::from_secs(120),
         redirects: 3,
-        ..config::Limits::default()
+        requests: 4,
+        per_address: PerAddress::default(),
     }
 }
 
-pub(crate) fn upstream(config: &config::Upstream) -> Upstream {
+pub fn upstream(config: &settings::Upstream) -> Upstream {
     let none: Option<PathBuf> = None;
     Upstream::new(config, &limits(), none.as_deref(), Metrics::new().unwrap()).unwrap()
 }
 
 impl Upstream {
     /// How many wait for a place of a crate file.
-    pub(crate) fn crates_waiting(&self) -> usize {
+    pub fn crates_waiting(&self) -> usize {
         self.crate_requests.waiting()
     }
 
     /// A place of an index file.
-    pub(crate) async fn index_place(&self) -> impl Sized {
+    pub async fn index_place(&self) -> impl Sized {
         self.index_requests.turn(Turn::OWN).await
     }
 
     /// The same of a client.
-    pub(crate) async fn index_place_of(&self, client: ClientKey) -> impl Sized {
+    pub async fn index_place_of(&self, client: ClientKey) -> impl Sized {
         self.index_requests.turn(Turn { client, held: false }).await
     }
 
     /// Who waits for one.
-    pub(crate) fn index_waiting(&self) -> Vec<ClientKey> {
+    pub fn index_waiting(&self) -> Vec<ClientKey> {
         self.index_requests.clients()
     }
 }

@@ -90,7 +90,7 @@ impl Places {
     }
 
     /// How many wait for one.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-util"))]
     pub(super) fn waiting(&self) -> usize {
         let state = self.state();
         let lines = state.held.clients.values().chain(state.new.clients.values());
@@ -98,7 +98,7 @@ impl Places {
     }
 
     /// Who waits for something new.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-util"))]
     pub(super) fn clients(&self) -> Vec<ClientKey> {
         self.state().new.clients.keys().copied().collect()
     }
