@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::flows::authenticate::Holders;
+use crate::flows::crate_cache::CrateCache;
+use crate::flows::crate_uses::Uses;
 use crate::flows::credit::Credits;
-use crate::flows::download::CrateCache;
-use crate::flows::evict::Uses;
-use crate::flows::licenses::Readers;
-use crate::flows::lookup::IndexCache;
+use crate::flows::index_cache::IndexCache;
+use crate::flows::license_facts::Readers;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
-use crate::flows::search::MirroredNames;
+use crate::flows::search::known::MirroredNames;
+use crate::flows::token_cache::TokenCache;
 use crate::flows::views::Views;
 use crate::logging::requests::RequestLines;
 use cratehouse_core::client_key::ClientKey;
+use cratehouse_core::error::Result;
 use cratehouse_core::fair_queue::Turns;
 use cratehouse_core::fair_share::Shares;
 use cratehouse_core::metrics::Metrics;
@@ -26,6 +27,7 @@ use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::writer::{Appender, Waiter};
 use cratehouse_mirror::store::MirrorStore;
 use cratehouse_mirror::upstream::Upstream;
+use cratehouse_package::name::NameKey;
 use cratehouse_storage::blobs::Blobs;
 
 /// What [`Gateway::responses`] counts in, in bytes.
@@ -47,7 +49,7 @@ pub struct Gateway {
     /// The journal, applied.
     pub catalog: Catalog,
     /// Who holds the tokens that are in use.
-    pub holders: Holders,
+    pub holders: TokenCache,
     /// The way into the journal.
     pub journal: Appender,
     /// Crate files in the store.
@@ -89,6 +91,14 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// The journal entry that last touched a hosted crate; `None`: there is no such crate.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub fn generation(&self, key: &NameKey) -> Result<Option<u64>> {
+        Ok(self.catalog.krate(key)?.map(|row| row.changed))
+    }
+
     /// For whom a read of the journal is waited for by a flow that hears of no token: where reads need
     /// one, it was looked at before.
     pub fn reader(&self, client: ClientKey) -> Waiter {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde::Serialize;
 
-use crate::flows::lookup::is_reserved;
 use crate::flows::mirroring;
 use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
@@ -33,7 +32,7 @@ pub struct Clash {
 pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<Clash>> {
     let mut hosted = gateway.catalog.names()?;
     // A reserved name is never asked of an upstream.
-    hosted.retain(|name| !is_reserved(&gateway.config, &name.key()));
+    hosted.retain(|name| !gateway.config.is_reserved(&name.key()));
     // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
     let questions: Vec<_> = hosted.into_iter().map(|name| clash(gateway, name)).collect();
     let mut clashes: Vec<Clash> = stream::iter(questions)

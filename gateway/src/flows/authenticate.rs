@@ -1,7 +1,6 @@
 //! Who holds a token.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,21 +19,6 @@ use cratehouse_journal::writer::Waiter;
 const HONOURED: Duration = Duration::from_secs(300);
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 1024;
-/// Tokens whose holders are remembered, at most; some 500 bytes each.
-const MAX_HOLDERS: usize = 4096;
-
-/// Who holds the tokens that were shown since the catalog last changed, by their hashes. The catalog
-/// would say the same: reading it takes ten times as long.
-#[derive(Debug, Default)]
-pub struct Holders(RwLock<Remembered>);
-
-#[derive(Debug, Default)]
-struct Remembered {
-    /// See [`cratehouse_journal::catalog::Catalog::changes`].
-    changes: u64,
-    holders: HashMap<Checksum, Arc<Principal>>,
-}
-
 /// Who holds this token: the bare text, without any scheme. A token that another replica, or
 /// the command line, has just made is found too: unknown is said only after another look at
 /// the journal.
@@ -117,26 +101,6 @@ fn holder(gateway: &Gateway, hash: &Checksum) -> Result<Option<Arc<Principal>>> 
     Ok(who)
 }
 
-impl Holders {
-    fn recall(&self, hash: &Checksum, changes: u64) -> Option<Arc<Principal>> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let holders = (known.changes == changes).then_some(&known.holders)?;
-        holders.get(hash).map(Arc::clone)
-    }
-
-    fn remember(&self, hash: Checksum, changes: u64, who: Arc<Principal>) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if changes < known.changes {
-            return;
-        }
-        if changes > known.changes || known.holders.len() >= MAX_HOLDERS {
-            known.holders.clear();
-        }
-        known.changes = changes;
-        known.holders.insert(hash, who);
-    }
-}
-
 fn unknown() -> Error {
     Error::new(
         Kind::Unauthenticated,
@@ -155,6 +119,8 @@ mod tests {
     use super::*;
     use crate::config::Limits;
     use crate::flows::fixture::{House, memory};
+    use crate::flows::token_cache::MAX_HOLDERS;
+    use crate::flows::token_cache::TokenCache;
     use cratehouse_journal::commands::Command;
     use cratehouse_journal::principal::{Grant, TokenId, TokenSecret};
     use cratehouse_storage::test_util::{Fault, FaultyStore};
@@ -254,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_before_a_change_is_not_remembered_after_it() {
         let alice = Alice::with(Grant::usual()).await;
-        let (holders, who) = (Holders::default(), alice.shows_it().await.unwrap());
+        let (holders, who) = (TokenCache::default(), alice.shows_it().await.unwrap());
         let hash = |nth: usize| Checksum::of(&nth.to_le_bytes());
         holders.remember(hash(0), 7, Arc::clone(&who));
         holders.remember(hash(1), 6, Arc::clone(&who));

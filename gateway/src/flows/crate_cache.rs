@@ -2,6 +2,7 @@
 //! being sent after they were given up. All of them hold their share of one budget for as long as
 //! anybody has their bytes, so that memory stays bounded whatever the number of clients.
 
+use crate::flows::crate_file::STREAM_BYTES;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,9 +16,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::flows::fill::{Content, FIRST_ROOM_BYTES, Got, Source};
-use crate::flows::pinning::Pins;
-use crate::flows::streaming;
+use crate::flows::crate_file::Content;
+use crate::flows::crate_file::FIRST_ROOM_BYTES;
+use crate::flows::crate_file::Got;
+use crate::flows::crate_file::Source;
+use crate::flows::pin_cache::Pins;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -133,7 +136,7 @@ impl CrateCache {
 
     /// Whether a file of so many bytes is brought into memory as a whole.
     pub(super) fn takes_whole(&self, bytes: u64) -> bool {
-        bytes <= self.memory.largest.max(streaming::ROOM_BYTES)
+        bytes <= self.memory.largest.max(STREAM_BYTES)
     }
 
     /// Verified bytes that hold their room, found again for as long as anybody has them.

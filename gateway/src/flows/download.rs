@@ -1,6 +1,7 @@
 //! Downloads: the bytes of one version, hosted or mirrored, from memory, from the store, or by a
 //! fill.
 
+use crate::flows::crate_file::STREAM_BYTES;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,11 +10,16 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::flows::fill::{self, Content, Got, Source};
+use crate::flows::crate_file::Content;
+use crate::flows::crate_file::Got;
+use crate::flows::crate_file::Source;
+use crate::flows::crate_file::Stored;
+use crate::flows::fill;
 use crate::flows::index_cache::Known;
-use crate::flows::lookup::{self, is_reserved};
-use crate::flows::pinning::{self, Wanted};
-use crate::flows::streaming::{self, Stored};
+use crate::flows::lookup;
+use crate::flows::pin_cache::Wanted;
+use crate::flows::pinning;
+use crate::flows::streaming;
 use crate::flows::{judging, licenses, mirroring, reading};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
@@ -26,9 +32,6 @@ use cratehouse_package::name::CrateName;
 use cratehouse_package::version::{CrateVersion, no_such_version};
 use cratehouse_policy::ReadLicense;
 use cratehouse_storage::blobs::Origin;
-
-pub use crate::flows::crate_cache::CrateCache;
-pub use crate::flows::streaming::ROOM_BYTES as STREAM_BYTES;
 
 /// What is wanted of a crate file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +148,7 @@ async fn opened(gateway: &Arc<Gateway>, origin: Origin, got: Got, part: Part) ->
         }
         (Content::InStore { size: length, at_hand }, Part::Bytes) => {
             drop(at_hand); // or a stream could wait for the room that it has
-            let room = gateway.crates.room(length.min(streaming::ROOM_BYTES)).await?;
+            let room = gateway.crates.room(length.min(STREAM_BYTES)).await?;
             let stored = Stored { origin, cksum, size: length };
             File::Stream { length, pieces: streaming::pieces(gateway, stored, room) }
         }
@@ -190,7 +193,7 @@ async fn find(
         }
         return Ok((Origin::Hosted, hosted(gateway, client, row).await?));
     }
-    if is_reserved(&gateway.config, &key) {
+    if gateway.config.is_reserved(&key) {
         return Err(Error::absent(format_args!(
             "there is no crate `{name}`: the name is reserved here, and nothing was published \
              under it"

@@ -4,20 +4,17 @@
 //! that a mirror of everything never leaves a publish without room. Several replicas may sweep at once;
 //! what one has deleted the other finds gone.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use jiff::civil::Date;
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, MirrorMax};
 use crate::gateway::Gateway;
-use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::progress::grouped;
 use cratehouse_core::threads::aside;
@@ -32,28 +29,10 @@ const NOTE_EVERY: Duration = Duration::from_secs(600);
 /// How often it is looked whether the disk fills up, and the least time between two sweeps for that.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 const LEAST_PAUSE: Duration = Duration::from_secs(600);
-/// Checksums that a replica notes in one day; more make the order of eviction coarser, no more.
-const MAX_NOTED: usize = 200_000;
 /// Lists that are read, and files that are deleted, at one time.
 const AT_ONCE: usize = 16;
 /// Lists older than this say nothing that matters, where no age is configured.
 const FORGET_DAYS: u32 = 400;
-
-/// What this replica has used, and where it writes that down.
-#[derive(Debug)]
-pub struct Uses {
-    store: UsesStore,
-    /// The replica's name and a random number: no two processes share a list.
-    replica: String,
-    noted: Mutex<Noted>,
-}
-
-#[derive(Debug, Default)]
-struct Noted {
-    day: Option<Date>,
-    used: BTreeSet<Checksum>,
-    changed: bool,
-}
 
 /// What a sweep found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,40 +43,6 @@ pub struct Swept {
     pub blobs: u64,
     /// How many were given up.
     pub evicted: u64,
-}
-
-impl Uses {
-    /// Nothing used yet.
-    pub fn new(store: UsesStore, replica: &str) -> Self {
-        let number: u32 = rand::rng().random();
-        Self { store, replica: format!("{replica}-{number:08x}"), noted: Mutex::default() }
-    }
-
-    /// Takes note that a mirrored crate file was served.
-    pub fn note(&self, cksum: &Checksum) {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.used.len() < MAX_NOTED {
-            noted.changed |= noted.used.insert(*cksum);
-        }
-    }
-
-    /// Writes down what was used on this day. On the next one a new list begins.
-    async fn write(&self, today: Date) -> Result<()> {
-        let (day, used) = {
-            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-            if !noted.changed {
-                return Ok(());
-            }
-            noted.changed = false;
-            let day = *noted.day.get_or_insert(today);
-            let used = noted.used.clone();
-            if day != today {
-                *noted = Noted::default();
-            }
-            (day, used)
-        };
-        self.store.put(day, &self.replica, &used).await.map_err(Error::store)
-    }
 }
 
 /// What a start says of the bound that nobody has set; nothing where there is none, or one is set.
@@ -270,6 +215,7 @@ mod tests {
     use super::*;
     use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, Public, memory};
+    use cratehouse_core::checksum::Checksum;
 
     const ALL: Bounds = Bounds { bytes: Some(0), age_days: None };
     const MONTH: Bounds = Bounds { bytes: None, age_days: Some(30) };

@@ -1,6 +1,10 @@
 //! Bringing a crate file into memory: from the store, else from an upstream. Runs in its own task
 //! (see `flights`), so that whoever asked may leave.
 
+use crate::flows::crate_file::Content;
+use crate::flows::crate_file::FIRST_ROOM_BYTES;
+use crate::flows::crate_file::Got;
+use crate::flows::crate_file::Source;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +12,10 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::flows::mirroring;
-use crate::flows::pinning::{self, Wanted};
+use crate::flows::pin_cache::Wanted;
+use crate::flows::pinning;
 use crate::flows::reading::{Found, Reading, Unread};
 use crate::gateway::Gateway;
-use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::memory_budget::{Room, bytes_holding};
@@ -20,61 +24,8 @@ use cratehouse_mirror::upstream::{CrateAnswer, CratePlace, Trouble, TroubleKind,
 use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_storage::blobs::{Origin, has_checksum};
 
-/// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
-/// is announced to be larger gets more on the spot; it is asked for a second time only when
-/// there is no memory just then, or when nothing was announced.
-pub(super) const FIRST_ROOM_BYTES: u64 = 1 << 20;
-
 /// How long a fill waits for the store, which it can do without.
 const STORE_WAIT: Duration = Duration::from_secs(10);
-
-/// A crate file that is there, and where it was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Got {
-    /// Its bytes, or where they are to be had.
-    pub content: Content,
-    /// Their SHA-256.
-    pub cksum: Checksum,
-    /// Where it was found.
-    pub source: Source,
-}
-
-/// What there is of a crate file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// All of it, in memory; its checksum was compared.
-    Whole(Bytes),
-    /// It is in the store, and too large for memory or there is no room for it now. It is
-    /// compared while it is sent.
-    InStore {
-        /// How many bytes it has.
-        size: u64,
-        /// It was just fetched, and compared: not to be sent, or it would take its memory for as
-        /// long as the slowest client needs.
-        at_hand: Option<Bytes>,
-    },
-}
-
-impl Content {
-    /// The bytes, if they are in memory.
-    pub fn at_hand(&self) -> Option<&Bytes> {
-        match self {
-            Self::Whole(bytes) => Some(bytes),
-            Self::InStore { at_hand, .. } => at_hand.as_ref(),
-        }
-    }
-}
-
-/// Where a crate file was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// In memory.
-    Memory,
-    /// In the object store.
-    Store,
-    /// At an upstream.
-    Upstream,
-}
 
 /// Reads a hosted crate file.
 ///
@@ -228,7 +179,7 @@ async fn from_chain(
         format!(
             "{wanted} is in the index of the upstream `{}`, but its crate file is not there, and \
              no other upstream has it; use another version or complete that mirror",
-            wanted.upstream(gateway)
+            wanted.upstream(&gateway.upstreams)
         ),
     ))
 }
@@ -335,6 +286,7 @@ mod tests {
     use crate::flows::download::{Part, download_for};
     use crate::flows::fixture::limits;
     use crate::flows::fixture::{House, Public, memory, name};
+    use cratehouse_core::checksum::Checksum;
     use cratehouse_package::name::CrateName;
 
     const MIB: u64 = 1 << 20;

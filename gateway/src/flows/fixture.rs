@@ -12,18 +12,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config;
 use crate::config::{Config, Limits};
-use crate::flows::authenticate::Holders;
+use crate::flows::crate_cache::CrateCache;
+use crate::flows::crate_uses::Uses;
 use crate::flows::credit::Credits;
-use crate::flows::download::{CrateCache, File, Part, download};
-use crate::flows::evict::Uses;
-use crate::flows::licenses::Readers;
-use crate::flows::lookup::IndexCache;
+use crate::flows::download::{File, Part, download};
+use crate::flows::index_cache::IndexCache;
+use crate::flows::license_facts::Readers;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::open::{mirror_in, pulls_in};
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::Pulls;
 use crate::flows::rulebook::Rulebook;
-use crate::flows::search::MirroredNames;
+use crate::flows::search::known::MirroredNames;
+use crate::flows::token_cache::TokenCache;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
@@ -276,7 +277,7 @@ pub(super) fn gateway(
         metrics,
         traces: None,
         catalog,
-        holders: Holders::default(),
+        holders: TokenCache::default(),
         journal,
         upstreams,
     }

@@ -2,6 +2,7 @@
 //! Names of which nothing but absence is known stand apart, under a bound of their own: they push out
 //! no index file, and are gone when their time is over.
 
+use cratehouse_core::error::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 use tokio::time::{sleep, timeout};
 
-use crate::flows::judging::Judging;
+use crate::flows::judged::Judging;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_share::Shares;
@@ -529,6 +530,15 @@ impl IndexCache {
             _ => self.forget(key),
         }
     }
+}
+
+/// The result of a flight; one that crashed is our own fault.
+pub(super) fn landed(result: Option<Known>) -> Known {
+    let crashed = || {
+        let message = "something went wrong inside the registry while it made an index file";
+        Known::trouble(Error::new(Kind::Internal, message), Duration::ZERO)
+    };
+    result.unwrap_or_else(crashed)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::flows::index_cache::Known;
-use crate::flows::pinning::Wanted;
+use crate::flows::pin_cache::Wanted;
 use crate::flows::{download, fill, judging, licenses, lookup};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;

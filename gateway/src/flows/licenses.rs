@@ -1,178 +1,28 @@
 //! Licences of mirrored versions. What a crate file states is read when its bytes are at hand, noted
 //! where its index file is judged, and kept in the store for the other replicas.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::flows::index_cache::Known;
-use crate::flows::judging::Judging;
-use crate::flows::parsing::Parsers;
+use crate::flows::judged::Judging;
 use crate::gateway::Gateway;
-use cratehouse_core::checksum::Checksum;
-use cratehouse_core::client_key::ClientKey;
-use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::error::Result;
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::log_limit::LineLimit;
-use cratehouse_core::metrics::Metrics;
-use cratehouse_core::per_address::PerAddress;
-use cratehouse_core::single_flight::Flights;
-use cratehouse_mirror::store::{Licenses, MirrorStore};
 use cratehouse_package::index::{IndexFile, Listed};
-use cratehouse_package::name::CrateName;
-use cratehouse_package::version::CrateVersion;
-use cratehouse_policy::LicenseFact;
 
-/// Crate files that wait, after their download was answered, to be read; one more is read at its
-/// next download. They hold their bytes in memory.
-const ASIDE: usize = 16;
-/// Crates whose licences are brought to the store, or looked for there, at one time.
-const ERRANDS: usize = 64;
 /// How long a judgement waits for the licences in the store, which it can do without.
 const STORE_WAIT: Duration = Duration::from_secs(2);
 /// How long an errand may take, with the ones of the same crate before it.
 const ERRAND: Duration = Duration::from_secs(30);
-/// After this time the store is asked again for what other replicas have read.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// What a licence takes in memory, about, in bytes.
-const FACT_BYTES: usize = 120;
-
-/// The licences of one index file's versions, as far as this replica knows them.
-#[derive(Debug, Default)]
-pub(super) struct Learned {
-    facts: RwLock<Arc<HashMap<Checksum, LicenseFact>>>,
-    /// Grows with what is known, so that it shows which judgements know less.
-    edition: AtomicU64,
-    /// When the store is to be asked; `None`: at once, it never was.
-    next_look: Mutex<Option<Instant>>,
-    /// Whether something here is not in the store yet.
-    unsaved: AtomicBool,
-    /// Who changes the object in the store.
-    turn: tokio::sync::Mutex<()>,
-}
-
-/// Who reads crate files for their licences.
-#[derive(Debug)]
-pub struct Readers {
-    flights: Flights<(CrateName, CrateVersion, Checksum), Result<LicenseFact>>,
-    parsers: Arc<Parsers>,
-    aside: Arc<Semaphore>,
-    errands: Arc<Semaphore>,
-}
-
-impl Readers {
-    /// As many at one time as there are cores: crate files are inflated.
-    pub fn new(per_address: &PerAddress, metrics: &Metrics) -> Self {
-        Self {
-            flights: Flights::default(),
-            parsers: Arc::new(Parsers::new(per_address, metrics, "license")),
-            aside: Arc::new(Semaphore::new(ASIDE)),
-            errands: Arc::new(Semaphore::new(ERRANDS)),
-        }
-    }
-}
-
-impl Learned {
-    /// With what is known from elsewhere.
-    pub(super) fn of(facts: Arc<HashMap<Checksum, LicenseFact>>) -> Self {
-        Self { facts: RwLock::new(facts), ..Self::default() }
-    }
-
-    pub(super) fn edition(&self) -> u64 {
-        self.edition.load(Ordering::Acquire)
-    }
-
-    pub(super) fn all(&self) -> Arc<HashMap<Checksum, LicenseFact>> {
-        Arc::clone(&self.facts.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The memory that it takes, in bytes.
-    pub(super) fn weight(&self) -> usize {
-        self.all().len() * FACT_BYTES
-    }
-
-    /// Notes what was not known. Says whether there was anything.
-    fn add(&self, more: impl IntoIterator<Item = (Checksum, LicenseFact)>) -> bool {
-        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
-        let mut new = more.into_iter().filter(|(sum, _)| !facts.contains_key(sum)).peekable();
-        if new.peek().is_none() {
-            return false;
-        }
-        let new: Vec<_> = new.collect();
-        Arc::make_mut(&mut facts).extend(new);
-        self.edition.fetch_add(1, Ordering::AcqRel);
-        true
-    }
-
-    fn next_look(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.next_look.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the store was never asked; from now on it was.
-    fn begins(&self) -> bool {
-        let mut next = self.next_look();
-        next.is_none().then(|| *next = Some(Instant::now() + LOOK_AGAIN)).is_some()
-    }
-
-    /// Whether the store is to be asked again; for one of all who see it.
-    fn is_due(&self) -> bool {
-        let (mut next, now) = (self.next_look(), Instant::now());
-        let due = next.is_some_and(|at| at <= now);
-        if due {
-            *next = Some(now + LOOK_AGAIN);
-        }
-        due
-    }
-
-    /// What the store knows and this does not.
-    async fn fetch(&self, store: Kept<'_>, upstream: &str, file: &IndexFile) -> Result<()> {
-        let Some(name) = path_name(file) else { return Ok(()) };
-        let stored = store.0.licenses(upstream, &name, store.1).await?;
-        self.add(listed(file, stored));
-        Ok(())
-    }
-
-    /// Brings to the store what it lacks.
-    async fn save(&self, store: Kept<'_>, upstream: &str, file: &IndexFile) -> Result<()> {
-        let _turn = self.turn.lock().await;
-        let Some(name) = path_name(file).filter(|_| self.unsaved.swap(false, Ordering::AcqRel))
-        else {
-            return Ok(()); // saved with another version's
-        };
-        let saving = async {
-            self.add(listed(file, store.0.licenses(upstream, &name, store.1).await?));
-            let all: Licenses = self.all().iter().map(|(sum, f)| (*sum, f.clone())).collect();
-            store.0.add_licenses(upstream, &name, &all).await
-        };
-        let saved = saving.await;
-        if saved.is_err() {
-            self.unsaved.store(true, Ordering::Release);
-        }
-        saved
-    }
-}
-
-/// Of a crate's licences those whose version is listed: what is kept never outgrows the index file.
-fn listed(file: &IndexFile, mut all: Licenses) -> impl Iterator<Item = (Checksum, LicenseFact)> {
-    let sums: Vec<_> = file.versions().map(|listed| listed.cksum).collect();
-    sums.into_iter().filter_map(move |sum| all.remove_entry(&sum))
-}
-
-/// What the store has of them, and the limit of the lines about that.
-type Kept<'a> = (&'a MirrorStore, &'a LineLimit);
-
-/// The name under which a crate's licences are kept, however it is spelled.
-fn path_name(file: &IndexFile) -> Option<CrateName> {
-    file.versions().next().and_then(|listed| listed.name.lower().parse().ok())
-}
-
 /// Asks the store, once, for licences that other replicas have read. Trouble with it means that
 /// they are not known yet.
 pub(super) async fn begin(gateway: &Gateway, judging: &Judging, file: &IndexFile) {
@@ -256,35 +106,6 @@ pub(super) fn read_aside(gateway: &Arc<Gateway>, known: &Known, version: &Listed
         }
     };
     tokio::spawn(work.in_current_span());
-}
-
-impl Readers {
-    /// Waits until nothing is read aside or brought to the store any more: a process that ends before that
-    /// would have read in vain. The caller bounds the time.
-    pub async fn settled(&self) {
-        // In this order: what is read aside begins errands.
-        let _none_aside = self.aside.acquire_many(ASIDE as u32).await;
-        let _no_errands = self.errands.acquire_many(ERRANDS as u32).await;
-    }
-
-    async fn of(&self, version: &Listed, bytes: &Bytes, metrics: &Metrics) -> Result<LicenseFact> {
-        let key = (version.name.clone(), version.version.clone(), version.cksum);
-        let (parsers, bytes, metrics) = (Arc::clone(&self.parsers), bytes.clone(), metrics.clone());
-        let (name, number, _) = key.clone();
-        let work = || async move {
-            let reading = move || LicenseFact::of_crate_file(&bytes, &name, &number);
-            let fact = match parsers.parse(ClientKey::Exempt, reading).await {
-                // A reader that crashes has met a file that cannot be read.
-                Err(e) if e.kind == Kind::Internal => LicenseFact::Missing,
-                read => read?,
-            };
-            metrics.licenses_read.with_label_values(&[fact.label()]).inc();
-            Ok(fact)
-        };
-        let broke_off =
-            || Error::unavailable("reading the licence of a crate file broke off; try again");
-        self.flights.join(key, work).await.ok_or_else(broke_off)?
-    }
 }
 
 /// Runs beside everything else, unless too much does already: then the next occasion is taken.

@@ -1,24 +1,25 @@
 //! The index file of a crate: hosted, reserved, or from the chain of upstreams, in this order.
 //! A name that is hosted or reserved, in whatever spelling, is never asked of an upstream.
 
+use crate::flows::index_cache::landed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::config::Config;
 use crate::flows::index_cache::{Answered, Flight, Known, Outcome, Place};
-use crate::flows::judging::{Facts, Judging};
+use crate::flows::judged::Facts;
+use crate::flows::judged::Judging;
 use crate::flows::{judging, mirroring};
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
-use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::error::{Error, Result};
 use cratehouse_core::threads::aside;
 use cratehouse_journal::catalog::{CrateRow, VersionRow};
 use cratehouse_package::index::{IndexFile, Listed};
-use cratehouse_package::name::{CrateName, NameKey};
+use cratehouse_package::name::CrateName;
 use cratehouse_package::view::View;
 use cratehouse_policy::LicenseFact;
 
@@ -145,7 +146,7 @@ async fn find(
         return Ok(ours(row).await);
     }
     let began = Instant::now();
-    let (known, at) = match is_reserved(&gateway.config, key) {
+    let (known, at) = match gateway.config.is_reserved(key) {
         true => (Known::absent(None), chain),
         false => mirroring::chain(gateway, client, name, chain).await,
     };
@@ -174,11 +175,6 @@ async fn read_on(gateway: &Gateway, client: ClientKey) -> Result<()> {
         ));
     }
     gateway.journal.catch_up_for(gateway.reader(client)).await
-}
-
-/// Whether the configuration keeps a name for us.
-pub(super) fn is_reserved(config: &Config, key: &NameKey) -> bool {
-    config.reserved.iter().any(|pattern| pattern.covers(key))
 }
 
 async fn hosted(
@@ -241,14 +237,9 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
         }
     }
     let (generation, what) = (Some(row.changed), (name, Place::Hosted));
-    let now = || generation_now(gateway, &key);
+    let now = || gateway.generation(&key);
     gateway.index.put(&key, generation, what, known.clone(), now);
     Ok(known)
-}
-
-/// The journal entry that last touched a hosted crate; `None`: there is no such crate.
-pub(super) fn generation_now(gateway: &Gateway, key: &NameKey) -> Result<Option<u64>> {
-    Ok(gateway.catalog.krate(key)?.map(|row| row.changed))
 }
 
 /// The index file of a hosted crate: a line for each version that was not removed, in the order
@@ -278,15 +269,6 @@ fn hosted_facts(versions: &[VersionRow]) -> Facts {
         (row.line.cksum, LicenseFact::of(license.as_deref(), file.as_deref()))
     };
     Facts { licenses: Arc::new(versions.iter().map(license).collect()), ..Facts::default() }
-}
-
-/// The result of a flight; one that crashed is our own fault.
-pub(super) fn landed(result: Option<Known>) -> Known {
-    let crashed = || {
-        let message = "something went wrong inside the registry while it made an index file";
-        Known::trouble(Error::new(Kind::Internal, message), Duration::ZERO)
-    };
-    result.unwrap_or_else(crashed)
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use self::held::{is_kept, is_remembered};
 use self::memory::admit;
 pub(super) use self::memory::admit_within;
 use crate::flows::credit::Credit;
+use crate::flows::index_cache::landed;
 use crate::flows::index_cache::{Flight, Known, Outcome, Place};
-use crate::flows::lookup::{generation_now, is_reserved, landed};
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
@@ -60,7 +60,7 @@ async fn known_at(
     at: usize,
 ) -> Result<Known> {
     let key = name.key();
-    if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
+    if gateway.catalog.krate(&key)?.is_some() || gateway.config.is_reserved(&key) {
         return Ok(Known::absent(None));
     }
     let asked = Asked { client, credit: None, force: false };
@@ -228,7 +228,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
         };
         // So that not each who asks for it waits again.
         let stale = Known { until: Instant::now().checked_add(NO_MEMORY_REST), ..stale };
-        let now = || generation_now(gateway, &key);
+        let now = || gateway.generation(&key);
         gateway.index.put(&key, None, (name, place), stale.clone(), now);
         return stale;
     }
@@ -268,7 +268,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
     // Trouble with an early question says nothing against an answer that is good for longer.
     let unanswered = matches!(known.outcome, Outcome::Stale | Outcome::Error);
     if !(unanswered && former.is_some_and(|former| former.is_current(Instant::now()))) {
-        let now = || generation_now(gateway, &key);
+        let now = || gateway.generation(&key);
         gateway.index.put(&key, None, (name, place), known.clone(), now);
     }
     if gateway.catalog.corrections() != corrections {
@@ -319,7 +319,7 @@ fn own_registries(gateway: &Gateway, upstream: &Upstream) -> OwnRegistries {
 /// When the name is hosted or reserved here, or an upstream did not answer.
 pub async fn refresh(gateway: &Arc<Gateway>, name: &CrateName) -> Result<String> {
     let key = name.key();
-    if gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key) {
+    if gateway.catalog.krate(&key)?.is_some() || gateway.config.is_reserved(&key) {
         return Err(Error::invalid(format_args!(
             "`{name}` is hosted or reserved here: its name is never asked of an upstream"
         )));

@@ -7,21 +7,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::flows::advisories::{self, Keeper};
-use crate::flows::authenticate::Holders;
+use crate::flows::crate_cache::CrateCache;
+use crate::flows::crate_uses::Uses;
 use crate::flows::credit::Credits;
-use crate::flows::download::CrateCache;
-use crate::flows::evict::{self, Uses};
+use crate::flows::evict;
 use crate::flows::founded;
-use crate::flows::licenses::Readers;
-use crate::flows::lookup::IndexCache;
+use crate::flows::index_cache::IndexCache;
+use crate::flows::license_facts::Readers;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
 use crate::flows::pulls::{self, Pulls};
 use crate::flows::replica_note;
 use crate::flows::reread::Reread;
 use crate::flows::rulebook::{Kept, Rulebook, try_policy};
-use crate::flows::search::{self, MirroredNames};
+use crate::flows::search;
+use crate::flows::search::known::MirroredNames;
 use crate::flows::store_watch::StoreWatch;
+use crate::flows::token_cache::TokenCache;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
@@ -208,7 +210,7 @@ impl Running {
         let gateway = Arc::new(Gateway {
             url,
             catalog,
-            holders: Holders::default(),
+            holders: TokenCache::default(),
             journal,
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
@@ -265,7 +267,9 @@ impl Running {
             tasks.push(("note of this replica", tokio::spawn(noting)));
             let searching = search::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("keeper of names", tokio::spawn(searching)));
-            let recording = pulls::run(Arc::clone(&gateway), stop.clone());
+            let (owned, stopped) = (Arc::clone(&gateway), stop.clone());
+            let recording =
+                async move { pulls::run(&owned.pulls, &owned.config.pulls, stopped).await };
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }
         if let Some(exporting) = exporting {

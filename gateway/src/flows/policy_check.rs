@@ -12,7 +12,7 @@ use crate::flows::index_cache::{Answered, Known};
 use crate::flows::judging;
 pub use crate::flows::learning::Allowance;
 use crate::flows::learning::Search;
-use crate::flows::lookup::is_reserved;
+
 use crate::flows::rulebook::InForce;
 use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
@@ -231,7 +231,7 @@ async fn seen(
 /// Whether a crate can be judged without an upstream being asked for what is new to it.
 async fn is_held(gateway: &Gateway, lower: &CrateName) -> Result<bool> {
     let key = lower.key();
-    let ours = gateway.catalog.krate(&key)?.is_some() || is_reserved(&gateway.config, &key);
+    let ours = gateway.catalog.krate(&key)?.is_some() || gateway.config.is_reserved(&key);
     Ok(ours || mirroring::is_held(gateway, lower).await)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use crate::flows::fill::Source;
+use crate::flows::crate_file::Source;
 use crate::flows::{download, learning, lock_file, lookup};
 use crate::gateway::Gateway;
 use crate::model::pull::{Subject, Versions};

@@ -10,7 +10,7 @@ mod ask;
 mod tallying;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 pub use self::ask::{Answer, ask, start};
 use self::tallying::{Batch, Download, Tallying};
-use crate::gateway::Gateway;
+use crate::config;
 use crate::model::pull::MAX_LINE_BYTES;
 use crate::stores::pulls::{MAX_BATCH_BYTES, PullsStore};
 use cratehouse_core::checksum::Checksum;
@@ -153,10 +153,8 @@ impl Pulls {
 
 /// Writes batches and deletes old days, each at its interval, until told to stop; then writes what
 /// is left. The caller bounds that time.
-pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
-    let config = &gateway.config.pulls;
+pub async fn run(pulls: &Pulls, config: &config::Pulls, stop: CancellationToken) {
     if let Some(days) = config.retention_days {
-        let pulls = &gateway.pulls;
         tokio::join!(keep_writing(pulls, config.flush, &stop), keep_sweeping(pulls, days, &stop));
     }
 }

@@ -14,9 +14,10 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::flows::index_cache::{IndexCache, Known, Outcome};
-use crate::flows::judging::{Facts, Judging};
+use crate::flows::judged::Facts;
+use crate::flows::judged::Judging;
 use crate::flows::mirror_lines::MirrorLines;
-use crate::flows::pinning::Pins;
+use crate::flows::pin_cache::Pins;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};

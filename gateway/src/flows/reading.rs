@@ -8,8 +8,9 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::flows::crate_cache::broke_off;
-use crate::flows::fill::Content;
-use crate::flows::streaming::{ROOM_BYTES, Stored};
+use crate::flows::crate_file::Content;
+use crate::flows::crate_file::STREAM_BYTES;
+use crate::flows::crate_file::Stored;
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
@@ -105,7 +106,7 @@ impl Reading<'_> {
     async fn room(&self, bytes: u64) -> Result<Option<Room>, Unread> {
         let crates = &self.gateway.crates;
         match crates.room_now(bytes) {
-            None if bytes <= ROOM_BYTES => {
+            None if bytes <= STREAM_BYTES => {
                 crates.room(bytes).await.map(Some).map_err(Unread::NoRoom)
             }
             room => Ok(room),

@@ -1,25 +1,22 @@
 //! Search: over hosted crates, and over mirrored ones that were ever asked for. No upstream is
 //! asked on its behalf, and no file is read.
 
+pub mod known;
 mod names;
 mod syncing;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
-use std::sync::atomic;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
+use std::sync::{Arc, PoisonError};
 
-use tokio::sync::Semaphore;
-
-use self::names::{Names, Seen};
-use self::syncing::{Syncing, load};
+use self::names::Seen;
+use self::syncing::load;
 use crate::flows::index_cache::Place;
-use crate::flows::{judging, lookup};
+use crate::flows::judging;
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_journal::catalog::{CrateRow, Tables, View};
-use cratehouse_package::index::IndexFile;
 use cratehouse_package::mirrored;
 use cratehouse_package::mirrored::OwnRegistries;
 use cratehouse_package::name::{CrateName, NameKey};
@@ -53,68 +50,6 @@ pub struct Page {
     pub skip: usize,
     /// How many follow, at the most.
     pub size: usize,
-}
-
-/// Newest versions of hosted crates, each with the entry that last touched its crate.
-type Hosted = HashMap<NameKey, (u64, Option<Box<str>>)>;
-
-/// What search knows: mirrored crates with their newest versions, and how far the store has them.
-#[derive(Debug)]
-pub struct MirroredNames {
-    names: Arc<Names>,
-    syncing: Syncing,
-    /// The newest versions of hosted crates, by the entries that last touched them.
-    hosted: Mutex<Hosted>,
-    /// Who looks up versions that are not known yet.
-    learning: Arc<Semaphore>,
-}
-
-impl Default for MirroredNames {
-    fn default() -> Self {
-        let (names, syncing, hosted) = (Arc::default(), Syncing::default(), Mutex::default());
-        Self { names, syncing, hosted, learning: Arc::new(Semaphore::new(1)) }
-    }
-}
-
-impl MirroredNames {
-    /// Takes note of an index file of the upstream at this place of the chain.
-    pub(super) fn note(&self, at: usize, file: &IndexFile) {
-        self.names.note(at, file);
-    }
-
-    /// The same, for work that outlives whoever waits for it.
-    pub(super) fn noter(&self) -> impl FnOnce(usize, &IndexFile) + Send + use<> {
-        let names = Arc::clone(&self.names);
-        move |at, file| names.note(at, file)
-    }
-
-    /// The same, before the policy was asked: it counts where nothing better is known.
-    pub(super) fn note_unjudged(&self, at: usize, name: &CrateName, file: &IndexFile) {
-        if !self.names.has(&name.key()) {
-            self.names.note(at, file);
-        }
-    }
-
-    /// The upstream at this place of the chain does not have a crate, or its copy was purged.
-    pub(super) fn forget(&self, at: usize, name: &CrateName) {
-        self.names.forget(at, &name.key());
-    }
-
-    /// Whether something of a mirrored crate is held, as far as its name says that without the store;
-    /// `None`: the names are not all known yet, or there are too many.
-    pub(super) fn holds(&self, key: &NameKey) -> Option<bool> {
-        let is_whole =
-            || self.syncing.is_loaded.load(atomic::Ordering::Acquire) && self.names.is_whole();
-        match self.names.has(key) {
-            true => Some(true),
-            false => is_whole().then_some(false),
-        }
-    }
-
-    /// How many mirrored crates are known, and the memory that they take, in bytes.
-    pub fn size(&self) -> (usize, usize) {
-        self.names.size()
-    }
 }
 
 /// Searches names and descriptions of what our own index lists. Gives a page of the hits, the best first, and how many there are in
@@ -165,7 +100,7 @@ fn find(gateway: &Gateway, view: &View<impl Tables>, query: &Query, page: Page) 
             return; // `cargo add --registry` would not find it
         }
         // A name that is ours by now may have been mirrored before.
-        if !hosted.contains(key) && !lookup::is_reserved(&gateway.config, key) {
+        if !hosted.contains(key) && !gateway.config.is_reserved(key) {
             best.offer(rank, true, name, || Kind::Mirrored(at, version.map(Into::into)));
         }
     });

@@ -2,6 +2,9 @@
 //! client takes them. The last piece is withheld until the checksum of the whole was compared, so
 //! that nobody ever gets the whole of what is not verified.
 
+use crate::flows::crate_file::PIECE_BYTES;
+use crate::flows::crate_file::PIECES;
+use crate::flows::crate_file::Stored;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,28 +16,13 @@ use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
 use crate::gateway::Gateway;
-use cratehouse_core::checksum::{Checksum, Checksumming};
+use cratehouse_core::checksum::Checksumming;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::memory_budget::{Room, bytes_holding};
 use cratehouse_storage::blobs::{Origin, hashed_on};
 
-/// What is asked of the store at one time: each piece is a request of its own, because no store
-/// keeps one open for as long as a slow client takes. Every piece but the first has this size.
-const PIECE_BYTES: u64 = 1 << 20;
-/// Pieces that a stream has in memory: one that its client takes, and the next.
-const PIECES: usize = 2;
-/// The memory that a stream takes, in bytes.
-pub const ROOM_BYTES: u64 = PIECE_BYTES * PIECES as u64;
 /// How long the store may take for one piece.
 const PIECE_WAIT: Duration = Duration::from_secs(20);
-
-/// Which file is streamed.
-#[derive(Debug, Clone)]
-pub(super) struct Stored {
-    pub(super) origin: Origin,
-    pub(super) cksum: Checksum,
-    pub(super) size: u64,
-}
 
 /// The pieces of a crate file. They hold the room, also when they have left the stream.
 pub(super) fn pieces(

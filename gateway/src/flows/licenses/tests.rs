@@ -1,5 +1,10 @@
+use crate::flows::license_facts::Learned;
+use crate::flows::license_facts::listed;
+use cratehouse_core::checksum::Checksum;
+use cratehouse_policy::LicenseFact;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use std::time::Instant;
 
 use super::*;
 use crate::flows::fixture::{House, Public, memory, name, version};

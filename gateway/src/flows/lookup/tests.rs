@@ -1,3 +1,5 @@
+use crate::config::Config;
+use cratehouse_core::error::Kind;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 

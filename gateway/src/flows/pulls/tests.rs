@@ -1,5 +1,6 @@
 use std::net::Ipv6Addr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::*;
 use crate::flows::fixture::memory;

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use super::{ReadThrough, Rendered, noticed};
-use crate::flows::pinning::Wanted;
+use crate::flows::pin_cache::Wanted;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::Result;
 use cratehouse_package::index::{IndexFile, Listed};

@@ -1,11 +1,12 @@
 //! The names that a search knows, and the store: read at the start, read again when another replica
 //! has written them, written when something was learned.
 
+use super::known::Lists;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -24,22 +25,6 @@ const LOAD_WAIT: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// What a stop may spend on the last write.
 const LAST_WRITE: Duration = Duration::from_secs(5);
-
-/// How far memory and store are the same.
-#[derive(Debug, Default)]
-pub(super) struct Syncing {
-    lists: Arc<Mutex<Lists>>,
-    /// Whether the lists were read once.
-    pub(super) is_loaded: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Lists {
-    /// Of the list of each upstream that was last read or written.
-    etags: Vec<Option<String>>,
-    /// When they were last read in vain.
-    failed: Option<Instant>,
-}
 
 /// Has the lists read for a search, if they never were, and waits for that for a while. However many
 /// search, they are read once at one time, and not again soon after they could not be.

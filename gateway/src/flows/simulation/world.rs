@@ -23,7 +23,7 @@ use super::wishes::{ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, 
 use crate::flows::fixture;
 use crate::flows::fixture::limits;
 use crate::flows::gc;
-use crate::flows::lookup::IndexCache;
+use crate::flows::index_cache::IndexCache;
 use crate::flows::open::forgetting;
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;

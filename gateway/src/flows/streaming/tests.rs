@@ -1,5 +1,7 @@
 //! Streams from a store in memory: pieces, what is withheld, and how they break.
 
+use crate::flows::crate_file::STREAM_BYTES;
+use cratehouse_core::checksum::Checksum;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::TryStreamExt as _;
@@ -69,7 +71,7 @@ async fn a_large_file_comes_in_pieces_and_gives_its_room_back() {
     let bytes = large(4 * MIB + 5);
     let (house, public) = house(&memory(), &bytes).await;
     let (length, pieces) = open(&house).await.unwrap();
-    assert_eq!((length, house.taken()), (bytes.len() as u64, ROOM_BYTES));
+    assert_eq!((length, house.taken()), (bytes.len() as u64, STREAM_BYTES));
     let (read, end) = read(pieces).await;
     assert!(end.is_ok() && read == bytes);
     assert_eq!((house.taken(), public.fills()), (0, 1));
@@ -95,7 +97,7 @@ async fn no_more_is_read_than_a_client_takes_and_a_client_that_leaves_gives_its_
     drop(first);
     assert!(pieces.try_next().await.unwrap().is_some());
     drop(pieces);
-    assert_eq!(house.taken(), ROOM_BYTES, "a piece is still on its way");
+    assert_eq!(house.taken(), STREAM_BYTES, "a piece is still on its way");
     drop(second);
     assert_eq!(house.taken(), 0);
 }
