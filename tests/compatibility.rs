@@ -229,7 +229,7 @@ fn the_golden_journals_have_every_kind_of_event() {
             made.matches("\"level_enabled\"").count();
     }
     let source = fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/src/model/entry.rs"),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/journal/src/entry.rs"),
     );
     let source = source.unwrap();
     let (_, variants) = source.split_once("pub enum Happened {").unwrap();

@@ -19,6 +19,7 @@ mod browsers;
 mod cargo_client;
 mod checklist;
 mod checkpoints;
+mod circles;
 mod command_line;
 mod compatibility;
 mod compose;

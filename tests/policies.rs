@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cratehouse_tests::covers;
 use cratehouse_tests::cargo::{Cargo, Folder, Project, REGISTRY};
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::krate::Krate;
@@ -127,6 +128,7 @@ fn a_version_too_young_is_not_chosen_until_it_is_old_enough() {
 
 #[test]
 fn a_banned_version_is_passed_over_and_its_download_says_why() {
+    covers!(32);
     let house = House::new(&[one("1.0.0"), one("1.1.0"), one("1.2.0").yanked()], BAN);
     assert_eq!(resolved(&house), "1.0.0");
     let fetch = house.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]);
@@ -139,6 +141,20 @@ fn a_banned_version_is_passed_over_and_its_download_says_why() {
     assert_eq!(house.gateway.metric("cratehouse_policy_denied_downloads_total", &[]), 1.0);
     let labels = [("rule", "ban"), ("action", "deny"), ("mode", "enforce")];
     assert_eq!(house.gateway.metric(FINDINGS, &labels), 1.0);
+}
+
+/// Cargo has no words for a policy; it must not fail on the file, and say what it can.
+#[test]
+fn of_a_crate_that_is_banned_whole_cargo_says_that_its_versions_are_yanked() {
+    covers!(11);
+    let house = House::new(&[one("1.0.0"), one("1.1.0")], "[[ban]]\nname = \"public\"\n");
+    let app = Project::new("app").dep("public", "1").write();
+    house
+        .cargo
+        .run(&app, &["generate-lockfile"])
+        .assert_err("version 1.1.0 is yanked")
+        .assert_says("version 1.0.0 is yanked");
+    house.gateway.client().index("public").assert_status(200);
 }
 
 #[test]

@@ -9,9 +9,6 @@ use std::process::Command;
 
 const LONGEST_FILE_LINES: usize = 600;
 
-/// The store of tests that fails on purpose is no store of its own.
-const EVERY_STORES: &[&str] = &["faulty"];
-
 /// Generated, or not ours to read.
 const SKIPPED_FOLDERS: &[&str] = &[".git", "target", "cratehouse-data"];
 
@@ -20,7 +17,13 @@ const SKIPPED_FILES: &[&str] = &["LICENSE-APACHE"];
 
 #[test]
 fn imports_point_down_only() {
-    every_source_file(imports_up);
+    let (base, mut complaints) = (gateway_sources(), Vec::new());
+    for path in source_files() {
+        let Ok(inside) = path.strip_prefix(&base) else { continue };
+        let inside = inside.to_string_lossy().replace('\\', "/");
+        complaints.extend(complaints_of(&path, imports_up(&inside, &read(&path))));
+    }
+    assert_none(complaints);
 }
 
 #[test]
@@ -35,7 +38,9 @@ fn no_file_is_too_long() {
 
 #[test]
 fn nothing_is_unsafe() {
-    every_source_file(|_, text| unsafe_lines(text));
+    let complaints =
+        source_files().into_iter().flat_map(|path| complaints_of(&path, unsafe_lines(&read(&path))));
+    assert_none(complaints.collect());
 }
 
 #[test]
@@ -77,24 +82,40 @@ fn the_host_of_the_preset_is_built_in_one_place() {
     assert!(builders.len() <= 1 && builders.iter().all(in_config), "built in {builders:?}");
 }
 
+/// Pages for who changes the code: every file that they name is there.
+#[test]
+fn documents_name_files_that_are_there() {
+    let pages = files_under(&root().join("docs/design")).into_iter();
+    let pages = pages.chain(["ARCHITECTURE.md", "CONTRIBUTING.md"].map(|page| root().join(page)));
+    let complaints = pages.flat_map(|page| {
+        let gone = |file: &String| {
+            !["", "gateway/src", "tests"].iter().any(|base| root().join(base).join(file).exists())
+        };
+        let gone = sources_named(&read(&page)).into_iter().filter(gone);
+        complaints_of(&page, gone.map(|file| format!("there is no `{file}`")).collect())
+    });
+    assert_none(complaints.collect());
+}
+
 // The checkers.
+
+/// Files of sources in backticks.
+fn sources_named(page: &str) -> Vec<String> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted.filter(|text| text.ends_with(".rs") && !text.contains(' ')).map(str::to_owned).collect()
+}
 
 /// What a source file of the gateway, given relative to `gateway/src`, may import from `crate`.
 /// `None`: everything (the entry points).
 fn may_import(path: &str) -> Option<&'static [&'static str]> {
-    const COMMON: &[&str] =
-        &["model", "config", "error", "metrics", "threads", "traces", "logging"];
+    const COMMON: &[&str] = &["model", "config", "logging", "otlp"];
     match path.split('/').next().unwrap_or_default().trim_end_matches(".rs") {
         "model" => Some(&["model"]),
-        "config" | "error" | "metrics" | "threads" | "traces" | "stores" => Some(COMMON),
-        "flows" | "gateway" => Some(&[
-            "flows", "stores", "gateway", "startup", "model", "config", "error", "metrics",
-            "threads", "traces", "logging",
-        ]),
-        "http" => Some(&[
-            "http", "flows", "stores", "gateway", "model", "config", "error", "metrics", "threads",
-            "traces", "logging",
-        ]),
+        "config" | "logging" | "otlp" | "stores" => Some(COMMON),
+        "flows" | "gateway" => {
+            Some(&["flows", "stores", "gateway", "model", "config", "logging", "otlp"])
+        }
+        "http" => Some(&["http", "flows", "stores", "gateway", "model", "config", "logging"]),
         _ => None,
     }
 }
@@ -107,7 +128,7 @@ fn imports_up(path: &str, text: &str) -> Vec<String> {
         let mut parts = import.split("::");
         match (parts.next().unwrap_or_default(), own_store) {
             ("stores", Some(own)) => {
-                parts.next().is_some_and(|store| store == own || EVERY_STORES.contains(&store))
+                parts.next().is_some_and(|store| store == own)
             }
             (floor, _) => allowed.contains(&floor),
         }
@@ -169,7 +190,9 @@ fn unexplained(manifest: &str) -> Vec<String> {
         }
         let one_by_itself = header && toml.contains("dependencies.");
         let entry = depth == 0 && !header && in_dependencies && toml.contains('=');
-        if (entry || one_by_itself) && reason.is_empty() {
+        // Its reason stands in the workspace.
+        let inherited = toml.contains(".workspace = true") || toml.contains("workspace = true,");
+        if (entry || one_by_itself) && reason.is_empty() && !inherited {
             complaints.push(format!("line {number}: {} gives no reason", toml.trim()));
         }
         depth += nesting(toml) * i32::from(!header);
@@ -247,6 +270,7 @@ fn gateway_sources() -> PathBuf {
 
 fn source_files() -> Vec<PathBuf> {
     let mut files = files_under(&gateway_sources());
+    files.extend(files_under(&root().join("crates")));
     files.retain(|path| is_rust(path));
     assert!(files.len() > 20, "the sources are elsewhere: {files:?}");
     files
@@ -285,15 +309,6 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn every_source_file(check: impl Fn(&str, &str) -> Vec<String>) {
-    let (base, mut complaints) = (gateway_sources(), Vec::new());
-    for path in source_files() {
-        let inside = path.strip_prefix(&base).unwrap().to_string_lossy().replace('\\', "/");
-        complaints.extend(complaints_of(&path, check(&inside, &read(&path))));
-    }
-    assert_none(complaints);
-}
-
 fn complaints_of(path: &Path, complaints: Vec<String>) -> Vec<String> {
     let shown = path.strip_prefix(root()).unwrap_or(path).display().to_string();
     complaints.into_iter().map(|complaint| format!("{shown}, {complaint}")).collect()
@@ -309,11 +324,11 @@ mod the_checkers {
     #[test]
     fn see_an_import_that_points_up_a_floor() {
         let up = |path, text| !imports_up(path, text).is_empty();
-        assert!(up("model/name.rs", "use crate::error::Error;"));
+        assert!(up("model/name.rs", "use crate::config::Config;"));
         assert!(up("stores/blobs.rs", "use crate::flows::download;"));
         assert!(up("stores/blobs.rs", "use crate::gateway::Gateway;"));
         assert!(up("flows/yank.rs", "    fn f(_: &crate::http::route::Route) {}"));
-        assert!(up("error.rs", "use crate::stores::journal::Broken;"));
+        assert!(up("config.rs", "use crate::stores::journal::Broken;"));
         assert!(up("stores/blobs.rs", "use crate::{model::name, http};"), "groups hide floors");
         assert!(up("model.rs", "x\npub(crate) use crate::stores::blobs;"));
     }
@@ -327,19 +342,23 @@ mod the_checkers {
         assert!(imports_up("stores/blobs.rs", "mod tests {\n    use super::*;\n}").is_empty());
         assert!(imports_up("stores/catalog/apply.rs", "use super::rows::CrateRow;").is_empty());
         assert!(imports_up("stores/mirror.rs", line).is_empty());
-        assert!(imports_up("stores/blobs.rs", "use crate::stores::faulty::Fault;").is_empty());
         assert!(imports_up("stores/mirror/pins.rs", line).is_empty());
     }
 
     #[test]
     fn see_no_harm_in_an_import_that_points_down() {
         assert!(imports_up("model/name.rs", "use crate::model::version;").is_empty());
-        assert!(imports_up("stores/blobs.rs", "use crate::metrics::Metrics;").is_empty());
+        assert!(imports_up("stores/blobs.rs", "use crate::config::Config;").is_empty());
         assert!(imports_up("flows/yank.rs", "use crate::stores::blobs;").is_empty());
         assert!(imports_up("http/route.rs", "use crate::flows::yank;").is_empty());
         assert!(imports_up("main.rs", "use crate::http::serve;").is_empty());
         let elsewhere = "pub(crate) fn f() {}\n// crate::http is above\nuse other_crate::http;";
         assert!(imports_up("model/name.rs", elsewhere).is_empty());
+    }
+
+    #[test]
+    fn see_the_files_that_a_page_names() {
+        assert_eq!(sources_named("in `a/b.rs`, `c` and `d.rs`: e.rs"), ["a/b.rs", "d.rs"]);
     }
 
     #[test]
@@ -368,7 +387,7 @@ mod the_checkers {
             "[dependencies]\na = \"1\"",
             "[dependencies]\na = \"1\" #",
             "[dependencies]\na = { git = \"https://x/#y\" }",
-            "[dev-dependencies]\na.workspace = true",
+            "[dev-dependencies]\na.workspace = false",
             "[workspace.dependencies]\na = \"1\"",
             "[target.'cfg(unix)'.dependencies]\na = \"1\"",
             "[dependencies.a]\nversion = \"1\"",
