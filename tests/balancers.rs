@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use cratehouse_tests::balancer::Balancer;
 use cratehouse_tests::client::Client;
 use cratehouse_tests::gateway::{Builder, Gateway};
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
 use reqwest::Method;
@@ -145,7 +145,7 @@ fn a_header_of_anybody_else_is_not_one() {
 /// Downloads with these headers, by the word of a proxy on this machine; who pulled.
 fn downloads(trusted: &str, header: &str, said: &[&str]) -> Vec<String> {
     let gateway = behind(Gateway::builder().plain_http(), trusted, header);
-    let mut house = House::of(gateway);
+    let mut house = TestGateway::of(gateway);
     house.publish(&foo()).assert_status(200);
     for words in said {
         let path = "/api/v1/crates/foo/1.0.0/download";
@@ -188,7 +188,7 @@ fn an_ipv4_proxy_on_an_ipv6_socket_is_the_same_proxy() {
     gateway.stop();
     gateway.reconfigure(|text| text.replacen(&v4, &format!("listen = \"[::]:{port}\""), 1));
     gateway.start_again();
-    let mut house = House::of(gateway);
+    let mut house = TestGateway::of(gateway);
     house.publish(&foo()).assert_status(200);
     let path = "/api/v1/crates/foo/1.0.0/download";
     house.client.get_with(path, &[("x-forwarded-for", CLIENT)]).assert_status(200);

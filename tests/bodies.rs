@@ -3,7 +3,7 @@
 
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::h2::{Connection, Stream};
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::{eventually, until};
 use cratehouse_tests::upstream::Upstream;
@@ -32,7 +32,7 @@ fn refused(gateway: &Gateway) -> f64 {
 
 #[test]
 fn slow_promises_on_one_connection_do_not_stop_a_publish_or_a_check() {
-    let house = House::new();
+    let house = TestGateway::new();
     let slow = Connection::open(&house.gateway);
     let promise = [("content-length", "4194304")];
     let streams: Vec<_> = (0..70).map(|_| slow.begin("POST", CHECK, &promise)).collect();
@@ -53,7 +53,7 @@ fn slow_promises_on_one_connection_do_not_stop_a_publish_or_a_check() {
 
 #[test]
 fn slow_publishes_of_one_who_may_not_are_refused_before_their_bodies() {
-    let house = House::new();
+    let house = TestGateway::new();
     let reader = house.gateway.token_with("bob", &["--scope", "read"]);
     let slow = Connection::open(&house.gateway);
     let headers = [("content-length", LARGE), ("authorization", reader.as_str())];
@@ -77,7 +77,7 @@ fn beginning(krate: &Krate) -> Vec<u8> {
 
 #[test]
 fn name_pattern_owner_and_version_are_judged_before_the_archive() {
-    let house = House::new();
+    let house = TestGateway::new();
     house.accept(&foo());
     let limited = house.gateway.token_with("alice", &["--crate", "acme-*"]);
     let updates = house.gateway.token_with("alice", &["--scope", "publish-update"]);
@@ -103,7 +103,7 @@ fn name_pattern_owner_and_version_are_judged_before_the_archive() {
 
 #[test]
 fn whom_a_crate_gets_for_an_owner_is_read_from_owners_alone() {
-    let house = House::new();
+    let house = TestGateway::new();
     house.accept(&foo());
     let stranger = house.gateway.token("bob");
     let connection = Connection::open(&house.gateway);
@@ -118,7 +118,7 @@ fn whom_a_crate_gets_for_an_owner_is_read_from_owners_alone() {
 #[test]
 fn one_address_and_one_token_take_no_more_than_their_share() {
     let limits = "publish_memory_mib = 40";
-    let house = House::of(Gateway::builder().set("limits", limits).start());
+    let house = TestGateway::of(Gateway::builder().set("limits", limits).start());
     let connection = Connection::open(&house.gateway);
     let whole = 40.0 * 1024.0 * 1024.0;
     let headers = [("content-length", LARGE), ("authorization", house.token.as_str())];
@@ -146,7 +146,7 @@ fn one_address_and_one_token_take_no_more_than_their_share() {
 #[test]
 fn hundreds_of_jobs_behind_one_address_with_one_token_are_not_refused() {
     let upstream = Upstream::start();
-    let house = House::of(Gateway::builder().upstream(&upstream).reserved(&["foo*"]).start());
+    let house = TestGateway::of(Gateway::builder().upstream(&upstream).reserved(&["foo*"]).start());
     let connections: Vec<_> = (0..4).map(|_| Connection::open(&house.gateway)).collect();
     let headers = [("authorization", house.token.as_str())];
     let streams: Vec<_> = (0..200)
@@ -172,7 +172,7 @@ fn hundreds_of_jobs_behind_one_address_with_one_token_are_not_refused() {
 
 #[test]
 fn a_json_body_that_is_no_publish_is_judged_as_before() {
-    let house = House::new();
+    let house = TestGateway::new();
     let connection = Connection::open(&house.gateway);
     let headers = [("authorization", house.token.as_str())];
     let stream = connection.begin("PUT", NEW, &headers);

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::h2::Connection;
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::eventually;
 use reqwest::Method;
@@ -16,7 +16,7 @@ const LOCK: &[u8] = b"version = 4\n";
 
 #[test]
 fn what_a_page_of_another_site_sends_is_refused_and_changes_nothing() {
-    let house = House::new();
+    let house = TestGateway::new();
     let url = house.gateway.url();
     let body = Krate::new("foo", "1.0.0").publish_body();
     let before = house.truth();
@@ -88,7 +88,7 @@ fn over_http_2_a_host_header_says_what_the_authority_says() {
 
 #[test]
 fn every_answer_tells_browsers_not_to_guess_what_it_is() {
-    let house = House::new();
+    let house = TestGateway::new();
     house.accept(&Krate::new("foo", "1.0.0"));
     let index = house.client.index("foo");
     let etag = index.header("etag").unwrap().to_owned();

@@ -30,7 +30,7 @@ fn every_owed_number_has_a_test() {
 fn every_number_stands_in_the_checklist() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/conformance.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let points = page.lines().filter_map(|line| line.split_once(". ")?.0.parse().ok());
+    let points = page.lines().filter_map(|line| line.split_once(". ")?.0.parse::<u32>().ok());
     assert!(points.eq(1..=LAST), "docs/conformance.md numbers its points from 1 to {LAST}");
 }
 

@@ -244,7 +244,8 @@ mod the_checkers {
 
     #[test]
     fn see_two_modules_that_need_each_other() {
-        let sources = [("a", "use crate::b::B;"), ("b", "fn f(_: &crate::a::A) {}"), ("c", "use crate::a;")];
+        let sources =
+            [("a", "use crate::b::B;"), ("b", "fn f(_: &crate::a::A) {}"), ("c", "use crate::a;")];
         assert_eq!(circle_of(&sources), ["a", "b"]);
         assert!(circle_of(&sources[..1]).is_empty() && circle_of(&sources[1..]).is_empty());
     }

@@ -232,7 +232,7 @@ fn the_golden_journals_have_every_kind_of_event() {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/journal/src/entry.rs"),
     );
     let source = source.unwrap();
-    let (_, variants) = source.split_once("pub enum Happened {").unwrap();
+    let (_, variants) = source.split_once("pub enum EventKind {").unwrap();
     let (variants, _) = variants.split_once("\n}").unwrap();
     let variants: Vec<_> = variants
         .lines()

@@ -15,6 +15,11 @@ fn this_workspace() -> Folder {
     for member in ["", "gateway/", "credential/", "tests/", "bench/"] {
         folder.write(&format!("{member}Cargo.toml"), &read(&format!("{member}Cargo.toml")));
     }
+    for entry in std::fs::read_dir(root.join("crates")).unwrap() {
+        let member = format!("crates/{}", entry.unwrap().file_name().to_str().unwrap());
+        folder.write(&format!("{member}/Cargo.toml"), &read(&format!("{member}/Cargo.toml")));
+        folder.write(&format!("{member}/src/lib.rs"), "");
+    }
     for path in ["gateway/src/lib.rs", "gateway/src/main.rs", "tests/src/lib.rs"] {
         folder.write(path, "");
     }

@@ -2,7 +2,7 @@
 
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::{CRATES_IO, Dep, Krate};
 use cratehouse_tests::upstream::Upstream;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn foo() -> Krate {
 fn dependencies_must_exist_and_be_bounded() {
     covers!(60);
     let upstream = Upstream::with(&[Krate::new("Real-Dep", "1.0.0")]);
-    let house = House::of(Gateway::mirroring(&upstream));
+    let house = TestGateway::of(Gateway::mirroring(&upstream));
     house.refuse(&foo().dep("Real-Dep", "*"), 400, "*");
     house.refuse(&foo().dep("unheard-of", "1"), 400, "unheard-of");
     house.refuse(&foo().with(Dep::new("unheard-of", "1").dev()), 400, "unheard-of");
@@ -36,7 +36,7 @@ fn dependencies_come_from_registries_on_the_list_alone() {
     covers!(61);
     let theirs = "sparse+https://elsewhere.example/index/";
     let krate = foo().with(Dep::new("theirs", "1").registry_index(theirs));
-    let house = House::new();
+    let house = TestGateway::new();
     house.refuse(&krate, 400, theirs);
     house.refuse(
         &foo().with(Dep::new("x", "1").registry_index(&format!("{theirs}.git"))),
@@ -44,7 +44,7 @@ fn dependencies_come_from_registries_on_the_list_alone() {
         "elsewhere",
     );
     let allowed = format!("allowed_registries = [\"{theirs}\"]");
-    let open = House::of(Gateway::builder().set("publish", &allowed).start());
+    let open = TestGateway::of(Gateway::builder().set("publish", &allowed).start());
     open.accept(&krate);
     assert_eq!(open.client.index("foo").line("1.0.0")["deps"][0]["registry"], theirs);
 }
@@ -57,7 +57,7 @@ fn the_index_says_where_each_dependency_comes_from() {
         .upstream(&upstream)
         .set("server", "aliases = [\"https://old.acme.example\"]")
         .start();
-    let house = House::of(gateway);
+    let house = TestGateway::of(gateway);
     let ours = house.gateway.index_url();
     house.accept(&Krate::new("private", "1.0.0"));
     for (n, url) in [ours.as_str(), "sparse+https://old.acme.example/index/"].iter().enumerate() {
@@ -79,7 +79,7 @@ fn the_index_says_where_each_dependency_comes_from() {
 #[test]
 fn an_index_line_keeps_every_flag_of_a_dependency() {
     let upstream = Upstream::with(&["a", "b", "c", "d"].map(|name| Krate::new(name, "1.0.0")));
-    let house = House::of(Gateway::mirroring(&upstream));
+    let house = TestGateway::of(Gateway::mirroring(&upstream));
     let krate = foo()
         .with(Dep::new("a", "^1.0").renamed("alias").optional().features(&["x"]))
         .with(Dep::new("b", "1").build().no_default_features())
@@ -110,7 +110,7 @@ fn an_index_line_keeps_every_flag_of_a_dependency() {
 fn a_crate_may_depend_on_itself_for_its_tests() {
     let upstream = Upstream::with(&[Krate::new("foo-bar", "9.0.0")]);
     let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
-    let house = House::of(gateway);
+    let house = TestGateway::of(gateway);
     let ours = house.gateway.index_url();
     for name in ["acme-self", "alone"] {
         let itself = || Dep::new(name, "1").dev().registry_index(&ours);
@@ -133,7 +133,7 @@ fn a_crate_may_depend_on_itself_for_its_tests() {
 fn a_reserved_name_is_unknown_until_it_is_published_and_never_asked_for() {
     let upstream = Upstream::with(&[Krate::new("acme-lib", "1.0.0")]);
     let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
-    let house = House::of(gateway);
+    let house = TestGateway::of(gateway);
     upstream.forget_requests();
     let app = |version: &str| Krate::new("acme-app", version).dep("acme-lib", "1");
     house.refuse(&app("1.0.0"), 400, "acme-lib");
@@ -146,7 +146,7 @@ fn a_reserved_name_is_unknown_until_it_is_published_and_never_asked_for() {
 
 #[test]
 fn a_renamed_dependency_on_a_hosted_crate_keeps_both_names() {
-    let house = House::new();
+    let house = TestGateway::new();
     let ours = house.gateway.index_url();
     house.accept(&Krate::new("Corp_Base", "1.0.0"));
     let renamed = |package: &str| Dep::new(package, "1").renamed("base").registry_index(&ours);

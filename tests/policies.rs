@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cratehouse_tests::covers;
 use cratehouse_tests::cargo::{Cargo, Folder, Project, REGISTRY};
+use cratehouse_tests::covers;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
@@ -17,14 +17,14 @@ const FINDINGS: &str = "cratehouse_policy_findings_total";
 const BROKEN: &str = "cratehouse_policy_broken";
 
 /// A gateway before an upstream, with a folder of policy files.
-struct House {
+struct TestGateway {
     upstream: Upstream,
     gateway: Gateway,
     cargo: Cargo,
     policies: TempDir,
 }
 
-impl House {
+impl TestGateway {
     fn new(crates: &[Krate], policy: &str) -> Self {
         Self::with(Upstream::with(crates), policy)
     }
@@ -85,7 +85,7 @@ fn locked_to(krate: &Krate) -> Folder {
     app
 }
 
-fn resolved(house: &House) -> String {
+fn resolved(house: &TestGateway) -> String {
     let app = Project::new("app").dep("public", "1").write();
     house.cargo.run(&app, &["generate-lockfile"]).assert_ok();
     let lock = app.lock();
@@ -113,7 +113,7 @@ fn a_version_too_young_is_not_chosen_until_it_is_old_enough() {
     // Old enough in a while.
     let ago = Duration::from_secs(3600) - Duration::from_secs(20);
     upstream.publish_line(&young, &published(&young, ago));
-    let house = House::with(upstream, "[age]\nminimum = \"1h\"\n");
+    let house = TestGateway::with(upstream, "[age]\nminimum = \"1h\"\n");
     assert_eq!(resolved(&house), "1.0.0");
     let etag = house.gateway.client().index("public").header("etag").unwrap().to_owned();
     let app = locked_to(&young);
@@ -129,7 +129,7 @@ fn a_version_too_young_is_not_chosen_until_it_is_old_enough() {
 #[test]
 fn a_banned_version_is_passed_over_and_its_download_says_why() {
     covers!(32);
-    let house = House::new(&[one("1.0.0"), one("1.1.0"), one("1.2.0").yanked()], BAN);
+    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0"), one("1.2.0").yanked()], BAN);
     assert_eq!(resolved(&house), "1.0.0");
     let fetch = house.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]);
     fetch
@@ -147,7 +147,7 @@ fn a_banned_version_is_passed_over_and_its_download_says_why() {
 #[test]
 fn of_a_crate_that_is_banned_whole_cargo_says_that_its_versions_are_yanked() {
     covers!(11);
-    let house = House::new(&[one("1.0.0"), one("1.1.0")], "[[ban]]\nname = \"public\"\n");
+    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], "[[ban]]\nname = \"public\"\n");
     let app = Project::new("app").dep("public", "1").write();
     house
         .cargo
@@ -160,7 +160,7 @@ fn of_a_crate_that_is_banned_whole_cargo_says_that_its_versions_are_yanked() {
 #[test]
 fn hosted_versions_are_judged_too() {
     let policies = BAN.replace("public", "ours");
-    let house = House::new(&[], &policies);
+    let house = TestGateway::new(&[], &policies);
     let token = house.gateway.token("alice");
     let publish =
         |version: &str| house.gateway.client().publish(&Krate::new("ours", version), &token);
@@ -183,7 +183,7 @@ fn hosted_versions_are_judged_too() {
 #[test]
 fn a_publish_that_is_held_says_so_and_one_that_is_denied_is_refused_in_cargos_words() {
     let hold = BAN.replace("public", "ours").replace("[[ban]]", "[[ban]]\naction = \"hold\"");
-    let house = House::new(&[], &hold);
+    let house = TestGateway::new(&[], &hold);
     let token = house.gateway.token("alice");
     let published = house.gateway.client().publish(&Krate::new("ours", "1.1.0"), &token);
     let warnings = published.assert_status(200).json()["warnings"]["other"].to_string();
@@ -210,7 +210,7 @@ fn a_waiver_lets_a_version_through_while_it_lasts() {
             "{BAN}\n[[waiver]]\nname = \"public\"\nversion = \"=1.1.0\"\nuntil = {until}\nreason = \"reviewed\"\nwho = \"ada\"\n"
         )
     };
-    let house = House::new(&[one("1.0.0"), one("1.1.0")], &waiver("2999-12-31"));
+    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], &waiver("2999-12-31"));
     assert_eq!(resolved(&house), "1.1.0");
     house.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]).assert_ok();
     assert_eq!(house.gateway.metric("cratehouse_policy_waivers", &[("state", "in_force")]), 1.0);
@@ -224,7 +224,7 @@ fn a_waiver_lets_a_version_through_while_it_lasts() {
 
 #[test]
 fn a_policy_is_taken_up_without_a_restart_and_a_broken_one_is_not() {
-    let house = House::new(&[one("1.0.0"), one("1.1.0")], "");
+    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], "");
     assert!(house.yanked("public").is_empty());
     house.policy(BAN);
     until("the ban is in force", || house.yanked("public") == ["1.1.0"]);
@@ -245,7 +245,7 @@ fn a_policy_is_taken_up_without_a_restart_and_a_broken_one_is_not() {
 
 #[test]
 fn a_start_with_a_broken_policy_is_refused() {
-    let mut house = House::new(&[], "");
+    let mut house = TestGateway::new(&[], "");
     house.gateway.stop();
     house.policy("[age]\nminimun = \"3d\"\n");
     house.gateway.spawn();
@@ -256,7 +256,7 @@ fn a_start_with_a_broken_policy_is_refused() {
 #[test]
 fn an_advisory_that_is_added_takes_effect() {
     let policy = "[advisories]\nvulnerability = \"hold\"\n";
-    let house = House::new(&[one("1.0.0"), one("1.1.0")], policy);
+    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], policy);
     assert!(house.yanked("public").is_empty());
     let folder = house.policies.path().join("db/crates/public");
     std::fs::create_dir_all(&folder).unwrap();
@@ -270,7 +270,8 @@ fn an_advisory_that_is_added_takes_effect() {
 
 #[test]
 fn what_is_observed_is_counted_and_changes_nothing() {
-    let house = House::new(&[one("1.0.0"), one("1.1.0")], &format!("mode = \"observe\"\n{BAN}"));
+    let house =
+        TestGateway::new(&[one("1.0.0"), one("1.1.0")], &format!("mode = \"observe\"\n{BAN}"));
     assert_eq!(house.gateway.client().index("public").body, house.upstream.index_file("public"));
     house.gateway.client().download("public", "1.1.0").assert_status(200);
     let labels = [("rule", "ban"), ("action", "deny"), ("mode", "observe")];
@@ -280,7 +281,7 @@ fn what_is_observed_is_counted_and_changes_nothing() {
 
 #[test]
 fn verdicts_are_given_once_and_not_for_each_request() {
-    let house = House::new(&[one("1.0.0"), one("1.1.0")], BAN);
+    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], BAN);
     let client = house.gateway.client();
     for _ in 0..10 {
         client.index("public").assert_status(200);

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use cratehouse_tests::client::Reply;
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::{Gateway, UpstreamConfig};
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::{Krate, frame};
 use cratehouse_tests::upstream::{Answer, Upstream};
 use reqwest::Method;
@@ -19,7 +19,7 @@ fn foo() -> Krate {
 #[test]
 fn an_answered_publish_is_visible_and_downloadable_at_once() {
     covers!(48, 70);
-    let house = House::new();
+    let house = TestGateway::new();
     let reply = house.accept(&foo());
     assert!(reply.json().get("errors").is_none());
     let line = house.client.index("foo").assert_status(200).line("1.0.0");
@@ -36,7 +36,7 @@ fn an_answered_publish_is_visible_and_downloadable_at_once() {
 #[test]
 fn a_content_type_is_not_needed_and_octet_stream_is_fine() {
     covers!(49);
-    let house = House::new();
+    let house = TestGateway::new();
     let put = |version: &str, kind: &[(&str, &str)]| {
         let mut headers = vec![("authorization", house.token.as_str())];
         headers.extend_from_slice(kind);
@@ -50,7 +50,7 @@ fn a_content_type_is_not_needed_and_octet_stream_is_fine() {
 #[test]
 fn a_body_of_megabytes_may_be_announced_first() {
     covers!(50);
-    let house = House::of(Gateway::builder().plain_http().start());
+    let house = TestGateway::of(Gateway::builder().plain_http().start());
     let body = foo().ballast(3_000_000).publish_body();
     let mut stream = TcpStream::connect(house.gateway.addr()).unwrap();
     let head = format!(
@@ -73,7 +73,7 @@ fn a_body_of_megabytes_may_be_announced_first() {
 #[test]
 fn a_frame_that_does_not_add_up_is_refused() {
     covers!(51, 68);
-    let house = House::new();
+    let house = TestGateway::new();
     let whole = foo().publish_body();
     let json = foo().publish_json("").to_string();
     let mut long = whole.clone();
@@ -103,7 +103,7 @@ fn a_frame_that_does_not_add_up_is_refused() {
 fn what_is_too_large_is_413() {
     covers!(52, 68);
     let limits = "publish_crate_kib = 100";
-    let house = House::of(Gateway::builder().set("limits", limits).start());
+    let house = TestGateway::of(Gateway::builder().set("limits", limits).start());
     house.refuse(&foo().ballast(110 << 10), 413, "");
     let mut json = foo().publish_json("");
     json["readme"] = json!("x".repeat((1 << 20) + 1));
@@ -115,7 +115,7 @@ fn what_is_too_large_is_413() {
 #[test]
 fn names_lines_and_index_files_are_bounded() {
     let limits = "index_line_kib = 4\nhosted_index_file_mib = 1";
-    let house = House::of(Gateway::builder().set("limits", limits).start());
+    let house = TestGateway::of(Gateway::builder().set("limits", limits).start());
     house.refuse(&foo().feature(&"f".repeat(3400), &[]), 400, "200 bytes at most");
     house.refuse(
         &foo().dep("bar", "1").feature("x", &[&format!("bar/{}", "f".repeat(201))]),
@@ -144,7 +144,7 @@ fn names_lines_and_index_files_are_bounded() {
 #[test]
 fn duplicate_version_is_refused() {
     covers!(53);
-    let house = House::new();
+    let house = TestGateway::new();
     house.accept(&foo());
     let bytes = house.client.download("foo", "1.0.0").body;
     house.refuse(&foo(), 400, "already");
@@ -159,7 +159,7 @@ fn duplicate_version_is_refused() {
 #[test]
 fn another_spelling_of_a_hosted_name_is_refused() {
     covers!(54);
-    let house = House::new();
+    let house = TestGateway::new();
     house.accept(&Krate::new("Foo-Bar", "1.0.0"));
     for name in ["foo_bar", "foo-bar", "Foo_Bar"] {
         house.refuse(&Krate::new(name, "1.1.0"), 400, "Foo-Bar");
@@ -170,7 +170,7 @@ fn another_spelling_of_a_hosted_name_is_refused() {
 #[test]
 fn names_and_versions_follow_the_rules_of_crates_io() {
     covers!(55);
-    let house = House::new();
+    let house = TestGateway::new();
     let long = "a".repeat(65);
     for name in ["nul", "std", "com7", "1abc", "_x", "-x", "é", "", "a b", "a/b", "..", &long] {
         house.refuse(&Krate::new(name, "1.0.0"), 400, "");
@@ -185,7 +185,7 @@ fn names_and_versions_follow_the_rules_of_crates_io() {
 #[test]
 fn the_request_and_the_manifest_must_name_the_same_version() {
     covers!(56);
-    let house = House::new();
+    let house = TestGateway::new();
     for (name, version) in [("bar", "1.0.0"), ("foo", "1.0.1"), ("Foo", "1.0.0")] {
         let json = Krate::new(name, version).publish_json("").to_string();
         house.refuse_body(frame(json.as_bytes(), &foo().crate_bytes()), 400, "");
@@ -198,7 +198,7 @@ fn the_request_and_the_manifest_must_name_the_same_version() {
 fn the_index_follows_the_tarball_and_not_the_request() {
     covers!(57);
     let upstream = Upstream::with(&[Krate::new("real", "1.0.0"), Krate::new("fake", "1.0.0")]);
-    let house = House::of(Gateway::mirroring(&upstream));
+    let house = TestGateway::of(Gateway::mirroring(&upstream));
     let krate = foo().dep("real", "^1").feature("x", &[]).package("links", "z");
     let mut json = krate.publish_json("");
     json["deps"][0]["name"] = json!("fake");
@@ -216,7 +216,7 @@ fn the_index_follows_the_tarball_and_not_the_request() {
 fn a_name_that_an_upstream_has_is_refused_unless_reserved() {
     covers!(65);
     let upstream = Upstream::with(&[Krate::new("taken", "1.0.0"), Krate::new("ta_ken", "1.0.0")]);
-    let house = House::of(Gateway::mirroring(&upstream));
+    let house = TestGateway::of(Gateway::mirroring(&upstream));
     for name in ["taken", "TAKEN", "ta-ken", "ta_ken", "Ta-Ken"] {
         let reply = house.publish(&Krate::new(name, "2.0.0"));
         assert!([400, 403].contains(&reply.status), "{name}: {reply}");
@@ -224,7 +224,7 @@ fn a_name_that_an_upstream_has_is_refused_unless_reserved() {
     }
     assert!(house.gateway.stored("blobs/hosted").is_empty());
     let reserving = Gateway::builder().upstream(&upstream).reserved(&["taken"]).start();
-    let reserving = House::of(reserving);
+    let reserving = TestGateway::of(reserving);
     upstream.forget_requests();
     reserving.accept(&Krate::new("taken", "2.0.0"));
     assert_eq!(upstream.requests(), []);
@@ -236,7 +236,7 @@ fn a_name_is_given_only_when_every_upstream_has_said_no() {
     covers!(65, 70);
     let upstream = Upstream::start();
     let config = UpstreamConfig::from(&upstream).number("timeout_seconds", 1);
-    let house = House::of(Gateway::mirroring(config));
+    let house = TestGateway::of(Gateway::mirroring(config));
     for trouble in [Answer::Status(500), Answer::Empty, Answer::HangUp, Answer::Hold] {
         upstream.set(|s| s.index = trouble.clone());
         let before = house.truth();
@@ -255,7 +255,7 @@ fn an_unreserved_first_publish_warns_and_a_reserved_one_does_not() {
     covers!(67);
     let upstream = Upstream::start();
     let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
-    let house = House::of(gateway);
+    let house = TestGateway::of(gateway);
     let warnings = |krate: &Krate| house.accept(krate).json()["warnings"]["other"].clone();
     let said = warnings(&foo());
     assert!(said[0].as_str().is_some_and(|w| w.contains("reserve")), "{said}");
@@ -266,7 +266,7 @@ fn an_unreserved_first_publish_warns_and_a_reserved_one_does_not() {
 #[test]
 fn every_error_of_the_api_has_cargos_form() {
     covers!(68);
-    let house = House::new();
+    let house = TestGateway::new();
     let call =
         |method, path: &str, token: &str| house.client.call(method, path, Some(Vec::new()), token);
     let token = house.token.as_str();
@@ -290,7 +290,7 @@ fn every_error_of_the_api_has_cargos_form() {
 #[test]
 fn a_publish_is_never_redirected() {
     covers!(69);
-    let house = House::new();
+    let house = TestGateway::new();
     for path in ["/api/v1/crates/new", "/api/v1/crates/new/", "/api/v1//crates/new"] {
         let body = Some(foo().publish_body());
         let reply = house.client.call(Method::PUT, path, body, &house.token);
@@ -301,7 +301,7 @@ fn a_publish_is_never_redirected() {
 #[test]
 fn of_two_concurrent_publishes_of_one_version_exactly_one_succeeds() {
     covers!(72);
-    let house = House::new();
+    let house = TestGateway::new();
     let tries = ["a", "b", "c", "d", "e", "f"].map(|text| foo().lib(text));
     let replies: Vec<Reply> = std::thread::scope(|scope| {
         let all: Vec<_> = tries.iter().map(|krate| scope.spawn(|| house.publish(krate))).collect();
@@ -319,7 +319,7 @@ fn of_two_concurrent_publishes_of_one_version_exactly_one_succeeds() {
 
 #[test]
 fn many_publishers_at_once_all_succeed() {
-    let house = House::new();
+    let house = TestGateway::new();
     std::thread::scope(|scope| {
         for n in 0..16 {
             let house = &house;
@@ -334,7 +334,7 @@ fn many_publishers_at_once_all_succeed() {
 #[test]
 fn a_blob_without_an_entry_is_no_obstacle() {
     covers!(73);
-    let house = House::new();
+    let house = TestGateway::new();
     let sum = foo().cksum();
     let blob = format!("blobs/hosted/{}/{sum}", &sum[..2]);
     let path = house.gateway.data().join("store").join(&blob);
@@ -349,7 +349,7 @@ fn a_blob_without_an_entry_is_no_obstacle() {
 #[test]
 fn of_two_spellings_published_at_once_one_takes_the_name() {
     covers!(54, 72);
-    let house = House::new();
+    let house = TestGateway::new();
     for round in 0..4 {
         let names =
             [format!("foo-bar-{round}"), format!("foo_bar-{round}"), format!("Foo-Bar_{round}")];

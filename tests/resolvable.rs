@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use cratehouse_tests::cargo::{Cargo, Folder, Project};
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::{Dep, Krate, index_path};
 use cratehouse_tests::upstream::Upstream;
 
@@ -145,7 +145,7 @@ fn readable(cargo: &Cargo, lines: &BTreeMap<String, String>) -> BTreeMap<String,
 #[test]
 fn what_is_accepted_is_what_the_real_cargo_reads() {
     let upstream = Upstream::with(&DEPENDENCIES.map(dependency));
-    let house = House::of(Gateway::mirroring(&upstream));
+    let house = TestGateway::of(Gateway::mirroring(&upstream));
     let cargo = Cargo::new(&house.gateway);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let drawn = (0..CASES).map(|n| some_table(&format!("drawn-{n}"), &mut dice));

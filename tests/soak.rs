@@ -1,11 +1,10 @@
 //! Minutes of constant load on three replicas: memory, descriptors and the journal's lag do not
 //! grow. `tests/run --soak` runs it; `CRATEHOUSE_SOAK_MINUTES` says for how long.
 
-use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use cratehouse_tests::client::{Client, Reply};
 use cratehouse_tests::fleet::Fleet;

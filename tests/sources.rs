@@ -26,7 +26,7 @@ const LAYOUTS: [Layout; 4] = [
 ];
 
 /// A registry with crates of both kinds, and a cargo that may publish.
-struct House {
+struct TestGateway {
     layout: Layout,
     _upstream: Upstream,
     gateway: Gateway,
@@ -34,7 +34,7 @@ struct House {
     configuration: String,
 }
 
-impl House {
+impl TestGateway {
     fn new(layout: Layout) -> Self {
         let main = "fn main() {}";
         let upstream = Upstream::with(&[
@@ -252,7 +252,7 @@ fn refused(ran: &Ran) -> String {
 }
 
 fn column_is_as_the_table_says(nth: usize) {
-    let house = House::new(LAYOUTS[nth]);
+    let house = TestGateway::new(LAYOUTS[nth]);
     let column = house.column();
     let page = std::fs::read_to_string(PAGE).unwrap();
     let table = page.split_once(BEGINS).unwrap().1.split_once(ENDS).unwrap().0;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
 
@@ -53,7 +53,7 @@ fn survives(outage: Outage) {
         .set("limits", "append_seconds = 2")
         .set("limits", "follow_ms = 50")
         .start();
-    let mut house = House::of(gateway);
+    let mut house = TestGateway::of(gateway);
     house.publish(&Krate::new("foo", "1.0.0")).assert_status(200);
     house.publish(&Krate::new("bar", "1.0.0")).assert_status(200);
     let file = house.client.index("foo").assert_status(200).body;
@@ -73,7 +73,7 @@ fn survives(outage: Outage) {
     assert_eq!(created, Vec::<String>::new(), "written to where it is lost");
     house.client.download("bar", "1.0.0").assert_status(200);
     until("it publishes again", || house.publish(&Krate::new("foo", "1.2.0")).status == 200);
-    let versions = |house: &House| house.client.index("foo").assert_status(200).lines().len();
+    let versions = |house: &TestGateway| house.client.index("foo").assert_status(200).lines().len();
     assert_eq!(versions(&house), 2);
     house.gateway.cli_ok(&["journal", "verify"]);
     let seen = (house.client.index("foo").body, house.client.index("bar").body);

@@ -3,7 +3,7 @@
 use cratehouse_tests::cargo::{Cargo, Project, REGISTRY};
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::House;
+use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::tarball::TarballBuilder;
 use tar::EntryType;
@@ -20,7 +20,7 @@ fn tarball(more: impl FnOnce(TarballBuilder) -> TarballBuilder) -> Vec<u8> {
 #[test]
 fn badly_made_tarballs_are_refused() {
     covers!(58);
-    let house = House::of(Gateway::builder().set("limits", "unpacked_mib = 1").start());
+    let house = TestGateway::of(Gateway::builder().set("limits", "unpacked_mib = 1").start());
     let manifest = foo().manifest();
     let manifest = manifest.as_bytes();
     let alone = |path: &str| TarballBuilder::new().file(path, manifest).gzip();
@@ -68,7 +68,7 @@ fn badly_made_tarballs_are_refused() {
 /// Each of these holds something else for one reader than for another.
 #[test]
 fn archives_that_two_readers_see_differently_are_refused() {
-    let house = House::new();
+    let house = TestGateway::new();
     let with = |paths: &[&str]| {
         tarball(|t| paths.iter().fold(t, |t, path| t.file(&format!("foo-1.0.0/{path}"), b"")))
     };
@@ -128,7 +128,7 @@ const NAMES: [(&str, bool); 17] = [
 #[cfg(target_os = "linux")]
 #[test]
 fn what_the_real_cargo_packages_is_taken_with_a_warning() {
-    let house = House::of(Gateway::builder().reserved(&["odd*"]).start());
+    let house = TestGateway::of(Gateway::builder().reserved(&["odd*"]).start());
     let cargo = Cargo::new(&house.gateway).token(&house.token);
     let args = ["publish", "--registry", REGISTRY, "--no-verify"];
     let plain = cargo.run(&Project::new("odd").write(), &args).assert_ok();
@@ -152,14 +152,14 @@ fn what_the_real_cargo_packages_is_taken_with_a_warning() {
 #[test]
 fn more_entries_than_allowed_are_refused() {
     covers!(58);
-    let house = House::of(Gateway::builder().set("limits", "tar_entries = 5").start());
+    let house = TestGateway::of(Gateway::builder().set("limits", "tar_entries = 5").start());
     let bytes = tarball(|t| (0..9).fold(t, |t, n| t.file(&format!("foo-1.0.0/{n}"), b"")));
     house.refuse_body(foo().publish_body_with(&bytes), 400, "");
 }
 
 #[test]
 fn what_is_odd_but_allowed_is_accepted() {
-    let house = House::new();
+    let house = TestGateway::new();
     let deep = format!("foo-1.0.0/{}", "deep/".repeat(40));
     let bytes = tarball(|t| {
         t.folder("foo-1.0.0/src/")
@@ -178,7 +178,7 @@ fn what_is_odd_but_allowed_is_accepted() {
 #[test]
 fn manifests_that_cargo_would_not_package_are_refused() {
     covers!(59);
-    let house = House::new();
+    let house = TestGateway::new();
     let package = "[package]\nname = \"foo\"\nversion = \"1.0.0\"\n";
     for (what, text) in [
         ("a patch", format!("{package}[patch.crates-io]\nbar = {{ path = \"../bar\" }}\n")),

@@ -38,8 +38,9 @@ fn no_file_is_too_long() {
 
 #[test]
 fn nothing_is_unsafe() {
-    let complaints =
-        source_files().into_iter().flat_map(|path| complaints_of(&path, unsafe_lines(&read(&path))));
+    let complaints = source_files()
+        .into_iter()
+        .flat_map(|path| complaints_of(&path, unsafe_lines(&read(&path))));
     assert_none(complaints.collect());
 }
 
@@ -127,9 +128,7 @@ fn imports_up(path: &str, text: &str) -> Vec<String> {
     let fine = |import: &str| {
         let mut parts = import.split("::");
         match (parts.next().unwrap_or_default(), own_store) {
-            ("stores", Some(own)) => {
-                parts.next().is_some_and(|store| store == own)
-            }
+            ("stores", Some(own)) => parts.next().is_some_and(|store| store == own),
             (floor, _) => allowed.contains(&floor),
         }
     };
@@ -351,7 +350,7 @@ mod the_checkers {
         assert!(imports_up("stores/blobs.rs", "use crate::config::Config;").is_empty());
         assert!(imports_up("flows/yank.rs", "use crate::stores::blobs;").is_empty());
         assert!(imports_up("http/route.rs", "use crate::flows::yank;").is_empty());
-        assert!(imports_up("main.rs", "use crate::http::serve;").is_empty());
+        assert!(imports_up("program.rs", "use crate::http::serve;").is_empty());
         let elsewhere = "pub(crate) fn f() {}\n// crate::http is above\nuse other_crate::http;";
         assert!(imports_up("model/name.rs", elsewhere).is_empty());
     }

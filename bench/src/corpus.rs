@@ -1,9 +1,8 @@
 //! What is served while servers are compared: index files and crate files, in a folder below
 //! `target/`, so that they are fetched, or made, once.
 
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use clap::Args;
 use cratehouse_tests::http::{Action, Response, Server};

@@ -1,9 +1,8 @@
 //! What a run leaves: a table for people, JSON for programs, and whether the bounds hold.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::{fmt, fs};
 
 use serde::Serialize;
 use serde_json::{Value, json};

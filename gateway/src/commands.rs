@@ -21,31 +21,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cratehouse::cli::{
+use crate::cli::{
     Command, CrateSpec, FormatCommand, JournalCommand, MirrorCommand, NamesCommand, Show,
     StoreCommand, StoreCopy, TokenCommand, UserCommand,
 };
-use cratehouse::config::{Config, EXIT_CONFIG, Tls};
-use cratehouse::flows::open::{Keep, Running};
-use cratehouse::flows::show::{COLUMNS, Selection, Shown, show};
-use cratehouse::flows::{founded, mirroring, store_copy};
-use cratehouse::gateway::Gateway;
-use cratehouse_core::console;
-use cratehouse_core::console::{Stdout, tell};
+use crate::config::{Config, EXIT_CONFIG, Tls};
+use crate::flows::open::{Keep, Running};
+use crate::flows::show::{COLUMNS, Selection, Shown, show};
+use crate::flows::{founded, mirroring, store_copy};
+use crate::gateway::Gateway;
+use cratehouse_core::console::{self, Stdout, tell};
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::Progress;
-use cratehouse_journal::checkpoint_store::FOLDER;
-use cratehouse_journal::checkpoint_store::checkpoints_in;
-use cratehouse_journal::commands::By;
+use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
+use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::entry_store::journal_in;
-use cratehouse_journal::verify::Rebuild;
-use cratehouse_journal::{format, remove, tokens, users, verify};
+use cratehouse_journal::verify::{self, Rebuild};
+use cratehouse_journal::{format, remove, tokens, users};
 use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::url::StoreUrl;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// How long a command waits at its end for what is under way: an entry of which it is not known what
 /// became of it is put again for as long as the process lives.
@@ -134,12 +132,12 @@ async fn init(config: &Config) -> Result<ExitCode, Failure> {
 async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::User(UserCommand::Add { login }) => {
-            let user = users::create(&gateway.journal, By::Operator, &login).await?;
+            let user = users::create(&gateway.journal, CommandActor::Operator, &login).await?;
             print(&format!("created user {} ({})", user.login, user.id))?;
         }
         Command::User(UserCommand::List { json }) => lists::users(gateway, json).await?,
         Command::User(UserCommand::Disable { login }) => {
-            users::disable(&gateway.journal, By::Operator, &login).await?;
+            users::disable(&gateway.journal, CommandActor::Operator, &login).await?;
             print(&format!(
                 "disabled {login} for good: no token of theirs counts any more, within a second on every replica"
             ))?;
@@ -151,13 +149,14 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             lists::tokens(gateway, user.as_deref(), json).await?;
         }
         Command::Token(TokenCommand::Revoke { id }) => {
-            tokens::revoke(&gateway.journal, By::Operator, id).await?;
+            tokens::revoke(&gateway.journal, CommandActor::Operator, id).await?;
             print(&format!("revoked token {id}"))?;
         }
         Command::Gc(what) => garbage::collect(gateway, &what).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
-            remove::remove(&gateway.journal, By::Operator, name, version, &what.reason).await?;
+            remove::remove(&gateway.journal, CommandActor::Operator, name, version, &what.reason)
+                .await?;
             print(&format!("removed {name}@{version}; its number stays burned"))?;
         }
         Command::Mirror(MirrorCommand::Refresh { name }) => {
@@ -206,7 +205,7 @@ async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<Ex
             ))?;
         }
         FormatCommand::Enable { level } => {
-            let new = format::enable(&gateway.journal, By::Operator, *level).await?;
+            let new = format::enable(&gateway.journal, CommandActor::Operator, *level).await?;
             let when = if new { "now" } else { "already" };
             print(&format!("format level {level} is {when} enabled"))?;
             if gateway.catalog.head()?.level >= Level::NAMED_CHECKPOINTS {

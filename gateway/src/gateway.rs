@@ -6,25 +6,25 @@ use crate::config::Config;
 use crate::flows::crate_cache::CrateCache;
 use crate::flows::crate_uses::Uses;
 use crate::flows::credit::Credits;
+use crate::flows::download_log::DownloadLog;
 use crate::flows::index_cache::IndexCache;
 use crate::flows::license_facts::Readers;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
-use crate::flows::pulls::Pulls;
-use crate::flows::rulebook::Rulebook;
+use crate::flows::policy_store::PolicyStore;
 use crate::flows::search::known::MirroredNames;
 use crate::flows::token_cache::TokenCache;
 use crate::flows::views::Views;
 use crate::logging::requests::RequestLines;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
-use cratehouse_core::fair_queue::Turns;
-use cratehouse_core::fair_share::Shares;
+use cratehouse_core::fair_queue::FairQueues;
+use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::traces::Traces;
-use cratehouse_core::write_behind::Copies;
+use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_journal::catalog::Catalog;
-use cratehouse_journal::writer::{Appender, Waiter};
+use cratehouse_journal::writer::{JournalHandle, Waiter};
 use cratehouse_mirror::store::MirrorStore;
 use cratehouse_mirror::upstream::Upstream;
 use cratehouse_package::name::NameKey;
@@ -51,13 +51,13 @@ pub struct Gateway {
     /// Who holds the tokens that are in use.
     pub holders: TokenCache,
     /// The way into the journal.
-    pub journal: Appender,
+    pub journal: JournalHandle,
     /// Crate files in the store.
     pub blobs: Blobs,
     /// Mirrored index files and pins in the store.
     pub mirror: MirrorStore,
     /// What the store gets after the answer was given.
-    pub copies: Copies,
+    pub copies: WriteBehind,
     /// What each view of the index shows.
     pub views: Views,
     /// The chain of upstreams, in order.
@@ -67,7 +67,7 @@ pub struct Gateway {
     /// What clients may ask them for in vain.
     pub credits: Credits,
     /// What may enter.
-    pub rulebook: Arc<Rulebook>,
+    pub rulebook: Arc<PolicyStore>,
     /// Who reads licences for it.
     pub licenses: Readers,
     /// Permits to parse what clients send.
@@ -79,13 +79,13 @@ pub struct Gateway {
     /// Which mirrored crate files were served, for eviction.
     pub uses: Uses,
     /// Who pulled what, until it is written down.
-    pub pulls: Pulls,
+    pub pulls: DownloadLog,
     /// Requests that memory does not answer at once.
-    pub in_flight: Shares,
+    pub in_flight: FairShares,
     /// Memory for large responses that are made for one request, in KiB.
-    pub responses: Shares,
+    pub responses: FairShares,
     /// Turns for searches, checks and long answers.
-    pub turns: Turns,
+    pub turns: FairQueues,
     /// What search knows of the mirror.
     pub mirrored_names: MirroredNames,
 }

@@ -12,8 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::Log;
-use cratehouse_core::console;
-use cratehouse_core::console::LogFormat;
+use cratehouse_core::console::{self, LogFormat};
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]

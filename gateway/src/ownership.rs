@@ -2,13 +2,12 @@
 //! server's own user cannot read, and the server would not follow the journal any more. So it works with
 //! the rights of whoever owns the store's folder.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fs, io};
 
-use cratehouse::cli::{Command, StoreCommand};
-use cratehouse::config::Config;
+use crate::cli::{Command, StoreCommand};
+use crate::config::Config;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::say;
 use cratehouse_storage::url::StoreUrl;

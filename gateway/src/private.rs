@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use cratehouse::config::Config;
+use crate::config::Config;
 use cratehouse_storage::url::StoreUrl;
 use rustix::fs::Mode;
 

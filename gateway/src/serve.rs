@@ -9,14 +9,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cratehouse::config::{Config, Flags};
-use cratehouse::flows::evict;
-use cratehouse::flows::open::{Keep, Part, Process, Running, process_metrics};
-use cratehouse::flows::reread::reread;
-use cratehouse::http::admin::{Stage, Views, serve_admin};
-use cratehouse::http::lanes::Lanes;
-use cratehouse::http::serve::serve as http;
-use cratehouse::http::tls::{self, rotation::Rotation};
+use crate::config::{Config, Flags};
+use crate::flows::evict;
+use crate::flows::open::{Keep, Part, Process, Running, process_metrics};
+use crate::flows::reread::reread;
+use crate::http::admin::{Stage, Views, serve_admin};
+use crate::http::serve::serve as http;
+use crate::http::tls::{self, rotation::Rotation};
+use crate::http::workers::Workers;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::say;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,8 +24,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::failure::Failure;
 use crate::signals::{Stops, Wish, pass_on_hangups};
-use crate::{Failure, ownership, private};
+use crate::{ownership, private};
 
 /// Serves until a signal, then drains within the configured bound. The admin listener answers
 /// from the first moment to the last.
@@ -56,7 +57,7 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     say(voice, &format!("admin on http://{admin_at}/"));
     let (stage, stages) = watch::channel(Stage::Starting { at: Part::Store, trouble: None });
     let admin_stop = CancellationToken::new();
-    let lanes = Lanes::start().map_err(Error::internal)?;
+    let lanes = Workers::start().map_err(Error::internal)?;
     let pulse = Arc::new(lanes.pulse());
     tokio::spawn(Arc::clone(&pulse).watch(admin_stop.clone()));
     let views = Views { stage: stages, pulse, metrics: metrics.clone() };

@@ -2,11 +2,11 @@
 //! SIGUSR1 and SIGUSR2 mean nothing, and must not end it as the system would have it. (SIGPIPE is ignored
 //! from the first moment, as in every Rust program.)
 
-use cratehouse::cli::{
+use crate::cli::{
     AdvisoriesCommand, Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand,
     StoreCommand, TokenCommand, UserCommand,
 };
-use cratehouse::flows::reread::Rereader;
+use crate::flows::reread::Rereader;
 use cratehouse_core::error::{Error, Result};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -6,7 +6,7 @@ use crate::krate::Krate;
 
 /// A gateway, a client of it, and alice's token.
 #[derive(Debug)]
-pub struct House {
+pub struct TestGateway {
     /// The gateway.
     pub gateway: Gateway,
     /// A client that keeps its connection.
@@ -15,13 +15,13 @@ pub struct House {
     pub token: String,
 }
 
-impl Default for House {
+impl Default for TestGateway {
     fn default() -> Self {
         Self::of(Gateway::start())
     }
 }
 
-impl House {
+impl TestGateway {
     /// Alice in a gateway without an upstream.
     pub fn new() -> Self {
         Self::default()

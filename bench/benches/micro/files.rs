@@ -4,8 +4,7 @@ use std::io::Write as _;
 
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::index::IndexFile;
-use cratehouse_package::mirrored;
-use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::mirrored::{self, OwnRegistries};
 use cratehouse_package::version::CrateVersion;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};

@@ -11,7 +11,7 @@ use cratehouse::config::{Config, Flags};
 use cratehouse::flows::open::{Keep, Running};
 use cratehouse::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
-use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_journal::principal::Grant;
 use cratehouse_journal::{tokens, users};
 use cratehouse_package::index::IndexLine;
@@ -28,7 +28,7 @@ const CRATE_BYTES: usize = 30_000;
 const LOGIN: &str = "bench";
 
 /// What stands in memory is measured without a wait: a hit never has one.
-pub(crate) struct House {
+pub(crate) struct TestGateway {
     pub(crate) gateway: Arc<Gateway>,
     /// A token of its one user.
     pub(crate) token: String,
@@ -37,7 +37,7 @@ pub(crate) struct House {
     _upstream: Server,
 }
 
-impl House {
+impl TestGateway {
     /// One that hosts the crate.
     pub(crate) fn hosting() -> Self {
         let house = Self::open(&[], None);
@@ -81,9 +81,12 @@ impl House {
         let running = runtime.block_on(opening).unwrap();
         let gateway = Arc::clone(&running.gateway);
         let token = runtime.block_on(async {
-            users::create(&gateway.journal, By::Operator, LOGIN).await.unwrap();
+            users::create(&gateway.journal, CommandActor::Operator, LOGIN).await.unwrap();
             let grant = Grant::usual();
-            tokens::create(&gateway.journal, By::Operator, LOGIN, "", grant).await.unwrap().1
+            tokens::create(&gateway.journal, CommandActor::Operator, LOGIN, "", grant)
+                .await
+                .unwrap()
+                .1
         });
         let token = token.reveal().to_owned();
         Self { gateway, token, runtime, _running: running, _upstream: upstream }
@@ -134,6 +137,6 @@ async fn publish(gateway: &Gateway) {
         let published = Box::new(Published { line, size, metadata: Metadata::default() });
         let put_at = gateway.catalog.head().unwrap().seq;
         let command = Command::Publish { published, put_at, bounds: IndexBounds::default() };
-        gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
+        gateway.journal.append(ActorCommand { by: CommandActor::Operator, command }).await.unwrap();
     }
 }

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use cratehouse_package::index::IndexLine;
-use cratehouse_package::mirrored;
-use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::mirrored::{self, OwnRegistries};
 use cratehouse_package::name::CrateName;
 
 /// The crate that every file is about.

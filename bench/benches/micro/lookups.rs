@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
-use crate::house::{House, at_once};
+use crate::house::{TestGateway, at_once};
 use crate::input::{self, File};
 use crate::policies::STARTER;
 
@@ -19,10 +19,10 @@ fn index_file(bencher: Bencher, what: &str) {
     let policy = tempfile::tempdir().unwrap();
     std::fs::write(policy.path().join("policy.toml"), STARTER).unwrap();
     let (house, name) = match what {
-        "hosted" => (House::hosting(), input::name()),
-        "mirrored" => (House::mirroring(File::Usual, None), input::name()),
-        "absent" => (House::mirroring(File::Usual, None), "absent-crate".parse().unwrap()),
-        _ => (House::mirroring(File::Usual, Some(policy.path())), input::name()),
+        "hosted" => (TestGateway::hosting(), input::name()),
+        "mirrored" => (TestGateway::mirroring(File::Usual, None), input::name()),
+        "absent" => (TestGateway::mirroring(File::Usual, None), "absent-crate".parse().unwrap()),
+        _ => (TestGateway::mirroring(File::Usual, Some(policy.path())), input::name()),
     };
     let found = house.wait(lookup(&house.gateway, &name)).unwrap();
     assert_eq!(found.is_some(), what != "absent");
@@ -33,8 +33,8 @@ fn index_file(bencher: Bencher, what: &str) {
 #[divan::bench(args = ["hosted", "mirrored"])]
 fn crate_file(bencher: Bencher, what: &str) {
     let house = match what {
-        "hosted" => House::hosting(),
-        _ => House::mirroring_crates(),
+        "hosted" => TestGateway::hosting(),
+        _ => TestGateway::mirroring_crates(),
     };
     let (name, version) = (input::name(), input::version(input::USUAL / 3).parse().unwrap());
     house.wait(lookup(&house.gateway, &name)).unwrap();
@@ -48,7 +48,7 @@ fn crate_file(bencher: Bencher, what: &str) {
 /// From the header to whom its token stands for.
 #[divan::bench]
 fn token_in_header(bencher: Bencher) {
-    let house = House::hosting();
+    let house = TestGateway::hosting();
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, house.token.parse().unwrap());
     bencher.bench(|| {
@@ -59,7 +59,7 @@ fn token_in_header(bencher: Bencher) {
 /// Without the header.
 #[divan::bench]
 fn token(bencher: Bencher) {
-    let house = House::hosting();
+    let house = TestGateway::hosting();
     bencher.bench(|| {
         at_once(authenticate(&house.gateway, ClientKey::OWN, black_box(&house.token))).unwrap()
     });

@@ -1,9 +1,8 @@
 //! A request before it reaches a flow, and its answer after.
 
 use bytes::Bytes;
-use cratehouse::http::negotiate;
-use cratehouse::http::respond;
 use cratehouse::http::route::route;
+use cratehouse::http::{negotiate, respond};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::index::IndexFile;
 use divan::{Bencher, black_box};

@@ -10,11 +10,10 @@ use serde::Serialize;
 use self::cases::Case;
 use self::houses::{Houses, KINDS, Kind};
 use self::outcome::{Outcome, compare};
-use crate::Result;
 use crate::chart::{Bar, Chart};
 use crate::corpus::{Corpus, Source};
 use crate::report::{MustBe, Report};
-use crate::tools;
+use crate::{Result, tools};
 
 mod cases;
 mod houses;

@@ -107,7 +107,7 @@ pub(crate) fn measure(options: &Options) -> Result<Report> {
         let label = policy.label();
         report.note(format!("With nobody asking, policy {label}: {ms:.1} CPU ms a second."));
     }
-    bench.houses.iter_mut().for_each(House::watch_no_more);
+    bench.houses.iter_mut().for_each(TestGateway::watch_no_more);
     bench.warm(&mut outcomes)?;
     for outcome in &outcomes {
         report.row(outcome.cells(), outcome)?;
@@ -123,13 +123,13 @@ pub(crate) fn measure(options: &Options) -> Result<Report> {
 /// An upstream, and a gateway in front of it for every policy.
 struct Bench<'a> {
     options: &'a Options,
-    houses: Vec<House>,
+    houses: Vec<TestGateway>,
     runtime: Runtime,
     _upstream: Upstream,
 }
 
 /// A gateway with its policy.
-struct House {
+struct TestGateway {
     policy: Policy,
     gateway: Gateway,
     visitors: Vec<Visitor>,
@@ -144,7 +144,8 @@ impl<'a> Bench<'a> {
             let (path, file) = (format!("/index/{}", sort.path(round)), sort.file(round, now));
             upstream.set(|switches| _ = switches.paths.insert(path, Answer::Bytes(file)));
         }
-        let houses = POLICIES.into_iter().map(|policy| House::new(options, policy, &upstream));
+        let houses =
+            POLICIES.into_iter().map(|policy| TestGateway::new(options, policy, &upstream));
         let (houses, runtime) = (houses.collect::<Result<Vec<_>>>()?, Runtime::new()?);
         for visitor in houses.iter().flat_map(|house| &house.visitors) {
             runtime.block_on(visitor.greet())?;
@@ -237,7 +238,7 @@ impl<'a> Bench<'a> {
 
     /// CPU milliseconds that every gateway uses in a second when nobody asks.
     fn idle(&self) -> Result<Vec<(Policy, f64)>> {
-        let threads = || self.houses.iter().map(House::threads).collect::<Result<Vec<_>>>();
+        let threads = || self.houses.iter().map(TestGateway::threads).collect::<Result<Vec<_>>>();
         let before = threads()?;
         self.runtime.block_on(async { tokio::time::sleep(IDLE).await });
         let used = threads()?.into_iter().zip(before).map(|(now, before)| now.since(&before));
@@ -246,7 +247,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The CPU time of a single lookup, and the size of what came.
-    fn one_lookup(&self, house: &House, path: &str) -> Result<(Duration, usize)> {
+    fn one_lookup(&self, house: &TestGateway, path: &str) -> Result<(Duration, usize)> {
         let visitor = house.visitors.first().ok_or("there is nobody who asks")?;
         let before = house.threads()?;
         let bytes = self.runtime.block_on(visitor.index(path))?;
@@ -268,7 +269,7 @@ fn compare(outcomes: &mut [Outcome]) {
     }
 }
 
-impl House {
+impl TestGateway {
     fn new(options: &Options, policy: Policy, upstream: &Upstream) -> Result<Self> {
         let upstream = UpstreamConfig::from(upstream).fresh_seconds(FRESH_SECONDS);
         let mut builder = Gateway::builder().upstream(upstream).set("cache", "index_mib = 1024");

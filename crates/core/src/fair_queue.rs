@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::client_key::ClientKey;
 use crate::error::{Error, Result};
-use crate::fair_share::{Share, Shares};
+use crate::fair_share::{FairShares, Share};
 use crate::per_address::PerAddress;
 
 /// Searches at one time: each looks at every name, on a thread of its own.
@@ -29,7 +29,7 @@ const MOST_WAITING: usize = usize::MAX;
 
 /// What requests take turns for.
 #[derive(Debug)]
-pub struct Turns {
+pub struct FairQueues {
     /// Searches.
     pub searches: Line,
     /// Checks of lock files: it is held while upstreams and the store are asked.
@@ -43,12 +43,12 @@ pub struct Turns {
 /// Those that wait for one kind of turn.
 #[derive(Debug)]
 pub struct Line {
-    turns: Shares,
+    turns: FairShares,
     wait: Duration,
     refusal: &'static str,
 }
 
-impl Turns {
+impl FairQueues {
     /// All of them are free; one client may take a part of each.
     pub fn new(per_address: &PerAddress) -> Self {
         let line = |most, wait, refusal| Line::new(most, per_address, wait, refusal);
@@ -79,7 +79,7 @@ impl Line {
         wait: Duration,
         refusal: &'static str,
     ) -> Self {
-        Self { turns: Shares::new(most, per_address), wait, refusal }
+        Self { turns: FairShares::new(most, per_address), wait, refusal }
     }
 
     /// A turn for a client, until it is dropped.
@@ -116,8 +116,8 @@ mod tests {
     use crate::error::Kind;
     use crate::threads::aside;
 
-    fn turns() -> Turns {
-        Turns::new(&PerAddress::default())
+    fn turns() -> FairQueues {
+        FairQueues::new(&PerAddress::default())
     }
 
     fn client(n: u8) -> ClientKey {

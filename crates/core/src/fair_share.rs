@@ -15,7 +15,7 @@ use crate::per_address::PerAddress;
 
 /// A limit. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Shares(Arc<Whole>);
+pub struct FairShares(Arc<Whole>);
 
 #[derive(Debug)]
 struct Whole {
@@ -57,7 +57,7 @@ struct Own {
     of: Arc<Whole>,
 }
 
-impl Shares {
+impl FairShares {
     /// A limit of so many units.
     pub fn new(total: usize, per_address: &PerAddress) -> Self {
         Self::bounding((total, total), per_address)
@@ -236,8 +236,8 @@ mod tests {
         ClientKey::of(address.parse().unwrap())
     }
 
-    fn quarters(total: usize) -> Shares {
-        Shares::new(total, &PerAddress::default())
+    fn quarters(total: usize) -> FairShares {
+        FairShares::new(total, &PerAddress::default())
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_elsewhere_in_all_is_bounded_for_each_client_alone() {
-        let shares = Shares::of_each(8, &PerAddress::default());
+        let shares = FairShares::of_each(8, &PerAddress::default());
         let held: Vec<_> =
             (0..50).map(|n| shares.try_take(client(&format!("192.0.2.{n}")), 2).unwrap()).collect();
         assert!(shares.try_take(client("192.0.2.1"), 1).is_none());

@@ -10,21 +10,21 @@ const STEP_BYTES: u64 = 1 << 10;
 
 /// A budget of bytes. First come, first served.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub struct MemoryBudget {
     steps: Arc<Semaphore>,
     total: u32,
 }
 
 /// A part of a budget, until it is dropped.
 #[derive(Debug)]
-pub struct Room {
+pub struct MemoryPermit {
     held: Option<OwnedSemaphorePermit>,
-    budget: Budget,
+    budget: MemoryBudget,
     /// What there is room for.
     bytes: u64,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Self {
         let total = steps(bytes);
@@ -37,16 +37,16 @@ impl Budget {
     }
 
     /// Waits for room for `bytes`; for the whole budget when they are more than that.
-    pub async fn reserve(&self, bytes: u64) -> Room {
+    pub async fn reserve(&self, bytes: u64) -> MemoryPermit {
         let permits = Arc::clone(&self.steps).acquire_many_owned(self.steps_for(bytes));
         // The semaphore is never closed.
-        Room { held: permits.await.ok(), budget: self.clone(), bytes }
+        MemoryPermit { held: permits.await.ok(), budget: self.clone(), bytes }
     }
 
     /// The same, if it is to be had at once.
-    pub fn try_reserve(&self, bytes: u64) -> Option<Room> {
+    pub fn try_reserve(&self, bytes: u64) -> Option<MemoryPermit> {
         let permits = Arc::clone(&self.steps).try_acquire_many_owned(self.steps_for(bytes));
-        Some(Room { held: Some(permits.ok()?), budget: self.clone(), bytes })
+        Some(MemoryPermit { held: Some(permits.ok()?), budget: self.clone(), bytes })
     }
 
     /// How many bytes nobody holds.
@@ -69,7 +69,7 @@ impl Budget {
     }
 }
 
-impl Room {
+impl MemoryPermit {
     /// What there is room for, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_hundred_small_fills_fit_where_a_few_large_ones_do() {
-        let budget = Budget::new(256 * MIB);
+        let budget = MemoryBudget::new(256 * MIB);
         let mut small: Vec<_> = (0..200).map(|_| budget.try_reserve(MIB).unwrap()).collect();
         assert!(budget.reserve(100 * MIB).now_or_never().is_none());
         small.truncate(100);
@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_the_budget_takes_the_whole_of_it() {
-        let budget = Budget::new(10 * MIB);
+        let budget = MemoryBudget::new(10 * MIB);
         let all = budget.reserve(50 * MIB).now_or_never().unwrap();
         assert!(budget.try_reserve(1).is_none());
         drop(all);
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_given_back_or_taken_when_the_size_is_known() {
-        let budget = Budget::new(10 * MIB);
+        let budget = MemoryBudget::new(10 * MIB);
         let mut room = budget.reserve(10 * MIB).await;
         assert_eq!(room.fit(100), 100);
         let other = budget.try_reserve(5 * MIB).unwrap();
@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn room_is_held_until_the_last_part_of_the_bytes_is_gone() {
-        let budget = Budget::new(10 * MIB);
+        let budget = MemoryBudget::new(10 * MIB);
         let room = budget.try_reserve(3).unwrap();
         let bytes = bytes_holding(Bytes::from_static(b"abc"), room);
         let part = bytes.slice(1..2);
-        assert_eq!((&bytes[..], budget.taken()), (&b"abc"[..], Budget::weight(3)));
+        assert_eq!((&bytes[..], budget.taken()), (&b"abc"[..], MemoryBudget::weight(3)));
         drop(bytes);
-        assert_eq!((&part[..], budget.taken()), (&b"b"[..], Budget::weight(3)));
+        assert_eq!((&part[..], budget.taken()), (&b"b"[..], MemoryBudget::weight(3)));
         drop(part);
         assert_eq!(budget.taken(), 0);
     }

@@ -10,18 +10,18 @@ use crate::memory_budget::bytes_holding;
 
 /// What is counted, and how much should be.
 #[derive(Debug)]
-pub struct Tally {
+pub struct MemoryInUse {
     taken: AtomicU64,
     total: u64,
 }
 
 /// What some bytes count, until it is dropped.
 struct Counted {
-    tally: Arc<Tally>,
+    tally: Arc<MemoryInUse>,
     bytes: u64,
 }
 
-impl Tally {
+impl MemoryInUse {
     /// Nothing counted yet, of `total` bytes.
     pub fn new(total: u64) -> Self {
         Self { taken: AtomicU64::new(0), total }
@@ -39,7 +39,7 @@ impl Tally {
         self.total
     }
 
-    /// Counts bytes until [`Tally::sub`] is told of as many.
+    /// Counts bytes until [`MemoryInUse::sub`] is told of as many.
     pub fn add(&self, bytes: u64) {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn bytes_count_until_the_last_part_of_them_is_gone() {
-        let tally = Arc::new(Tally::new(4));
+        let tally = Arc::new(MemoryInUse::new(4));
         let bytes = tally.count(Bytes::from_static(b"abc"));
         assert_eq!((&bytes[..], tally.taken(), tally.excess()), (&b"abc"[..], 3, 0));
         let more = tally.count(Bytes::from_static(b"de"));

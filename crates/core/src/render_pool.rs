@@ -2,9 +2,8 @@
 //! there are cores. More would only take turns; and a thread keeps some of the memory that its work
 //! once took, so it must not be each time another one of the hundreds that wait for disks.
 
-use std::fmt;
-use std::io;
 use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use tokio::runtime::Runtime;
 
@@ -13,13 +12,13 @@ use crate::threads;
 
 /// Those threads; they are begun when there is work. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Makers(Arc<Threads>);
+pub struct RenderPool(Arc<Threads>);
 
 /// A runtime that runs no task: what it has is a pool of threads with a bound.
 #[derive(Default)]
 struct Threads(OnceLock<io::Result<Runtime>>);
 
-impl Makers {
+impl RenderPool {
     /// Does a piece of work when its turn has come. Whoever waits bounds the time.
     ///
     /// # Errors
@@ -44,7 +43,7 @@ impl Drop for Threads {
     }
 }
 
-impl fmt::Debug for Makers {
+impl fmt::Debug for RenderPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Makers")
     }
@@ -61,7 +60,7 @@ mod tests {
 
     #[tokio::test]
     async fn much_work_is_done_by_few_threads() {
-        let makers = Makers::default();
+        let makers = RenderPool::default();
         let work = (0..100).map(|_| makers.make(|| thread::current().id()));
         let threads: HashSet<_> = join_all(work).await.into_iter().map(Result::unwrap).collect();
         assert!(threads.len() <= thread::available_parallelism().unwrap().get().max(2));
@@ -69,7 +68,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_crashes_is_an_error_and_others_go_on() {
-        let makers = Makers::default();
+        let makers = RenderPool::default();
         assert!(makers.make(|| panic!("on purpose")).await.is_err());
         assert_eq!(makers.make(|| 1).await.unwrap(), 1);
     }

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use crate::client_key::ClientKey;
 use crate::error::{Error, Result};
-use crate::fair_share::Shares;
+use crate::fair_share::FairShares;
 
 /// How long a client waits until it may begin one more: what it has begun must end first.
 const TURN_WAIT: Duration = Duration::from_secs(10);
@@ -25,18 +25,18 @@ const WAITING_FOR_EACH: usize = 4;
 ///
 /// That task belongs to the runtime that this was made on, whichever thread asks: those that
 /// serve connections are not held up by it.
-pub struct Flights<K, V: Clone> {
+pub struct SingleFlight<K, V: Clone> {
     running: Arc<Mutex<HashMap<K, Running<V>>>>,
     runtime: Option<Handle>,
     /// How many there may be at one time, and how many of them for one client: one that leaves at once
     /// gives back its request's place, while the work that it began goes on. `None`: as many as are
     /// asked for.
-    bound: Option<Shares>,
+    bound: Option<FairShares>,
 }
 
 type Running<V> = Shared<BoxFuture<'static, Option<V>>>;
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
@@ -121,9 +121,9 @@ impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
     }
 }
 
-impl<K, V: Clone> Flights<K, V> {
-    /// So many for [`Flights::join_for`] at one time.
-    pub fn bounded(bound: Shares) -> Self {
+impl<K, V: Clone> SingleFlight<K, V> {
+    /// So many for [`SingleFlight::join_for`] at one time.
+    pub fn bounded(bound: FairShares) -> Self {
         Self { bound: Some(bound), ..Self::default() }
     }
 }
@@ -135,13 +135,13 @@ fn crowded() -> Error {
     )
 }
 
-impl<K, V: Clone> Default for Flights<K, V> {
+impl<K, V: Clone> Default for SingleFlight<K, V> {
     fn default() -> Self {
         Self { running: Arc::default(), runtime: Handle::try_current().ok(), bound: None }
     }
 }
 
-impl<K, V: Clone> fmt::Debug for Flights<K, V> {
+impl<K, V: Clone> fmt::Debug for SingleFlight<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Flights")
     }
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn askers_at_the_same_time_share_one_flight_and_later_ones_start_another() {
-        let flights = Flights::<&str, usize>::default();
+        let flights = SingleFlight::<&str, usize>::default();
         let runs = Arc::new(AtomicUsize::new(0));
         let work = || {
             let runs = Arc::clone(&runs);
@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flight_outlives_those_who_asked_for_it() {
-        let flights = Flights::<u8, ()>::default();
+        let flights = SingleFlight::<u8, ()>::default();
         let (done, landed) = tokio::sync::oneshot::channel();
         let asker = flights.join(1, || async move {
             tokio::task::yield_now().await;
@@ -186,8 +186,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_client_began_and_left_counts_until_it_ends() {
-        let shares = Shares::new(8, &PerAddress::default());
-        let flights = Flights::<u32, u32>::bounded(shares.clone());
+        let shares = FairShares::new(8, &PerAddress::default());
+        let flights = SingleFlight::<u32, u32>::bounded(shares.clone());
         let client = |n| ClientKey::of([192, 0, 2, n].into());
         let (end, ended) = tokio::sync::watch::channel(false);
         let slow = |key: u32| {

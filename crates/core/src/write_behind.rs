@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 const PLACES: usize = 1024;
 
 /// Copies under way.
-pub struct Copies {
+pub struct WriteBehind {
     places: Box<[Arc<Mutex<()>>]>,
     hasher: RandomState,
     under_way: TaskTracker,
@@ -27,7 +27,7 @@ pub struct Turn {
     _place: OwnedMutexGuard<()>,
 }
 
-impl Copies {
+impl WriteBehind {
     /// Waits until no earlier copy of the same thing is under way.
     pub async fn turn(&self, of: impl Hash) -> Option<Turn> {
         let at = self.hasher.hash_one(of) % PLACES as u64;
@@ -51,14 +51,14 @@ impl Copies {
     }
 }
 
-impl Default for Copies {
+impl Default for WriteBehind {
     fn default() -> Self {
         let places = (0..PLACES).map(|_| Arc::default()).collect();
         Self { places, hasher: RandomState::new(), under_way: TaskTracker::new() }
     }
 }
 
-impl fmt::Debug for Copies {
+impl fmt::Debug for WriteBehind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Copies")
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn copies_of_one_thing_follow_each_other_and_others_do_not_wait() {
-        let (copies, done) = (Copies::default(), Arc::new(Shared::new(Vec::new())));
+        let (copies, done) = (WriteBehind::default(), Arc::new(Shared::new(Vec::new())));
         let (go, gate) = oneshot::channel::<()>();
         let noting = |what| {
             let done = Arc::clone(&done);
@@ -102,14 +102,14 @@ mod tests {
         assert_eq!(*done.lock().unwrap(), ["other", "first", "last"]);
     }
 
-    fn free(copies: &Copies, of: &str) -> bool {
+    fn free(copies: &WriteBehind, of: &str) -> bool {
         let at = copies.hasher.hash_one(of) as usize % PLACES;
         copies.places[at].try_lock().is_ok()
     }
 
     #[tokio::test]
     async fn a_copy_that_crashes_gives_up_its_turn() {
-        let copies = Copies::default();
+        let copies = WriteBehind::default();
         copies.follow(copies.turn("a").await, async { panic!("on purpose") });
         assert!(copies.turn("a").await.is_some());
         copies.settled().await;

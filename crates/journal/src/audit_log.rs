@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::entry::{Actor, Happened};
+use crate::entry::{Actor, EventKind};
 use crate::principal::{TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::name::CrateName;
@@ -20,12 +20,12 @@ pub struct Trail {
 
 impl Trail {
     /// Notes the numbers that an event gives out.
-    pub fn learn(&mut self, what: &Happened) {
+    pub fn learn(&mut self, what: &EventKind) {
         match what {
-            Happened::UserCreated { user, login } => {
+            EventKind::UserCreated { user, login } => {
                 self.logins.insert(*user, login.clone());
             }
-            Happened::TokenCreated { token, user, .. } => {
+            EventKind::TokenCreated { token, user, .. } => {
                 self.tokens.insert(*token, *user);
             }
             _ => (),
@@ -48,45 +48,45 @@ impl Trail {
 
     /// What happened, as a phrase: `published foo 1.0.0 (1234 bytes, SHA-256 …)`. No text of an
     /// event reaches a terminal with control characters.
-    pub fn tell(&self, what: &Happened) -> String {
+    pub fn tell(&self, what: &EventKind) -> String {
         let text = match what {
-            Happened::Published(p) => {
+            EventKind::Published(p) => {
                 let (line, size) = (&p.line, p.size);
                 let (name, version, sum) = (&line.name, &line.vers, &line.cksum);
                 format!("published {name} {version} ({size} bytes, SHA-256 {sum})")
             }
-            Happened::Yanked { krate, version } => format!("yanked {krate} {version}"),
-            Happened::Unyanked { krate, version } => format!("unyanked {krate} {version}"),
-            Happened::Removed { krate, version, reason } => {
+            EventKind::Yanked { krate, version } => format!("yanked {krate} {version}"),
+            EventKind::Unyanked { krate, version } => format!("unyanked {krate} {version}"),
+            EventKind::Removed { krate, version, reason } => {
                 format!("removed {krate} {version}: {reason}")
             }
-            Happened::OwnerAdded { krate, user } => {
+            EventKind::OwnerAdded { krate, user } => {
                 format!("made {} an owner of {krate}", self.user(*user))
             }
-            Happened::OwnerRemoved { krate, user } => {
+            EventKind::OwnerRemoved { krate, user } => {
                 format!("made {} no owner of {krate} any more", self.user(*user))
             }
-            Happened::UserCreated { user, login } => format!("created user {login} ({user})"),
-            Happened::UserDisabled { user } => format!("disabled user {}", self.user(*user)),
-            Happened::TokenCreated { token, user, name, grant, .. } => {
+            EventKind::UserCreated { user, login } => format!("created user {login} ({user})"),
+            EventKind::UserDisabled { user } => format!("disabled user {}", self.user(*user)),
+            EventKind::TokenCreated { token, user, name, grant, .. } => {
                 let scopes: Vec<_> = grant.scopes.iter().map(ToString::to_string).collect();
                 let (user, scopes) = (self.user(*user), scopes.join(","));
                 format!("created token {token} of {user}, `{name}`, for {scopes}")
             }
-            Happened::TokenRevoked { token } => match self.tokens.get(token) {
+            EventKind::TokenRevoked { token } => match self.tokens.get(token) {
                 Some(user) => format!("revoked token {token} of {}", self.user(*user)),
                 None => format!("revoked token {token}"),
             },
-            Happened::Condemned { checksums } => format!("condemned {}", listed(checksums)),
-            Happened::Collected { checksums } => format!("deleted {}", listed(checksums)),
-            Happened::LevelEnabled { level } => format!("enabled format level {level}"),
-            Happened::PinCorrected { upstream, krate, version, former, checksum, reason } => {
+            EventKind::Condemned { checksums } => format!("condemned {}", listed(checksums)),
+            EventKind::Collected { checksums } => format!("deleted {}", listed(checksums)),
+            EventKind::LevelEnabled { level } => format!("enabled format level {level}"),
+            EventKind::PinCorrected { upstream, krate, version, former, checksum, reason } => {
                 format!(
                     "corrected the pin of {krate} {version} of `{upstream}` from SHA-256 {former} \
                      to {checksum}: {reason}"
                 )
             }
-            Happened::Checkpointed { seq, hash } => {
+            EventKind::Checkpointed { seq, hash } => {
                 format!("wrote a checkpoint of entry {seq} (SHA-256 {hash})")
             }
         };
@@ -107,23 +107,23 @@ fn listed(checksums: &[Checksum]) -> String {
 }
 
 /// The crate that an event is about, if it is about one.
-pub fn krate_of(what: &Happened) -> Option<&CrateName> {
+pub fn krate_of(what: &EventKind) -> Option<&CrateName> {
     match what {
-        Happened::Published(p) => Some(&p.line.name),
-        Happened::Yanked { krate, .. }
-        | Happened::Unyanked { krate, .. }
-        | Happened::Removed { krate, .. }
-        | Happened::OwnerAdded { krate, .. }
-        | Happened::OwnerRemoved { krate, .. }
-        | Happened::PinCorrected { krate, .. } => Some(krate),
-        Happened::UserCreated { .. }
-        | Happened::UserDisabled { .. }
-        | Happened::TokenCreated { .. }
-        | Happened::TokenRevoked { .. }
-        | Happened::Condemned { .. }
-        | Happened::Collected { .. }
-        | Happened::LevelEnabled { .. }
-        | Happened::Checkpointed { .. } => None,
+        EventKind::Published(p) => Some(&p.line.name),
+        EventKind::Yanked { krate, .. }
+        | EventKind::Unyanked { krate, .. }
+        | EventKind::Removed { krate, .. }
+        | EventKind::OwnerAdded { krate, .. }
+        | EventKind::OwnerRemoved { krate, .. }
+        | EventKind::PinCorrected { krate, .. } => Some(krate),
+        EventKind::UserCreated { .. }
+        | EventKind::UserDisabled { .. }
+        | EventKind::TokenCreated { .. }
+        | EventKind::TokenRevoked { .. }
+        | EventKind::Condemned { .. }
+        | EventKind::Collected { .. }
+        | EventKind::LevelEnabled { .. }
+        | EventKind::Checkpointed { .. } => None,
     }
 }
 
@@ -136,14 +136,20 @@ mod tests {
 
     fn trail() -> Trail {
         let mut trail = Trail::default();
-        trail.learn(&Happened::UserCreated { user: ALICE, login: "alice".to_owned() });
+        trail.learn(&EventKind::UserCreated { user: ALICE, login: "alice".to_owned() });
         trail.learn(&token("laptop"));
         trail
     }
 
-    fn token(name: &str) -> Happened {
+    fn token(name: &str) -> EventKind {
         let (hash, name) = (Checksum::of(b"secret"), name.to_owned());
-        Happened::TokenCreated { token: TokenId(3), user: ALICE, name, hash, grant: Grant::usual() }
+        EventKind::TokenCreated {
+            token: TokenId(3),
+            user: ALICE,
+            name,
+            hash,
+            grant: Grant::usual(),
+        }
     }
 
     #[test]
@@ -155,10 +161,10 @@ mod tests {
             "user 9 (token 4)"
         );
         assert_eq!(trail.who(&Actor::Operator), "operator");
-        let revoked = Happened::TokenRevoked { token: TokenId(3) };
+        let revoked = EventKind::TokenRevoked { token: TokenId(3) };
         assert_eq!(trail.tell(&revoked), "revoked token 3 of alice");
         let krate = CrateName::parse("foo").unwrap();
-        let owner = Happened::OwnerAdded { krate: krate.clone(), user: ALICE };
+        let owner = EventKind::OwnerAdded { krate: krate.clone(), user: ALICE };
         assert_eq!(trail.tell(&owner), "made alice an owner of foo");
         assert_eq!(krate_of(&owner), Some(&krate));
         assert_eq!(krate_of(&revoked), None);

@@ -1,19 +1,18 @@
 //! Changes that small rights allow: judged before they take a place in the journal's queue, and again,
-//! for good, by the scribe. So what will be refused, or is so already, stands before nobody's change.
+//! for good, by the writer. So what will be refused, or is so already, stands before nobody's change.
 
 use jiff::Timestamp;
 
-use crate::commands;
-use crate::commands::{Order, Refusal};
-use crate::entry::Happened;
-use crate::writer::Appender;
+use crate::commands::{self, ActorCommand, Refusal};
+use crate::entry::EventKind;
+use crate::writer::JournalHandle;
 use cratehouse_core::error::Result;
 
 /// Has an order done: the events that it became, none when all was so already.
 ///
 /// # Errors
 /// The refusal, or that the journal cannot be read or written now.
-pub async fn change(journal: &Appender, order: Order) -> Result<Vec<Happened>> {
+pub async fn change(journal: &JournalHandle, order: ActorCommand) -> Result<Vec<EventKind>> {
     let judge = || commands::judge(&journal.catalog().view()?, &order, Timestamp::now());
     let doubtful = match judge() {
         Ok(events) => events.is_empty(),
@@ -29,11 +28,11 @@ pub async fn change(journal: &Appender, order: Order) -> Result<Vec<Happened>> {
     journal.append(order).await
 }
 
-/// Judges before it is the scribe's turn.
+/// Judges before it is the writer's turn.
 ///
 /// # Errors
 /// Those of the judge, or that the journal cannot be read.
-pub async fn early(journal: &Appender, judge: impl Fn() -> Result<(), Refusal>) -> Result<()> {
+pub async fn early(journal: &JournalHandle, judge: impl Fn() -> Result<(), Refusal>) -> Result<()> {
     match judge() {
         Ok(()) => Ok(()),
         Err(refusal) if refusal.lag_could_explain => {

@@ -21,9 +21,9 @@ use tracing::{error, info, warn};
 use crate::catalog::{Catalog, Head, SCHEMA};
 use crate::checkpoint_format::{Name, Reader};
 use crate::checkpoint_store::{Checkpoints, FOLDER};
-use crate::commands::{By, Command, Order};
+use crate::commands::{ActorCommand, Command, CommandActor};
 use crate::entry_store::Journal;
-use crate::writer::{Appender, Seen};
+use crate::writer::{JournalHandle, Seen};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::console::LogFormat;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -63,7 +63,7 @@ pub struct Checkpointer {
 #[derive(Debug, Clone)]
 pub struct Namer {
     /// The way into it.
-    pub journal: Appender,
+    pub journal: JournalHandle,
     /// What is known of its end.
     pub heads: watch::Receiver<Seen>,
 }
@@ -308,7 +308,8 @@ impl Checkpointer {
     async fn name(&self, name: Name) -> Result<()> {
         let unable = || Error::new(Kind::Internal, "nothing is there to name a checkpoint");
         let namer = self.namer.as_ref().ok_or_else(unable)?;
-        let order = Order { by: By::Replica, command: Command::NameCheckpoint(name) };
+        let order =
+            ActorCommand { by: CommandActor::Replica, command: Command::NameCheckpoint(name) };
         namer.journal.append(order).await?;
         info!(checkpoint = %name, "the journal names the checkpoint");
         Ok(())

@@ -13,7 +13,7 @@ pub use self::garbage::must_put_again;
 pub use self::garbage::nothing_pending;
 use crate::catalog::{CrateRow, Tables, UserRow, VersionRow, View};
 use crate::checkpoint_format::Name;
-use crate::entry::{Actor, Happened};
+use crate::entry::{Actor, EventKind};
 use crate::principal::{Grant, Principal, Scope, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -34,16 +34,16 @@ const MAX_TOKENS: usize = 500;
 
 /// A command and who gives it.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct ActorCommand {
     /// Who.
-    pub by: By,
+    pub by: CommandActor,
     /// What.
     pub command: Command,
 }
 
 /// Who gives a command.
 #[derive(Debug, Clone)]
-pub enum By {
+pub enum CommandActor {
     /// Somebody with access to the store.
     Operator,
     /// This replica, by itself.
@@ -165,7 +165,7 @@ pub struct Refusal {
     pub lag_could_explain: bool,
 }
 
-type Judged<T = Vec<Happened>> = Result<T, Refusal>;
+type Judged<T = Vec<EventKind>> = Result<T, Refusal>;
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
@@ -173,34 +173,36 @@ impl From<Error> for Refusal {
     }
 }
 
-impl By {
+impl CommandActor {
     /// How the journal names them.
     pub fn actor(&self) -> Actor {
         match self {
-            By::Operator => Actor::Operator,
-            By::Replica => Actor::Replica,
-            By::Principal(who) => Actor::User { user: who.user, token: who.token },
+            CommandActor::Operator => Actor::Operator,
+            CommandActor::Replica => Actor::Replica,
+            CommandActor::Principal(who) => Actor::User { user: who.user, token: who.token },
         }
     }
 
     fn user(&self) -> Option<UserId> {
         match self {
-            By::Operator | By::Replica => None,
-            By::Principal(who) => Some(who.user),
+            CommandActor::Operator | CommandActor::Replica => None,
+            CommandActor::Principal(who) => Some(who.user),
         }
     }
 
     fn may(&self, scope: Scope) -> bool {
         match self {
-            By::Operator | By::Replica => true,
-            By::Principal(who) => who.grant.scopes.contains(&scope),
+            CommandActor::Operator | CommandActor::Replica => true,
+            CommandActor::Principal(who) => who.grant.scopes.contains(&scope),
         }
     }
 
     fn check(&self, scope: Scope, krate: Option<&CrateName>) -> Judged<()> {
         match self {
-            By::Operator | By::Replica => Ok(()),
-            By::Principal(who) => who.check(scope, krate).map_err(|e| Error::forbidden(e).into()),
+            CommandActor::Operator | CommandActor::Replica => Ok(()),
+            CommandActor::Principal(who) => {
+                who.check(scope, krate).map_err(|e| Error::forbidden(e).into())
+            }
         }
     }
 }
@@ -209,13 +211,13 @@ impl By {
 ///
 /// # Errors
 /// A [`Refusal`].
-pub fn judge<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged {
+pub fn judge<T: Tables>(view: &View<T>, order: &ActorCommand, now: Timestamp) -> Judged {
     still_counts(view, &order.by, now)?;
     let events = events_of(view, order, now)?;
-    format::admitted(events, view.head()?.level, Happened::level)
+    format::admitted(events, view.head()?.level, EventKind::level)
 }
 
-fn events_of<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged {
+fn events_of<T: Tables>(view: &View<T>, order: &ActorCommand, now: Timestamp) -> Judged {
     let by = &order.by;
     match &order.command {
         Command::Publish { published, put_at, bounds } => {
@@ -247,8 +249,8 @@ fn events_of<T: Tables>(view: &View<T>, order: &Order, now: Timestamp) -> Judged
 }
 
 /// A token that counted when the request came in may have been revoked since.
-fn still_counts<T: Tables>(view: &View<T>, by: &By, now: Timestamp) -> Judged<()> {
-    let By::Principal(who) = by else { return Ok(()) };
+fn still_counts<T: Tables>(view: &View<T>, by: &CommandActor, now: Timestamp) -> Judged<()> {
+    let CommandActor::Principal(who) = by else { return Ok(()) };
     match view.live_token(who.token, now)? {
         Some(_) => Ok(()),
         None => Err(Error::new(Kind::Unauthenticated, "this token no longer counts").into()),
@@ -261,7 +263,7 @@ fn still_counts<T: Tables>(view: &View<T>, by: &By, now: Timestamp) -> Judged<()
 /// A [`Refusal`].
 pub fn admit_publish<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     name: &CrateName,
     version: &CrateVersion,
     now: Timestamp,
@@ -273,7 +275,7 @@ pub fn admit_publish<T: Tables>(
 /// Whether this version may be published; the crate, where there is one already.
 fn may_publish<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     name: &CrateName,
     version: &CrateVersion,
 ) -> Judged<Option<CrateRow>> {
@@ -300,7 +302,7 @@ fn may_publish<T: Tables>(
 
 fn publish<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     published: &Published,
     put_at: u64,
     now: Timestamp,
@@ -310,9 +312,9 @@ fn publish<T: Tables>(
     garbage::bytes_stay(view, &published.line.cksum, put_at)?;
     let mut published = published.clone();
     published.line.pubtime = Some(pubtime(view.head()?.published.max(now)));
-    let mut events = vec![Happened::Published(Box::new(published))];
+    let mut events = vec![EventKind::Published(Box::new(published))];
     if let (None, Some(user)) = (&krate, by.user()) {
-        events.push(Happened::OwnerAdded { krate: name.clone(), user });
+        events.push(EventKind::OwnerAdded { krate: name.clone(), user });
     }
     Ok(events)
 }
@@ -348,7 +350,7 @@ fn pubtime(time: Timestamp) -> String {
 
 fn yank<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     krate: &CrateName,
     version: &CrateVersion,
     yanked: bool,
@@ -359,15 +361,15 @@ fn yank<T: Tables>(
     let found = present(view, krate, version)?;
     let (krate, version) = (row.name, found.line.vers);
     Ok(match (found.line.yanked, yanked) {
-        (false, true) => vec![Happened::Yanked { krate, version }],
-        (true, false) => vec![Happened::Unyanked { krate, version }],
+        (false, true) => vec![EventKind::Yanked { krate, version }],
+        (true, false) => vec![EventKind::Unyanked { krate, version }],
         _ => Vec::new(),
     })
 }
 
 fn remove<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     krate: &CrateName,
     version: &CrateVersion,
     reason: &str,
@@ -376,10 +378,15 @@ fn remove<T: Tables>(
     let reason = stated(reason)?;
     let row = hosted(view, krate)?;
     let found = present(view, krate, version)?;
-    Ok(vec![Happened::Removed { krate: row.name, version: found.line.vers, reason }])
+    Ok(vec![EventKind::Removed { krate: row.name, version: found.line.vers, reason }])
 }
 
-fn add_owners<T: Tables>(view: &View<T>, by: &By, krate: &CrateName, logins: &[String]) -> Judged {
+fn add_owners<T: Tables>(
+    view: &View<T>,
+    by: &CommandActor,
+    krate: &CrateName,
+    logins: &[String],
+) -> Judged {
     by.check(Scope::ChangeOwners, Some(krate))?;
     let row = hosted(view, krate)?;
     owns(by, &row, true)?;
@@ -390,7 +397,7 @@ fn add_owners<T: Tables>(view: &View<T>, by: &By, krate: &CrateName, logins: &[S
             return Err(Error::invalid(format!("the user `{login}` is disabled")).into());
         }
         if !row.owners.contains(&user.id) {
-            events.push(Happened::OwnerAdded { krate: row.name.clone(), user: user.id });
+            events.push(EventKind::OwnerAdded { krate: row.name.clone(), user: user.id });
         }
     }
     events.dedup();
@@ -399,7 +406,7 @@ fn add_owners<T: Tables>(view: &View<T>, by: &By, krate: &CrateName, logins: &[S
 
 fn remove_owners<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     krate: &CrateName,
     logins: &[String],
 ) -> Judged {
@@ -415,7 +422,7 @@ fn remove_owners<T: Tables>(
             return Err(lagging(Error::invalid(text)));
         }
         left.retain(|owner| *owner != user);
-        events.push(Happened::OwnerRemoved { krate: row.name.clone(), user });
+        events.push(EventKind::OwnerRemoved { krate: row.name.clone(), user });
     }
     if left.is_empty() {
         let text = format!(
@@ -427,7 +434,7 @@ fn remove_owners<T: Tables>(
     Ok(events)
 }
 
-fn create_user<T: Tables>(view: &View<T>, by: &By, login: &str) -> Judged {
+fn create_user<T: Tables>(view: &View<T>, by: &CommandActor, login: &str) -> Judged {
     by.check(Scope::Admin, None)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if login.is_empty() || login.len() > MAX_LOGIN_BYTES || !login.chars().all(fits) {
@@ -440,21 +447,21 @@ fn create_user<T: Tables>(view: &View<T>, by: &By, login: &str) -> Judged {
         return Err(Error::invalid(format!("there is a user `{login}` already")).into());
     }
     let user = view.next_ids()?.0;
-    Ok(vec![Happened::UserCreated { user, login: login.to_owned() }])
+    Ok(vec![EventKind::UserCreated { user, login: login.to_owned() }])
 }
 
-fn disable_user<T: Tables>(view: &View<T>, by: &By, login: &str) -> Judged {
+fn disable_user<T: Tables>(view: &View<T>, by: &CommandActor, login: &str) -> Judged {
     by.check(Scope::Admin, None)?;
     let user = known(view, login)?;
     Ok(match user.disabled {
         true => Vec::new(),
-        false => vec![Happened::UserDisabled { user: user.id }],
+        false => vec![EventKind::UserDisabled { user: user.id }],
     })
 }
 
 fn create_token<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     login: &str,
     name: &str,
     hash: &Checksum,
@@ -480,10 +487,10 @@ fn create_token<T: Tables>(
     }
     let token = view.next_ids()?.1;
     let (hash, grant) = (*hash, grant.clone());
-    Ok(vec![Happened::TokenCreated { token, user: user.id, name, hash, grant }])
+    Ok(vec![EventKind::TokenCreated { token, user: user.id, name, hash, grant }])
 }
 
-fn revoke_token<T: Tables>(view: &View<T>, by: &By, token: TokenId) -> Judged {
+fn revoke_token<T: Tables>(view: &View<T>, by: &CommandActor, token: TokenId) -> Judged {
     let row = view.token(token)?;
     let row = row.ok_or_else(|| lagging(Error::absent(format!("there is no token {token}"))))?;
     if by.user() != Some(row.user) {
@@ -491,7 +498,7 @@ fn revoke_token<T: Tables>(view: &View<T>, by: &By, token: TokenId) -> Judged {
     }
     Ok(match row.revoked {
         true => Vec::new(),
-        false => vec![Happened::TokenRevoked { token }],
+        false => vec![EventKind::TokenRevoked { token }],
     })
 }
 
@@ -529,7 +536,7 @@ fn known<T: Tables>(view: &View<T>, login: &str) -> Judged<UserRow> {
     view.login(login)?.ok_or_else(unknown)
 }
 
-fn owns(by: &By, krate: &CrateRow, admins_too: bool) -> Judged<()> {
+fn owns(by: &CommandActor, krate: &CrateRow, admins_too: bool) -> Judged<()> {
     let owner = by.user().is_none_or(|user| krate.owners.contains(&user));
     match owner || (admins_too && by.may(Scope::Admin)) {
         true => Ok(()),

@@ -42,7 +42,7 @@ pub struct Event {
     pub by: Actor,
     /// What.
     #[serde(flatten)]
-    pub what: Happened,
+    pub what: EventKind,
 }
 
 /// Who acted.
@@ -63,11 +63,11 @@ pub enum Actor {
 }
 
 /// What happened. A release that does not know an event stops before it rather than skip it. A
-/// new kind, or a new field of one, has a level of its own: see [`Happened::level`].
+/// new kind, or a new field of one, has a level of its own: see [`EventKind::level`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Happened {
-    /// A version was published. The first one of a crate is followed by its [`Happened::OwnerAdded`].
+pub enum EventKind {
+    /// A version was published. The first one of a crate is followed by its [`EventKind::OwnerAdded`].
     Published(Box<Published>),
     /// New resolutions should pass a version over.
     Yanked {
@@ -137,7 +137,7 @@ pub enum Happened {
         token: TokenId,
     },
     /// A sweep is going to delete hosted crate files that no version names. Like
-    /// [`Happened::Collected`] it belongs to the first format level: no release was published
+    /// [`EventKind::Collected`] it belongs to the first format level: no release was published
     /// that does not know it.
     Condemned {
         /// SHA-256 of each.
@@ -256,13 +256,13 @@ impl Entry {
 
     /// Whether it changes hosted state: naming a checkpoint does not.
     pub fn changes_state(&self) -> bool {
-        self.events.iter().any(|event| !matches!(event.what, Happened::Checkpointed { .. }))
+        self.events.iter().any(|event| !matches!(event.what, EventKind::Checkpointed { .. }))
     }
 
     /// The checkpoints that it names.
     pub fn checkpoints(&self) -> impl Iterator<Item = Name> {
         self.events.iter().filter_map(|event| match event.what {
-            Happened::Checkpointed { seq, hash } => Some(Name { seq, hash }),
+            EventKind::Checkpointed { seq, hash } => Some(Name { seq, hash }),
             _ => None,
         })
     }
@@ -270,33 +270,33 @@ impl Entry {
     /// The highest format level that it enables, if it enables any.
     pub fn enables(&self) -> Option<Level> {
         let levels = self.events.iter().filter_map(|event| match event.what {
-            Happened::LevelEnabled { level } => Some(level),
+            EventKind::LevelEnabled { level } => Some(level),
             _ => None,
         });
         levels.max()
     }
 }
 
-impl Happened {
+impl EventKind {
     /// The format level to which an event of this kind and form belongs: before that level is
     /// enabled, the judge lets no such event into the journal.
     pub fn level(&self) -> Level {
         match self {
-            Happened::Published(_)
-            | Happened::Yanked { .. }
-            | Happened::Unyanked { .. }
-            | Happened::Removed { .. }
-            | Happened::OwnerAdded { .. }
-            | Happened::OwnerRemoved { .. }
-            | Happened::UserCreated { .. }
-            | Happened::UserDisabled { .. }
-            | Happened::TokenCreated { .. }
-            | Happened::TokenRevoked { .. }
-            | Happened::Condemned { .. }
-            | Happened::Collected { .. }
-            | Happened::LevelEnabled { .. } => Level::FIRST,
-            Happened::PinCorrected { .. } => Level::SECOND,
-            Happened::Checkpointed { .. } => Level::NAMED_CHECKPOINTS,
+            EventKind::Published(_)
+            | EventKind::Yanked { .. }
+            | EventKind::Unyanked { .. }
+            | EventKind::Removed { .. }
+            | EventKind::OwnerAdded { .. }
+            | EventKind::OwnerRemoved { .. }
+            | EventKind::UserCreated { .. }
+            | EventKind::UserDisabled { .. }
+            | EventKind::TokenCreated { .. }
+            | EventKind::TokenRevoked { .. }
+            | EventKind::Condemned { .. }
+            | EventKind::Collected { .. }
+            | EventKind::LevelEnabled { .. } => Level::FIRST,
+            EventKind::PinCorrected { .. } => Level::SECOND,
+            EventKind::Checkpointed { .. } => Level::NAMED_CHECKPOINTS,
         }
     }
 }
@@ -390,7 +390,7 @@ mod tests {
     }
 
     fn entry(seq: u64, prev: Checksum) -> Entry {
-        let what = Happened::UserCreated { user: UserId(1), login: "alice".to_owned() };
+        let what = EventKind::UserCreated { user: UserId(1), login: "alice".to_owned() };
         let token =
             Event { by: Actor::User { user: UserId(1), token: TokenId(2) }, what: what.clone() };
         Entry {
@@ -408,7 +408,7 @@ mod tests {
     fn an_entry_that_enables_an_unknown_level_is_where_this_release_stops() {
         let genesis = Checksum::of(b"registry");
         let enabling = |level| {
-            let what = Happened::LevelEnabled { level };
+            let what = EventKind::LevelEnabled { level };
             let mut entry = entry(1, genesis);
             entry.events.push(Event { by: Actor::Operator, what });
             Entry::open(&entry.seal().unwrap().0, 1, &genesis)

@@ -1,7 +1,7 @@
 //! The journal's format level.
 
-use crate::commands::{By, Command, Order};
-use crate::writer::Appender;
+use crate::commands::{ActorCommand, Command, CommandActor};
+use crate::writer::JournalHandle;
 use cratehouse_core::error::Result;
 use cratehouse_storage::format_level::Level;
 
@@ -9,7 +9,7 @@ use cratehouse_storage::format_level::Level;
 ///
 /// # Errors
 /// When the catalog fails.
-pub fn enabled(journal: &Appender) -> Result<Level> {
+pub fn enabled(journal: &JournalHandle) -> Result<Level> {
     Ok(journal.catalog().head()?.level)
 }
 
@@ -18,8 +18,8 @@ pub fn enabled(journal: &Appender) -> Result<Level> {
 ///
 /// # Errors
 /// When this release does not know the level, a higher one is enabled, or whoever asks may not.
-pub async fn enable(journal: &Appender, by: By, level: Level) -> Result<bool> {
+pub async fn enable(journal: &JournalHandle, by: CommandActor, level: Level) -> Result<bool> {
     let command = Command::EnableLevel { level };
-    let events = journal.append(Order { by, command }).await?;
+    let events = journal.append(ActorCommand { by, command }).await?;
     Ok(!events.is_empty())
 }

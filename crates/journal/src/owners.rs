@@ -4,10 +4,9 @@ use jiff::Timestamp;
 
 use crate::catalog::UserRow;
 use crate::change;
-use crate::commands;
-use crate::commands::{By, Command, Order};
+use crate::commands::{self, ActorCommand, Command, CommandActor};
 use crate::principal::Principal;
-use crate::writer::{Appender, Waiter};
+use crate::writer::{JournalHandle, Waiter};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::CrateName;
 
@@ -18,7 +17,11 @@ const MAX_LOGINS: usize = 100;
 ///
 /// # Errors
 /// When it is not hosted here.
-pub async fn list(journal: &Appender, waiter: Waiter, name: &CrateName) -> Result<Vec<UserRow>> {
+pub async fn list(
+    journal: &JournalHandle,
+    waiter: Waiter,
+    name: &CrateName,
+) -> Result<Vec<UserRow>> {
     if let Some(owners) = listed(journal, name)? {
         return Ok(owners);
     }
@@ -27,7 +30,7 @@ pub async fn list(journal: &Appender, waiter: Waiter, name: &CrateName) -> Resul
     listed(journal, name)?.ok_or_else(absent)
 }
 
-fn listed(journal: &Appender, name: &CrateName) -> Result<Option<Vec<UserRow>>> {
+fn listed(journal: &JournalHandle, name: &CrateName) -> Result<Option<Vec<UserRow>>> {
     let view = journal.catalog().view()?;
     match view.krate(&name.key())?.filter(|row| row.name == *name) {
         Some(row) => view.owners(&row).map(Some),
@@ -39,9 +42,9 @@ fn listed(journal: &Appender, name: &CrateName) -> Result<Option<Vec<UserRow>>> 
 ///
 /// # Errors
 /// When it is not hosted here, or the principal may not.
-pub async fn may_change(journal: &Appender, who: &Principal, name: &CrateName) -> Result<()> {
+pub async fn may_change(journal: &JournalHandle, who: &Principal, name: &CrateName) -> Result<()> {
     let command = Command::AddOwners { krate: name.clone(), logins: Vec::new() };
-    let order = Order { by: By::Principal(who.clone()), command };
+    let order = ActorCommand { by: CommandActor::Principal(who.clone()), command };
     let judge = || commands::judge(&journal.catalog().view()?, &order, Timestamp::now()).map(drop);
     change::early(journal, judge).await
 }
@@ -51,14 +54,15 @@ pub async fn may_change(journal: &Appender, who: &Principal, name: &CrateName) -
 /// # Errors
 /// When a user is unknown, or the principal may not.
 pub async fn add(
-    journal: &Appender,
+    journal: &JournalHandle,
     who: &Principal,
     name: &CrateName,
     logins: &[String],
 ) -> Result<String> {
     let logins = bounded(logins)?;
     let command = Command::AddOwners { krate: name.clone(), logins: logins.clone() };
-    change::change(journal, Order { by: By::Principal(who.clone()), command }).await?;
+    change::change(journal, ActorCommand { by: CommandActor::Principal(who.clone()), command })
+        .await?;
     Ok(format!("{} may now publish `{name}`", named(&logins)))
 }
 
@@ -67,14 +71,15 @@ pub async fn add(
 /// # Errors
 /// When one is no owner, nobody would be left, or the principal may not.
 pub async fn remove(
-    journal: &Appender,
+    journal: &JournalHandle,
     who: &Principal,
     name: &CrateName,
     logins: &[String],
 ) -> Result<String> {
     let logins = bounded(logins)?;
     let command = Command::RemoveOwners { krate: name.clone(), logins: logins.clone() };
-    change::change(journal, Order { by: By::Principal(who.clone()), command }).await?;
+    change::change(journal, ActorCommand { by: CommandActor::Principal(who.clone()), command })
+        .await?;
     Ok(format!("{} may no longer publish `{name}`", named(&logins)))
 }
 

@@ -2,8 +2,8 @@
 
 use tracing::warn;
 
-use crate::commands::{By, Command, Order};
-use crate::writer::Appender;
+use crate::commands::{ActorCommand, Command, CommandActor};
+use crate::writer::JournalHandle;
 use cratehouse_core::error::Result;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
@@ -14,8 +14,8 @@ use cratehouse_package::version::CrateVersion;
 /// # Errors
 /// When there is no such version here, or whoever asks may not.
 pub async fn remove(
-    journal: &Appender,
-    by: By,
+    journal: &JournalHandle,
+    by: CommandActor,
     name: &CrateName,
     version: &CrateVersion,
     reason: &str,
@@ -25,7 +25,7 @@ pub async fn remove(
         version: version.clone(),
         reason: reason.to_owned(),
     };
-    journal.append(Order { by, command }).await?;
+    journal.append(ActorCommand { by, command }).await?;
     warn!(%name, %version, reason, "a version was removed by an administrator");
     Ok(())
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::catalog::{Catalog, Head};
-use crate::entry::{Actor, Entry, EntryId, Event, Happened};
+use crate::entry::{Actor, Entry, EntryId, Event, EventKind};
 use crate::principal::{Grant, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::test_util::published;
@@ -22,7 +22,7 @@ use cratehouse_storage::format_level::Level;
 pub fn history(registry: &str, entries: u64) -> Vec<(Entry, Bytes, Checksum)> {
     let mut prev = Checksum::of(registry.as_bytes());
     let mut seq = 0;
-    let mut sealed = |events: Vec<Happened>| {
+    let mut sealed = |events: Vec<EventKind>| {
         seq += 1;
         let events = events.into_iter().map(|what| Event { by: Actor::Operator, what }).collect();
         let (id, time) = (EntryId::random(), Timestamp::UNIX_EPOCH);
@@ -36,25 +36,25 @@ pub fn history(registry: &str, entries: u64) -> Vec<(Entry, Bytes, Checksum)> {
     let version = |n: u64| format!("1.0.{n}").parse().unwrap();
     let mut journal: Vec<_> = beginning().into_iter().map(&mut sealed).collect();
     journal.extend((0..entries.max(3)).map(|n| {
-        let mut events = vec![Happened::Published(Box::new(published("Foo_bar", n)))];
+        let mut events = vec![EventKind::Published(Box::new(published("Foo_bar", n)))];
         match n {
-            1 => events.push(Happened::Yanked { krate: krate(), version: version(0) }),
-            2 => events.push(Happened::Unyanked { krate: krate(), version: version(0) }),
+            1 => events.push(EventKind::Yanked { krate: krate(), version: version(0) }),
+            2 => events.push(EventKind::Unyanked { krate: krate(), version: version(0) }),
             n if n % 3 == 0 => {
-                events.push(Happened::Yanked { krate: krate(), version: version(n) })
+                events.push(EventKind::Yanked { krate: krate(), version: version(n) })
             }
             _ => (),
         }
         sealed(events)
     }));
     let reason = "leaked".to_owned();
-    journal.push(sealed(vec![Happened::Removed { krate: krate(), version: version(1), reason }]));
+    journal.push(sealed(vec![EventKind::Removed { krate: krate(), version: version(1), reason }]));
     journal
 }
 
-fn beginning() -> Vec<Vec<Happened>> {
+fn beginning() -> Vec<Vec<EventKind>> {
     let (alice, bob) = (UserId(1), UserId(2));
-    let token = |n: u32| Happened::TokenCreated {
+    let token = |n: u32| EventKind::TokenCreated {
         token: TokenId(n),
         user: alice,
         name: "laptop".to_owned(),
@@ -63,20 +63,20 @@ fn beginning() -> Vec<Vec<Happened>> {
     };
     let krate = || "bar".parse().unwrap();
     vec![
-        vec![Happened::UserCreated { user: alice, login: "Alice".to_owned() }, token(1)],
-        vec![Happened::UserCreated { user: bob, login: "bob".to_owned() }, token(2)],
-        vec![Happened::TokenRevoked { token: TokenId(2) }],
+        vec![EventKind::UserCreated { user: alice, login: "Alice".to_owned() }, token(1)],
+        vec![EventKind::UserCreated { user: bob, login: "bob".to_owned() }, token(2)],
+        vec![EventKind::TokenRevoked { token: TokenId(2) }],
         vec![
-            Happened::Published(Box::new(published("bar", 0))),
-            Happened::OwnerAdded { krate: krate(), user: alice },
-            Happened::OwnerAdded { krate: krate(), user: bob },
+            EventKind::Published(Box::new(published("bar", 0))),
+            EventKind::OwnerAdded { krate: krate(), user: alice },
+            EventKind::OwnerAdded { krate: krate(), user: bob },
         ],
-        vec![Happened::OwnerRemoved { krate: krate(), user: alice }],
-        vec![Happened::UserDisabled { user: bob }],
-        vec![Happened::Condemned { checksums: vec![Checksum::of(b"a"), Checksum::of(b"b")] }],
-        vec![Happened::Collected { checksums: vec![Checksum::of(b"a")] }],
-        vec![Happened::LevelEnabled { level: Level::FIRST }],
-        vec![Happened::PinCorrected {
+        vec![EventKind::OwnerRemoved { krate: krate(), user: alice }],
+        vec![EventKind::UserDisabled { user: bob }],
+        vec![EventKind::Condemned { checksums: vec![Checksum::of(b"a"), Checksum::of(b"b")] }],
+        vec![EventKind::Collected { checksums: vec![Checksum::of(b"a")] }],
+        vec![EventKind::LevelEnabled { level: Level::FIRST }],
+        vec![EventKind::PinCorrected {
             upstream: "crates-io".to_owned(),
             krate: "Public".parse().unwrap(),
             version: "1.0.0+b".parse().unwrap(),

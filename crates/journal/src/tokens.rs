@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::catalog::{TokenRow, UserRow};
-use crate::commands::{By, Command, Order};
-use crate::entry::Happened;
+use crate::commands::{ActorCommand, Command, CommandActor};
+use crate::entry::EventKind;
 use crate::principal::{CratePattern, Grant, Scope, TokenId, TokenSecret};
-use crate::writer::Appender;
+use crate::writer::JournalHandle;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::times::to_the_second;
 
@@ -18,8 +18,8 @@ use cratehouse_core::times::to_the_second;
 /// # Errors
 /// When there is no such user, or whoever asks may not.
 pub async fn create(
-    journal: &Appender,
-    by: By,
+    journal: &JournalHandle,
+    by: CommandActor,
     login: &str,
     name: &str,
     grant: Grant,
@@ -31,9 +31,9 @@ pub async fn create(
         hash: secret.hash(),
         grant,
     };
-    let events = journal.append(Order { by, command }).await?;
+    let events = journal.append(ActorCommand { by, command }).await?;
     let id = events.iter().find_map(|event| match event {
-        Happened::TokenCreated { token, .. } => Some(*token),
+        EventKind::TokenCreated { token, .. } => Some(*token),
         _ => None,
     });
     id.map(|id| (id, secret)).ok_or_else(|| Error::unavailable("the token was not created"))
@@ -126,7 +126,7 @@ impl Listed {
 ///
 /// # Errors
 /// When there is no such user.
-pub async fn list(journal: &Appender, login: Option<&str>) -> Result<Vec<Listed>> {
+pub async fn list(journal: &JournalHandle, login: Option<&str>) -> Result<Vec<Listed>> {
     let user = match login {
         None => None,
         Some(login) => {
@@ -150,8 +150,8 @@ pub async fn list(journal: &Appender, login: Option<&str>) -> Result<Vec<Listed>
 ///
 /// # Errors
 /// When there is no such token, or whoever asks may not.
-pub async fn revoke(journal: &Appender, by: By, token: TokenId) -> Result<()> {
-    let order = Order { by, command: Command::RevokeToken { token } };
+pub async fn revoke(journal: &JournalHandle, by: CommandActor, token: TokenId) -> Result<()> {
+    let order = ActorCommand { by, command: Command::RevokeToken { token } };
     journal.append(order).await.map(drop)
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use futures_util::stream::{self, FuturesOrdered, StreamExt};
 
 pub use self::rebuild::Rebuild;
-use crate::entry::{Entry, Happened};
+use crate::entry::{Entry, EventKind};
 use crate::entry_store::Journal;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
@@ -135,11 +135,11 @@ async fn next_entries(
 fn note_versions(entry: &Entry, live: &mut BTreeMap<(CrateName, CrateVersion), (Checksum, u64)>) {
     for event in &entry.events {
         match &event.what {
-            Happened::Published(p) => {
+            EventKind::Published(p) => {
                 let what = (p.line.name.clone(), p.line.vers.clone());
                 live.insert(what, (p.line.cksum, p.size));
             }
-            Happened::Removed { krate, version, .. } => {
+            EventKind::Removed { krate, version, .. } => {
                 live.remove(&(krate.clone(), version.clone()));
             }
             _ => (),

@@ -1,6 +1,6 @@
 //! The one way into the journal, and the way along it.
 //!
-//! A single task, the *scribe*, owns both: it appends the commands that wait, as one entry
+//! A single task, the *writer*, owns both: it appends the commands that wait, as one entry
 //! (group commit), and reads what others have appended. So a command is judged, put and applied
 //! without anything coming between, and nobody who disconnects can cancel it half way.
 
@@ -28,12 +28,12 @@ pub use self::reads::Waiter;
 use self::reads::{Reads, Waits};
 use crate::catalog::Catalog;
 use crate::checkpoint_format::Name;
-use crate::commands::Order;
-use crate::entry::{ChainError, Entry, Happened};
+use crate::commands::ActorCommand;
+use crate::entry::{ChainError, Entry, EventKind};
 use crate::entry_store::Journal;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Refusal, Result};
-use cratehouse_core::fair_share::Shares;
+use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_package::name::NameKey;
@@ -55,9 +55,9 @@ pub const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// Called with each crate that applied entries touch, once the catalog has them.
 pub type OnChange = Box<dyn Fn(&NameKey) + Send + Sync>;
 
-/// The way to the scribe.
+/// The way to the writer.
 #[derive(Debug, Clone)]
-pub struct Appender {
+pub struct JournalHandle {
     catalog: Catalog,
     asks: mpsc::Sender<Box<Waiting>>,
     waits: Waits,
@@ -66,7 +66,7 @@ pub struct Appender {
     follow: Duration,
 }
 
-/// What the scribe needs to know of the configuration.
+/// What the writer needs to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The name under which entries are written.
@@ -76,7 +76,7 @@ pub struct Settings {
     /// How many commands wait.
     pub queue: usize,
     /// How many without a token that counts wait for a read.
-    pub waits: Shares,
+    pub waits: FairShares,
     /// How often the journal is read.
     pub follow: Duration,
     /// The format level of a registry that begins.
@@ -102,8 +102,8 @@ impl Seen {
     }
 }
 
-/// The task that owns the journal; see [`Scribe::run`].
-pub struct Scribe {
+/// The task that owns the journal; see [`JournalWriter::run`].
+pub struct JournalWriter {
     journal: Journal,
     catalog: Catalog,
     changed: OnChange,
@@ -155,7 +155,7 @@ struct Status {
     at_end: bool,
 }
 
-impl Appender {
+impl JournalHandle {
     /// What the journal said so far, as far as this replica has applied it.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
@@ -166,7 +166,7 @@ impl Appender {
     /// # Errors
     /// The refusal; or [`Kind::Unavailable`], which says whether the order is certainly not
     /// done or its outcome is not known yet.
-    pub async fn append(&self, order: Order) -> Result<Vec<Happened>> {
+    pub async fn append(&self, order: ActorCommand) -> Result<Vec<EventKind>> {
         let (answer, answered) = oneshot::channel();
         let patience = deadline::at_most(self.patience + ANSWER_GRACE);
         let deadline = Instant::now() + patience.saturating_sub(ANSWER_GRACE);
@@ -284,20 +284,20 @@ fn lock(status: &Mutex<Status>) -> std::sync::MutexGuard<'_, Status> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Scribe {
-    /// A scribe, and the way to it. Nothing is read before [`Scribe::begin`].
+impl JournalWriter {
+    /// A writer, and the way to it. Nothing is read before [`JournalWriter::begin`].
     pub fn new(
         journal: Journal,
         catalog: Catalog,
         changed: OnChange,
         metrics: Metrics,
         settings: Settings,
-    ) -> (Self, Appender) {
+    ) -> (Self, JournalHandle) {
         let (send, asks) = mpsc::channel(settings.queue);
         let status = Arc::<Mutex<Status>>::default();
         let (patience, follow) = (settings.patience, settings.follow);
         let (reads, waits) = reads::reads(settings.waits.clone(), &metrics);
-        let appender = Appender {
+        let appender = JournalHandle {
             catalog: catalog.clone(),
             asks: send,
             waits,
@@ -307,7 +307,7 @@ impl Scribe {
         };
         let lines = LineLimit::new("journal_unreachable", &metrics);
         let stranger_lines = LineLimit::new("unknown_actor", &metrics);
-        let scribe = Self {
+        let writer = Self {
             journal,
             catalog,
             changed,
@@ -333,7 +333,7 @@ impl Scribe {
             #[cfg(any(test, feature = "test-util"))]
             bug: None,
         };
-        (scribe, appender)
+        (writer, appender)
     }
 
     /// Hears of the journal's end, each time that it was read.

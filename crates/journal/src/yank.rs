@@ -1,9 +1,9 @@
 //! Yank and unyank.
 
 use crate::change;
-use crate::commands::{By, Command, Order};
+use crate::commands::{ActorCommand, Command, CommandActor};
 use crate::principal::Principal;
-use crate::writer::Appender;
+use crate::writer::JournalHandle;
 use cratehouse_core::error::Result;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
@@ -13,13 +13,13 @@ use cratehouse_package::version::CrateVersion;
 /// # Errors
 /// When there is no such version here, or the principal may not.
 pub async fn yank(
-    journal: &Appender,
+    journal: &JournalHandle,
     who: &Principal,
     name: &CrateName,
     version: &CrateVersion,
     yanked: bool,
 ) -> Result<()> {
     let command = Command::Yank { krate: name.clone(), version: version.clone(), yanked };
-    let order = Order { by: By::Principal(who.clone()), command };
+    let order = ActorCommand { by: CommandActor::Principal(who.clone()), command };
     change::change(journal, order).await.map(drop)
 }

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use moka::future::Cache;
 use reqwest::Response;
 use reqwest::header::{self, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::timeout;
 use url::{Origin, Url};
 
@@ -18,18 +17,18 @@ use crate::settings;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_core::metrics::Metrics;
-use cratehouse_core::traces;
-use cratehouse_core::traces::{KeyValue, Side, Told, Trace};
+use cratehouse_core::traces::{self, KeyValue, Side, Told, Trace};
 use cratehouse_package::dl::DlTemplate;
 use cratehouse_package::index::Listed;
 use cratehouse_package::name::CrateName;
 
-use self::endpoint::Door;
+use self::endpoint::Endpoint;
 use self::error::{Meaning, explain, meaning, retry_after};
-use self::permits::{Place, Places};
+use self::permits::{Place, UpstreamPermits};
 use crowded::Crowded;
 use wire::{collector, headers, read_certificates, shown, token_header, validators};
 
+mod answer;
 mod body;
 mod crowded;
 mod endpoint;
@@ -39,7 +38,8 @@ mod permits;
 mod try_out;
 mod wire;
 
-pub use self::error::{Trouble, TroubleKind};
+pub use self::answer::{Answer, CrateAnswer, CratePlace, Validators};
+pub use self::error::{UpstreamError, UpstreamErrorKind};
 pub use self::permits::Turn;
 pub use body::Body;
 
@@ -68,61 +68,19 @@ pub struct Upstream {
     crate_bytes: u64,
     redirects: usize,
     /// Reaches any address: for the origins that the configuration names.
-    home: Door,
+    home: Endpoint,
     /// Reaches public addresses alone: for every other origin.
-    foreign: Door,
+    foreign: Endpoint,
     /// The origins that the configuration names. They alone are shown the token.
     trusted: Vec<Origin>,
     token: Option<HeaderValue>,
-    index_requests: Places,
-    crate_requests: Places,
+    index_requests: UpstreamPermits,
+    crate_requests: UpstreamPermits,
     learned: Cache<(), Arc<Learned>>,
     last_learned: Mutex<Option<Arc<Learned>>>,
-    resting: Mutex<Option<(Instant, Trouble)>>,
+    resting: Mutex<Option<(Instant, UpstreamError)>>,
     crowded: Crowded,
     metrics: Metrics,
-}
-
-/// What an upstream gave with an index file to recognise it by.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Validators {
-    /// `ETag`, verbatim.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
-    /// `Last-Modified`, verbatim.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_modified: Option<String>,
-}
-
-/// An upstream's definite answer.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    /// Here it is, whole as far as HTTP can tell, and otherwise unchecked.
-    Found {
-        /// The body, as it came.
-        body: Body,
-        /// What it can be recognised by; perhaps nothing.
-        validators: Validators,
-    },
-    /// What the validators stand for is current.
-    NotModified,
-    /// There is no such crate.
-    NotFound,
-}
-
-/// An upstream's definite answer about a crate file.
-#[derive(Debug, Clone)]
-pub enum CrateAnswer {
-    /// The bytes, not verified.
-    Found(Bytes),
-    /// The upstream has no such file, whatever its index says.
-    NotFound,
-}
-
-/// A place among the requests for crate files, until this is dropped.
-#[derive(Debug)]
-pub struct CratePlace {
-    _place: Place,
 }
 
 /// What a `config.json` said, and when.
@@ -138,7 +96,7 @@ struct ConfigJson {
 }
 
 /// One thing to ask for.
-struct Errand<'a> {
+struct UpstreamRequest<'a> {
     /// The metric's label.
     kind: &'static str,
     url: Url,
@@ -146,7 +104,7 @@ struct Errand<'a> {
     /// Whether the body may be compressed on the way. Never a crate file: those are gzip
     /// themselves, and some servers label them so.
     inflate: bool,
-    room: Room<'a>,
+    room: MemoryPermit<'a>,
     /// The most bytes that its body may have, whatever room there is.
     largest: u64,
     arriving: Arriving<'a>,
@@ -157,7 +115,7 @@ struct Errand<'a> {
 
 /// Told how many bytes a body has, where that is announced, it says how many it may have. The
 /// body is then read or refused; nobody waits for room while an answer stands open.
-pub type Room<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
+pub type MemoryPermit<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
 
 /// Told of so many more bytes of a body, it says whether there is memory for them.
 pub type Arriving<'a> = &'a mut (dyn FnMut(u64) -> bool + Send + Sync);
@@ -185,12 +143,12 @@ impl Upstream {
             fill: limits.fill,
             redirects: limits.redirects,
             crate_bytes: limits.crate_bytes,
-            home: Door::new(config, Arc::clone(&roots), false)?,
-            foreign: Door::new(config, roots, true)?,
+            home: Endpoint::new(config, Arc::clone(&roots), false)?,
+            foreign: Endpoint::new(config, roots, true)?,
             trusted: std::iter::once(&config.index).chain(&dl).map(Url::origin).collect(),
             token: config.token.as_ref().map(|t| token_header(config, t)).transpose()?,
-            index_requests: Places::new(limits.requests, &limits.per_address),
-            crate_requests: Places::new(limits.requests, &limits.per_address),
+            index_requests: UpstreamPermits::new(limits.requests, &limits.per_address),
+            crate_requests: UpstreamPermits::new(limits.requests, &limits.per_address),
             crowded: Crowded::default(),
             learned: Cache::builder().max_capacity(1).time_to_live(CONFIG_FRESH).build(),
             last_learned: Mutex::default(),
@@ -219,18 +177,18 @@ impl Upstream {
     /// it has is seldom announced, so they are counted as they come.
     ///
     /// # Errors
-    /// [`Trouble`] for everything but a definite answer.
+    /// [`UpstreamError`] for everything but a definite answer.
     pub async fn index_file(
         &self,
         turn: Turn,
         name: &CrateName,
         validators: Option<&Validators>,
         arriving: Arriving<'_>,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, UpstreamError> {
         let url = self.index_url(&name.index_path())?;
         let largest = self.index_bytes as u64;
         let (room, within) = (&mut |_| largest, self.config.timeout);
-        let errand = Errand {
+        let errand = UpstreamRequest {
             kind: "index",
             url,
             validators,
@@ -251,8 +209,8 @@ impl Upstream {
     /// memory for the answer: those that only wait must not hold any.
     ///
     /// # Errors
-    /// [`Trouble`], when it takes longer than a fill may.
-    pub async fn crate_place(&self, turn: Turn) -> Result<CratePlace, Trouble> {
+    /// [`UpstreamError`], when it takes longer than a fill may.
+    pub async fn crate_place(&self, turn: Turn) -> Result<CratePlace, UpstreamError> {
         self.place(&self.crate_requests, turn, self.fill).await.map(|_place| CratePlace { _place })
     }
 
@@ -260,13 +218,13 @@ impl Upstream {
     /// verified.
     ///
     /// # Errors
-    /// [`Trouble`] for everything but a definite answer.
+    /// [`UpstreamError`] for everything but a definite answer.
     pub async fn crate_file(
         &self,
         _place: &CratePlace,
         listed: &Listed,
-        room: Room<'_>,
-    ) -> Result<CrateAnswer, Trouble> {
+        room: MemoryPermit<'_>,
+    ) -> Result<CrateAnswer, UpstreamError> {
         let learned = self.template().await?;
         let answer = self.crate_at(&learned.template, listed, room).await?;
         let doubtful = self.config.dl.is_none() && learned.at.elapsed() > CONFIG_DOUBT;
@@ -283,7 +241,7 @@ impl Upstream {
 
     /// The trouble that this upstream was in a moment ago, if any: what we have a copy of need
     /// not be asked for just now.
-    pub fn resting(&self) -> Option<Trouble> {
+    pub fn resting(&self) -> Option<UpstreamError> {
         let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
         resting.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, t)| t.clone())
     }
@@ -294,7 +252,7 @@ impl Upstream {
         self.crowded.holds(client)
     }
 
-    fn note(&self, answer: &Result<Answer, Trouble>) {
+    fn note(&self, answer: &Result<Answer, UpstreamError>) {
         let rest = match answer {
             Err(trouble) if trouble.is_ours() => return,
             Err(trouble) if trouble.is_general() => {
@@ -310,12 +268,12 @@ impl Upstream {
         &self,
         template: &DlTemplate,
         listed: &Listed,
-        room: Room<'_>,
-    ) -> Result<CrateAnswer, Trouble> {
+        room: MemoryPermit<'_>,
+    ) -> Result<CrateAnswer, UpstreamError> {
         let text = template.expand(listed);
         let url = Url::parse(&text)
             .map_err(|e| self.nonsense(format!("its `dl` leads to `{text}`: {e}")))?;
-        let errand = Errand {
+        let errand = UpstreamRequest {
             kind: "crate",
             url,
             validators: None,
@@ -335,7 +293,7 @@ impl Upstream {
     }
 
     /// Where the crate files are: as configured, else as `config.json` says, else as it last said.
-    async fn template(&self) -> Result<Arc<Learned>, Trouble> {
+    async fn template(&self) -> Result<Arc<Learned>, UpstreamError> {
         if let Some(dl) = &self.config.dl {
             return Ok(Arc::new(Learned { template: DlTemplate::new(dl), at: Instant::now() }));
         }
@@ -352,9 +310,9 @@ impl Upstream {
         }
     }
 
-    async fn learn(&self) -> Result<Arc<Learned>, Trouble> {
+    async fn learn(&self) -> Result<Arc<Learned>, UpstreamError> {
         let url = self.index_url("config.json")?;
-        let errand = Errand {
+        let errand = UpstreamRequest {
             kind: "config",
             url,
             validators: None,
@@ -377,13 +335,17 @@ impl Upstream {
         Ok(Arc::new(Learned { template: DlTemplate::new(&json.dl), at: Instant::now() }))
     }
 
-    fn index_url(&self, path: &str) -> Result<Url, Trouble> {
+    fn index_url(&self, path: &str) -> Result<Url, UpstreamError> {
         self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
     }
 
     /// Runs an errand at the index when its turn has come. What a client revalidates is held: the last known
     /// answer is better than a long wait.
-    async fn run_in_turn(&self, turn: Turn, errand: Errand<'_>) -> Result<Answer, Trouble> {
+    async fn run_in_turn(
+        &self,
+        turn: Turn,
+        errand: UpstreamRequest<'_>,
+    ) -> Result<Answer, UpstreamError> {
         let is_held = turn.held && turn.client != ClientKey::OWN;
         let within = if is_held { errand.within.min(HELD_WAIT) } else { errand.within };
         let _place = self.place(&self.index_requests, turn, within).await?;
@@ -391,13 +353,13 @@ impl Upstream {
     }
 
     /// Runs an errand that has its place, within its time, and measures it.
-    async fn run(&self, mut errand: Errand<'_>) -> Result<Answer, Trouble> {
+    async fn run(&self, mut errand: UpstreamRequest<'_>) -> Result<Answer, UpstreamError> {
         let started = Instant::now();
         errand.trace = traces::current().map(|trace| trace.part());
         let answer = match timeout(errand.within, self.ask(&mut errand)).await {
             Ok(answer) => answer,
             Err(_) => Err(self.trouble(
-                TroubleKind::Timeout,
+                UpstreamErrorKind::Timeout,
                 format!("no whole answer from {} in {:?}", shown(&errand.url), errand.within),
             )),
         };
@@ -432,22 +394,27 @@ impl Upstream {
         answer
     }
 
-    async fn place(&self, places: &Places, turn: Turn, within: Duration) -> Result<Place, Trouble> {
+    async fn place(
+        &self,
+        places: &UpstreamPermits,
+        turn: Turn,
+        within: Duration,
+    ) -> Result<Place, UpstreamError> {
         timeout(within, places.turn(turn)).await.map_err(|_| {
             let trouble =
-                self.trouble(TroubleKind::Crowded, "too many requests of ours wait for it");
+                self.trouble(UpstreamErrorKind::Crowded, "too many requests of ours wait for it");
             self.count_refused(&trouble);
             trouble
         })
     }
 
-    fn count_refused(&self, trouble: &Trouble) {
+    fn count_refused(&self, trouble: &UpstreamError) {
         let labels = [self.name(), trouble.reason()];
         self.metrics.upstream_refused.with_label_values(&labels).inc();
     }
 
     /// Asks, and follows redirects.
-    async fn ask(&self, errand: &mut Errand<'_>) -> Result<Answer, Trouble> {
+    async fn ask(&self, errand: &mut UpstreamRequest<'_>) -> Result<Answer, UpstreamError> {
         let mut url = errand.url.clone();
         for _ in 0..=self.redirects {
             let response = self.send(errand, &url).await?;
@@ -457,7 +424,7 @@ impl Upstream {
                 Meaning::NotModified => return Ok(Answer::NotModified),
                 Meaning::NotFound => return Ok(Answer::NotFound),
                 Meaning::Redirect => url = self.redirected(&url, &response)?,
-                Meaning::Trouble(kind) => return Err(self.refused(kind, &url, &response)),
+                Meaning::UpstreamError(kind) => return Err(self.refused(kind, &url, &response)),
             }
         }
         Err(self.nonsense(format!(
@@ -467,7 +434,11 @@ impl Upstream {
         )))
     }
 
-    async fn send(&self, errand: &Errand<'_>, url: &Url) -> Result<Response, Trouble> {
+    async fn send(
+        &self,
+        errand: &UpstreamRequest<'_>,
+        url: &Url,
+    ) -> Result<Response, UpstreamError> {
         let (door, token) = self.door(url)?;
         let mut headers = headers(errand.validators, errand.inflate, token);
         let trace = errand.trace.as_ref().filter(|_| self.trusted.contains(&url.origin()));
@@ -478,7 +449,7 @@ impl Upstream {
     }
 
     /// Which client may ask for a URL, and whether with the token.
-    fn door(&self, url: &Url) -> Result<(&Door, Option<&HeaderValue>), Trouble> {
+    fn door(&self, url: &Url) -> Result<(&Endpoint, Option<&HeaderValue>), UpstreamError> {
         if self.trusted.contains(&url.origin()) {
             return Ok((&self.home, self.token.as_ref()));
         }
@@ -500,7 +471,7 @@ impl Upstream {
         Ok((&self.foreign, None))
     }
 
-    fn redirected(&self, from: &Url, response: &Response) -> Result<Url, Trouble> {
+    fn redirected(&self, from: &Url, response: &Response) -> Result<Url, UpstreamError> {
         let to = response
             .headers()
             .get(header::LOCATION)
@@ -516,16 +487,16 @@ impl Upstream {
 
     async fn receive(
         &self,
-        errand: &mut Errand<'_>,
+        errand: &mut UpstreamRequest<'_>,
         mut response: Response,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, UpstreamError> {
         let (url, announced) = (shown(&errand.url), response.content_length());
         let validators = validators(response.headers());
         let (room, largest) = ((errand.room)(announced), errand.largest);
         let is_allowed = room < largest && announced.is_none_or(|bytes| bytes <= largest);
         let unusable = |e: io::Error| match e.kind() {
             io::ErrorKind::FileTooLarge if is_allowed => {
-                self.trouble(TroubleKind::NoRoom { announced }, format!("{url}: {e}"))
+                self.trouble(UpstreamErrorKind::NoRoom { announced }, format!("{url}: {e}"))
             }
             _ => self.unusable(&url, announced, &e),
         };
@@ -536,7 +507,9 @@ impl Upstream {
             let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             received.inc_by(bytes);
             if !(errand.arriving)(bytes) {
-                return Err(self.trouble(TroubleKind::NoMemory, format!("{url}: no memory for it")));
+                return Err(
+                    self.trouble(UpstreamErrorKind::NoMemory, format!("{url}: no memory for it"))
+                );
             }
             body.push(&piece).map_err(unusable)?;
         }
@@ -544,42 +517,42 @@ impl Upstream {
     }
 
     /// What it means that a body of its could not be unpacked.
-    pub fn misfit(&self, error: &io::Error) -> Trouble {
+    pub fn misfit(&self, error: &io::Error) -> UpstreamError {
         self.unusable("a compressed answer", None, error)
     }
 
-    fn unusable(&self, url: &str, announced: Option<u64>, error: &io::Error) -> Trouble {
+    fn unusable(&self, url: &str, announced: Option<u64>, error: &io::Error) -> UpstreamError {
         let kind = match error.kind() {
-            io::ErrorKind::FileTooLarge => TroubleKind::TooLarge { announced },
-            _ => TroubleKind::Nonsense,
+            io::ErrorKind::FileTooLarge => UpstreamErrorKind::TooLarge { announced },
+            _ => UpstreamErrorKind::Nonsense,
         };
         self.trouble(kind, format!("{url}: {error}"))
     }
 
-    fn refused(&self, kind: TroubleKind, url: &Url, response: &Response) -> Trouble {
+    fn refused(&self, kind: UpstreamErrorKind, url: &Url, response: &Response) -> UpstreamError {
         let status = response.status();
         let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok());
-        Trouble {
+        UpstreamError {
             status: Some(status.as_u16()),
             retry_after: wait.and_then(|text| retry_after(text, Timestamp::now())),
             ..self.trouble(kind, format!("{} answered {status}", shown(url)))
         }
     }
 
-    fn broken(&self, url: &Url, error: reqwest::Error) -> Trouble {
+    fn broken(&self, url: &Url, error: reqwest::Error) -> UpstreamError {
         let kind = match error.is_timeout() {
-            true => TroubleKind::Timeout,
-            false => TroubleKind::Unreachable,
+            true => UpstreamErrorKind::Timeout,
+            false => UpstreamErrorKind::Unreachable,
         };
         self.trouble(kind, format!("{}: {}", shown(url), explain(&error.without_url())))
     }
 
-    fn nonsense(&self, detail: impl Into<String>) -> Trouble {
-        self.trouble(TroubleKind::Nonsense, detail)
+    fn nonsense(&self, detail: impl Into<String>) -> UpstreamError {
+        self.trouble(UpstreamErrorKind::Nonsense, detail)
     }
 
-    fn trouble(&self, kind: TroubleKind, detail: impl Into<String>) -> Trouble {
-        Trouble::new(self.name(), kind, detail)
+    fn trouble(&self, kind: UpstreamErrorKind, detail: impl Into<String>) -> UpstreamError {
+        UpstreamError::new(self.name(), kind, detail)
     }
 }
 

@@ -47,7 +47,7 @@ pub use self::render::hide;
 pub use self::report::{Change, Counts, Diff, Outcome, Report, Row};
 pub use self::requirement::{Requirement, RequirementError};
 pub use self::rules::lookalike::resembles;
-pub use self::rules::publish::Objection;
+pub use self::rules::publish::Violation;
 pub use self::schema::{Integrity, Waiver};
 pub use self::waivers::{ListedWaiver, WaiverState, Waivers};
 pub use self::words::{Day, Mode, Verdict};
@@ -207,12 +207,12 @@ impl Policy {
         &self,
         new: &CrateName,
         hosted: impl IntoIterator<Item = &'a CrateName>,
-    ) -> Option<Objection> {
+    ) -> Option<Violation> {
         rules::lookalike::objection(&self.rules, new, hosted)
     }
 
     /// What the policy has against a publish; `readme` says whether the crate has one.
-    pub fn objection_to_publish(&self, published: &Published, readme: bool) -> Option<Objection> {
+    pub fn objection_to_publish(&self, published: &Published, readme: bool) -> Option<Violation> {
         rules::publish::objection(&self.rules, published, readme)
     }
 }

@@ -56,7 +56,7 @@ impl Level {
     /// The level of corrected pins.
     pub const SECOND: Self = Self(2);
     /// The highest level that this release reads and writes. Raise it together with the first
-    /// kind or form of event that `Happened::level` of the journal gives the new level.
+    /// kind or form of event that `EventKind::level` of the journal gives the new level.
     ///
     ///
     pub const KNOWN: Self = Self(2);

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use cratehouse::cli::AdvisoriesCommand;
-use cratehouse::config::Config;
-use cratehouse::flows::advisories::{Current, Fetched, Fetcher};
-use cratehouse::flows::founded;
-use cratehouse::flows::open::advisories_in;
+use crate::cli::AdvisoriesCommand;
+use crate::config::Config;
+use crate::flows::advisories::{Current, Fetched, Fetcher};
+use crate::flows::founded;
+use crate::flows::open::advisories_in;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::Result;
 use cratehouse_core::progress::grouped;

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cratehouse::cli::Doctor;
-use cratehouse::config::{Config, Tls};
-use cratehouse::flows::doctor::certificate;
-use cratehouse::flows::doctor::{Finding, Gravity, examine};
-use cratehouse::http::tls;
+use crate::cli::Doctor;
+use crate::config::{Config, Tls};
+use crate::flows::doctor::{Finding, Gravity, certificate, examine};
+use crate::http::tls;
 use cratehouse_core::error::Result;
 use cratehouse_core::progress::say;
 use cratehouse_core::table::Table;

@@ -1,14 +1,13 @@
 //! `gc`: hosted crate files that no version names.
 
-use cratehouse::cli::Gc;
-use cratehouse::flows::gc;
-use cratehouse::gateway::Gateway;
+use crate::cli::Gc;
+use crate::flows::gc;
+use crate::gateway::Gateway;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::progress::Progress;
 use cratehouse_core::table::Table;
 use cratehouse_core::times::to_the_second;
-use cratehouse_storage::blobs::Stored;
-use cratehouse_storage::blobs::blobs_in;
+use cratehouse_storage::blobs::{Stored, blobs_in};
 use cratehouse_storage::objects::Objects;
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cratehouse::cli::Health;
-use cratehouse::config::Config;
+use crate::cli::Health;
+use crate::config::Config;
 use cratehouse_core::error::{Error, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

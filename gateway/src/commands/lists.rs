@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cratehouse::flows::audit;
-use cratehouse::gateway::Gateway;
+use crate::flows::audit;
+use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
-use cratehouse_journal::tokens::Listed;
-use cratehouse_journal::{tokens, users};
+use cratehouse_journal::tokens::{self, Listed};
+use cratehouse_journal::users;
 
 use super::table::{print_json, print_table};
 

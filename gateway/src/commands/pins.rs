@@ -1,12 +1,12 @@
 //! `pin`: the checksums of mirrored versions, as they were first served and as they were corrected.
 
-use cratehouse::cli::{PinCommand, PinCorrect, VersionSpec};
-use cratehouse::flows::pins::{self, Pinned};
-use cratehouse::gateway::Gateway;
+use crate::cli::{PinCommand, PinCorrect, VersionSpec};
+use crate::flows::pins::{self, Pinned};
+use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
 use cratehouse_core::times::to_the_second;
-use cratehouse_journal::commands::By;
+use cratehouse_journal::commands::CommandActor;
 use serde_json::{Value, json};
 
 use super::print;
@@ -23,7 +23,14 @@ pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Res
         }
         PinCommand::Correct(PinCorrect { target, checksum, reason, upstream }) => {
             let (version, upstream) = ((&target.name, &target.version), upstream.as_deref());
-            let was = pins::correct(gateway, By::Operator, version, upstream, *checksum, reason);
+            let was = pins::correct(
+                gateway,
+                CommandActor::Operator,
+                version,
+                upstream,
+                *checksum,
+                reason,
+            );
             let was = was.await?;
             let (name, version) = version;
             match was.standing() == *checksum {

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cratehouse::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
-use cratehouse::config::Config;
-use cratehouse::flows::advisories::kept;
-use cratehouse::flows::founded;
-use cratehouse::flows::open::{Keep, Running, advisories_in};
-use cratehouse::flows::policy_check::{self, Allowance, Reach};
-use cratehouse::flows::rulebook::{InForce, try_policy};
+use crate::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
+use crate::config::Config;
+use crate::flows::advisories::kept;
+use crate::flows::founded;
+use crate::flows::open::{Keep, Running, advisories_in};
+use crate::flows::policy_check::{self, Allowance, Reach};
+use crate::flows::policy_store::{PolicyGeneration, try_policy};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};
@@ -67,14 +67,17 @@ async fn waivers(config: &Arc<Config>, what: &PolicyWaivers) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tried(config: &Arc<Config>, dir: Option<&Path>) -> Result<InForce> {
+async fn tried(config: &Arc<Config>, dir: Option<&Path>) -> Result<PolicyGeneration> {
     let (config, dir) = (Arc::clone(config), dir.map(PathBuf::from));
     aside(move || try_policy(&config, dir.as_deref())).await?
 }
 
 /// The same policies with the advisories that the store keeps, where the configuration names none.
-async fn advised(objects: &Objects, mut policies: Vec<InForce>) -> Result<Vec<Arc<InForce>>> {
-    let lacks = |by: &InForce| by.policy.wants_advisories() && by.advisories.is_none();
+async fn advised(
+    objects: &Objects,
+    mut policies: Vec<PolicyGeneration>,
+) -> Result<Vec<Arc<PolicyGeneration>>> {
+    let lacks = |by: &PolicyGeneration| by.policy.wants_advisories() && by.advisories.is_none();
     if policies.iter().any(lacks) {
         let kept = kept(&advisories_in(objects)).await?.map(|kept| kept.advisories);
         policies.iter_mut().filter(|by| lacks(by)).for_each(|by| by.advisories.clone_from(&kept));
@@ -86,7 +89,7 @@ async fn advised(objects: &Objects, mut policies: Vec<InForce>) -> Result<Vec<Ar
 async fn judged(
     config: &Arc<Config>,
     lock: &Path,
-    policies: Vec<InForce>,
+    policies: Vec<PolicyGeneration>,
     fetch: bool,
 ) -> Result<Vec<Report>> {
     let refuse = |e| Error::invalid(format!("{} cannot be read: {e}", lock.display()));

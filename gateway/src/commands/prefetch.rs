@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cratehouse::cli::Prefetch;
-use cratehouse::flows::prefetch::{Prefetched, Wanted, prefetch};
-use cratehouse::gateway::Gateway;
+use crate::cli::Prefetch;
+use crate::flows::prefetch::{Prefetched, Wanted, prefetch};
+use crate::gateway::Gateway;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::excerpt;

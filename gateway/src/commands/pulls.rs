@@ -4,12 +4,12 @@ use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use cratehouse::cli::Pulls;
-use cratehouse::config::Config;
-use cratehouse::flows::founded;
-use cratehouse::flows::open::pulls_in;
-use cratehouse::flows::pulls::{Answer, ask, start};
-use cratehouse::model::pull::{COLUMNS, Pull, Selection, Totals, encode};
+use crate::cli::Pulls;
+use crate::config::Config;
+use crate::flows::download_log::{Answer, ask, start};
+use crate::flows::founded;
+use crate::flows::open::pulls_in;
+use crate::model::pull::{COLUMNS, Pull, Selection, Totals, encode};
 use cratehouse_core::console::{Stdout, tell};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::entry_store::journal_in;

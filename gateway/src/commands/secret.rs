@@ -3,19 +3,18 @@
 use std::io;
 use std::time::Duration;
 
-use cratehouse::cli::TokenCreate;
-use cratehouse::gateway::Gateway;
-use cratehouse_core::console;
-use cratehouse_core::console::tell;
+use crate::cli::TokenCreate;
+use crate::gateway::Gateway;
+use cratehouse_core::console::{self, tell};
 use cratehouse_core::error::{Error, Kind};
 use cratehouse_core::threads::aside;
-use cratehouse_journal::commands::By;
+use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::TokenId;
 use cratehouse_journal::tokens;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// How long the reader of standard output may take for one line: behind a pipe that is full nobody is
 /// going to see it.
@@ -26,7 +25,8 @@ pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Res
     let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
     let grant = create.grant(Timestamp::now()).map_err(usage)?;
     let (id, secret) =
-        tokens::create(&gateway.journal, By::Operator, &create.user, &create.name, grant).await?;
+        tokens::create(&gateway.journal, CommandActor::Operator, &create.user, &create.name, grant)
+            .await?;
     tell(&format!("token {id} of {}; it is not shown again:", create.user));
     let line = format!("{}\n", secret.reveal());
     match print(line).await {
@@ -49,7 +49,7 @@ async fn print(line: String) -> io::Result<()> {
 }
 
 async fn take_back(gateway: &Gateway, id: TokenId, why: io::Error) -> Error {
-    let text = match tokens::revoke(&gateway.journal, By::Operator, id).await {
+    let text = match tokens::revoke(&gateway.journal, CommandActor::Operator, id).await {
         Ok(()) => {
             format!("token {id} could not be printed, so nobody has seen it, and it was revoked")
         }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::cli::{Cli, Completions, Man};
 use clap::CommandFactory as _;
-use cratehouse::cli::{Cli, Completions, Man};
 use cratehouse_core::console;
 use cratehouse_core::error::{Error, Kind, Result};
 

@@ -21,8 +21,8 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::config::Config;
+use crate::flows::policy_store::{Kept, PolicyStore};
 use crate::flows::reread::Reread;
-use crate::flows::rulebook::{Kept, Rulebook};
 pub use crate::stores::advisories::Current;
 use crate::stores::advisories::{AdvisoryStore, Damaged, Database, Remote, ask, read_archive};
 use cratehouse_core::checksum::Checksum;
@@ -276,7 +276,7 @@ pub(super) async fn at_start(config: &Config, store: &AdvisoryStore) -> Option<K
 #[derive(Debug)]
 pub(super) struct Keeper {
     fetcher: Fetcher,
-    rulebook: Arc<Rulebook>,
+    rulebook: Arc<PolicyStore>,
     metrics: Metrics,
     every: Option<Duration>,
     /// When the URL may be asked again.
@@ -291,7 +291,7 @@ impl Keeper {
     pub(super) fn new(
         config: &Config,
         store: AdvisoryStore,
-        rulebook: Arc<Rulebook>,
+        rulebook: Arc<PolicyStore>,
         metrics: &Metrics,
     ) -> Option<Self> {
         let every = config.policy.advisories_every;

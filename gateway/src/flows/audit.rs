@@ -52,13 +52,12 @@ async fn clash(gateway: &Arc<Gateway>, name: CrateName) -> Result<Option<Clash>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::fixture::limits;
-    use crate::flows::fixture::{House, Public, memory};
+    use crate::flows::fixture::{Public, TestGateway, limits, memory};
 
     #[tokio::test]
     async fn names_that_strangers_have_taken_are_found_and_reserved_ones_are_not_asked_about() {
         let public = Public::start(b"theirs").await;
-        let house = House::open(&memory(), &[&public], limits()).await;
+        let house = TestGateway::open(&memory(), &[&public], limits()).await;
         for name in ["Foo", "tool", "acme-x"] {
             house.publish(name, "1.0.0", b"ours").await;
         }

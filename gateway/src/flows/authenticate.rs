@@ -118,21 +118,20 @@ mod tests {
 
     use super::*;
     use crate::config::Limits;
-    use crate::flows::fixture::{House, memory};
-    use crate::flows::token_cache::MAX_HOLDERS;
-    use crate::flows::token_cache::TokenCache;
+    use crate::flows::fixture::{TestGateway, memory};
+    use crate::flows::token_cache::{MAX_HOLDERS, TokenCache};
     use cratehouse_journal::commands::Command;
     use cratehouse_journal::principal::{Grant, TokenId, TokenSecret};
     use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     struct Alice {
-        house: House,
+        house: TestGateway,
         secret: TokenSecret,
     }
 
     impl Alice {
         async fn with(grant: Grant) -> Self {
-            let house = House::open(&memory(), &[], Limits::default()).await;
+            let house = TestGateway::open(&memory(), &[], Limits::default()).await;
             let (login, secret) = ("alice".to_owned(), TokenSecret::random());
             house.order(Command::CreateUser { login: login.clone() }).await;
             let (name, hash) = (String::new(), secret.hash());
@@ -160,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_reads_are_open_a_token_that_counts_is_a_way_past_strangers() {
-        let house = House::open(&memory(), &[], Limits::default()).await;
+        let house = TestGateway::open(&memory(), &[], Limits::default()).await;
         let reader = |client| house.gateway.reader(client);
         for stranger in [ClientKey::of([192, 0, 2, 1].into()), ClientKey::Exempt] {
             assert_eq!(reader(stranger), Waiter::Unauthenticated(stranger));
@@ -236,7 +235,7 @@ mod tests {
     async fn a_replica_that_is_cut_off_honours_tokens_for_a_while_only() {
         let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
         let shared: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
-        let house = House::open(&shared, &[], Limits::default()).await;
+        let house = TestGateway::open(&shared, &[], Limits::default()).await;
         let (login, secret) = ("alice".to_owned(), TokenSecret::random());
         house.order(Command::CreateUser { login: login.clone() }).await;
         let (name, hash, grant) = (String::new(), secret.hash(), Grant::usual());

@@ -16,19 +16,16 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::flows::crate_file::Content;
-use crate::flows::crate_file::FIRST_ROOM_BYTES;
-use crate::flows::crate_file::Got;
-use crate::flows::crate_file::Source;
+use crate::flows::crate_file::{Content, FIRST_ROOM_BYTES, Got, Source};
 use crate::flows::pin_cache::Pins;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_core::fair_share::Shares as Turns;
+use cratehouse_core::fair_share::FairShares as FairQueues;
 use cratehouse_core::log_limit::LineLimit;
-use cratehouse_core::memory_budget::{Budget, Room, bytes_holding};
+use cratehouse_core::memory_budget::{MemoryBudget, MemoryPermit, bytes_holding};
 use cratehouse_core::metrics::Metrics;
-use cratehouse_core::single_flight::Flights;
+use cratehouse_core::single_flight::SingleFlight;
 use cratehouse_storage::blobs::Origin;
 
 /// A crate file is kept in memory when it takes at most this part of it.
@@ -50,16 +47,16 @@ const LARGE_ASIDE: usize = 1;
 #[derive(Debug)]
 pub struct CrateCache {
     memory: Memory,
-    flights: Flights<(Origin, Checksum), Result<Got>>,
+    flights: SingleFlight<(Origin, Checksum), Result<Got>>,
     /// Whole copies of what is otherwise only streamed, for whoever must read them.
-    pub(super) wholes: Flights<Checksum, Result<Bytes>>,
+    pub(super) wholes: SingleFlight<Checksum, Result<Bytes>>,
     pub(super) large_aside: Arc<Semaphore>,
     pub(super) pins: Pins,
     /// Mirrored files that turned out to be damaged while they were sent: filled again.
     pub(super) damaged: Cache<Checksum, ()>,
     /// Mirrored files that are known to be too large for memory.
     pub(super) large: Cache<Checksum, ()>,
-    /// Where the store is asked and bytes are hashed: see [`Flights`].
+    /// Where the store is asked and bytes are hashed: see [`SingleFlight`].
     pub(super) runtime: Handle,
 }
 
@@ -76,16 +73,16 @@ impl CrateCache {
         // No more than there is memory for at first; so a client's share of them is its share of that.
         let most = (memory.budget.total() / FIRST_ROOM_BYTES).clamp(1, limits.requests as u64);
         let most = usize::try_from(most).unwrap_or(limits.requests);
-        let turns = || Turns::new(most, &limits.per_address);
-        let wholes = Flights::bounded(turns());
-        Self { wholes, ..Self::new(memory, Flights::bounded(turns())) }
+        let turns = || FairQueues::new(most, &limits.per_address);
+        let wholes = SingleFlight::bounded(turns());
+        Self { wholes, ..Self::new(memory, SingleFlight::bounded(turns())) }
     }
 
-    fn new(memory: Memory, flights: Flights<(Origin, Checksum), Result<Got>>) -> Self {
+    fn new(memory: Memory, flights: SingleFlight<(Origin, Checksum), Result<Got>>) -> Self {
         Self {
             memory,
             flights,
-            wholes: Flights::default(),
+            wholes: SingleFlight::default(),
             large_aside: Arc::new(Semaphore::new(LARGE_ASIDE)),
             pins: Pins::default(),
             damaged: Cache::new(REMEMBERED),
@@ -125,12 +122,12 @@ impl CrateCache {
     ///
     /// # Errors
     /// Unavailable, when there is none in time.
-    pub(super) async fn room(&self, bytes: u64) -> Result<Room> {
+    pub(super) async fn room(&self, bytes: u64) -> Result<MemoryPermit> {
         self.memory.room(bytes).await
     }
 
     /// The same, if others need only be given up for it.
-    pub(super) fn room_now(&self, bytes: u64) -> Option<Room> {
+    pub(super) fn room_now(&self, bytes: u64) -> Option<MemoryPermit> {
         self.memory.room_now(bytes)
     }
 
@@ -140,7 +137,7 @@ impl CrateCache {
     }
 
     /// Verified bytes that hold their room, found again for as long as anybody has them.
-    pub(super) fn share(&self, cksum: Checksum, bytes: Bytes, mut room: Room) -> Bytes {
+    pub(super) fn share(&self, cksum: Checksum, bytes: Bytes, mut room: MemoryPermit) -> Bytes {
         room.fit(bytes.len() as u64);
         self.memory.shares.add(cksum, bytes, room)
     }
@@ -205,8 +202,8 @@ pub(super) fn broke_off() -> Error {
 struct Memory {
     files: Cache<Checksum, Bytes>,
     largest: u64,
-    budget: Budget,
-    shares: Arc<Shares>,
+    budget: MemoryBudget,
+    shares: Arc<FairShares>,
     wait: Duration,
     metrics: Metrics,
     no_memory: Arc<LineLimit>,
@@ -215,11 +212,11 @@ struct Memory {
 impl Memory {
     fn new(capacity: u64, more: u64, wait: Duration, metrics: Metrics) -> Self {
         let weigh = |_: &Checksum, bytes: &Bytes| {
-            let weight = Budget::weight(bytes.len() as u64) + ENTRY_BYTES;
+            let weight = MemoryBudget::weight(bytes.len() as u64) + ENTRY_BYTES;
             u32::try_from(weight).unwrap_or(u32::MAX)
         };
         let files = Cache::builder().max_capacity(capacity).weigher(weigh).build();
-        let budget = Budget::new(capacity.saturating_add(more));
+        let budget = MemoryBudget::new(capacity.saturating_add(more));
         let shares = Arc::default();
         let no_memory = Arc::new(LineLimit::new("no_crate_memory", &metrics));
         Self { files, largest: capacity / LARGEST_SHARE, budget, shares, wait, metrics, no_memory }
@@ -247,7 +244,7 @@ impl Memory {
         }
     }
 
-    async fn room(&self, bytes: u64) -> Result<Room> {
+    async fn room(&self, bytes: u64) -> Result<MemoryPermit> {
         if let Some(room) = self.budget.try_reserve(bytes) {
             return Ok(room);
         }
@@ -267,7 +264,7 @@ impl Memory {
         timeout(self.wait, waiting).await.map_err(|_| self.no_room(bytes))
     }
 
-    fn room_now(&self, bytes: u64) -> Option<Room> {
+    fn room_now(&self, bytes: u64) -> Option<MemoryPermit> {
         if let Some(room) = self.budget.try_reserve(bytes) {
             return Some(room);
         }
@@ -285,7 +282,7 @@ impl Memory {
             if missing == 0 {
                 break;
             }
-            missing = missing.saturating_sub(Budget::weight(file.len() as u64));
+            missing = missing.saturating_sub(MemoryBudget::weight(file.len() as u64));
             victims.push(cksum);
         }
         for cksum in victims {
@@ -315,23 +312,23 @@ fn in_memory(cksum: Checksum, bytes: Bytes) -> Got {
 /// Every whole file that anybody has: no file is brought into memory a second time while its first
 /// copy is still being sent.
 #[derive(Debug, Default)]
-struct Shares(Mutex<HashMap<Checksum, Weak<Share>>>);
+struct FairShares(Mutex<HashMap<Checksum, Weak<Share>>>);
 
 /// The bytes of one file, and the room that they take.
 #[derive(Debug)]
 struct Share {
     bytes: Bytes,
     cksum: Checksum,
-    among: Arc<Shares>,
-    _room: Room,
+    among: Arc<FairShares>,
+    _room: MemoryPermit,
 }
 
-impl Shares {
+impl FairShares {
     fn all(&self) -> MutexGuard<'_, HashMap<Checksum, Weak<Share>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(self: &Arc<Self>, cksum: Checksum, bytes: Bytes, room: Room) -> Bytes {
+    fn add(self: &Arc<Self>, cksum: Checksum, bytes: Bytes, room: MemoryPermit) -> Bytes {
         let share = Arc::new(Share { bytes, cksum, among: Arc::clone(self), _room: room });
         self.all().insert(cksum, Arc::downgrade(&share));
         share.into_bytes()

@@ -10,17 +10,10 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::flows::crate_file::Content;
-use crate::flows::crate_file::Got;
-use crate::flows::crate_file::Source;
-use crate::flows::crate_file::Stored;
-use crate::flows::fill;
-use crate::flows::index_cache::Known;
-use crate::flows::lookup;
+use crate::flows::crate_file::{Content, Got, Source, Stored};
+use crate::flows::index_cache::CachedLookup;
 use crate::flows::pin_cache::Wanted;
-use crate::flows::pinning;
-use crate::flows::streaming;
-use crate::flows::{judging, licenses, mirroring, reading};
+use crate::flows::{fill, judging, licenses, lookup, mirroring, pinning, reading, streaming};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
@@ -219,7 +212,7 @@ async fn mirrored(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     at: usize,
-    known: &Known,
+    known: &CachedLookup,
     name: &CrateName,
     version: &CrateVersion,
 ) -> Result<Got> {
@@ -242,7 +235,7 @@ async fn mirrored(
 }
 
 /// Reads what is in memory beside the answer, and what is not if nothing else does.
-fn read_license_aside(gateway: &Arc<Gateway>, known: &Known, listed: &Listed, got: &Got) {
+fn read_license_aside(gateway: &Arc<Gateway>, known: &CachedLookup, listed: &Listed, got: &Got) {
     if let Some(bytes) = got.content.at_hand() {
         return licenses::read_aside(gateway, known, listed, bytes);
     }
@@ -275,7 +268,7 @@ async fn allowed(
     gateway: &Gateway,
     name: &CrateName,
     version: &CrateVersion,
-    known: &Known,
+    known: &CachedLookup,
 ) -> Result<ReadLicense> {
     let Ok(Some(file)) = &known.answer else { return Ok(ReadLicense::No) };
     let shown = judging::shown(gateway, name, known, file).await?;

@@ -213,8 +213,7 @@ mod tests {
     use jiff::ToSpan;
 
     use super::*;
-    use crate::flows::fixture::limits;
-    use crate::flows::fixture::{House, Public, memory};
+    use crate::flows::fixture::{Public, TestGateway, limits, memory};
     use cratehouse_core::checksum::Checksum;
 
     const ALL: Bounds = Bounds { bytes: Some(0), age_days: None };
@@ -228,7 +227,7 @@ mod tests {
     async fn what_is_given_up_is_filled_again_and_its_pin_stays() {
         let public = Public::start(b"x").await;
         let store = memory();
-        let house = House::open(&store, &[&public], limits()).await;
+        let house = TestGateway::open(&store, &[&public], limits()).await;
         assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
         let own = Checksum::of(b"y");
         house.gateway.blobs.put(Origin::Hosted, &own, "y".into()).await.unwrap();
@@ -238,12 +237,12 @@ mod tests {
         let swept = sweep(&house.gateway, ALL, in_days(0)).await.unwrap();
         assert_eq!(swept, Swept { bytes: 0, blobs: 0, evicted: 1 });
         assert_eq!(house.gateway.metrics.mirror_evictions.get(), 1);
-        let other = House::open(&store, &[&public], limits()).await;
+        let other = TestGateway::open(&store, &[&public], limits()).await;
         assert_eq!((other.foo().await.1, public.fills()), ("miss", 1));
         let kept = other.gateway.blobs.get(Origin::Hosted, &own, |_| 9).await.unwrap();
         assert_eq!(kept, cratehouse_storage::blobs::Blob::Whole("y".into()));
         public.set(|s| (s.listed, s.sent) = (Some(b"z".to_vec()), Some(b"z".to_vec())));
-        let changed = House::open(&store, &[&public], limits()).await;
+        let changed = TestGateway::open(&store, &[&public], limits()).await;
         assert!(changed.foo().await.0.is_err(), "the pin stays");
     }
 
@@ -251,8 +250,8 @@ mod tests {
     async fn what_another_replica_uses_is_not_too_old() {
         let public = Public::start(b"x").await;
         let store = memory();
-        let house = House::open(&store, &[&public], limits()).await;
-        let other = House::open(&store, &[&public], limits()).await;
+        let house = TestGateway::open(&store, &[&public], limits()).await;
+        let other = TestGateway::open(&store, &[&public], limits()).await;
         assert_eq!(house.foo().await.1, "miss");
         assert_eq!(other.foo().await.1, "store");
         other.gateway.uses.write(day_of(in_days(20))).await.unwrap();
@@ -264,7 +263,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sweep_runs_by_itself_and_a_stop_writes_down_what_was_used() {
         let public = Public::start(b"x").await;
-        let house = House::open(&memory(), &[&public], limits()).await;
+        let house = TestGateway::open(&memory(), &[&public], limits()).await;
         let stop = CancellationToken::new();
         let running = tokio::spawn(run(Arc::clone(&house.gateway), stop.clone()));
         assert_eq!(house.foo().await.1, "miss");

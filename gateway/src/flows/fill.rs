@@ -1,26 +1,24 @@
 //! Bringing a crate file into memory: from the store, else from an upstream. Runs in its own task
 //! (see `flights`), so that whoever asked may leave.
 
-use crate::flows::crate_file::Content;
-use crate::flows::crate_file::FIRST_ROOM_BYTES;
-use crate::flows::crate_file::Got;
-use crate::flows::crate_file::Source;
+use crate::flows::crate_file::{Content, FIRST_ROOM_BYTES, Got, Source};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::flows::mirroring;
 use crate::flows::pin_cache::Wanted;
-use crate::flows::pinning;
 use crate::flows::reading::{Found, Reading, Unread};
+use crate::flows::{mirroring, pinning};
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_core::memory_budget::{Room, bytes_holding};
+use cratehouse_core::memory_budget::{MemoryPermit, bytes_holding};
 use cratehouse_journal::catalog::VersionRow;
-use cratehouse_mirror::upstream::{CrateAnswer, CratePlace, Trouble, TroubleKind, Turn, Upstream};
+use cratehouse_mirror::upstream::{
+    CrateAnswer, CratePlace, Turn, Upstream, UpstreamError, UpstreamErrorKind,
+};
 use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_storage::blobs::{Origin, has_checksum};
 
@@ -163,7 +161,7 @@ async fn from_chain(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     wanted: &Wanted,
-) -> Result<(Bytes, Room)> {
+) -> Result<(Bytes, MemoryPermit)> {
     for (at, upstream) in gateway.upstreams.iter().enumerate().skip(wanted.at) {
         let Some(listed) = listed_by(gateway, client, at, wanted).await? else { continue };
         if let Some(filled) = from_upstream(gateway, client, upstream, &listed).await? {
@@ -209,7 +207,7 @@ async fn from_upstream(
     client: ClientKey,
     upstream: &Upstream,
     listed: &Listed,
-) -> Result<Option<(Bytes, Room)>> {
+) -> Result<Option<(Bytes, MemoryPermit)>> {
     let (answer, room) = ask(gateway, client, upstream, listed).await?;
     let CrateAnswer::Found(bytes) = answer else { return Ok(None) };
     if has_checksum(&bytes, &listed.cksum).await {
@@ -239,7 +237,7 @@ async fn ask(
     client: ClientKey,
     upstream: &Upstream,
     listed: &Listed,
-) -> Result<(CrateAnswer, Room)> {
+) -> Result<(CrateAnswer, MemoryPermit)> {
     let largest = gateway.config.limits.mirrored_crate_bytes as u64;
     let (crates, turn) = (&gateway.crates, Turn { client, held: false });
     // In this order: those that wait for their turn have no memory that others could use.
@@ -250,7 +248,7 @@ async fn ask(
         Err(trouble) => trouble,
     };
     let needed = match trouble.kind {
-        TroubleKind::TooLarge { announced } | TroubleKind::NoRoom { announced } => {
+        UpstreamErrorKind::TooLarge { announced } | UpstreamErrorKind::NoRoom { announced } => {
             announced.unwrap_or(largest)
         }
         _ => return Err(trouble.into()),
@@ -266,12 +264,12 @@ async fn ask(
 
 /// Asks with the room that there is, and as much as is announced if that is to be had at once.
 async fn ask_within(
-    room: &mut Room,
+    room: &mut MemoryPermit,
     largest: u64,
     upstream: &Upstream,
     place: &CratePlace,
     listed: &Listed,
-) -> Result<CrateAnswer, Trouble> {
+) -> Result<CrateAnswer, UpstreamError> {
     let mut fit = |announced: Option<u64>| match announced {
         Some(bytes) if bytes <= largest => room.fit(bytes),
         _ => room.bytes(),
@@ -284,8 +282,7 @@ mod tests {
     use super::*;
     use crate::config::Limits;
     use crate::flows::download::{Part, download_for};
-    use crate::flows::fixture::limits;
-    use crate::flows::fixture::{House, Public, memory, name};
+    use crate::flows::fixture::{Public, TestGateway, limits, memory, name};
     use cratehouse_core::checksum::Checksum;
     use cratehouse_package::name::CrateName;
 
@@ -310,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn a_fill_that_waits_for_its_turn_has_no_memory_yet() {
         let public = Public::start(b"bytes").await;
-        let house = House::open(&memory(), &[&public], limits()).await;
+        let house = TestGateway::open(&memory(), &[&public], limits()).await;
         let upstream = &house.gateway.upstreams[0];
         let mut places = Vec::new();
         for _ in 0..limits().upstream_requests {
@@ -332,7 +329,7 @@ mod tests {
     async fn what_another_upstream_lists_is_asked_on_behalf_of_the_client() {
         let (first, second) = (Public::start(b"bytes").await, Public::start(b"bytes").await);
         first.set(|state| state.sent = None);
-        let house = House::open(&memory(), &[&first, &second], limits()).await;
+        let house = TestGateway::open(&memory(), &[&first, &second], limits()).await;
         let upstream = &house.gateway.upstreams[1];
         let mut places = Vec::new();
         for _ in 0..limits().upstream_requests {
@@ -357,7 +354,7 @@ mod tests {
     async fn a_large_crate_file_waits_for_memory_without_an_open_answer() {
         let public = Public::start(&vec![7; 3 << 20]).await;
         let limits = Limits { fill_memory_bytes: 4 << 20, ..limits() };
-        let house = House::open(&memory(), &[&public], limits).await;
+        let house = TestGateway::open(&memory(), &[&public], limits).await;
         let crates = &house.gateway.crates;
         let others = crates.room(10 * MIB).await.unwrap();
         let waiting = house.foo();

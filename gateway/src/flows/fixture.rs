@@ -10,43 +10,40 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config;
-use crate::config::{Config, Limits};
+use crate::config::{self, Config, Limits};
 use crate::flows::crate_cache::CrateCache;
 use crate::flows::crate_uses::Uses;
 use crate::flows::credit::Credits;
 use crate::flows::download::{File, Part, download};
+use crate::flows::download_log::DownloadLog;
 use crate::flows::index_cache::IndexCache;
 use crate::flows::license_facts::Readers;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::open::{mirror_in, pulls_in};
 use crate::flows::parsing::ClientParsers;
-use crate::flows::pulls::Pulls;
-use crate::flows::rulebook::Rulebook;
+use crate::flows::policy_store::PolicyStore;
 use crate::flows::search::known::MirroredNames;
 use crate::flows::token_cache::TokenCache;
 use crate::flows::views::Views;
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use cratehouse_core::error::Result;
-use cratehouse_core::fair_queue::Turns;
-use cratehouse_core::fair_share::Shares;
+use cratehouse_core::fair_queue::FairQueues;
+use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::per_address::PerAddress;
-use cratehouse_core::write_behind::Copies;
+use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_journal::catalog::Catalog;
-use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_journal::entry_store::journal_in;
-use cratehouse_journal::writer::{Appender, Scribe, Settings};
+use cratehouse_journal::writer::{JournalHandle, JournalWriter, Settings};
 use cratehouse_mirror::upstream::Upstream;
-use cratehouse_mirror::upstream::test_util;
-use cratehouse_mirror::upstream::test_util::{Server, reply};
+use cratehouse_mirror::upstream::test_util::{self, Server, reply};
 use cratehouse_mirror::uses_store::UsesStore;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
 pub(super) use cratehouse_package::test_util::{line, name, version};
-use cratehouse_storage::blobs::Origin;
-use cratehouse_storage::blobs::blobs_in;
+use cratehouse_storage::blobs::{Origin, blobs_in};
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
@@ -109,12 +106,12 @@ impl Public {
     }
 }
 
-pub(super) struct House {
+pub(super) struct TestGateway {
     pub(super) gateway: Arc<Gateway>,
     _scribe: DropGuard,
 }
 
-impl House {
+impl TestGateway {
     pub(super) async fn open(
         store: &Arc<dyn ObjectStore>,
         upstreams: &[&Public],
@@ -154,21 +151,21 @@ impl House {
             replica: "test".to_owned(),
             patience: LONG,
             queue: 10,
-            waits: Shares::new(100, &PerAddress::default()),
+            waits: FairShares::new(100, &PerAddress::default()),
             follow: Duration::from_millis(50),
             founding: Level::KNOWN,
         };
-        let (mut scribe, journal) = Scribe::new(
+        let (mut writer, journal) = JournalWriter::new(
             journal_in(&objects),
             catalog.clone(),
             Box::new(|_| ()),
             metrics.clone(),
             settings,
         );
-        scribe.begin(|_, _| ()).await.unwrap();
+        writer.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(scribe.run(stop.clone()));
-        let rulebook = Rulebook::open(&config, metrics.clone(), None).unwrap().with_clock(clock);
+        tokio::spawn(writer.run(stop.clone()));
+        let rulebook = PolicyStore::open(&config, metrics.clone(), None).unwrap().with_clock(clock);
         let mut gateway =
             gateway(config, &objects, catalog, IndexCache::new(0, 1 << 20), metrics, journal);
         gateway.rulebook = Arc::new(rulebook);
@@ -218,7 +215,11 @@ impl House {
     }
 
     pub(super) async fn order(&self, command: Command) {
-        self.gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
+        self.gateway
+            .journal
+            .append(ActorCommand { by: CommandActor::Operator, command })
+            .await
+            .unwrap();
     }
 }
 
@@ -245,7 +246,7 @@ pub(super) fn gateway(
     catalog: Catalog,
     index: IndexCache,
     metrics: Metrics,
-    journal: Appender,
+    journal: JournalHandle,
 ) -> Gateway {
     let upstream =
         |of| Upstream::new(of, &config.limits.of_upstream(), None, metrics.clone()).unwrap();
@@ -254,21 +255,22 @@ pub(super) fn gateway(
         url: "https://crates.acme.example".to_owned(),
         blobs: blobs_in(objects),
         mirror: mirror_in(objects),
-        copies: Copies::default(),
+        copies: WriteBehind::default(),
         mirror_lines: MirrorLines::new(&metrics),
         credits: Credits::new(&config.limits, metrics.clone()),
-        index: index.with_flights(Shares::new(config.limits.requests, &config.limits.per_address)),
+        index: index
+            .with_flights(FairShares::new(config.limits.requests, &config.limits.per_address)),
         crates: CrateCache::of(&config, metrics.clone()),
         uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
-        pulls: Pulls::new(pulls_in(objects), "test", true, metrics.clone()),
-        in_flight: Shares::new(config.limits.requests, &config.limits.per_address),
-        responses: Shares::new(
+        pulls: DownloadLog::new(pulls_in(objects), "test", true, metrics.clone()),
+        in_flight: FairShares::new(config.limits.requests, &config.limits.per_address),
+        responses: FairShares::new(
             config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
             &config.limits.per_address,
         ),
-        turns: Turns::new(&config.limits.per_address),
+        turns: FairQueues::new(&config.limits.per_address),
         mirrored_names: MirroredNames::default(),
-        rulebook: Arc::new(Rulebook::open(&config, metrics.clone(), None).unwrap()),
+        rulebook: Arc::new(PolicyStore::open(&config, metrics.clone(), None).unwrap()),
         licenses: Readers::new(&config.limits.per_address, &metrics),
         parsers: ClientParsers::new(&config.limits.per_address, &metrics),
         views: Views::new(config.unified_index.unwrap_or(true), &config.upstreams),

@@ -14,8 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_journal::commands::{By, Command, Order, nothing_pending};
-use cratehouse_journal::entry::Happened;
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor, nothing_pending};
+use cratehouse_journal::entry::EventKind;
 use cratehouse_storage::blobs::{Blobs, Origin, Stored};
 
 /// Crate files in one pair of entries: a publish of one of them waits while these are deleted.
@@ -132,7 +132,7 @@ async fn look(gateway: &Gateway, blobs: &Blobs, plan: &Plan) -> Result<Swept> {
 async fn condemn(gateway: &Gateway, checksums: &[Checksum]) -> Result<Vec<Checksum>> {
     let events = order(gateway, Command::Condemn { checksums: checksums.to_vec() }).await?;
     let condemned = events.into_iter().filter_map(|event| match event {
-        Happened::Condemned { checksums } => Some(checksums),
+        EventKind::Condemned { checksums } => Some(checksums),
         _ => None,
     });
     Ok(condemned.flatten().collect())
@@ -164,8 +164,8 @@ async fn collect(gateway: &Gateway, checksums: &[Checksum]) -> Result<()> {
     }
 }
 
-async fn order(gateway: &Gateway, command: Command) -> Result<Vec<Happened>> {
-    gateway.journal.append(Order { by: By::Operator, command }).await
+async fn order(gateway: &Gateway, command: Command) -> Result<Vec<EventKind>> {
+    gateway.journal.append(ActorCommand { by: CommandActor::Operator, command }).await
 }
 
 fn stop(why: String) -> Error {

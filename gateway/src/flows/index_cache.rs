@@ -15,10 +15,10 @@ use tokio::time::{sleep, timeout};
 use crate::flows::judged::Judging;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::fair_share::Shares;
-use cratehouse_core::memory_tally::Tally;
-use cratehouse_core::render_pool::Makers;
-use cratehouse_core::single_flight::Flights;
+use cratehouse_core::fair_share::FairShares;
+use cratehouse_core::memory_tally::MemoryInUse;
+use cratehouse_core::render_pool::RenderPool;
+use cratehouse_core::single_flight::SingleFlight;
 use cratehouse_package::index::IndexFile;
 use cratehouse_package::name::{CrateName, NameKey};
 
@@ -50,11 +50,11 @@ pub struct IndexCache {
     /// The shelves of names that no place is known to have.
     absent: Cache<NameKey, Arc<Shelf>>,
     /// Index files that are being made.
-    pub(super) flights: Arc<Flights<Flight, Known>>,
+    pub(super) flights: Arc<SingleFlight<Flight, CachedLookup>>,
     /// Who unpacks, reads and compresses them.
-    pub(super) makers: Makers,
+    pub(super) makers: RenderPool,
     /// The bodies of index files that anybody has.
-    tally: Arc<Tally>,
+    tally: Arc<MemoryInUse>,
 }
 
 /// What a flight is for.
@@ -79,7 +79,7 @@ pub(super) enum Place {
 
 /// What is known of one spelling at one place, and how it came to be known.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct CachedLookup {
     /// The file; that there is none; or the trouble that just prevented an answer.
     pub(super) answer: Result<Option<Arc<IndexFile>>>,
     /// How it came to be known.
@@ -128,7 +128,7 @@ impl Outcome {
     }
 }
 
-impl Known {
+impl CachedLookup {
     /// There is no such crate, as far as this moment tells.
     pub(super) fn absent(until: Option<Instant>) -> Self {
         let judging = Judging::of_nothing();
@@ -197,13 +197,13 @@ impl Drop for Arriving {
 /// What is known of a name, and of which place.
 #[derive(Debug, Clone)]
 pub(super) struct Answered {
-    pub(super) known: Known,
+    pub(super) known: CachedLookup,
     pub(super) from: Place,
 }
 
 impl Answered {
     /// No place has it.
-    pub(super) fn nowhere(known: Known) -> Self {
+    pub(super) fn nowhere(known: CachedLookup) -> Self {
         Self { known, from: Place::Hosted }
     }
 }
@@ -223,7 +223,7 @@ struct Shelf {
 struct Slot {
     name: CrateName,
     place: Place,
-    known: Known,
+    known: CachedLookup,
 }
 
 impl Shelf {
@@ -239,7 +239,7 @@ impl Shelf {
         Self { generation, slots, checked: AtomicBool::new(false) }
     }
 
-    fn at(&self, name: &CrateName, place: Place) -> Option<&Known> {
+    fn at(&self, name: &CrateName, place: Place) -> Option<&CachedLookup> {
         let slot = self.slots.iter().find(|slot| slot.place == place && slot.name == *name);
         slot.map(|slot| &slot.known)
     }
@@ -253,7 +253,7 @@ impl Shelf {
         }
         Some(match self.first_upstream(name, chain, now)? {
             Some((at, known)) => Answered { known: known.recalled(), from: Place::Upstream(at) },
-            None => Answered::nowhere(Known::absent(None)),
+            None => Answered::nowhere(CachedLookup::absent(None)),
         })
     }
 
@@ -264,7 +264,7 @@ impl Shelf {
         name: &CrateName,
         chain: usize,
         now: Instant,
-    ) -> Option<Option<(usize, &Known)>> {
+    ) -> Option<Option<(usize, &CachedLookup)>> {
         for at in 0..chain {
             let known = self.current(name, Place::Upstream(at), now)?;
             if !known.is_absent() {
@@ -274,7 +274,7 @@ impl Shelf {
         Some(None)
     }
 
-    fn current(&self, name: &CrateName, place: Place, now: Instant) -> Option<&Known> {
+    fn current(&self, name: &CrateName, place: Place, now: Instant) -> Option<&CachedLookup> {
         self.at(name, place).filter(|known| known.is_current(now))
     }
 
@@ -334,13 +334,13 @@ impl IndexCache {
         let shelves = Cache::builder().max_capacity(capacity).weigher(weigh).build();
         let absent = Cache::builder().max_capacity(absent).weigher(weigh);
         let absent = absent.expire_after(WhileCurrent).build();
-        let tally = Arc::new(Tally::new(capacity.saturating_add(more)));
-        Self { shelves, absent, flights: Arc::default(), makers: Makers::default(), tally }
+        let tally = Arc::new(MemoryInUse::new(capacity.saturating_add(more)));
+        Self { shelves, absent, flights: Arc::default(), makers: RenderPool::default(), tally }
     }
 
     /// The same, where so many files are made at one time. For the one that lookups ask.
-    pub fn with_flights(self, bound: Shares) -> Self {
-        Self { flights: Arc::new(Flights::bounded(bound)), ..self }
+    pub fn with_flights(self, bound: FairShares) -> Self {
+        Self { flights: Arc::new(SingleFlight::bounded(bound)), ..self }
     }
 
     /// The memory that the bodies of index files take now, in bytes.
@@ -448,7 +448,7 @@ impl IndexCache {
         key: &NameKey,
         name: &CrateName,
         chain: usize,
-    ) -> Option<(usize, Known)> {
+    ) -> Option<(usize, CachedLookup)> {
         let shelf = self.checked(key).filter(|shelf| shelf.generation.is_none())?;
         let (at, known) = shelf.first_upstream(name, chain, Instant::now())??;
         matches!(known.answer, Ok(Some(_))).then(|| (at, known.clone()))
@@ -461,7 +461,7 @@ impl IndexCache {
         key: &NameKey,
         name: &CrateName,
         chain: usize,
-    ) -> Option<(Option<usize>, Known)> {
+    ) -> Option<(Option<usize>, CachedLookup)> {
         let (shelf, now) = (self.checked(key)?, Instant::now());
         let (at, known) = match shelf.generation {
             Some(_) => (None, shelf.current(name, Place::Hosted, now)?),
@@ -483,13 +483,23 @@ impl IndexCache {
     }
 
     /// What is known of one spelling at one place, if it is in memory and current.
-    pub(super) fn recall(&self, key: &NameKey, name: &CrateName, place: Place) -> Option<Known> {
+    pub(super) fn recall(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        place: Place,
+    ) -> Option<CachedLookup> {
         let shelf = self.shelf(key)?;
-        shelf.current(name, place, Instant::now()).map(Known::recalled)
+        shelf.current(name, place, Instant::now()).map(CachedLookup::recalled)
     }
 
     /// The same, however old it is.
-    pub(super) fn remember(&self, key: &NameKey, name: &CrateName, place: Place) -> Option<Known> {
+    pub(super) fn remember(
+        &self,
+        key: &NameKey,
+        name: &CrateName,
+        place: Place,
+    ) -> Option<CachedLookup> {
         self.shelf(key)?.at(name, place).cloned()
     }
 
@@ -504,7 +514,7 @@ impl IndexCache {
         key: &NameKey,
         generation: Option<u64>,
         (name, place): (&CrateName, Place),
-        known: Known,
+        known: CachedLookup,
         generation_now: impl FnOnce() -> Result<Option<u64>>,
     ) {
         let is_absent = generation.is_none()
@@ -533,10 +543,10 @@ impl IndexCache {
 }
 
 /// The result of a flight; one that crashed is our own fault.
-pub(super) fn landed(result: Option<Known>) -> Known {
+pub(super) fn landed(result: Option<CachedLookup>) -> CachedLookup {
     let crashed = || {
         let message = "something went wrong inside the registry while it made an index file";
-        Known::trouble(Error::new(Kind::Internal, message), Duration::ZERO)
+        CachedLookup::trouble(Error::new(Kind::Internal, message), Duration::ZERO)
     };
     result.unwrap_or_else(crashed)
 }

@@ -1,17 +1,16 @@
 //! What the policy makes of an index file: worked out once for each file and policy, and again
 //! when a verdict changes by itself; never for a request.
 
-use crate::flows::judged::Facts;
-use crate::flows::judged::Shown;
+use crate::flows::judged::{Facts, Shown};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::flows::index_cache::{IndexCache, Known};
+use crate::flows::index_cache::{CachedLookup, IndexCache};
 use crate::flows::licenses;
-use crate::flows::rulebook::InForce;
+use crate::flows::policy_store::PolicyGeneration;
 use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::metrics::Metrics;
@@ -31,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub(super) async fn file_of(
     gateway: &Gateway,
     name: &CrateName,
-    known: &Known,
+    known: &CachedLookup,
     file: Arc<IndexFile>,
 ) -> Result<Arc<IndexFile>> {
     match shown(gateway, name, known, &file).await? {
@@ -43,7 +42,7 @@ pub(super) async fn file_of(
 /// The same, if it was judged already.
 pub(super) fn at_hand(
     gateway: &Gateway,
-    known: &Known,
+    known: &CachedLookup,
     file: &Arc<IndexFile>,
 ) -> Option<Arc<IndexFile>> {
     let shown = shown_already(gateway, known, file)?;
@@ -54,7 +53,7 @@ pub(super) fn at_hand(
 /// nothing to say at all.
 pub(super) fn shown_already(
     gateway: &Gateway,
-    known: &Known,
+    known: &CachedLookup,
     file: &Arc<IndexFile>,
 ) -> Option<Option<Arc<Shown>>> {
     let book = &gateway.rulebook;
@@ -76,7 +75,7 @@ pub(super) fn shown_already(
 pub(super) async fn shown(
     gateway: &Gateway,
     name: &CrateName,
-    known: &Known,
+    known: &CachedLookup,
     file: &Arc<IndexFile>,
 ) -> Result<Option<Arc<Shown>>> {
     if let Some(shown) = shown_already(gateway, known, file) {
@@ -112,14 +111,14 @@ pub(super) async fn shown(
 }
 
 /// The place in the chain of the upstream that a file is from; `None`: it is hosted.
-pub(super) fn upstream_at(gateway: &Gateway, known: &Known) -> Option<usize> {
+pub(super) fn upstream_at(gateway: &Gateway, known: &CachedLookup) -> Option<usize> {
     let upstream = known.judging.upstream()?;
     gateway.upstreams.iter().position(|one| one.name() == upstream)
 }
 
 /// Each version of a file with its judgement, by any policy: for who asks why.
 pub(super) fn judge_all(
-    in_force: &InForce,
+    in_force: &PolicyGeneration,
     facts: &Facts,
     file: &IndexFile,
     now: Timestamp,
@@ -159,7 +158,7 @@ fn subject<'a>(facts: &'a Facts, listed: &'a Listed) -> Subject<'a> {
 }
 
 fn judge_file(
-    in_force: &InForce,
+    in_force: &PolicyGeneration,
     facts: &Facts,
     file: &Arc<IndexFile>,
     now: Timestamp,

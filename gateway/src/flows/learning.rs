@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::flows::index_cache::Known;
+use crate::flows::index_cache::CachedLookup;
 use crate::flows::pin_cache::Wanted;
 use crate::flows::{download, fill, judging, licenses, lookup};
 use crate::gateway::Gateway;
@@ -68,7 +68,7 @@ impl Allowance {
 pub(super) struct Search<'a> {
     pub(super) gateway: &'a Arc<Gateway>,
     pub(super) client: ClientKey,
-    pub(super) known: &'a Known,
+    pub(super) known: &'a CachedLookup,
     pub(super) allowance: &'a Allowance,
     tried: HashSet<Checksum>,
     /// Why the package's own licence is not known.
@@ -80,7 +80,7 @@ impl<'a> Search<'a> {
     pub(super) fn new(
         gateway: &'a Arc<Gateway>,
         client: ClientKey,
-        known: &'a Known,
+        known: &'a CachedLookup,
         allowance: &'a Allowance,
     ) -> Self {
         let (tried, unread, learned) = (HashSet::new(), None, false);
@@ -167,7 +167,7 @@ pub(super) async fn settle(gateway: &Arc<Gateway>, lower: &CrateName, version: &
 async fn learn(
     gateway: &Arc<Gateway>,
     client: ClientKey,
-    known: &Known,
+    known: &CachedLookup,
     listed: &Listed,
     fetch: bool,
 ) -> Result<Outcome> {

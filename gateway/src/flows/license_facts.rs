@@ -15,7 +15,7 @@ use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::per_address::PerAddress;
-use cratehouse_core::single_flight::Flights;
+use cratehouse_core::single_flight::SingleFlight;
 use cratehouse_mirror::store::{Licenses, MirrorStore};
 use cratehouse_package::index::{IndexFile, Listed};
 use cratehouse_package::name::CrateName;
@@ -49,7 +49,7 @@ pub(super) struct Learned {
 /// Who reads crate files for their licences.
 #[derive(Debug)]
 pub struct Readers {
-    flights: Flights<(CrateName, CrateVersion, Checksum), Result<LicenseFact>>,
+    flights: SingleFlight<(CrateName, CrateVersion, Checksum), Result<LicenseFact>>,
     parsers: Arc<Parsers>,
     pub(super) aside: Arc<Semaphore>,
     pub(super) errands: Arc<Semaphore>,
@@ -59,7 +59,7 @@ impl Readers {
     /// As many at one time as there are cores: crate files are inflated.
     pub fn new(per_address: &PerAddress, metrics: &Metrics) -> Self {
         Self {
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             parsers: Arc::new(Parsers::new(per_address, metrics, "license")),
             aside: Arc::new(Semaphore::new(ASIDE)),
             errands: Arc::new(Semaphore::new(ERRANDS)),

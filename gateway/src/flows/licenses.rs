@@ -11,7 +11,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::flows::index_cache::Known;
+use crate::flows::index_cache::CachedLookup;
 use crate::flows::judged::Judging;
 use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
@@ -55,7 +55,7 @@ pub(super) fn look_again(gateway: &Gateway, judging: &Arc<Judging>, file: &Arc<I
 /// When reading crashed, which is our own fault.
 pub(super) async fn read(
     gateway: &Arc<Gateway>,
-    known: &Known,
+    known: &CachedLookup,
     version: &Listed,
     bytes: &Bytes,
 ) -> Result<()> {
@@ -71,7 +71,7 @@ pub(super) async fn read(
 /// As [`read`].
 pub(super) async fn note(
     gateway: &Arc<Gateway>,
-    known: &Known,
+    known: &CachedLookup,
     version: &Listed,
     bytes: &Bytes,
 ) -> Result<()> {
@@ -85,7 +85,7 @@ pub(super) async fn note(
 }
 
 /// Brings to the store what was noted and is not there yet; waits also for others who do so.
-pub(super) async fn keep(gateway: &Gateway, known: &Known) {
+pub(super) async fn keep(gateway: &Gateway, known: &CachedLookup) {
     let Ok(Some(file)) = known.answer.clone() else { return };
     let Some(upstream) = known.judging.upstream() else { return };
     let lines = &gateway.mirror_lines.licenses;
@@ -95,7 +95,12 @@ pub(super) async fn keep(gateway: &Gateway, known: &Known) {
 }
 
 /// The same after the download was answered, if there is room.
-pub(super) fn read_aside(gateway: &Arc<Gateway>, known: &Known, version: &Listed, bytes: &Bytes) {
+pub(super) fn read_aside(
+    gateway: &Arc<Gateway>,
+    known: &CachedLookup,
+    version: &Listed,
+    bytes: &Bytes,
+) {
     let Ok(room) = Arc::clone(&gateway.licenses.aside).try_acquire_owned() else { return };
     let (gateway, known) = (Arc::clone(gateway), known.clone());
     let (version, bytes) = (version.clone(), bytes.clone());

@@ -6,8 +6,7 @@ use crate::config::crates_io_index;
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_package::lock_file;
-use cratehouse_package::lock_file::{KnownRegistries, Locked};
+use cratehouse_package::lock_file::{self, KnownRegistries, Locked};
 use cratehouse_package::registries::{OurUrls, PublicUrls};
 
 /// The packages of a Cargo.lock. Those that it has from a registry which is neither crates.io nor

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::flows::index_cache::{Answered, Flight, Known, Outcome, Place};
-use crate::flows::judged::Facts;
-use crate::flows::judged::Judging;
+use crate::flows::index_cache::{Answered, CachedLookup, Flight, Outcome, Place};
+use crate::flows::judged::{Facts, Judging};
 use crate::flows::{judging, mirroring};
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
@@ -140,14 +139,14 @@ async fn find(
             let known = hosted(gateway, client, name, row).await;
             Answered { known, from: Place::Hosted }
         }
-        false => Answered::nowhere(Known::absent(None)),
+        false => Answered::nowhere(CachedLookup::absent(None)),
     };
     if let Some(row) = gateway.catalog.krate(key)? {
         return Ok(ours(row).await);
     }
     let began = Instant::now();
     let (known, at) = match gateway.config.is_reserved(key) {
-        true => (Known::absent(None), chain),
+        true => (CachedLookup::absent(None), chain),
         false => mirroring::chain(gateway, client, name, chain).await,
     };
     if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
@@ -182,7 +181,7 @@ async fn hosted(
     client: ClientKey,
     name: &CrateName,
     row: CrateRow,
-) -> Known {
+) -> CachedLookup {
     let flight = Flight {
         name: name.clone(),
         place: Place::Hosted,
@@ -192,13 +191,13 @@ async fn hosted(
     let (owned, name) = (Arc::clone(gateway), name.clone());
     let work = || async move {
         let made = make_hosted(&owned, &name, &row).await;
-        made.unwrap_or_else(|e| Known::trouble(e, Duration::ZERO))
+        made.unwrap_or_else(|e| CachedLookup::trouble(e, Duration::ZERO))
     };
     match gateway.index.flights.join_for(client, flight, work).await {
         Ok(result) => landed(result),
         Err(crowded) => {
             gateway.metrics.requests_refused.inc();
-            Known::trouble(crowded, Duration::ZERO)
+            CachedLookup::trouble(crowded, Duration::ZERO)
         }
     }
 }
@@ -208,7 +207,7 @@ pub(super) async fn hosted_file_of(
     gateway: &Arc<Gateway>,
     client: ClientKey,
     row: CrateRow,
-) -> Result<Known> {
+) -> Result<CachedLookup> {
     let name: CrateName = row.name.lower().parse().map_err(Error::internal)?;
     match gateway.index.recall(&name.key(), &name, Place::Hosted) {
         Some(known) => Ok(known),
@@ -217,10 +216,10 @@ pub(super) async fn hosted_file_of(
 }
 
 /// Renders a hosted crate's file and puts it into memory, unless the crate has changed meanwhile.
-async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Result<Known> {
+async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Result<CachedLookup> {
     mirroring::admit_within(gateway, gateway.config.limits.fill_wait).await?;
     let key = name.key();
-    let mut known = Known::absent(None);
+    let mut known = CachedLookup::absent(None);
     if row.name.lower() == name.as_str() {
         let (catalog, wanted) = (gateway.catalog.clone(), key.clone());
         let read = move || {
@@ -228,7 +227,7 @@ async fn make_hosted(gateway: &Gateway, name: &CrateName, row: &CrateRow) -> Res
             Ok::<_, Error>(hosted_file(&versions)?.map(|file| (file, hosted_facts(&versions))))
         };
         if let Some((file, facts)) = aside(read).await?? {
-            known = Known {
+            known = CachedLookup {
                 answer: Ok(Some(gateway.index.counted(file))),
                 outcome: Outcome::Miss,
                 judging: Arc::new(Judging::new(facts)),

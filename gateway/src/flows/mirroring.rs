@@ -14,19 +14,17 @@ use self::held::{is_kept, is_remembered};
 use self::memory::admit;
 pub(super) use self::memory::admit_within;
 use crate::flows::credit::Credit;
-use crate::flows::index_cache::landed;
-use crate::flows::index_cache::{Flight, Known, Outcome, Place};
+use crate::flows::index_cache::{CachedLookup, Flight, Outcome, Place, landed};
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_core::render_pool::Makers;
+use cratehouse_core::render_pool::RenderPool;
 use cratehouse_mirror::settings::Identity;
-use cratehouse_mirror::upstream::{Answer, Trouble, TroubleKind, Turn, Upstream};
+use cratehouse_mirror::upstream::{Answer, Turn, Upstream, UpstreamError, UpstreamErrorKind};
 use cratehouse_package::index::IndexFile;
-use cratehouse_package::mirrored;
-use cratehouse_package::mirrored::OwnRegistries;
+use cratehouse_package::mirrored::{self, OwnRegistries};
 use cratehouse_package::name::{CrateName, NameKey};
 use cratehouse_package::version::{CrateVersion, no_such_version};
 use cratehouse_storage::blobs::Origin;
@@ -58,10 +56,10 @@ async fn known_at(
     client: ClientKey,
     name: &CrateName,
     at: usize,
-) -> Result<Known> {
+) -> Result<CachedLookup> {
     let key = name.key();
     if gateway.catalog.krate(&key)?.is_some() || gateway.config.is_reserved(&key) {
-        return Ok(Known::absent(None));
+        return Ok(CachedLookup::absent(None));
     }
     let asked = Asked { client, credit: None, force: false };
     Ok(at_upstream(gateway, &lowered(name), at, &asked).await)
@@ -69,7 +67,7 @@ async fn known_at(
 
 /// What is known of a mirrored crate, and the upstream in the chain that it is from, if memory
 /// knows both: a hit needs neither the catalog nor the store.
-pub(super) fn in_memory(gateway: &Gateway, name: &CrateName) -> Option<(usize, Known)> {
+pub(super) fn in_memory(gateway: &Gateway, name: &CrateName) -> Option<(usize, CachedLookup)> {
     gateway.index.mirrored(&name.key(), &lowered(name), gateway.upstreams.len())
 }
 
@@ -92,17 +90,17 @@ pub(super) async fn chain(
     client: ClientKey,
     name: &CrateName,
     chain: usize,
-) -> (Known, usize) {
+) -> (CachedLookup, usize) {
     if chain == 0 {
-        return (Known::absent(None), 0);
+        return (CachedLookup::absent(None), 0);
     }
     let remembered = gateway.index.answer(&name.key(), name, chain).map(|answer| answer.known);
-    if let Some(absent) = remembered.filter(Known::is_absent) {
+    if let Some(absent) = remembered.filter(CachedLookup::is_absent) {
         return (absent, chain); // it was charged, if at all, when it was asked for
     }
     let credit = match credit(gateway, client, name).await {
         Ok(credit) => credit.map(Arc::new),
-        Err(error) => return (Known::trouble(error, Duration::ZERO), 0),
+        Err(error) => return (CachedLookup::trouble(error, Duration::ZERO), 0),
     };
     let asked = Asked { client, credit, force: false };
     let (known, at) = walk(gateway, name, chain, &asked).await;
@@ -125,7 +123,7 @@ async fn credit(gateway: &Gateway, client: ClientKey, name: &CrateName) -> Resul
 impl Asked {
     /// Says what a name costs by what came of it. One that another replica has just hosted was not
     /// asked for.
-    fn settle(&self, gateway: &Gateway, name: &CrateName, known: &Known) {
+    fn settle(&self, gateway: &Gateway, name: &CrateName, known: &CachedLookup) {
         let Some(credit) = &self.credit else { return };
         let nowhere = || matches!(gateway.catalog.krate(&name.key()), Ok(None));
         credit.settle(known.is_absent() && nowhere());
@@ -137,7 +135,7 @@ async fn walk(
     name: &CrateName,
     chain: usize,
     asked: &Asked,
-) -> (Known, usize) {
+) -> (CachedLookup, usize) {
     let mut read_from = None;
     for at in 0..chain {
         let known = at_upstream(gateway, name, at, asked).await;
@@ -146,10 +144,15 @@ async fn walk(
         }
         read_from = read_from.max(known.read_from);
     }
-    (Known { read_from, ..Known::absent(None) }, chain)
+    (CachedLookup { read_from, ..CachedLookup::absent(None) }, chain)
 }
 
-async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, asked: &Asked) -> Known {
+async fn at_upstream(
+    gateway: &Arc<Gateway>,
+    name: &CrateName,
+    at: usize,
+    asked: &Asked,
+) -> CachedLookup {
     let (place, force) = (Place::Upstream(at), asked.force);
     let recalled = gateway.index.recall(&name.key(), name, place);
     if let Some(known) = recalled.filter(|_| !force) {
@@ -157,7 +160,7 @@ async fn at_upstream(gateway: &Arc<Gateway>, name: &CrateName, at: usize, asked:
     }
     match fly(gateway, name, at, asked).await {
         // It waited among those of the client that began it, where this one may have places left.
-        (Known { answer: Err(error), .. }, Beginner::Another)
+        (CachedLookup { answer: Err(error), .. }, Beginner::Another)
             if error.kind == Kind::Unavailable =>
         {
             fly(gateway, name, at, asked).await.0
@@ -178,7 +181,7 @@ async fn fly(
     name: &CrateName,
     at: usize,
     asked: &Asked,
-) -> (Known, Beginner) {
+) -> (CachedLookup, Beginner) {
     let place = Place::Upstream(at);
     let flight = Flight { name: name.clone(), place, generation: None, force: asked.force };
     let (owned, krate, asked) = (Arc::clone(gateway), name.clone(), asked.clone());
@@ -199,35 +202,35 @@ async fn fly(
 }
 
 /// What there is for a client that may not begin one more flight: a file that is known, however old.
-fn unbegun(gateway: &Gateway, name: &CrateName, place: Place, crowded: Error) -> Known {
+fn unbegun(gateway: &Gateway, name: &CrateName, place: Place, crowded: Error) -> CachedLookup {
     match remembered_file(gateway, name, place) {
         Some(former) => former,
         None => {
             gateway.metrics.requests_refused.inc();
-            Known::trouble(crowded, Duration::ZERO)
+            CachedLookup::trouble(crowded, Duration::ZERO)
         }
     }
 }
 
 /// The last known file of a crate at one place, if memory has one, as it is served without an answer.
-fn remembered_file(gateway: &Gateway, name: &CrateName, place: Place) -> Option<Known> {
+fn remembered_file(gateway: &Gateway, name: &CrateName, place: Place) -> Option<CachedLookup> {
     let former = gateway.index.remember(&name.key(), name, place)?;
     let former = Some(former).filter(|former| matches!(former.answer, Ok(Some(_))))?;
-    Some(Known { outcome: Outcome::Stale, ..former })
+    Some(CachedLookup { outcome: Outcome::Stale, ..former })
 }
 
 /// Reads one upstream through the store, and takes note of what came of it.
-async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> Known {
-    let Some(upstream) = gateway.upstreams.get(at) else { return Known::absent(None) };
+async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> CachedLookup {
+    let Some(upstream) = gateway.upstreams.get(at) else { return CachedLookup::absent(None) };
     let (key, place) = (name.key(), Place::Upstream(at));
     let corrections = gateway.catalog.corrections();
     let former = gateway.index.remember(&key, name, place);
     if let Err(error) = admit(gateway, former.as_ref()).await {
         let Some(stale) = remembered_file(gateway, name, place) else {
-            return Known::trouble(error, Duration::ZERO);
+            return CachedLookup::trouble(error, Duration::ZERO);
         };
         // So that not each who asks for it waits again.
-        let stale = Known { until: Instant::now().checked_add(NO_MEMORY_REST), ..stale };
+        let stale = CachedLookup { until: Instant::now().checked_add(NO_MEMORY_REST), ..stale };
         let now = || gateway.generation(&key);
         gateway.index.put(&key, None, (name, place), stale.clone(), now);
         return stale;
@@ -247,12 +250,12 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> K
     let remembered = former.as_ref().and_then(Rendered::remembered);
     let turn = |held| Turn { client: asked.client, held };
     let known = match reader.begin(asked.client, name, remembered, asked.force).await {
-        Begun::Known(known) => known,
+        Begun::CachedLookup(known) => known,
         Begun::Ask(question) if question.is_first() => {
             match unheard_of(gateway, asked.client, &key).await {
                 Ok(read_from) => {
                     let known = reader.ask(name, turn(false), *question).await;
-                    Known { read_from: Some(read_from), ..known }
+                    CachedLookup { read_from: Some(read_from), ..known }
                 }
                 Err(answer) => return *answer,
             }
@@ -286,18 +289,18 @@ async fn unheard_of(
     gateway: &Gateway,
     client: ClientKey,
     key: &NameKey,
-) -> Result<Instant, Box<Known>> {
+) -> Result<Instant, Box<CachedLookup>> {
     let began = Instant::now();
     let unread = |error: Error| {
         let message = "whether this registry hosts that name cannot be told now, so it was not \
                        looked for elsewhere; try again in a few seconds";
-        Box::new(Known::trouble(Error::unavailable(message).because(error), Duration::ZERO))
+        Box::new(CachedLookup::trouble(Error::unavailable(message).because(error), Duration::ZERO))
     };
     gateway.journal.catch_up_for(gateway.reader(client)).await.map_err(unread)?;
     match gateway.catalog.krate(key) {
         Ok(None) => Ok(began),
-        Ok(Some(_)) => Err(Box::new(Known::absent(None))),
-        Err(error) => Err(Box::new(Known::trouble(error, Duration::ZERO))),
+        Ok(Some(_)) => Err(Box::new(CachedLookup::absent(None))),
+        Err(error) => Err(Box::new(CachedLookup::trouble(error, Duration::ZERO))),
     }
 }
 
@@ -440,7 +443,7 @@ pub async fn taken_upstream(
 }
 
 async fn taken(
-    makers: &Makers,
+    makers: &RenderPool,
     upstreams: &[Arc<Upstream>],
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>> {
@@ -479,10 +482,10 @@ async fn taken(
 
 /// Whether an upstream has a crate of exactly this spelling, with its own spelling of it.
 async fn has(
-    makers: &Makers,
+    makers: &RenderPool,
     upstream: &Arc<Upstream>,
     name: &CrateName,
-) -> Result<Option<(String, CrateName)>, Trouble> {
+) -> Result<Option<(String, CrateName)>, UpstreamError> {
     let Answer::Found { body, .. } =
         upstream.index_file(Turn::OWN, name, None, &mut |_| true).await?
     else {
@@ -490,7 +493,7 @@ async fn has(
     };
     let (asked, wanted) = (Arc::clone(upstream), name.clone());
     let read = move || {
-        let nonsense = |why| Trouble::new(asked.name(), TroubleKind::Nonsense, why);
+        let nonsense = |why| UpstreamError::new(asked.name(), UpstreamErrorKind::Nonsense, why);
         let bytes = body.unpack().map_err(|e| asked.misfit(&e))?;
         let read = mirrored::read(&bytes, &wanted, &OwnRegistries::default());
         let first = read.map_err(|e| nonsense(e.to_string()))?.versions.into_iter().next();
@@ -498,9 +501,9 @@ async fn has(
         Ok(Some((asked.name().to_owned(), spelled)))
     };
     let crashed = |e: Error| {
-        Err(Trouble::new(
+        Err(UpstreamError::new(
             upstream.name(),
-            TroubleKind::Nonsense,
+            UpstreamErrorKind::Nonsense,
             format!("its answer: {}", e.chain()),
         ))
     };
@@ -554,7 +557,7 @@ mod tests {
         let (_two, second) = server(404, "foo_bar-x").await;
         let name = "Foo-bar_x".parse().unwrap();
         assert_eq!(
-            taken(&Makers::default(), std::slice::from_ref(&first), &name).await.unwrap(),
+            taken(&RenderPool::default(), std::slice::from_ref(&first), &name).await.unwrap(),
             None
         );
         let mut paths = one.paths();
@@ -564,7 +567,7 @@ mod tests {
             ["foo-bar-x", "foo-bar_x", "foo_bar-x", "foo_bar_x"]
                 .map(|spelling| format!("/index/fo/{}/{spelling}", &spelling[2..4]))
         );
-        let found = taken(&Makers::default(), &[first, second], &name).await.unwrap();
+        let found = taken(&RenderPool::default(), &[first, second], &name).await.unwrap();
         assert_eq!(found, Some(("up".to_owned(), "FOO_BAR-X".parse().unwrap())));
     }
 
@@ -572,18 +575,23 @@ mod tests {
     async fn a_name_is_not_free_before_every_upstream_has_said_so() {
         let (_one, first) = server(404, "/none").await;
         let (_two, second) = server(500, "/none").await;
-        let unknown =
-            taken(&Makers::default(), &[first, second], &"foo".parse().unwrap()).await.unwrap_err();
+        let unknown = taken(&RenderPool::default(), &[first, second], &"foo".parse().unwrap())
+            .await
+            .unwrap_err();
         assert_eq!(unknown.kind, Kind::Unavailable);
-        assert_eq!(taken(&Makers::default(), &[], &"foo".parse().unwrap()).await.unwrap(), None);
+        assert_eq!(
+            taken(&RenderPool::default(), &[], &"foo".parse().unwrap()).await.unwrap(),
+            None
+        );
     }
 
     #[tokio::test]
     async fn a_name_with_too_many_spellings_must_be_reserved() {
         let (one, first) = server(404, "/none").await;
-        let refused = taken(&Makers::default(), &[first], &"a-b-c-d-e-f-g-h-i-j".parse().unwrap())
-            .await
-            .unwrap_err();
+        let refused =
+            taken(&RenderPool::default(), &[first], &"a-b-c-d-e-f-g-h-i-j".parse().unwrap())
+                .await
+                .unwrap_err();
         assert_eq!(refused.kind, Kind::Invalid);
         assert!(refused.message.contains("reserve"));
         assert!(one.paths().is_empty());

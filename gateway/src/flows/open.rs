@@ -10,40 +10,37 @@ use crate::flows::advisories::{self, Keeper};
 use crate::flows::crate_cache::CrateCache;
 use crate::flows::crate_uses::Uses;
 use crate::flows::credit::Credits;
-use crate::flows::evict;
-use crate::flows::founded;
+use crate::flows::download_log::{self, DownloadLog};
 use crate::flows::index_cache::IndexCache;
 use crate::flows::license_facts::Readers;
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::parsing::ClientParsers;
-use crate::flows::pulls::{self, Pulls};
-use crate::flows::replica_note;
+use crate::flows::policy_store::{Kept, PolicyStore, try_policy};
 use crate::flows::reread::Reread;
-use crate::flows::rulebook::{Kept, Rulebook, try_policy};
-use crate::flows::search;
 use crate::flows::search::known::MirroredNames;
 use crate::flows::store_watch::StoreWatch;
 use crate::flows::token_cache::TokenCache;
 use crate::flows::views::Views;
+use crate::flows::{evict, founded, replica_note, search};
 use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::logging::requests::RequestLines;
 use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
-use crate::stores::pulls::PullsStore;
+use crate::stores::download_log::DownloadLogStore;
 use crate::stores::replicas::ReplicaNotes;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::fair_queue::Turns;
-use cratehouse_core::fair_share::Shares;
+use cratehouse_core::fair_queue::FairQueues;
+use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::progress::{Progress, say};
 use cratehouse_core::threads::aside;
 use cratehouse_core::traces::Traces;
-use cratehouse_core::write_behind::Copies;
+use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_journal::catalog::{Catalog, Opened};
 use cratehouse_journal::checkpoint::{Checkpointer, Known, Namer};
 use cratehouse_journal::checkpoint_store::checkpoints_in;
 use cratehouse_journal::entry_store::journal_in;
-use cratehouse_journal::writer::{OnChange, Scribe, Settings};
+use cratehouse_journal::writer::{JournalWriter, OnChange, Settings};
 use cratehouse_mirror::store::MirrorStore;
 use cratehouse_mirror::upstream::Upstream;
 use cratehouse_mirror::uses_store::UsesStore;
@@ -84,7 +81,7 @@ pub struct Process {
     pub reread: Reread,
 }
 
-/// A gateway that has caught up, with its scribe at work.
+/// A gateway that has caught up, with its writer at work.
 #[derive(Debug)]
 pub struct Running {
     /// The gateway.
@@ -171,11 +168,11 @@ impl Running {
             replica: config.server.replica.clone(),
             patience: config.limits.append,
             queue: config.limits.append_queue,
-            waits: Shares::new(config.limits.journal_waits, &config.limits.per_address),
+            waits: FairShares::new(config.limits.journal_waits, &config.limits.per_address),
             follow: config.limits.follow,
             founding,
         };
-        let (mut scribe, journal) = Scribe::new(
+        let (mut writer, journal) = JournalWriter::new(
             journal_in(&objects),
             catalog.clone(),
             forgetting(&index),
@@ -185,8 +182,8 @@ impl Running {
         let reading = Progress::begin("reading the journal", voice);
         let tick = |done, total| reading.tick(done, Some(total));
         let loading = (keep == Keep::File).then_some(voice);
-        let known = checkpointer.begin(&mut scribe, known, loading, tick).await?;
-        checkpointer.namer = Some(Namer { journal: journal.clone(), heads: scribe.heads() });
+        let known = checkpointer.begin(&mut writer, known, loading, tick).await?;
+        checkpointer.namer = Some(Namer { journal: journal.clone(), heads: writer.heads() });
         if keep == Keep::File {
             reading.end(&format!("journal read up to entry {}", catalog.head()?.seq));
         }
@@ -195,7 +192,7 @@ impl Running {
         let advisory_store = advisories_in(&objects);
         let kept = advisories::at_start(&config, &advisory_store).await;
         let rulebook = open_rulebook(&config, &metrics, kept).await?;
-        let pulls = Pulls::new(
+        let pulls = DownloadLog::new(
             pulls_in(&objects),
             &config.server.replica,
             config.pulls.retention_days.is_some(),
@@ -214,7 +211,7 @@ impl Running {
             journal,
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
-            copies: Copies::default(),
+            copies: WriteBehind::default(),
             mirror_lines: MirrorLines::new(&metrics),
             credits: Credits::new(&config.limits, metrics.clone()),
             views: Views::new(unified, &config.upstreams),
@@ -226,12 +223,12 @@ impl Running {
             crates,
             uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
             pulls,
-            in_flight: Shares::new(config.limits.requests, &config.limits.per_address),
-            responses: Shares::new(
+            in_flight: FairShares::new(config.limits.requests, &config.limits.per_address),
+            responses: FairShares::new(
                 config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
                 &config.limits.per_address,
             ),
-            turns: Turns::new(&config.limits.per_address),
+            turns: FairQueues::new(&config.limits.per_address),
             mirrored_names: MirroredNames::default(),
             lines: RequestLines::new(&metrics),
             metrics,
@@ -241,7 +238,7 @@ impl Running {
         let stop = CancellationToken::new();
         let mut tasks = Vec::new();
         if keep == Keep::File {
-            let (entries, heads) = (gateway.config.catalog.checkpoint_entries, scribe.heads());
+            let (entries, heads) = (gateway.config.catalog.checkpoint_entries, writer.heads());
             let checkpointing = checkpointer.clone().run(known, entries, heads, stop.clone());
             tasks.push(("checkpointer", tokio::spawn(checkpointing)));
             let sweeping = evict::run(Arc::clone(&gateway), stop.clone());
@@ -269,17 +266,17 @@ impl Running {
             tasks.push(("keeper of names", tokio::spawn(searching)));
             let (owned, stopped) = (Arc::clone(&gateway), stop.clone());
             let recording =
-                async move { pulls::run(&owned.pulls, &owned.config.pulls, stopped).await };
+                async move { download_log::run(&owned.pulls, &owned.config.pulls, stopped).await };
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }
         if let Some(exporting) = exporting {
             tasks.push(("exporter of spans", tokio::spawn(exporting.run(stop.clone()))));
         }
-        tasks.push(("scribe", tokio::spawn(scribe.run(stop.clone()))));
+        tasks.push(("writer", tokio::spawn(writer.run(stop.clone()))));
         Ok(Self { gateway, checkpointer, tasks, stop })
     }
 
-    /// Lets the scribe finish what it is at, waits for copies that are under way to the store, and
+    /// Lets the writer finish what it is at, waits for copies that are under way to the store, and
     /// puts the catalog on disk. The caller bounds the time.
     pub async fn close(self) {
         self.stop.cancel();
@@ -318,9 +315,9 @@ async fn open_rulebook(
     config: &Arc<Config>,
     metrics: &Metrics,
     kept: Option<Kept>,
-) -> Result<Arc<Rulebook>> {
+) -> Result<Arc<PolicyStore>> {
     let (config, metrics) = (Arc::clone(config), metrics.clone());
-    aside(move || Rulebook::open(&config, metrics, kept)).await?.map(Arc::new)
+    aside(move || PolicyStore::open(&config, metrics, kept)).await?.map(Arc::new)
 }
 
 /// The advisory database in a store: durable, because one that came from a file can be had nowhere else.
@@ -329,8 +326,8 @@ pub fn advisories_in(objects: &Objects) -> AdvisoryStore {
 }
 
 /// Who pulled what, in a store: durable, because it can be had nowhere else.
-pub fn pulls_in(objects: &Objects) -> PullsStore {
-    PullsStore::new(Arc::clone(&objects.durable))
+pub fn pulls_in(objects: &Objects) -> DownloadLogStore {
+    DownloadLogStore::new(Arc::clone(&objects.durable))
 }
 
 /// What replicas note of themselves in a store.
@@ -355,7 +352,7 @@ fn index_cache(config: &Config) -> IndexCache {
     let kept = config.cache.index_bytes;
     let absent = config.cache.absent_bytes;
     IndexCache::bounded(kept, absent, kept.max(4 * config.limits.index_file_bytes as u64))
-        .with_flights(Shares::new(config.limits.requests, &config.limits.per_address))
+        .with_flights(FairShares::new(config.limits.requests, &config.limits.per_address))
 }
 
 fn open_catalog(

@@ -10,7 +10,7 @@ use crate::flows::mirror_lines::MirrorLines;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
-use cratehouse_core::single_flight::Flights;
+use cratehouse_core::single_flight::SingleFlight;
 use cratehouse_mirror::upstream::Upstream;
 use cratehouse_package::index::Listed;
 use cratehouse_package::name::CrateName;
@@ -34,7 +34,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Pins {
     known: sync::Cache<Key, (u64, Checksum)>,
-    reading: Flights<(Key, u64), Result<Checksum>>,
+    reading: SingleFlight<(Key, u64), Result<Checksum>>,
     alarmed: Cache<(Key, Checksum), ()>,
 }
 
@@ -111,7 +111,7 @@ impl Default for Pins {
     fn default() -> Self {
         Self {
             known: sync::Cache::new(REMEMBERED_PINS),
-            reading: Flights::default(),
+            reading: SingleFlight::default(),
             alarmed: Cache::new(REMEMBERED_PINS),
         }
     }

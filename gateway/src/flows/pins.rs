@@ -7,7 +7,7 @@ use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::catalog::CorrectedPin;
-use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_mirror::store::Pin;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::{CrateVersion, no_such_version};
@@ -67,7 +67,7 @@ pub async fn of(
 /// or format level 2 is not enabled.
 pub async fn correct(
     gateway: &Gateway,
-    by: By,
+    by: CommandActor,
     (name, version): (&CrateName, &CrateVersion),
     upstream: Option<&str>,
     checksum: Checksum,
@@ -82,7 +82,7 @@ pub async fn correct(
         checksum,
         reason: reason.to_owned(),
     };
-    gateway.journal.append(Order { by, command }).await?;
+    gateway.journal.append(ActorCommand { by, command }).await?;
     warn!(upstream = pinned.upstream, %name, %version, former = %pinned.standing(), %checksum,
         reason, "a pin was corrected by an administrator");
     Ok(pinned)

@@ -8,12 +8,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 
-use crate::flows::index_cache::{Answered, Known};
+use crate::flows::index_cache::{Answered, CachedLookup};
 use crate::flows::judging;
 pub use crate::flows::learning::Allowance;
 use crate::flows::learning::Search;
 
-use crate::flows::rulebook::InForce;
+use crate::flows::policy_store::PolicyGeneration;
 use crate::flows::{licenses, lock_file, lookup, mirroring};
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
@@ -59,7 +59,7 @@ pub async fn check(
     gateway: &Arc<Gateway>,
     reach: Reach,
     lock: &str,
-    policies: &[Arc<InForce>],
+    policies: &[Arc<PolicyGeneration>],
     allowance: &Allowance,
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<Report>> {
@@ -124,7 +124,7 @@ async fn rows(
     gateway: &Arc<Gateway>,
     reach: Reach,
     package: Locked,
-    policies: &[Arc<InForce>],
+    policies: &[Arc<PolicyGeneration>],
     allowance: &Allowance,
     now: Timestamp,
 ) -> Vec<Row> {
@@ -177,8 +177,8 @@ async fn judged(
     gateway: &Arc<Gateway>,
     reach: Reach,
     file: &Arc<IndexFile>,
-    known: &Known,
-    policies: &[Arc<InForce>],
+    known: &CachedLookup,
+    policies: &[Arc<PolicyGeneration>],
     now: Timestamp,
 ) -> Result<Vec<Vec<(Listed, Judgement)>>> {
     // For each of them, and after the look-up: so that a check waits for no upstream with it.
@@ -195,7 +195,7 @@ async fn found(
     gateway: &Arc<Gateway>,
     reach: Reach,
     package: &Locked,
-    policies: &[Arc<InForce>],
+    policies: &[Arc<PolicyGeneration>],
 ) -> Result<Seen> {
     let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
     package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
@@ -210,7 +210,7 @@ async fn found(
 /// The index file of a crate before any policy, with what else is known of its versions, and whose they are.
 struct Seen {
     file: Arc<IndexFile>,
-    known: Known,
+    known: CachedLookup,
     identity: Identity,
 }
 

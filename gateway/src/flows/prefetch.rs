@@ -145,8 +145,7 @@ async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<Fetched> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::fixture::limits;
-    use crate::flows::fixture::{House, Public, memory};
+    use crate::flows::fixture::{Public, TestGateway, limits, memory};
     use cratehouse_core::checksum::Checksum;
     use cratehouse_core::error::Kind;
     use cratehouse_package::index::CRATES_IO_IDENTITY;
@@ -168,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn every_package_is_tried_and_the_failures_are_told() {
         let public = Public::start(b"x").await;
-        let house = House::open(&memory(), &[&public], limits()).await;
+        let house = TestGateway::open(&memory(), &[&public], limits()).await;
         let lock = |name: &str, version: &str, sum: &[u8]| {
             format!(
                 "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n\
@@ -198,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn names_of_other_registries_are_left_out_and_told() {
         let public = Public::start(b"x").await;
-        let house = House::open(&memory(), &[&public], limits()).await;
+        let house = TestGateway::open(&memory(), &[&public], limits()).await;
         let from = |source: &str| package("Foo", &format!("source = \"{source}\""));
         let ours = "sparse+https://crates.acme.example/index/";
         let upstream = format!("sparse+{}/index/", public.server.url);
@@ -219,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn crates_are_fetched_by_name_or_requirement_and_what_was_done_is_told() {
         let public = Public::start(b"x").await;
-        let house = House::open(&memory(), &[&public], limits()).await;
+        let house = TestGateway::open(&memory(), &[&public], limits()).await;
         let fetch = async |wanted: &[&str]| {
             prefetch(&house.gateway, &crates(wanted), |_, _| ()).await.unwrap()
         };
@@ -243,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_lock_file_is_refused() {
-        let house = House::open(&memory(), &[], limits()).await;
+        let house = TestGateway::open(&memory(), &[], limits()).await;
         let odd = format!("{}é{}", "0".repeat(31), "0".repeat(31));
         let source = "source = \"sparse+https://crates.acme.example/index/\"";
         let odd = package("a", &format!("{source}\nchecksum = \"{odd}\""));

@@ -15,22 +15,19 @@ use jiff::Timestamp;
 
 pub use self::admission::{admit, count_refusal, frame_bytes, head_bytes, may_publish, named};
 use crate::config::Limits;
-use crate::flows::{dependencies, mirroring, objecting};
+use crate::flows::{dependencies, mirroring, violations};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_journal::commands;
-use cratehouse_journal::commands::{By, Command, Order, must_put_again};
+use cratehouse_journal::commands::{self, ActorCommand, Command, CommandActor, must_put_again};
 use cratehouse_journal::principal::Principal;
 use cratehouse_package::manifest::{Draft, ManifestLimits};
 use cratehouse_package::name::CrateName;
-use cratehouse_package::publish_frame;
-use cratehouse_package::publish_frame::UploadLimits;
+use cratehouse_package::publish_frame::{self, UploadLimits};
 use cratehouse_package::published::Published;
-use cratehouse_package::tarball;
-use cratehouse_package::tarball::{Contents, TarballLimits};
+use cratehouse_package::tarball::{self, Contents, TarballLimits};
 use cratehouse_storage::blobs::Origin;
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
@@ -100,21 +97,21 @@ async fn attempt(
 /// Puts the bytes, and gives the order that names them.
 pub(super) async fn put(
     gateway: &Gateway,
-    by: By,
+    by: CommandActor,
     published: Box<Published>,
     crate_file: Bytes,
-) -> Result<Order> {
+) -> Result<ActorCommand> {
     // Before the put: bytes that are condemned after this entry may be deleted again.
     let put_at = gateway.catalog.head()?.seq;
     let put = gateway.blobs.put(Origin::Hosted, &published.line.cksum, crate_file);
     put.await.map_err(Error::store)?;
     let bounds = gateway.config.limits.index;
-    Ok(Order { by, command: Command::Publish { published, put_at, bounds } })
+    Ok(ActorCommand { by, command: Command::Publish { published, put_at, bounds } })
 }
 
 /// The journal's word is the last one; where a sweep may have deleted the bytes since they were
 /// put, they are put again, once.
-pub(super) async fn enter(gateway: &Gateway, order: Order, crate_file: Bytes) -> Result<()> {
+pub(super) async fn enter(gateway: &Gateway, order: ActorCommand, crate_file: Bytes) -> Result<()> {
     match gateway.journal.append(order.clone()).await {
         Err(e) if must_put_again(&e) => {
             let again = put_again(gateway, order, crate_file);
@@ -127,7 +124,11 @@ pub(super) async fn enter(gateway: &Gateway, order: Order, crate_file: Bytes) ->
     }
 }
 
-async fn put_again(gateway: &Gateway, order: Order, crate_file: Bytes) -> Result<Order> {
+async fn put_again(
+    gateway: &Gateway,
+    order: ActorCommand,
+    crate_file: Bytes,
+) -> Result<ActorCommand> {
     let Command::Publish { published, .. } = order.command else { return Ok(order) };
     let condemned = || gateway.catalog.view()?.condemned(&published.line.cksum);
     while condemned()?.is_some_and(|row| row.collected.is_none()) {
@@ -138,28 +139,28 @@ async fn put_again(gateway: &Gateway, order: Order, crate_file: Bytes) -> Result
 }
 
 /// Everything up to the journal. It is judged twice: here, so that what will be refused costs
-/// neither an upstream request nor a blob, and again, for good, by the scribe.
+/// neither an upstream request nor a blob, and again, for good, by the writer.
 async fn prepare(
     gateway: &Arc<Gateway>,
     who: &Principal,
     parcel: Parcel,
-) -> Result<(Order, Bytes, PublishAnswer)> {
+) -> Result<(ActorCommand, Bytes, PublishAnswer)> {
     let Parcel { crate_file, cksum, draft, warnings } = parcel;
     let name = draft.name.clone();
-    let by = By::Principal(who.clone());
+    let by = CommandActor::Principal(who.clone());
     let size = crate_file.len() as u64;
     let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
     let published = Box::new(Published { line, size, metadata });
     let put_at = gateway.catalog.head()?.seq;
     let bounds = gateway.config.limits.index;
     let first_look = Command::Publish { published: published.clone(), put_at, bounds };
-    judge_early(gateway, &Order { by: by.clone(), command: first_look }).await?;
-    objecting::to_publish(gateway, &published, draft.readme)?;
+    judge_early(gateway, &ActorCommand { by: by.clone(), command: first_look }).await?;
+    violations::to_publish(gateway, &published, draft.readme)?;
 
     let mut answer = PublishAnswer { warnings };
-    answer.warnings.extend(objecting::to_version(gateway, &published).await?);
+    answer.warnings.extend(violations::to_version(gateway, &published).await?);
     if gateway.catalog.krate(&name.key())?.is_none() {
-        objecting::to_name(gateway, &name).await?;
+        violations::to_name(gateway, &name).await?;
         answer.warnings.extend(claim(gateway, &name).await?);
     }
     let registries = dependencies::resolve(gateway, &draft).await?;
@@ -203,7 +204,7 @@ fn upload_limits(limits: &Limits) -> UploadLimits {
     UploadLimits { json_bytes: limits.publish_json_bytes, crate_bytes: limits.publish_crate_bytes }
 }
 
-async fn judge_early(gateway: &Gateway, order: &Order) -> Result<()> {
+async fn judge_early(gateway: &Gateway, order: &ActorCommand) -> Result<()> {
     // Off the async threads: of a crate with many versions all are looked at.
     let judge = || {
         let order = order.clone();

@@ -13,25 +13,23 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use crate::flows::index_cache::{IndexCache, Known, Outcome};
-use crate::flows::judged::Facts;
-use crate::flows::judged::Judging;
+use crate::flows::index_cache::{CachedLookup, IndexCache, Outcome};
+use crate::flows::judged::{Facts, Judging};
 use crate::flows::mirror_lines::MirrorLines;
 use crate::flows::pin_cache::Pins;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
-use cratehouse_core::write_behind::Copies;
+use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_journal::catalog::Catalog;
 use cratehouse_mirror::freshness;
 use cratehouse_mirror::store::{KeptHead, KeptIndex, MirrorStore, Seen};
 use cratehouse_mirror::upstream::{
-    Answer, Body, REST, Trouble, TroubleKind, Turn, Upstream, Validators,
+    Answer, Body, REST, Turn, Upstream, UpstreamError, UpstreamErrorKind, Validators,
 };
 use cratehouse_package::index::IndexFile;
-use cratehouse_package::mirrored;
-use cratehouse_package::mirrored::{OwnRegistries, Skipped, Unreadable};
+use cratehouse_package::mirrored::{self, OwnRegistries, Skipped, Unreadable};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 
@@ -48,7 +46,7 @@ pub(super) struct ReadThrough<'a> {
     pub(super) index: &'a IndexCache,
     pub(super) store: &'a MirrorStore,
     /// Where an answer need not wait for it.
-    pub(super) copies: &'a Copies,
+    pub(super) copies: &'a WriteBehind,
     pub(super) pins: &'a Pins,
     /// Where pins are corrected.
     pub(super) catalog: &'a Catalog,
@@ -97,7 +95,7 @@ impl Copy {
 /// What came of looking at what is held.
 pub(super) enum Begun {
     /// That is the answer.
-    Known(Known),
+    CachedLookup(CachedLookup),
     /// The upstream is to be asked.
     Ask(Box<Question>),
 }
@@ -150,7 +148,7 @@ enum Unfit {
 
 impl Rendered {
     /// What memory knows.
-    pub(super) fn remembered(known: &Known) -> Option<Self> {
+    pub(super) fn remembered(known: &CachedLookup) -> Option<Self> {
         let file = known.answer.as_ref().ok()?.as_ref()?;
         let judging = Arc::clone(&known.judging);
         let skipped = Skipped::default();
@@ -162,10 +160,10 @@ impl Rendered {
         Self { judging: Arc::new(Judging::new(facts)), ..self }
     }
 
-    fn known(self, outcome: Outcome, fresh: Duration) -> Known {
+    fn known(self, outcome: Outcome, fresh: Duration) -> CachedLookup {
         let until = Instant::now().checked_add(fresh);
         let (body, judging) = (Some(self.body), self.judging);
-        Known { answer: Ok(Some(self.file)), outcome, until, body, judging, read_from: None }
+        CachedLookup { answer: Ok(Some(self.file)), outcome, until, body, judging, read_from: None }
     }
 }
 
@@ -183,21 +181,26 @@ impl ReadThrough<'_> {
         let (copy, seen) = self.copy(name, remembered.as_ref()).await;
         let fresh_for = copy.as_ref().filter(|_| !force).and_then(|c| self.fresh_for(c, now));
         if let (Some(copy), Some(left)) = (&copy, fresh_for) {
-            return Begun::Known(copy.rendered.clone().known(Outcome::Store, left));
+            return Begun::CachedLookup(copy.rendered.clone().known(Outcome::Store, left));
         }
         let last = copy.as_ref().map(|copy| copy.rendered.clone()).or(remembered);
         if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
-            return Begun::Known(last.clone().known(Outcome::Stale, REST));
+            return Begun::CachedLookup(last.clone().known(Outcome::Stale, REST));
         }
         if let (Some(last), true, false) = (&last, self.upstream.is_crowded_for(client), force) {
             // Of no other client, and not for long.
-            return Begun::Known(last.clone().known(Outcome::Stale, Duration::ZERO));
+            return Begun::CachedLookup(last.clone().known(Outcome::Stale, Duration::ZERO));
         }
         Begun::Ask(Box::new(Question { copy, seen, last, now }))
     }
 
     /// Asks the upstream.
-    pub(super) async fn ask(&self, name: &CrateName, turn: Turn, question: Question) -> Known {
+    pub(super) async fn ask(
+        &self,
+        name: &CrateName,
+        turn: Turn,
+        question: Question,
+    ) -> CachedLookup {
         let Question { copy, seen, last, now } = question;
         let validators = copy.as_ref().and_then(|copy| self.validators(&copy.kept.head));
         let mut arriving = self.index.arriving();
@@ -229,7 +232,7 @@ impl ReadThrough<'_> {
         answer: Answer,
         place: Place,
         last: Option<&Rendered>,
-    ) -> Result<Known> {
+    ) -> Result<CachedLookup> {
         let Place { copy, seen, now } = place;
         let noted = copy.as_ref().is_some_and(|copy| copy.kept.head.sights_noted);
         let fresh = self.upstream.config().fresh;
@@ -336,7 +339,7 @@ impl ReadThrough<'_> {
         error: Error,
         last: Option<Rendered>,
         rest: Duration,
-    ) -> Known {
+    ) -> CachedLookup {
         let upstream = self.upstream.name();
         match last {
             Some(last) => {
@@ -351,13 +354,13 @@ impl ReadThrough<'_> {
                     tracing::warn!(upstream, krate = %name, error = %error.chain(), suppressed,
                         "no answer from an upstream, and nothing is known from before");
                 }
-                Known::trouble(error, rest)
+                CachedLookup::trouble(error, rest)
             }
         }
     }
 
     /// The upstream does not have the crate, perhaps no longer.
-    async fn gone(&self, name: &CrateName, had_copy: bool, now: Timestamp) -> Known {
+    async fn gone(&self, name: &CrateName, had_copy: bool, now: Timestamp) -> CachedLookup {
         let upstream = self.upstream.name();
         if had_copy {
             if let Some(suppressed) = self.lines.gone.admit() {
@@ -373,7 +376,7 @@ impl ReadThrough<'_> {
                     "a mirrored index file could not be deleted");
             }
         }
-        Known::absent(Instant::now().checked_add(self.upstream.config().negative))
+        CachedLookup::absent(Instant::now().checked_add(self.upstream.config().negative))
     }
 
     /// The store's copy, if it can be had and read, and what stands in its place.
@@ -524,13 +527,13 @@ impl ReadThrough<'_> {
         self.index.makers.make(work).await
     }
 
-    fn no_memory(&self, name: &CrateName) -> Trouble {
+    fn no_memory(&self, name: &CrateName) -> UpstreamError {
         let detail = format!("no memory for the copy of `{name}` while it is asked");
-        Trouble::new(self.upstream.name(), TroubleKind::NoMemory, detail)
+        UpstreamError::new(self.upstream.name(), UpstreamErrorKind::NoMemory, detail)
     }
 
-    fn nonsense(&self, detail: impl Into<String>) -> Trouble {
-        Trouble::new(self.upstream.name(), TroubleKind::Nonsense, detail)
+    fn nonsense(&self, detail: impl Into<String>) -> UpstreamError {
+        UpstreamError::new(self.upstream.name(), UpstreamErrorKind::Nonsense, detail)
     }
 }
 

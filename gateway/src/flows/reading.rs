@@ -8,14 +8,12 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::flows::crate_cache::broke_off;
-use crate::flows::crate_file::Content;
-use crate::flows::crate_file::STREAM_BYTES;
-use crate::flows::crate_file::Stored;
+use crate::flows::crate_file::{Content, STREAM_BYTES, Stored};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::memory_budget::{Room, bytes_holding};
+use cratehouse_core::memory_budget::{MemoryPermit, bytes_holding};
 use cratehouse_storage::blobs::{Blob, Origin};
 
 /// What is read, and what may be expected of it.
@@ -75,7 +73,7 @@ impl Reading<'_> {
         }
     }
 
-    async fn read(&self, room: &mut Room) -> Result<Blob, Unread> {
+    async fn read(&self, room: &mut MemoryPermit) -> Result<Blob, Unread> {
         let crates = &self.gateway.crates;
         let fit = |size| match size <= self.largest && crates.takes_whole(size) {
             true => room.fit(size),
@@ -103,7 +101,7 @@ impl Reading<'_> {
     }
 
     /// Room for the whole. `None`: a stream needs less, and there is no more now.
-    async fn room(&self, bytes: u64) -> Result<Option<Room>, Unread> {
+    async fn room(&self, bytes: u64) -> Result<Option<MemoryPermit>, Unread> {
         let crates = &self.gateway.crates;
         match crates.room_now(bytes) {
             None if bytes <= STREAM_BYTES => {

@@ -140,8 +140,7 @@ impl Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::fixture::limits;
-    use crate::flows::fixture::{House, memory, name, version};
+    use crate::flows::fixture::{TestGateway, limits, memory, name, version};
     use cratehouse_journal::commands::Command;
     use cratehouse_journal::entry_store::journal_in;
     use cratehouse_storage::objects::Objects;
@@ -159,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn the_trail_is_shown_whole_or_by_crate_or_from_a_place_on() {
         let store = memory();
-        let house = House::open(&store, &[], limits()).await;
+        let house = TestGateway::open(&store, &[], limits()).await;
         house.order(Command::CreateUser { login: "alice".to_owned() }).await;
         house.publish("foo", "1.0.0", b"foo").await;
         house.publish("bar", "1.0.0", b"bar").await;

@@ -18,11 +18,9 @@ use cratehouse_core::console::LogFormat;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::Progress;
 use cratehouse_journal::chain::Chain;
-use cratehouse_journal::entry_store::Journal;
-use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::entry_store::{Journal, journal_in};
 use cratehouse_journal::verify;
-use cratehouse_storage::blobs::blobs_in;
-use cratehouse_storage::blobs::has_checksum;
+use cratehouse_storage::blobs::{blobs_in, has_checksum};
 use cratehouse_storage::objects::{Objects, RegistryId};
 
 /// Objects under way at one time, and the memory for them.

@@ -2,9 +2,7 @@
 //! client takes them. The last piece is withheld until the checksum of the whole was compared, so
 //! that nobody ever gets the whole of what is not verified.
 
-use crate::flows::crate_file::PIECE_BYTES;
-use crate::flows::crate_file::PIECES;
-use crate::flows::crate_file::Stored;
+use crate::flows::crate_file::{PIECE_BYTES, PIECES, Stored};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +16,7 @@ use tracing::{Instrument as _, Span};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksumming;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_core::memory_budget::{Room, bytes_holding};
+use cratehouse_core::memory_budget::{MemoryPermit, bytes_holding};
 use cratehouse_storage::blobs::{Origin, hashed_on};
 
 /// How long the store may take for one piece.
@@ -28,7 +26,7 @@ const PIECE_WAIT: Duration = Duration::from_secs(20);
 pub(super) fn pieces(
     gateway: &Arc<Gateway>,
     file: Stored,
-    room: Room,
+    room: MemoryPermit,
 ) -> BoxStream<'static, Result<Bytes>> {
     let under_way = UnderWay {
         gateway: Arc::clone(gateway),
@@ -50,7 +48,7 @@ struct UnderWay {
     /// Of these.
     sum: Checksumming,
     turns: Arc<Semaphore>,
-    room: Arc<Room>,
+    room: Arc<MemoryPermit>,
     /// The request, for what is told of it.
     span: Span,
 }

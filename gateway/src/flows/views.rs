@@ -2,7 +2,7 @@
 //! upstream whose crates become ours, else crates.io's.
 
 use crate::config::Upstream;
-use crate::flows::index_cache::{Answered, Known, Place};
+use crate::flows::index_cache::{Answered, CachedLookup, Place};
 use cratehouse_mirror::settings::Identity;
 use cratehouse_package::view::View;
 
@@ -42,7 +42,7 @@ impl Views {
     pub(super) fn shown(&self, view: Option<View>, answered: Answered) -> Answered {
         let is_file = matches!(answered.known.answer, Ok(Some(_)));
         match is_file && view.is_some_and(|view| !self.shows(view, answered.from)) {
-            true => Answered::nowhere(Known::absent(None)),
+            true => Answered::nowhere(CachedLookup::absent(None)),
             false => answered,
         }
     }

@@ -17,12 +17,12 @@ use crate::flows::open::Part;
 use crate::flows::store_watch;
 use crate::gateway::Gateway;
 use crate::http::host;
-use crate::http::lanes::Lanes;
 use crate::http::listen::{Bounds, IDLE, Listening, STALL};
 use crate::http::measure::{measure, measure_start};
-use crate::http::pulse::Pulse;
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{Form, Refused};
+use crate::http::watchdog::Watchdog;
+use crate::http::workers::Workers;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
 
@@ -59,14 +59,14 @@ pub struct Views {
     /// How far the process is.
     pub stage: watch::Receiver<Stage>,
     /// Whether it turns.
-    pub pulse: Arc<Pulse>,
+    pub pulse: Arc<Watchdog>,
     /// What it counts, from its first moment.
     pub metrics: Metrics,
 }
 
 /// Serves the admin pages until `shutdown`, and then until the last answer is out.
 pub async fn serve_admin(listener: TcpListener, views: Views, shutdown: CancellationToken) {
-    let (bounds, lanes) = (BOUNDS, Lanes::here());
+    let (bounds, lanes) = (BOUNDS, Workers::here());
     let (introduced_by, tls, url, shares, metrics) = (None, None, None, None, None);
     Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, lanes }
         .run(listener, move |request, _: SocketAddr| answer(views.clone(), request))

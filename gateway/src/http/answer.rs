@@ -1,10 +1,9 @@
 //! The body of an answer: bytes that are in memory and shared, or a stream of known length.
 
-use std::fmt;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::{fmt, mem};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};

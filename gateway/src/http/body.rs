@@ -16,7 +16,7 @@ use hyper::header::EXPECT;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::budget::{BodyBudget, Owner, Room, Sizes};
+use self::budget::{BodyBudget, MemoryPermit, Owner, Sizes};
 pub use self::pace::Arrival;
 use self::pace::{Late, Pace};
 use crate::config::Limits;
@@ -128,7 +128,7 @@ where
     /// [`Kind::TooLarge`], if the client says that it sends more.
     pub fn arriving(
         &mut self,
-        room: Room,
+        room: MemoryPermit,
         limit: Largest,
         arrival: Arrival,
     ) -> Result<Arriving<'_, B>> {
@@ -149,7 +149,12 @@ where
     /// [`Kind::TooLarge`], before anything is read if the client says how much it sends;
     /// [`Kind::Invalid`] when it ends early; [`Kind::TooSlow`]; [`Kind::Unavailable`] when others hold
     /// the memory.
-    pub async fn read(&mut self, room: Room, limit: Largest, arrival: Arrival) -> Result<Bytes> {
+    pub async fn read(
+        &mut self,
+        room: MemoryPermit,
+        limit: Largest,
+        arrival: Arrival,
+    ) -> Result<Bytes> {
         self.arriving(room, limit, arrival)?.whole().await
     }
 
@@ -197,7 +202,7 @@ where
 pub struct Arriving<'u, B> {
     body: &'u mut B,
     /// For the capacity of what is here.
-    room: Room,
+    room: MemoryPermit,
     here: Vec<u8>,
     /// What the client says it sends, or else the limit: more is never allocated at once.
     most: usize,

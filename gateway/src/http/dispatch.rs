@@ -25,7 +25,7 @@ use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::catalog::UserRow;
-use cratehouse_journal::commands::By;
+use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::Principal;
 use cratehouse_package::index::IndexFile;
 use cratehouse_package::name::CrateName;
@@ -200,7 +200,7 @@ impl App {
             Route::Manage(what) => {
                 let who = auth::administrator(gateway, headers, client).await?;
                 let owner = owner(Some(&who), client);
-                let by = By::Principal(Arc::unwrap_or_clone(who));
+                let by = CommandActor::Principal(Arc::unwrap_or_clone(who));
                 manage::manage(self, responses, by, what, owner, upload).await
             }
         }

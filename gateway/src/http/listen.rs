@@ -31,14 +31,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::http::coalescing::CoalescedWriter;
 use crate::http::eager::Eager;
-use crate::http::gathered::Gathered;
-use crate::http::lanes::Lanes;
 use crate::http::proxy_header::{self, Introduced};
 use crate::http::respond::Answer;
+use crate::http::workers::Workers;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::networks::Networks;
-pub use crowd::Shares;
+pub use crowd::FairShares;
 use crowd::{Crowd, LOOK_EVERY, Seat};
 use sending::Sending;
 use traffic::{AtWork, Counted, Traffic};
@@ -109,13 +109,13 @@ pub struct Listening {
     /// Its limits.
     pub bounds: Bounds,
     /// How many connections one client may have.
-    pub shares: Option<Shares>,
+    pub shares: Option<FairShares>,
     /// Where its connections are counted, if they are.
     pub metrics: Option<Metrics>,
     /// The word to stop.
     pub shutdown: CancellationToken,
     /// Where connections are served.
-    pub lanes: Lanes,
+    pub lanes: Workers,
 }
 
 impl Listening {
@@ -225,7 +225,7 @@ impl Listening {
         tls: &TlsAcceptor,
         stream: Counted,
         (peer, seat): (SocketAddr, &Seat),
-    ) -> Option<Gathered<Counted>> {
+    ) -> Option<CoalescedWriter<Counted>> {
         let handshake = timeout(self.bounds.head, self.shake_hands(tls, stream));
         let error = match self.hurried(seat, handshake).await? {
             Ok(Ok(stream)) => return Some(stream),
@@ -243,13 +243,13 @@ impl Listening {
         &self,
         tls: &TlsAcceptor,
         stream: Counted,
-    ) -> io::Result<Gathered<Counted>> {
+    ) -> io::Result<CoalescedWriter<Counted>> {
         match &self.url {
             Some(url) if plain::is_spoken(&stream).await? => {
                 plain::answer(stream, url).await?;
                 Err(io::Error::other("its client speaks plain http"))
             }
-            _ => Gathered::accept(tls, stream).await,
+            _ => CoalescedWriter::accept(tls, stream).await,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::http::route::Manage;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_queue::with_turn;
 use cratehouse_core::fair_share::Share;
-use cratehouse_journal::commands::By;
+use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::{CratePattern, Grant, Scope};
 use cratehouse_journal::token_expiry::Expiry;
 
@@ -55,7 +55,7 @@ struct Removal {
 pub async fn manage(
     app: &App,
     responses: Responses<'_>,
-    by: By,
+    by: CommandActor,
     what: Manage,
     owner: Owner,
     upload: &mut Upload<Incoming>,
@@ -134,7 +134,7 @@ async fn tokens(
     responses.json(&tokens)
 }
 
-async fn create_token(gateway: &Gateway, by: By, new: NewToken) -> Result<Answer> {
+async fn create_token(gateway: &Gateway, by: CommandActor, new: NewToken) -> Result<Answer> {
     let (user, name, grant) = new.checked(Timestamp::now())?;
     let (id, secret) =
         cratehouse_journal::tokens::create(&gateway.journal, by, &user, &name, grant).await?;

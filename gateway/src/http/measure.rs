@@ -2,11 +2,10 @@
 
 use crate::gateway::Gateway;
 use crate::http::responses;
-use cratehouse_core::console;
 use cratehouse_core::error::Result;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::process::Usage;
-use cratehouse_core::threads;
+use cratehouse_core::{console, threads};
 use cratehouse_storage::format_level::Level;
 
 /// Brings the gauges up to date.

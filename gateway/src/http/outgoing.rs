@@ -16,7 +16,7 @@ use crate::http::respond::Answer;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::fair_share::{Share, Shares};
+use cratehouse_core::fair_share::{FairShares, Share};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::per_address::PerAddress;
 
@@ -42,7 +42,7 @@ pub struct Bodies(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    steps: Shares,
+    steps: FairShares,
     most_waiting: usize,
     /// What each client holds, by where it is in memory.
     held: Mutex<HashMap<Key, Weak<Held>>>,
@@ -76,7 +76,7 @@ impl Bodies {
     }
 
     fn new(memory: u64, per_address: &PerAddress, most_waiting: usize, metrics: &Metrics) -> Self {
-        let steps = Shares::of_each(steps(memory) as usize, per_address);
+        let steps = FairShares::of_each(steps(memory) as usize, per_address);
         let (held, metrics) = (Mutex::default(), metrics.clone());
         Self(Arc::new(Inner { steps, most_waiting, held, metrics }))
     }

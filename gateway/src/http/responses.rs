@@ -10,7 +10,7 @@ use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
 use crate::http::respond::{self, Answer};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::fair_share::{Share, Shares};
+use cratehouse_core::fair_share::{FairShares, Share};
 use cratehouse_core::memory_budget::bytes_holding;
 use cratehouse_core::metrics::Metrics;
 
@@ -21,7 +21,7 @@ const SMALL_BYTES: usize = 16 << 10;
 /// The budget of a gateway, for one client.
 #[derive(Debug, Clone, Copy)]
 pub struct Responses<'a> {
-    steps: &'a Shares,
+    steps: &'a FairShares,
     metrics: &'a Metrics,
     client: ClientKey,
 }
@@ -71,7 +71,7 @@ impl<'a> Responses<'a> {
 }
 
 /// The memory that responses above [`SMALL_BYTES`] take now, and may take, in bytes.
-pub(super) fn memory(budget: &Shares) -> (usize, usize) {
+pub(super) fn memory(budget: &FairShares) -> (usize, usize) {
     (budget.taken() * RESPONSE_STEP_BYTES, budget.total() * RESPONSE_STEP_BYTES)
 }
 
@@ -138,15 +138,15 @@ mod tests {
     use cratehouse_core::error::Kind;
     use cratehouse_core::per_address::PerAddress;
 
-    struct House {
-        steps: Shares,
+    struct TestGateway {
+        steps: FairShares,
         metrics: Metrics,
     }
 
-    impl House {
+    impl TestGateway {
         fn new(kib: usize) -> Self {
             let per_address = PerAddress::default();
-            Self { steps: Shares::new(kib, &per_address), metrics: Metrics::new().unwrap() }
+            Self { steps: FairShares::new(kib, &per_address), metrics: Metrics::new().unwrap() }
         }
 
         fn json(&self, client: ClientKey, value: &impl Serialize) -> Result<Answer> {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_small_answer_takes_nothing_of_the_budget_and_a_large_one_its_size_until_it_is_sent() {
-        let house = House::new(1000);
+        let house = TestGateway::new(1000);
         let small = house.json(ClientKey::Exempt, &text(15)).unwrap();
         assert_eq!(memory(&house.steps), (0, 1000 << 10));
         let lines = vec![text(1); 300];
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_while_it_is_written_and_others_go_on() {
-        let house = House::new(1000);
+        let house = TestGateway::new(1000);
         let client = |n: u8| ClientKey::of(std::net::IpAddr::from([192, 0, 2, n]));
         let held: Vec<_> = (0..2).map(|_| house.json(client(1), &text(100)).unwrap()).collect();
         let refused = house.json(client(1), &text(100)).unwrap_err();

@@ -24,19 +24,17 @@ use tracing::{Instrument as _, Level, Span};
 use crate::config::ProxyHeader;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
-use crate::http::lanes::Lanes;
-use crate::http::listen::{Bounds, IDLE, Listening, STALL, Shares};
+use crate::http::listen::{Bounds, FairShares, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
-use crate::http::{app::App, dispatch::Asker};
-use crate::http::{forwarded, host, in_flight, kept_head};
+use crate::http::workers::Workers;
+use crate::http::{app::App, dispatch::Asker, forwarded, host, in_flight, kept_head};
 use cratehouse_core::client_key::ClientKey;
-use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::{Shown, excerpt};
-use cratehouse_core::threads;
 use cratehouse_core::trace_context::TraceParent;
 use cratehouse_core::traces::{KeyValue, Side, Told, Trace};
+use cratehouse_core::{deadline, threads};
 
 /// The label of requests that mean nothing here.
 const NO_ROUTE: &str = "none";
@@ -54,7 +52,7 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     gateway: Arc<Gateway>,
     shutdown: CancellationToken,
-    lanes: Lanes,
+    lanes: Workers,
 ) {
     let limits = &gateway.config.limits;
     let bounds = Bounds {
@@ -73,7 +71,7 @@ pub async fn serve(
     let shares = limits.per_address.share_of(limits.connections).map(|most| {
         let config = Arc::clone(&gateway.config);
         let of_site = most.max(limits.connections / 2);
-        Shares::new((most, of_site), move |peer| {
+        FairShares::new((most, of_site), move |peer| {
             forwarded::client_key(&config, peer, &HeaderMap::new())
         })
     });

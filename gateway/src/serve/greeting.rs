@@ -4,10 +4,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use cratehouse::config::{Config, Flags, Tls};
-use cratehouse::flows::founded::shown;
-use cratehouse_core::console::LogFormat;
-use cratehouse_core::console::tell;
+use crate::config::{Config, Flags, Tls};
+use crate::flows::founded::shown;
+use cratehouse_core::console::{LogFormat, tell};
 use cratehouse_package::cargo_config::cargo_configuration;
 use cratehouse_storage::url::StoreUrl;
 

@@ -2,6 +2,6 @@
 //! each other; flows combine them.
 
 pub mod advisories;
+pub mod download_log;
 pub mod policy_files;
-pub mod pulls;
 pub mod replicas;

@@ -3,7 +3,7 @@
 use cratehouse_tests::krate::sha256;
 use serde::Serialize;
 
-use super::houses::{House, Houses, KINDS, Kind};
+use super::houses::{Houses, KINDS, Kind, TestGateway};
 use crate::Result;
 use crate::corpus::Corpus;
 use crate::h2load::{Expected, Load, Seen};
@@ -117,7 +117,12 @@ impl Case {
     }
 
     /// One turn of one server.
-    pub(super) fn turn(&self, houses: &Houses, house: &House, requests: u64) -> Result<Sample> {
+    pub(super) fn turn(
+        &self,
+        houses: &Houses,
+        house: &TestGateway,
+        requests: u64,
+    ) -> Result<Sample> {
         let mut sample = self.asked(houses, house, requests)?;
         if let Some(load) = self.load(house)? {
             let part = (requests / WAITS_PART / self.unit()).max(1) * self.unit();
@@ -130,7 +135,7 @@ impl Case {
     }
 
     /// A turn without the waits of kept connections.
-    fn asked(&self, houses: &Houses, house: &House, requests: u64) -> Result<Sample> {
+    fn asked(&self, houses: &Houses, house: &TestGateway, requests: u64) -> Result<Sample> {
         let before = house.threads()?;
         let mut sample = match (&self.ask, self.load(house)?) {
             (Ask::Knock(sort), _) => self.knock(houses, house, *sort, requests)?,
@@ -142,11 +147,17 @@ impl Case {
         Ok(sample)
     }
 
-    fn pace(&self, houses: &Houses, house: &House, requests: u64) -> Result<f64> {
+    fn pace(&self, houses: &Houses, house: &TestGateway, requests: u64) -> Result<f64> {
         Ok(self.asked(houses, house, requests)?.requests_per_second)
     }
 
-    fn knock(&self, houses: &Houses, house: &House, sort: Sort, requests: u64) -> Result<Sample> {
+    fn knock(
+        &self,
+        houses: &Houses,
+        house: &TestGateway,
+        sort: Sort,
+        requests: u64,
+    ) -> Result<Sample> {
         let path = self.paths.first().ok_or("nothing to ask for")?;
         let seen = Door::new(house.addr(), path, &houses.authority, sort)?.knock(requests)?;
         Ok(Sample {
@@ -160,7 +171,7 @@ impl Case {
     }
 
     /// How h2load asks this server.
-    fn load(&self, house: &House) -> Result<Option<Load>> {
+    fn load(&self, house: &TestGateway) -> Result<Option<Load>> {
         let load = match &self.ask {
             Ask::Knock(_) => return Ok(None),
             Ask::Load(load) => load.clone(),

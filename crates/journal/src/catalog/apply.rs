@@ -9,7 +9,7 @@ use super::rows::{
     TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
 use super::{Applied, Stranger};
-use crate::entry::{Actor, Entry, Happened};
+use crate::entry::{Actor, Entry, EventKind};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::{CrateName, NameKey};
@@ -88,33 +88,33 @@ pub(super) fn event(
     txn: &WriteTransaction,
     seq: u64,
     time: Timestamp,
-    what: &Happened,
+    what: &EventKind,
 ) -> Result<Option<NameKey>> {
     match what {
-        Happened::Published(published) => return publish(txn, seq, published).map(Some),
-        Happened::Yanked { krate, version } => {
+        EventKind::Published(published) => return publish(txn, seq, published).map(Some),
+        EventKind::Yanked { krate, version } => {
             return change_version(txn, seq, krate, version, |v| v.line.yanked = true).map(Some);
         }
-        Happened::Unyanked { krate, version } => {
+        EventKind::Unyanked { krate, version } => {
             return change_version(txn, seq, krate, version, |v| v.line.yanked = false).map(Some);
         }
-        Happened::Removed { krate, version, .. } => {
+        EventKind::Removed { krate, version, .. } => {
             let key = change_version(txn, seq, krate, version, |v| v.removed = true)?;
             tell_again(txn, krate)?;
             return Ok(Some(key));
         }
-        Happened::OwnerAdded { krate, user } => change_crate(txn, krate, |row| {
+        EventKind::OwnerAdded { krate, user } => change_crate(txn, krate, |row| {
             row.owners.retain(|owner| owner != user);
             row.owners.push(*user);
         })?,
-        Happened::OwnerRemoved { krate, user } => {
+        EventKind::OwnerRemoved { krate, user } => {
             change_crate(txn, krate, |row| row.owners.retain(|owner| owner != user))?;
         }
-        Happened::UserCreated { user, login } => {
+        EventKind::UserCreated { user, login } => {
             let row = UserRow { id: *user, login: login.clone(), disabled: false };
             put_user(txn, &row)?;
         }
-        Happened::UserDisabled { user } => {
+        EventKind::UserDisabled { user } => {
             let table = txn.open_table(USERS).map_err(Error::internal)?;
             let row = table.get(user.0).map_err(Error::internal)?.map(|row| read(row.value()));
             drop(table);
@@ -122,7 +122,7 @@ pub(super) fn event(
                 put_user(txn, &UserRow { disabled: true, ..row })?;
             }
         }
-        Happened::TokenCreated { token, user, name, hash, grant } => {
+        EventKind::TokenCreated { token, user, name, hash, grant } => {
             let row = TokenRow {
                 id: *token,
                 user: *user,
@@ -134,7 +134,7 @@ pub(super) fn event(
             };
             put_token(txn, &row)?;
         }
-        Happened::TokenRevoked { token } => {
+        EventKind::TokenRevoked { token } => {
             let table = txn.open_table(TOKENS).map_err(Error::internal)?;
             let row = table.get(token.0).map_err(Error::internal)?.map(|row| read(row.value()));
             drop(table);
@@ -142,13 +142,13 @@ pub(super) fn event(
                 put_token(txn, &TokenRow { revoked: true, ..row })?;
             }
         }
-        Happened::Condemned { checksums } => {
+        EventKind::Condemned { checksums } => {
             let row = CondemnedRow { condemned: seq, collected: None };
             for sum in checksums {
                 put_condemned(txn, sum, row)?;
             }
         }
-        Happened::Collected { checksums } => {
+        EventKind::Collected { checksums } => {
             for sum in checksums {
                 let table = txn.open_table(CONDEMNED).map_err(Error::internal)?;
                 let row = table.get(sum.as_bytes()).map_err(Error::internal)?;
@@ -159,12 +159,12 @@ pub(super) fn event(
                 }
             }
         }
-        Happened::PinCorrected { upstream, krate, version, checksum, .. } => {
+        EventKind::PinCorrected { upstream, krate, version, checksum, .. } => {
             let row = CorrectedPin { cksum: *checksum, corrected: seq };
             return correct_pin(txn, upstream, krate, version, &row).map(Some);
         }
         // With its entry, in `entry`: what needs the level stands behind that, never in it.
-        Happened::LevelEnabled { .. } | Happened::Checkpointed { .. } => (),
+        EventKind::LevelEnabled { .. } | EventKind::Checkpointed { .. } => (),
     }
     Ok(None)
 }

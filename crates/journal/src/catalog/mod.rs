@@ -22,7 +22,7 @@ use redb::{Database, Durability, ReadableDatabase};
 pub use self::rows::{CondemnedRow, CorrectedPin, CrateRow, Head, TokenRow, UserRow, VersionRow};
 pub use self::view::{Tables, View};
 use crate::checkpoint_format::{Name, Reader};
-use crate::entry::{Actor, Entry, Happened};
+use crate::entry::{Actor, Entry, EventKind};
 use crate::principal::Principal;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
@@ -384,7 +384,7 @@ impl Catalog {
 }
 
 fn corrects_a_pin(entry: &Entry) -> bool {
-    entry.events.iter().any(|event| matches!(event.what, Happened::PinCorrected { .. }))
+    entry.events.iter().any(|event| matches!(event.what, EventKind::PinCorrected { .. }))
 }
 
 fn unusable(path: &Path, why: &dyn fmt::Display) -> Error {

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
-use crate::entry::{Actor, EntryId, Event, Happened};
+use crate::entry::{Actor, EntryId, Event, EventKind};
 use crate::principal::{Grant, TokenId, UserId};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::published::{Metadata, Published};
@@ -18,7 +18,7 @@ use cratehouse_storage::format_level::Level;
 const REGISTRY: &str = "registry";
 const CACHE_BYTES: usize = 1 << 20;
 
-fn published(name: &str, version: &str, description: Option<&str>) -> Happened {
+fn published(name: &str, version: &str, description: Option<&str>) -> EventKind {
     let line = IndexLine {
         name: name.parse().unwrap(),
         vers: version.parse().unwrap(),
@@ -33,11 +33,11 @@ fn published(name: &str, version: &str, description: Option<&str>) -> Happened {
         v: None,
     };
     let metadata = Metadata { description: description.map(str::to_owned), ..Metadata::default() };
-    Happened::Published(Box::new(Published { line, size: 1, metadata }))
+    EventKind::Published(Box::new(Published { line, size: 1, metadata }))
 }
 
 /// A chain of entries, one for each list of events.
-fn entries(events: Vec<Vec<Happened>>) -> Vec<(Entry, Checksum)> {
+fn entries(events: Vec<Vec<EventKind>>) -> Vec<(Entry, Checksum)> {
     let mut prev = Checksum::of(REGISTRY.as_bytes());
     (1..)
         .zip(events)
@@ -58,7 +58,7 @@ fn entries(events: Vec<Vec<Happened>>) -> Vec<(Entry, Checksum)> {
         .collect()
 }
 
-fn catalog_of(events: Vec<Vec<Happened>>) -> Catalog {
+fn catalog_of(events: Vec<Vec<EventKind>>) -> Catalog {
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
     catalog.apply(&entries(events)).unwrap();
     catalog
@@ -121,7 +121,8 @@ fn a_catalog_with_a_format_level_that_this_release_does_not_know_is_begun_anew()
     {
         let (catalog, _) = Catalog::open(&path, CACHE_BYTES, REGISTRY).unwrap();
         let seq = catalog.head().unwrap().seq;
-        let next = entries(vec![vec![Happened::LevelEnabled { level }]; 2]).split_off(seq as usize);
+        let next =
+            entries(vec![vec![EventKind::LevelEnabled { level }]; 2]).split_off(seq as usize);
         catalog.apply(&next[..1]).unwrap();
         assert_eq!(catalog.head().unwrap().level, level);
         drop(catalog);
@@ -197,7 +198,7 @@ fn any_number() -> impl Strategy<Value = u32> {
     prop_oneof![0..4u32, Just(u32::MAX)]
 }
 
-fn any_event() -> impl Strategy<Value = Happened> {
+fn any_event() -> impl Strategy<Value = EventKind> {
     let description = prop::option::of("[a-z]{0,5}");
     let krate_version = || (any_name(), any_version());
     let krate_user = || (any_name(), any_number().prop_map(UserId));
@@ -207,20 +208,20 @@ fn any_event() -> impl Strategy<Value = Happened> {
             &version.to_string(),
             description.as_deref()
         )),
-        krate_version().prop_map(|(krate, version)| Happened::Yanked { krate, version }),
-        krate_version().prop_map(|(krate, version)| Happened::Unyanked { krate, version }),
-        krate_version().prop_map(|(krate, version)| Happened::Removed {
+        krate_version().prop_map(|(krate, version)| EventKind::Yanked { krate, version }),
+        krate_version().prop_map(|(krate, version)| EventKind::Unyanked { krate, version }),
+        krate_version().prop_map(|(krate, version)| EventKind::Removed {
             krate,
             version,
             reason: String::new()
         }),
-        krate_user().prop_map(|(krate, user)| Happened::OwnerAdded { krate, user }),
-        krate_user().prop_map(|(krate, user)| Happened::OwnerRemoved { krate, user }),
+        krate_user().prop_map(|(krate, user)| EventKind::OwnerAdded { krate, user }),
+        krate_user().prop_map(|(krate, user)| EventKind::OwnerRemoved { krate, user }),
         (any_number(), "[abAB]")
-            .prop_map(|(user, login)| Happened::UserCreated { user: UserId(user), login }),
-        any_number().prop_map(|user| Happened::UserDisabled { user: UserId(user) }),
+            .prop_map(|(user, login)| EventKind::UserCreated { user: UserId(user), login }),
+        any_number().prop_map(|user| EventKind::UserDisabled { user: UserId(user) }),
         (any_number(), any_number(), any::<u8>()).prop_map(|(token, user, secret)| {
-            Happened::TokenCreated {
+            EventKind::TokenCreated {
                 token: TokenId(token),
                 user: UserId(user),
                 name: String::new(),
@@ -228,7 +229,7 @@ fn any_event() -> impl Strategy<Value = Happened> {
                 grant: Grant::usual(),
             }
         }),
-        any_number().prop_map(|token| Happened::TokenRevoked { token: TokenId(token) }),
+        any_number().prop_map(|token| EventKind::TokenRevoked { token: TokenId(token) }),
     ]
 }
 
@@ -261,7 +262,7 @@ proptest! {
 
 #[test]
 fn what_is_removed_is_not_described_any_more() {
-    let removed = |version: &str| Happened::Removed {
+    let removed = |version: &str| EventKind::Removed {
         krate: "foo".parse().unwrap(),
         version: version.parse().unwrap(),
         reason: "a secret".to_owned(),
@@ -271,7 +272,7 @@ fn what_is_removed_is_not_described_any_more() {
         vec![published("foo", "1.2.0", None)],
     ];
     let key = "foo".parse::<CrateName>().unwrap().key();
-    let described = |events: &[Vec<Happened>]| {
+    let described = |events: &[Vec<EventKind>]| {
         let row = catalog_of(events.to_vec()).krate(&key).unwrap().unwrap();
         (row.description, row.versions, row.shown)
     };
@@ -286,7 +287,7 @@ fn what_is_removed_is_not_described_any_more() {
 
 #[test]
 fn only_tokens_that_still_count_are_counted() {
-    let token = |token, user, expires: Option<&str>| Happened::TokenCreated {
+    let token = |token, user, expires: Option<&str>| EventKind::TokenCreated {
         token: TokenId(token),
         user: UserId(user),
         name: String::new(),
@@ -297,7 +298,7 @@ fn only_tokens_that_still_count_are_counted() {
     let lasting = Some("2027-01-01T00:00:00Z");
     let catalog = catalog_of(vec![
         vec![token(1, 1, None), token(2, 1, ended), token(3, 1, lasting), token(4, 2, None)],
-        vec![token(5, 1, None), Happened::TokenRevoked { token: TokenId(5) }],
+        vec![token(5, 1, None), EventKind::TokenRevoked { token: TokenId(5) }],
     ]);
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
     let view = catalog.view().unwrap();

@@ -8,15 +8,13 @@ use object_store::path::Path;
 
 use super::*;
 use crate::checkpoint_format::Writer;
-use crate::checkpoint_store::FOLDER;
-use crate::checkpoint_store::checkpoints_in;
-use crate::entry::{Actor, Entry, EntryId, Event, Happened};
+use crate::checkpoint_store::{FOLDER, checkpoints_in};
+use crate::entry::{Actor, Entry, EntryId, Event, EventKind};
 use crate::entry_store::journal_in;
 use crate::principal::UserId;
 use crate::test_util::history;
-use crate::writer::OnChange;
-use crate::writer::{Scribe, Settings};
-use cratehouse_core::fair_share::Shares;
+use crate::writer::{JournalWriter, OnChange, Settings};
+use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::per_address::PerAddress;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
@@ -57,7 +55,7 @@ fn settings() -> Settings {
         replica: "test".to_owned(),
         patience: EVERY,
         queue: 10,
-        waits: Shares::new(1, &PerAddress::default()),
+        waits: FairShares::new(1, &PerAddress::default()),
         follow: LOOK,
         founding: Level::FIRST,
     }
@@ -93,8 +91,9 @@ impl Checkpointer {
         let settings = settings();
         let (index, metrics) = (nobody(), self.metrics.clone());
         let catalog = self.catalog.clone();
-        let (mut scribe, _) = Scribe::new(journal_in(objects), catalog, index, metrics, settings);
-        scribe.begin(|_, _| ()).await
+        let (mut writer, _) =
+            JournalWriter::new(journal_in(objects), catalog, index, metrics, settings);
+        writer.begin(|_, _| ()).await
     }
 }
 
@@ -196,7 +195,7 @@ async fn two_who_write_at_once_write_the_same() {
 /// A checkpoint that a replica with a fault would write: the right head, one row wrong.
 fn faulty_twin(objects: &Objects, journal: &Journaled) -> Checkpointer {
     let mut wrong = journal.clone();
-    if let Happened::UserCreated { login, .. } = &mut wrong[0].0.events[0].what {
+    if let EventKind::UserCreated { login, .. } = &mut wrong[0].0.events[0].what {
         *login = "mallory".to_owned();
     }
     at(objects, &wrong)
@@ -419,8 +418,9 @@ async fn the_scribe_tells_how_far_it_is() {
     let settings = settings();
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
     let (index, metrics) = (nobody(), Metrics::new().unwrap());
-    let (mut scribe, _) = Scribe::new(journal_in(&objects), catalog, index, metrics, settings);
-    let heads = scribe.heads();
-    scribe.begin(|_, _| ()).await.unwrap();
+    let (mut writer, _) =
+        JournalWriter::new(journal_in(&objects), catalog, index, metrics, settings);
+    let heads = writer.heads();
+    writer.begin(|_, _| ()).await.unwrap();
     assert_eq!(*heads.borrow(), seen(journal.len() as u64));
 }

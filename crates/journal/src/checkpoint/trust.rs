@@ -16,7 +16,7 @@ use super::{Checkpointer, Head, Known, is_strict, untrusted};
 use crate::chain::Chain;
 use crate::checkpoint_format::{Header, Name};
 use crate::entry::Entry;
-use crate::writer::Scribe;
+use crate::writer::JournalWriter;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::console::LogFormat;
 use cratehouse_core::error::{Error, Result};
@@ -72,15 +72,15 @@ impl Checkpointer {
     /// because a listing did not show the level, nor of one that an earlier process or release loaded.
     ///
     /// # Errors
-    /// As [`Scribe::begin`], or when the catalog fails.
+    /// As [`JournalWriter::begin`], or when the catalog fails.
     pub async fn begin(
         &self,
-        scribe: &mut Scribe,
+        writer: &mut JournalWriter,
         mut known: Known,
         voice: Option<LogFormat>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Known> {
-        scribe.begin(&mut progress).await?;
+        writer.begin(&mut progress).await?;
         for from_checkpoint in [true, false] {
             let Err(why) = self.check_may_name() else { break };
             warn!(%why, "the catalog is built anew");
@@ -88,7 +88,7 @@ impl Checkpointer {
             if from_checkpoint {
                 known = self.load(voice).await;
             }
-            scribe.begin(&mut progress).await?;
+            writer.begin(&mut progress).await?;
         }
         Ok(known)
     }

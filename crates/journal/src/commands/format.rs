@@ -1,18 +1,18 @@
 //! Judging format levels: nothing is written that a replica of an earlier release could not
 //! read, before an operator has said that there is none left.
 
-use super::{By, Judged, Refusal, lagging};
+use super::{CommandActor, Judged, Refusal, lagging};
 use crate::checkpoint_format::Name;
-use crate::entry::Happened;
+use crate::entry::EventKind;
 use crate::principal::Scope;
 use cratehouse_core::error::Error;
 use cratehouse_storage::format_level::Level;
 
 /// Lets events pass whose level, by the table `level_of`, is enabled.
 pub(super) fn admitted(
-    events: Vec<Happened>,
+    events: Vec<EventKind>,
     enabled: Level,
-    level_of: impl Fn(&Happened) -> Level,
+    level_of: impl Fn(&EventKind) -> Level,
 ) -> Judged {
     let admit = |event| enabled.admit(level_of(event));
     events.iter().try_for_each(admit).map_err(|why| lagging(Error::invalid(why)))?;
@@ -20,26 +20,26 @@ pub(super) fn admitted(
 }
 
 /// Enables a level that this release knows, `known` at the most, unless it is so already.
-pub(super) fn enable(enabled: Level, by: &By, asked: Level, known: Level) -> Judged {
+pub(super) fn enable(enabled: Level, by: &CommandActor, asked: Level, known: Level) -> Judged {
     by.check(Scope::Admin, None)?;
     match enabled.raises(asked, known) {
-        Ok(true) => Ok(vec![Happened::LevelEnabled { level: asked }]),
+        Ok(true) => Ok(vec![EventKind::LevelEnabled { level: asked }]),
         Ok(false) => Ok(Vec::new()),
         Err(why) => Err(Refusal::from(Error::invalid(why))),
     }
 }
 
 /// Names a checkpoint: only what a replica has written, of an entry that there is.
-pub(super) fn name_checkpoint(head: u64, by: &By, name: Name) -> Judged {
+pub(super) fn name_checkpoint(head: u64, by: &CommandActor, name: Name) -> Judged {
     let Name { seq, hash } = name;
     match (by, (1..=head).contains(&seq)) {
-        (By::Principal(_), _) => {
+        (CommandActor::Principal(_), _) => {
             Err(Error::forbidden("replicas name their checkpoints themselves").into())
         }
         (_, false) => {
             Err(lagging(Error::invalid(format!("there is no entry {seq} to have a checkpoint of"))))
         }
-        _ => Ok(vec![Happened::Checkpointed { seq, hash }]),
+        _ => Ok(vec![EventKind::Checkpointed { seq, hash }]),
     }
 }
 
@@ -53,17 +53,17 @@ mod tests {
     use cratehouse_core::error::Kind;
 
     /// A later release's table, in which yanks are of a level of their own.
-    fn level_of(event: &Happened) -> Level {
+    fn level_of(event: &EventKind) -> Level {
         match event {
-            Happened::Yanked { .. } => Level::KNOWN.next(),
+            EventKind::Yanked { .. } => Level::KNOWN.next(),
             other => other.level(),
         }
     }
 
-    fn yank_and_more() -> Vec<Happened> {
+    fn yank_and_more() -> Vec<EventKind> {
         let (krate, version) = ("foo".parse().unwrap(), "1.0.0".parse().unwrap());
         let level = Level::FIRST;
-        vec![Happened::LevelEnabled { level }, Happened::Yanked { krate, version }]
+        vec![EventKind::LevelEnabled { level }, EventKind::Yanked { krate, version }]
     }
 
     #[test]
@@ -75,15 +75,15 @@ mod tests {
         assert!(refusal.lag_could_explain, "it may just have been enabled");
         let events = admitted(yank_and_more(), Level::KNOWN.next(), level_of).unwrap();
         assert_eq!(events, yank_and_more());
-        assert!(admitted(yank_and_more(), Level::FIRST, Happened::level).is_ok(), "today's table");
+        assert!(admitted(yank_and_more(), Level::FIRST, EventKind::level).is_ok(), "today's table");
     }
 
     #[test]
     fn a_level_is_enabled_once_and_only_if_it_is_known() {
         let next = Level::KNOWN.next();
-        let enable = |enabled, asked, known| enable(enabled, &By::Operator, asked, known);
+        let enable = |enabled, asked, known| enable(enabled, &CommandActor::Operator, asked, known);
         let events = enable(Level::FIRST, next, next).unwrap();
-        assert_eq!(events, [Happened::LevelEnabled { level: next }]);
+        assert_eq!(events, [EventKind::LevelEnabled { level: next }]);
         assert_eq!(enable(next, next, next).unwrap(), []);
         for (enabled, asked, known) in
             [(Level::FIRST, next, Level::KNOWN), (next, Level::FIRST, next)]
@@ -97,7 +97,7 @@ mod tests {
     fn a_level_is_not_in_force_in_the_entry_that_enables_it() {
         let catalog = Catalog::in_memory("registry").unwrap();
         let draft = catalog.draft().unwrap();
-        let what = Happened::LevelEnabled { level: Level::KNOWN.next() };
+        let what = EventKind::LevelEnabled { level: Level::KNOWN.next() };
         let event = Event { by: Actor::Operator, what };
         draft.imagine(1, Timestamp::UNIX_EPOCH, &event).unwrap();
         assert_eq!(draft.head().unwrap().level, Level::FIRST);

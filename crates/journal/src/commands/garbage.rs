@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{By, Judged, Refusal, lagging};
+use super::{CommandActor, Judged, Refusal, lagging};
 use crate::catalog::{Tables, View};
-use crate::entry::Happened;
+use crate::entry::EventKind;
 use crate::principal::Scope;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
@@ -34,17 +34,25 @@ pub(super) fn bytes_stay<T: Tables>(view: &View<T>, cksum: &Checksum, put_at: u6
 }
 
 /// One sweep at a time; and only what no version names that counts.
-pub(super) fn condemn<T: Tables>(view: &View<T>, by: &By, checksums: &[Checksum]) -> Judged {
+pub(super) fn condemn<T: Tables>(
+    view: &View<T>,
+    by: &CommandActor,
+    checksums: &[Checksum],
+) -> Judged {
     by.check(Scope::Admin, None)?;
     nothing_pending(&view.pending()?).map_err(lagging)?;
     let named = view.named()?;
     let unnamed: BTreeSet<_> = checksums.iter().filter(|sum| !named.contains(sum)).collect();
     let checksums: Vec<_> = unnamed.into_iter().copied().collect();
-    Ok(if checksums.is_empty() { Vec::new() } else { vec![Happened::Condemned { checksums }] })
+    Ok(if checksums.is_empty() { Vec::new() } else { vec![EventKind::Condemned { checksums }] })
 }
 
 /// The end of a sweep: it must still be the one that condemned these.
-pub(super) fn collect<T: Tables>(view: &View<T>, by: &By, checksums: &[Checksum]) -> Judged {
+pub(super) fn collect<T: Tables>(
+    view: &View<T>,
+    by: &CommandActor,
+    checksums: &[Checksum],
+) -> Judged {
     by.check(Scope::Admin, None)?;
     for sum in checksums {
         if view.condemned(sum)?.is_none_or(|row| row.collected.is_some()) {
@@ -52,7 +60,7 @@ pub(super) fn collect<T: Tables>(view: &View<T>, by: &By, checksums: &[Checksum]
             return Err(lagging(Error::invalid(text)));
         }
     }
-    Ok(vec![Happened::Collected { checksums: checksums.to_vec() }])
+    Ok(vec![EventKind::Collected { checksums: checksums.to_vec() }])
 }
 
 /// Refuses while a sweep has not ended.

@@ -1,9 +1,9 @@
 //! Judging corrections of pins. A pin is an object of the store that never changes; what an
 //! administrator finds out later stands over it, in the journal, with the reason.
 
-use super::{By, Judged, stated};
+use super::{CommandActor, Judged, stated};
 use crate::catalog::{Tables, View};
-use crate::entry::Happened;
+use crate::entry::EventKind;
 use crate::principal::Scope;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::name::CrateName;
@@ -20,7 +20,7 @@ pub(super) struct Pin<'a> {
 /// Lets `checksum` stand over a pin, unless it does already.
 pub(super) fn correct<T: Tables>(
     view: &View<T>,
-    by: &By,
+    by: &CommandActor,
     pin: &Pin<'_>,
     checksum: Checksum,
     reason: &str,
@@ -34,7 +34,7 @@ pub(super) fn correct<T: Tables>(
     Ok(match former == checksum {
         true => Vec::new(),
         false => {
-            vec![Happened::PinCorrected { upstream, krate, version, former, checksum, reason }]
+            vec![EventKind::PinCorrected { upstream, krate, version, former, checksum, reason }]
         }
     })
 }
@@ -54,11 +54,11 @@ mod tests {
         let (krate, version) = ("Foo".parse().unwrap(), "1.0.0+b".parse().unwrap());
         let (a, b) = (Checksum::of(b"a"), Checksum::of(b"b"));
         let pin = Pin { upstream: "up", krate: &krate, version: &version, pinned: a };
-        let unsaid = correct(&draft, &By::Operator, &pin, b, " ").unwrap_err();
+        let unsaid = correct(&draft, &CommandActor::Operator, &pin, b, " ").unwrap_err();
         assert_eq!(unsaid.error.kind, Kind::Invalid);
-        assert_eq!(correct(&draft, &By::Operator, &pin, a, "why").unwrap(), []);
+        assert_eq!(correct(&draft, &CommandActor::Operator, &pin, a, "why").unwrap(), []);
 
-        let events = correct(&draft, &By::Operator, &pin, b, "why").unwrap();
+        let events = correct(&draft, &CommandActor::Operator, &pin, b, "why").unwrap();
         let [what] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!(what.level(), Level::SECOND);
         let event = Event { by: Actor::Operator, what: what.clone() };
@@ -68,9 +68,8 @@ mod tests {
         let other = draft.corrected_pin("up", &krate, &"1.0.0".parse().unwrap()).unwrap();
         assert_eq!(other, None, "a version is meant exactly");
 
-        let back = correct(&draft, &By::Operator, &pin, a, "after all").unwrap();
-        let was =
-            |what: &Happened| matches!(what, Happened::PinCorrected { former, .. } if *former == b);
+        let back = correct(&draft, &CommandActor::Operator, &pin, a, "after all").unwrap();
+        let was = |what: &EventKind| matches!(what, EventKind::PinCorrected { former, .. } if *former == b);
         assert!(back.iter().all(was) && back.len() == 1, "{back:?}");
     }
 }

@@ -24,12 +24,12 @@ impl Journal {
         Self { catalog, now: NOW.parse().unwrap() }
     }
 
-    fn order(&self, by: By, command: Command) -> Judged {
+    fn order(&self, by: CommandActor, command: Command) -> Judged {
         let head = self.catalog.head().unwrap();
-        let order = Order { by, command };
+        let order = ActorCommand { by, command };
         let events = judge(&self.catalog.view().unwrap(), &order, self.now)?;
         let by = order.by.actor();
-        let event = |what: &Happened| Event { by: by.clone(), what: what.clone() };
+        let event = |what: &EventKind| Event { by: by.clone(), what: what.clone() };
         let entry = Entry {
             seq: head.seq + 1,
             id: EntryId::random(),
@@ -47,20 +47,21 @@ impl Journal {
     /// A user with a token, as a request would see them now.
     fn user(&self, login: &str, grant: Grant) -> Principal {
         let create = Command::CreateUser { login: login.to_owned() };
-        let _ = self.order(By::Operator, create); // perhaps there already
+        let _ = self.order(CommandActor::Operator, create); // perhaps there already
         let hash = Checksum::of(&rand::random::<[u8; 16]>());
         let (login, name) = (login.to_owned(), String::new());
-        self.order(By::Operator, Command::CreateToken { login, name, hash, grant }).unwrap();
+        self.order(CommandActor::Operator, Command::CreateToken { login, name, hash, grant })
+            .unwrap();
         let view = self.catalog.view().unwrap();
         view.principal(&hash, Timestamp::UNIX_EPOCH).unwrap().unwrap()
     }
 
     fn refused(&self, who: &Principal, command: Command) -> Error {
-        self.order(By::Principal(who.clone()), command).unwrap_err().error
+        self.order(CommandActor::Principal(who.clone()), command).unwrap_err().error
     }
 
-    fn done(&self, who: &Principal, command: Command) -> Vec<Happened> {
-        self.order(By::Principal(who.clone()), command).unwrap()
+    fn done(&self, who: &Principal, command: Command) -> Vec<EventKind> {
+        self.order(CommandActor::Principal(who.clone()), command).unwrap()
     }
 }
 
@@ -84,8 +85,10 @@ fn whoever_no_longer_counts_when_it_is_committed_changes_nothing() {
     for (n, who) in [&disabled, &revoked, &ending].into_iter().enumerate() {
         journal.done(who, publish_of(&format!("crate-{n}"), "1.0.0"));
     }
-    journal.order(By::Operator, Command::DisableUser { login: "alice".to_owned() }).unwrap();
-    journal.order(By::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
+    journal
+        .order(CommandActor::Operator, Command::DisableUser { login: "alice".to_owned() })
+        .unwrap();
+    journal.order(CommandActor::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
     journal.now = "2026-01-01T00:00:10Z".parse().unwrap();
     for (n, who) in [&disabled, &revoked, &ending].into_iter().enumerate() {
         let refusal = journal.refused(who, publish_of(&format!("crate-{n}"), "1.1.0"));
@@ -102,7 +105,7 @@ fn the_first_publish_and_the_next_are_told_apart_when_they_are_committed() {
     let stranger = journal.user("bob", Grant::usual());
     assert!(journal.refused(&update, publish_of("foo", "1.0.0")).message.contains("publish-new"));
     let events = journal.done(&new, publish_of("foo", "1.0.0"));
-    assert!(matches!(events[..], [Happened::Published(_), Happened::OwnerAdded { .. }]));
+    assert!(matches!(events[..], [EventKind::Published(_), EventKind::OwnerAdded { .. }]));
     assert!(journal.refused(&new, publish_of("foo", "1.1.0")).message.contains("publish-update"));
     assert_eq!(journal.done(&update, publish_of("foo", "1.1.0")).len(), 1);
     assert_eq!(journal.refused(&stranger, publish_of("foo", "2.0.0")).kind, Kind::Forbidden);
@@ -126,7 +129,8 @@ fn a_token_that_administers_is_not_limited_to_crates_in_vain() {
     journal.user("alice", scopes(&[Scope::Admin]));
     let grant = Grant { crates: vec!["a".parse().unwrap()], ..scopes(&[Scope::Admin]) };
     let (login, name, hash) = ("alice".to_owned(), String::new(), Checksum::of(b"x"));
-    let refusal = journal.order(By::Operator, Command::CreateToken { login, name, hash, grant });
+    let refusal =
+        journal.order(CommandActor::Operator, Command::CreateToken { login, name, hash, grant });
     assert_eq!(refusal.unwrap_err().error.kind, Kind::Invalid);
 }
 
@@ -142,7 +146,7 @@ fn tokens_past_their_end_do_not_count_among_the_most_that_one_may_have() {
     }
     let (login, name, hash) = ("alice".to_owned(), String::new(), Checksum::of(b"x"));
     let create = Command::CreateToken { login, name, hash, grant: Grant::usual() };
-    let refusal = journal.order(By::Operator, create).unwrap_err();
+    let refusal = journal.order(CommandActor::Operator, create).unwrap_err();
     assert!(refusal.error.message.contains("revoke some first"));
 }
 
@@ -150,8 +154,8 @@ fn tokens_past_their_end_do_not_count_among_the_most_that_one_may_have() {
 fn the_time_of_publication_never_runs_backwards() {
     let mut journal = Journal::new();
     let published = |journal: &Journal, vers: &str| {
-        let events = journal.order(By::Operator, publish_of("foo", vers)).unwrap();
-        let Happened::Published(published) = &events[0] else { panic!("{events:?}") };
+        let events = journal.order(CommandActor::Operator, publish_of("foo", vers)).unwrap();
+        let EventKind::Published(published) = &events[0] else { panic!("{events:?}") };
         published.line.pubtime.clone().unwrap()
     };
     journal.now = "2026-01-01T12:00:00.9Z".parse().unwrap();
@@ -170,8 +174,8 @@ fn a_removed_version_is_neither_yanked_nor_removed_nor_published_again() {
     let (krate, version) = (name("foo"), version("1.0.0+build"));
     let reason = "a secret".to_owned();
     let remove = Command::Remove { krate: krate.clone(), version: version.clone(), reason };
-    journal.order(By::Operator, remove.clone()).unwrap();
-    let again = journal.order(By::Operator, remove).unwrap_err();
+    journal.order(CommandActor::Operator, remove.clone()).unwrap();
+    let again = journal.order(CommandActor::Operator, remove).unwrap_err();
     assert_eq!((again.error.kind, again.lag_could_explain), (Kind::Absent, true));
     for yanked in [true, false] {
         let yank = Command::Yank { krate: krate.clone(), version: version.clone(), yanked };
@@ -195,7 +199,7 @@ fn another_version_of_a_number_is_named_and_never_meant() {
         let remove = Command::Remove { krate: krate.clone(), version: version.clone(), reason };
         let yank = Command::Yank { krate, version, yanked: true };
         for command in [remove, yank] {
-            let refusal = journal.order(By::Operator, command).unwrap_err();
+            let refusal = journal.order(CommandActor::Operator, command).unwrap_err();
             assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::Absent, false));
             assert!(refusal.error.message.contains("it has 1.0.0+a"), "{refusal:?}");
         }
@@ -218,17 +222,18 @@ fn a_crate_takes_no_more_of_the_index_than_it_may() {
         other => panic!("{other:?}"),
     };
     let refusal = journal
-        .order(By::Principal(alice.clone()), bounded("1.0.0", line - 1, 1 << 20))
+        .order(CommandActor::Principal(alice.clone()), bounded("1.0.0", line - 1, 1 << 20))
         .unwrap_err();
     assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::TooLarge, false));
     for n in 0..3 {
         journal.done(&alice, bounded(&format!("1.0.{n}"), line, 3 * line));
     }
-    let refusal =
-        journal.order(By::Principal(alice.clone()), bounded("1.0.3", line, 3 * line)).unwrap_err();
+    let refusal = journal
+        .order(CommandActor::Principal(alice.clone()), bounded("1.0.3", line, 3 * line))
+        .unwrap_err();
     assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::TooLarge, true));
     let (krate, version, reason) = (name("foo"), version("1.0.0"), "to make room".to_owned());
-    journal.order(By::Operator, Command::Remove { krate, version, reason }).unwrap();
+    journal.order(CommandActor::Operator, Command::Remove { krate, version, reason }).unwrap();
     journal.done(&alice, bounded("1.0.3", line, 3 * line));
 }
 
@@ -292,10 +297,10 @@ proptest! {
         let who = [alice, bob, admin];
         let mut removed = std::collections::BTreeSet::new();
         for (asker, wish) in &wishes {
-            let by = who.get(*asker).map_or(By::Operator, |who| By::Principal(who.clone()));
+            let by = who.get(*asker).map_or(CommandActor::Operator, |who| CommandActor::Principal(who.clone()));
             let counts = match &by {
-                By::Operator | By::Replica => true,
-                By::Principal(who) => {
+                CommandActor::Operator | CommandActor::Replica => true,
+                CommandActor::Principal(who) => {
                     let view = journal.catalog.view().unwrap();
                     view.live_token(who.token, journal.now).unwrap().is_some()
                 }
@@ -336,7 +341,7 @@ fn a_publish_is_judged_by_its_name_as_by_all_of_it_and_lag_is_told_apart() {
         journal.user(login, Grant { scopes, ..Grant::usual() })
     };
     let admit = |who: &Principal, krate: &str| {
-        let (view, by) = (journal.catalog.view().unwrap(), By::Principal(who.clone()));
+        let (view, by) = (journal.catalog.view().unwrap(), CommandActor::Principal(who.clone()));
         admit_publish(&view, &by, &name(krate), &version("1.0.0"), journal.now)
     };
     let updates = with(&[Scope::PublishUpdate], "alice");
@@ -352,6 +357,6 @@ fn a_publish_is_judged_by_its_name_as_by_all_of_it_and_lag_is_told_apart() {
     assert!(!admit(&limited, "foo").unwrap_err().lag_could_explain, "nor a pattern");
     admit(&limited, "acme-foo").unwrap();
     let revoked = with(&[Scope::PublishNew], "dave");
-    journal.order(By::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
+    journal.order(CommandActor::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
     assert_eq!(admit(&revoked, "foo").unwrap_err().error.kind, Kind::Unauthenticated);
 }

@@ -4,7 +4,7 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::Scribe;
+use super::JournalWriter;
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Bug {
     RefusesOutOfLag,
 }
 
-impl Scribe {
+impl JournalWriter {
     /// The same with jitter that can be repeated, and perhaps a mistake.
     pub fn simulated(mut self, seed: u64, bug: Option<Bug>) -> Self {
         self.rng = StdRng::seed_from_u64(seed);

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::bugs::Bug;
 use super::follow::Found;
 use super::group::{Sealed, Waiting, refuse};
-use super::{Scribe, lock, unwritable};
+use super::{JournalWriter, lock, unwritable};
 use cratehouse_core::error::{Error, Refusal};
 
 /// Entries that are read at once after a lost race: who lost is behind by more than one when
@@ -25,7 +25,7 @@ const WINNER_PAUSE: Duration = Duration::from_millis(30);
 /// Puts that win without a break, after which there is one, whoever competes.
 const MAX_WINS: u32 = 10;
 
-impl Scribe {
+impl JournalWriter {
     /// Puts an entry until it is known what stands at its number. Gives back the commands that
     /// must be judged again, because somebody else's entry stands there.
     pub(super) async fn commit(&mut self, sealed: Sealed) -> Vec<Waiting> {

@@ -4,7 +4,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::{FLUSH_EVERY, READ_AHEAD, READ_GAP, RECOGNISE_EVERY, Scribe, lock};
+use super::{FLUSH_EVERY, JournalWriter, READ_AHEAD, READ_GAP, RECOGNISE_EVERY, lock};
 use crate::catalog::{Catalog, Stranger};
 use crate::entry::{ChainError, Entry};
 use cratehouse_core::checksum::Checksum;
@@ -13,7 +13,7 @@ use cratehouse_core::error::{Error, Kind, Refusal, Result};
 /// Entries that hold, and why the one behind them does not, if there is one.
 pub(super) type Found = (Vec<(Entry, Checksum)>, Option<ChainError>);
 
-impl Scribe {
+impl JournalWriter {
     /// Checks that the journal is the one that the catalog comes from, and reads it to its end;
     /// `progress` hears the numbers of the last applied and of the newest known entry.
     ///

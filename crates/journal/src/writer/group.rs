@@ -10,9 +10,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::catalog::Catalog;
-use crate::commands;
-use crate::commands::{Order, Refusal};
-use crate::entry::{Actor, Entry, EntryId, Event, Happened};
+use crate::commands::{self, ActorCommand, Refusal};
+use crate::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_storage::format_level::Level;
@@ -26,10 +25,10 @@ const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
 /// A command and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) order: Order,
+    pub(super) order: ActorCommand,
     pub(super) deadline: Instant,
     pub(super) stage: Arc<Stage>,
-    pub(super) answer: oneshot::Sender<Result<Vec<Happened>>>,
+    pub(super) answer: oneshot::Sender<Result<Vec<EventKind>>>,
 }
 
 /// Whether a command's entry has been put, so that its asker can say what is certain.
@@ -63,7 +62,7 @@ impl Stage {
 }
 
 /// A command and what came of it.
-type Judged = (Waiting, Result<Vec<Happened>, Refusal>);
+type Judged = (Waiting, Result<Vec<EventKind>, Refusal>);
 
 /// A group of commands, judged.
 pub(super) struct Drafted {
@@ -117,7 +116,7 @@ impl Drafted {
             true => None,
             false => {
                 if head.seq == 0 && founding > head.level {
-                    let what = Happened::LevelEnabled { level: founding };
+                    let what = EventKind::LevelEnabled { level: founding };
                     events.insert(0, Event { by: Actor::Operator, what });
                 }
                 let id = EntryId::random();
@@ -206,14 +205,14 @@ impl Sealed {
 
 /// Whether what others have done meanwhile may make another answer of it. What has events is
 /// proven by its put.
-fn is_doubtful(outcome: &Result<Vec<Happened>, Refusal>) -> bool {
+fn is_doubtful(outcome: &Result<Vec<EventKind>, Refusal>) -> bool {
     match outcome {
         Ok(events) => events.is_empty(),
         Err(refusal) => refusal.lag_could_explain,
     }
 }
 
-fn has_events(outcome: &Result<Vec<Happened>, Refusal>) -> bool {
+fn has_events(outcome: &Result<Vec<EventKind>, Refusal>) -> bool {
     outcome.as_ref().is_ok_and(|events| !events.is_empty())
 }
 
@@ -236,6 +235,6 @@ pub(super) fn refuse(group: Vec<Waiting>, why: &Error) {
     group.into_iter().for_each(|waiting| answer(waiting, Err(why.clone())));
 }
 
-fn answer(waiting: Waiting, outcome: Result<Vec<Happened>>) {
+fn answer(waiting: Waiting, outcome: Result<Vec<EventKind>>) {
     let _ = waiting.answer.send(outcome); // an asker may have left; what is done stays done
 }

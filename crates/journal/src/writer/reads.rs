@@ -1,6 +1,6 @@
 //! Waiting for a read of the journal. Whoever only needs to know whether it has moved takes no place in
-//! the scribe's queue, which is for changes: a waiter says that a read is wanted, and learns the number
-//! of the last one that has ended. So any number of them costs the scribe one read, and reads are
+//! the writer's queue, which is for changes: a waiter says that a read is wanted, and learns the number
+//! of the last one that has ended. So any number of them costs the writer one read, and reads are
 //! limited in rate.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::fair_share::{Share, Shares};
+use cratehouse_core::fair_share::{FairShares, Share};
 use cratehouse_core::metrics::Metrics;
 
 /// How long a read of the journal is waited for. Short: what is done with the answer takes its
@@ -40,7 +40,7 @@ impl Waiter {
     }
 }
 
-/// What waiters and the scribe share.
+/// What waiters and the writer share.
 #[derive(Debug, Default)]
 struct Shared {
     /// The number of the last read that has begun; the first is 1.
@@ -63,11 +63,11 @@ pub(super) struct Waits {
     shared: Arc<Shared>,
     ended: watch::Receiver<Ended>,
     /// Places of those without a token that counts.
-    places: Shares,
+    places: FairShares,
     metrics: Metrics,
 }
 
-/// The scribe's side.
+/// The writer's side.
 #[derive(Debug)]
 pub(super) struct Reads {
     shared: Arc<Shared>,
@@ -75,7 +75,7 @@ pub(super) struct Reads {
 }
 
 /// Both sides; `places` for those without a token that counts.
-pub(super) fn reads(places: Shares, metrics: &Metrics) -> (Reads, Waits) {
+pub(super) fn reads(places: FairShares, metrics: &Metrics) -> (Reads, Waits) {
     let shared = Arc::<Shared>::default();
     let (sender, ended) = watch::channel(Ended { nth: 0, outcome: Ok(()) });
     let waits = Waits { shared: Arc::clone(&shared), ended, places, metrics: metrics.clone() };
@@ -168,8 +168,8 @@ mod tests {
 
     const STRANGER: Waiter = Waiter::Unauthenticated(ClientKey::Exempt);
 
-    fn places(total: usize) -> Shares {
-        Shares::new(total, &PerAddress::default())
+    fn places(total: usize) -> FairShares {
+        FairShares::new(total, &PerAddress::default())
     }
 
     #[tokio::test]

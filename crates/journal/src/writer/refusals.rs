@@ -87,10 +87,11 @@ async fn a_lack_of_threads_is_no_broken_catalog() {
     let (journal, metrics) = (crate::entry_store::journal_in(&objects), Metrics::new().unwrap());
     let catalog = Catalog::in_memory("registry").unwrap();
     let index = nobody();
-    let (scribe, appender) = Scribe::new(journal, catalog, index, metrics.clone(), settings());
+    let (writer, appender) =
+        JournalWriter::new(journal, catalog, index, metrics.clone(), settings());
     let alarms = || metrics.alarms.with_label_values(&["catalog_unwritable"]).get();
-    scribe.unwritten(&Error::unavailable("the registry has no thread free for this"));
+    writer.unwritten(&Error::unavailable("the registry has no thread free for this"));
     assert_eq!((appender.catalog_ready(), alarms()), (Ok(()), 0));
-    scribe.unwritten(&Error::new(Kind::Internal, "no space left"));
+    writer.unwritten(&Error::new(Kind::Internal, "no space left"));
     assert_eq!((appender.catalog_ready().is_err(), alarms()), (true, 1));
 }

@@ -1,4 +1,4 @@
-//! Scribes that compete for one journal over stores that fail.
+//! Writers that compete for one journal over stores that fail.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::commands::{By, Command};
+use crate::commands::{Command, CommandActor};
 use crate::entry::{Entry, EntryId};
 use crate::entry_store::journal_in;
 use crate::principal::{Grant, TokenSecret};
@@ -25,7 +25,6 @@ use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
 const REGISTRY: &str = "registry";
 
-/// Nobody hears of changes.
 pub(super) fn nobody() -> OnChange {
     Box::new(|_| ())
 }
@@ -33,7 +32,7 @@ pub(super) fn nobody() -> OnChange {
 pub(super) struct Replica {
     catalog: Catalog,
     pub(super) metrics: Metrics,
-    pub(super) appender: Appender,
+    pub(super) appender: JournalHandle,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -43,7 +42,7 @@ pub(super) fn settings() -> Settings {
         replica: "test".to_owned(),
         patience: Duration::from_secs(20),
         queue: 1024,
-        waits: Shares::new(100, &PerAddress::default()),
+        waits: FairShares::new(100, &PerAddress::default()),
         follow: Duration::from_millis(500),
         founding: Level::KNOWN,
     }
@@ -55,17 +54,22 @@ pub(super) async fn replica(objects: &Objects) -> Replica {
 
 async fn replica_with(objects: &Objects, catalog: Catalog) -> Replica {
     let metrics = Metrics::new().unwrap();
-    let (mut scribe, appender) =
-        Scribe::new(journal_in(objects), catalog.clone(), nobody(), metrics.clone(), settings());
-    scribe.begin(|_, _| ()).await.unwrap();
+    let (mut writer, appender) = JournalWriter::new(
+        journal_in(objects),
+        catalog.clone(),
+        nobody(),
+        metrics.clone(),
+        settings(),
+    );
+    writer.begin(|_, _| ()).await.unwrap();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(scribe.run(stop.clone()));
+    let task = tokio::spawn(writer.run(stop.clone()));
     Replica { catalog, metrics, appender, stop, task }
 }
 
 impl Replica {
-    pub(super) async fn order(&self, command: Command) -> Result<Vec<Happened>> {
-        self.appender.append(Order { by: By::Operator, command }).await
+    pub(super) async fn order(&self, command: Command) -> Result<Vec<EventKind>> {
+        self.appender.append(ActorCommand { by: CommandActor::Operator, command }).await
     }
 
     pub(super) async fn stop(self) -> Catalog {
@@ -247,14 +251,14 @@ async fn a_store_that_was_set_back_is_recognised() {
     let one = replica(&objects).await;
     one.order(create_user("alice")).await.unwrap();
     let catalog = one.stop().await;
-    let (mut scribe, appender) = Scribe::new(
+    let (mut writer, appender) = JournalWriter::new(
         journal_in(&Objects::in_memory()),
         catalog,
         nobody(),
         Metrics::new().unwrap(),
         settings(),
     );
-    let refusal = scribe.begin(|_, _| ()).await.unwrap_err();
+    let refusal = writer.begin(|_, _| ()).await.unwrap_err();
     assert!(refusal.message.contains("delete the catalog"), "{refusal}");
     assert!(appender.ready().is_err());
 }
@@ -439,8 +443,8 @@ async fn what_holds_before_a_broken_entry_is_applied() {
     let metrics = Metrics::new().unwrap();
     let journal = journal_in(&objects);
     let index = nobody();
-    let (mut scribe, _) = Scribe::new(journal, catalog.clone(), index, metrics, settings());
-    let refusal = scribe.begin(|_, _| ()).await.unwrap_err();
+    let (mut writer, _) = JournalWriter::new(journal, catalog.clone(), index, metrics, settings());
+    let refusal = writer.begin(|_, _| ()).await.unwrap_err();
     assert!(refusal.message.contains("journal entry 25"), "{refusal}");
     assert_eq!(catalog.head().unwrap().seq, 24);
 }
@@ -474,11 +478,11 @@ async fn a_change_waits_no_longer_than_its_request_has_left() {
     let (catalog, index) = (Catalog::in_memory(REGISTRY).unwrap(), nobody());
     let metrics = Metrics::new().unwrap();
     let (_scribe, appender) =
-        Scribe::new(journal_in(&Objects::in_memory()), catalog, index, metrics, settings());
+        JournalWriter::new(journal_in(&Objects::in_memory()), catalog, index, metrics, settings());
     let began = Instant::now();
     let refused = deadline::of_request(began, async {
         tokio::time::sleep(Duration::from_secs(20)).await;
-        let order = Order { by: By::Operator, command: create_user("alice") };
+        let order = ActorCommand { by: CommandActor::Operator, command: create_user("alice") };
         appender.append(order).await.unwrap_err()
     });
     assert_eq!(refused.await.kind, Kind::Unavailable);
@@ -492,12 +496,12 @@ async fn questions_take_no_place_from_changes() {
     let settings = Settings { queue: 64, ..settings() };
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
     let index = nobody();
-    let (mut scribe, appender) =
-        Scribe::new(journal_in(&objects), catalog, index, metrics.clone(), settings);
-    scribe.begin(|_, _| ()).await.unwrap();
+    let (mut writer, appender) =
+        JournalWriter::new(journal_in(&objects), catalog, index, metrics.clone(), settings);
+    writer.begin(|_, _| ()).await.unwrap();
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    tokio::spawn(scribe.run(stop));
+    tokio::spawn(writer.run(stop));
     for _ in 0..256 {
         let appender = appender.clone();
         tokio::spawn(async move {
@@ -509,7 +513,10 @@ async fn questions_take_no_place_from_changes() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(metrics.journal_waits_refused.get() > 0, "256 are too many, and have 503");
-    let order = |n: u32| Order { by: By::Operator, command: create_user(&format!("user{n}")) };
+    let order = |n: u32| ActorCommand {
+        by: CommandActor::Operator,
+        command: create_user(&format!("user{n}")),
+    };
     let done = futures_util::future::join_all((0..16).map(|n| appender.append(order(n)))).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     appender.catch_up().await.unwrap();
@@ -543,15 +550,15 @@ async fn a_gap_is_found_at_a_start_and_before_the_first_append() {
     one.stop().await;
     let (metrics, catalog) = (Metrics::new().unwrap(), Catalog::in_memory(REGISTRY).unwrap());
     let index = nobody();
-    let (mut scribe, appender) =
-        Scribe::new(journal_in(&objects), catalog, index, metrics.clone(), settings());
+    let (mut writer, appender) =
+        JournalWriter::new(journal_in(&objects), catalog, index, metrics.clone(), settings());
     objects.durable.delete(&entry_path(5)).await.unwrap();
-    let refusal = scribe.begin(|_, _| ()).await.unwrap_err();
+    let refusal = writer.begin(|_, _| ()).await.unwrap_err();
     assert_eq!(refusal.kind, Kind::Internal, "waiting does not mend it");
     assert!(refusal.message.contains("entry 5 is missing, but entry 11 is there"), "{refusal}");
     assert_eq!(metrics.alarms.with_label_values(&["journal_broken"]).get(), 1);
-    tokio::spawn(scribe.run(CancellationToken::new()));
-    let order = Order { by: By::Operator, command: create_user("fork") };
+    tokio::spawn(writer.run(CancellationToken::new()));
+    let order = ActorCommand { by: CommandActor::Operator, command: create_user("fork") };
     let refusal = appender.append(order).await.unwrap_err();
     assert!(refusal.message.contains("the journal has a gap"), "{refusal}");
     assert_eq!(journal_in(&objects).read(5).await.unwrap(), None, "nothing is put into it");
@@ -568,7 +575,7 @@ async fn an_entry_by_an_actor_that_no_entry_made_raises_an_alarm_and_counts() {
         user: crate::principal::UserId(1),
         token: crate::principal::TokenId(7),
     };
-    let what = Happened::UserDisabled { user: crate::principal::UserId(1) };
+    let what = EventKind::UserDisabled { user: crate::principal::UserId(1) };
     let entry = Entry {
         seq: 2,
         id: EntryId::random(),
@@ -580,9 +587,14 @@ async fn an_entry_by_an_actor_that_no_entry_made_raises_an_alarm_and_counts() {
     };
     journal_in(&objects).create(2, entry.seal().unwrap().0).await.unwrap();
     let index = nobody();
-    let (mut scribe, _) =
-        Scribe::new(journal_in(&objects), catalog.clone(), index, metrics.clone(), settings());
-    scribe.begin(|_, _| ()).await.unwrap();
+    let (mut writer, _) = JournalWriter::new(
+        journal_in(&objects),
+        catalog.clone(),
+        index,
+        metrics.clone(),
+        settings(),
+    );
+    writer.begin(|_, _| ()).await.unwrap();
     assert_eq!(metrics.alarms.with_label_values(&["unknown_actor"]).get(), 1);
     assert_eq!(catalog.head().unwrap().seq, 2);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use crate::upstream::error::{Trouble, TroubleKind};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::permits::Turn;
 use cratehouse_core::client_key::ClientKey;
 
@@ -20,8 +20,9 @@ pub(super) struct Crowded(Cache<ClientKey, ()>);
 
 impl Crowded {
     /// What came of a turn.
-    pub(super) fn note<T>(&self, turn: Turn, answer: &Result<T, Trouble>) {
-        let is_crowded = |trouble: &Trouble| matches!(trouble.kind, TroubleKind::Crowded);
+    pub(super) fn note<T>(&self, turn: Turn, answer: &Result<T, UpstreamError>) {
+        let is_crowded =
+            |trouble: &UpstreamError| matches!(trouble.kind, UpstreamErrorKind::Crowded);
         if turn.held && answer.as_ref().is_err_and(is_crowded) {
             self.0.insert(turn.client, ());
         }

@@ -23,7 +23,7 @@ const SERVERS: usize = 64;
 const FIRST: Duration = Duration::from_secs(1);
 
 /// Clients of one upstream, for one sort of addresses.
-pub(super) struct Door {
+pub(super) struct Endpoint {
     config: settings::Upstream,
     roots: Arc<[Certificate]>,
     public_only: bool,
@@ -47,7 +47,7 @@ const UNKNOWN: u8 = 0;
 const HTTP2: u8 = 1;
 const OTHER: u8 = 2;
 
-impl Door {
+impl Endpoint {
     /// Trusts the system's and these certificates; for public addresses alone, or for any.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ mod tests {
     struct Scene {
         url: Url,
         counts: Arc<Counts>,
-        door: Door,
+        door: Endpoint,
     }
 
     impl Scene {
@@ -170,7 +170,7 @@ mod tests {
             let counts = Arc::<Counts>::default();
             tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&counts)));
             let root = Certificate::from_der(own.cert.der()).unwrap();
-            let door = Door::new(&test_util::config(&url), [root].into(), false).unwrap();
+            let door = Endpoint::new(&test_util::config(&url), [root].into(), false).unwrap();
             Self { url: url.parse().unwrap(), counts, door }
         }
 

@@ -17,11 +17,11 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 /// An upstream did not answer, or not in a way that can be used. Never a not-found.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("upstream `{upstream}`: {detail}")]
-pub struct Trouble {
+pub struct UpstreamError {
     /// The upstream's name.
     pub upstream: String,
     /// What sort of trouble.
-    pub kind: TroubleKind,
+    pub kind: UpstreamErrorKind,
     /// What happened, for the log. It may name hosts.
     pub detail: String,
     /// When the upstream wants to be asked again, if it said so; bounded.
@@ -32,7 +32,7 @@ pub struct Trouble {
 
 /// What sort of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TroubleKind {
+pub enum UpstreamErrorKind {
     /// No answer in time.
     Timeout,
     /// It is overloaded, or we ask too much.
@@ -57,9 +57,9 @@ pub enum TroubleKind {
     },
 }
 
-impl Trouble {
+impl UpstreamError {
     /// Trouble with an upstream.
-    pub fn new(upstream: &str, kind: TroubleKind, detail: impl Into<String>) -> Self {
+    pub fn new(upstream: &str, kind: UpstreamErrorKind, detail: impl Into<String>) -> Self {
         // It may have words of the upstream: a header, a URL, a line.
         let (upstream, detail) = (upstream.to_owned(), excerpt::message(detail.into()));
         Self { upstream, kind, detail, retry_after: None, status: None }
@@ -67,20 +67,20 @@ impl Trouble {
 
     /// Whether the upstream as a whole is in trouble, not just this answer.
     pub fn is_general(&self) -> bool {
-        use TroubleKind::{Nonsense, TooLarge};
+        use UpstreamErrorKind::{Nonsense, TooLarge};
         !(self.is_ours() || matches!(self.kind, Nonsense | TooLarge { .. }))
     }
 
     /// Whether the reason is ours: it says nothing about the upstream.
     pub fn is_ours(&self) -> bool {
-        use TroubleKind::{Crowded, NoMemory, NoRoom};
+        use UpstreamErrorKind::{Crowded, NoMemory, NoRoom};
         matches!(self.kind, Crowded | NoMemory | NoRoom { .. })
     }
 
     /// The metric's label of a reason that is ours.
     pub(super) fn reason(&self) -> &'static str {
         match self.kind {
-            TroubleKind::Crowded => "crowded",
+            UpstreamErrorKind::Crowded => "crowded",
             _ => "no_memory",
         }
     }
@@ -89,27 +89,29 @@ impl Trouble {
     pub(super) fn outcome(&self) -> String {
         match (self.status, self.kind) {
             (Some(status), _) => status.to_string(),
-            (None, TroubleKind::Timeout) => "timeout".to_owned(),
-            (None, TroubleKind::TooLarge { .. }) => "too_large".to_owned(),
+            (None, UpstreamErrorKind::Timeout) => "timeout".to_owned(),
+            (None, UpstreamErrorKind::TooLarge { .. }) => "too_large".to_owned(),
             (None, _) => "error".to_owned(),
         }
     }
 }
 
-impl From<Trouble> for Error {
-    fn from(trouble: Trouble) -> Self {
+impl From<UpstreamError> for Error {
+    fn from(trouble: UpstreamError) -> Self {
         let (kind, what) = match trouble.kind {
-            TroubleKind::Timeout => (Kind::UpstreamTimeout, "did not answer in time"),
-            TroubleKind::Busy => (Kind::Unavailable, "is busy"),
-            TroubleKind::Unreachable => (Kind::BadUpstream, "cannot be reached"),
-            TroubleKind::Nonsense => (Kind::BadUpstream, "gave an answer that cannot be used"),
-            TroubleKind::TooLarge { .. } => {
+            UpstreamErrorKind::Timeout => (Kind::UpstreamTimeout, "did not answer in time"),
+            UpstreamErrorKind::Busy => (Kind::Unavailable, "is busy"),
+            UpstreamErrorKind::Unreachable => (Kind::BadUpstream, "cannot be reached"),
+            UpstreamErrorKind::Nonsense => {
+                (Kind::BadUpstream, "gave an answer that cannot be used")
+            }
+            UpstreamErrorKind::TooLarge { .. } => {
                 (Kind::BadUpstream, "gave an answer that is larger than this registry takes")
             }
-            TroubleKind::Crowded => {
+            UpstreamErrorKind::Crowded => {
                 (Kind::Unavailable, "was not asked: too many requests of this registry wait for it")
             }
-            TroubleKind::NoMemory | TroubleKind::NoRoom { .. } => {
+            UpstreamErrorKind::NoMemory | UpstreamErrorKind::NoRoom { .. } => {
                 (Kind::Unavailable, "gave an answer for which this registry has no memory now")
             }
         };
@@ -133,7 +135,7 @@ pub(super) enum Meaning {
     /// The upstream's own "there is no such thing".
     NotFound,
     Redirect,
-    Trouble(TroubleKind),
+    UpstreamError(UpstreamErrorKind),
 }
 
 /// What a status means for a GET that was conditional or not. 304 to an unconditional one, any
@@ -144,9 +146,9 @@ pub(super) fn meaning(status: u16, conditional: bool) -> Meaning {
         304 if conditional => Meaning::NotModified,
         404 | 410 | 451 => Meaning::NotFound,
         301 | 302 | 303 | 307 | 308 => Meaning::Redirect,
-        408 | 504 => Meaning::Trouble(TroubleKind::Timeout),
-        429 | 503 => Meaning::Trouble(TroubleKind::Busy),
-        _ => Meaning::Trouble(TroubleKind::Nonsense),
+        408 | 504 => Meaning::UpstreamError(UpstreamErrorKind::Timeout),
+        429 | 503 => Meaning::UpstreamError(UpstreamErrorKind::Busy),
+        _ => Meaning::UpstreamError(UpstreamErrorKind::Nonsense),
     }
 }
 
@@ -184,9 +186,9 @@ mod tests {
             let absent = meaning(status, true) == Meaning::NotFound;
             assert_eq!(absent, matches!(status, 404 | 410 | 451), "{status}");
         }
-        assert_eq!(meaning(304, false), Meaning::Trouble(TroubleKind::Nonsense));
+        assert_eq!(meaning(304, false), Meaning::UpstreamError(UpstreamErrorKind::Nonsense));
         assert_eq!(meaning(304, true), Meaning::NotModified);
-        assert_eq!(meaning(206, false), Meaning::Trouble(TroubleKind::Nonsense));
+        assert_eq!(meaning(206, false), Meaning::UpstreamError(UpstreamErrorKind::Nonsense));
     }
 
     #[test]
@@ -202,7 +204,8 @@ mod tests {
 
     #[test]
     fn trouble_names_the_upstream_and_nothing_else_to_the_client() {
-        let trouble = Trouble::new("up", TroubleKind::Timeout, "https://inner.example: slow");
+        let trouble =
+            UpstreamError::new("up", UpstreamErrorKind::Timeout, "https://inner.example: slow");
         let error = Error::from(trouble);
         assert_eq!(error.kind, Kind::UpstreamTimeout);
         assert!(error.message.contains("`up`") && !error.message.contains("inner"));
@@ -212,10 +215,12 @@ mod tests {
 
     #[test]
     fn a_wait_that_the_upstream_asks_for_is_passed_on_so_that_cargo_heeds_it() {
-        for (kind, status) in [(TroubleKind::Nonsense, 500), (TroubleKind::Timeout, 504)] {
+        for (kind, status) in
+            [(UpstreamErrorKind::Nonsense, 500), (UpstreamErrorKind::Timeout, 504)]
+        {
             let wait = Some(Duration::from_secs(7));
-            let trouble = Trouble { retry_after: wait, ..Trouble::new("up", kind, "") };
-            let error = Error::from(Trouble { status: Some(status), ..trouble });
+            let trouble = UpstreamError { retry_after: wait, ..UpstreamError::new("up", kind, "") };
+            let error = Error::from(UpstreamError { status: Some(status), ..trouble });
             assert_eq!((error.kind, error.retry_after), (Kind::Unavailable, wait), "{status}");
         }
     }

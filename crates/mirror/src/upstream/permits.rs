@@ -36,7 +36,7 @@ impl Turn {
 
 /// The places of one upstream. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct UpstreamPermits {
     state: Arc<Mutex<State>>,
     total: usize,
 }
@@ -45,7 +45,7 @@ pub(super) struct Places {
 #[derive(Debug)]
 pub(super) struct Place {
     /// `None`: there is nobody to give it back to.
-    of: Option<Places>,
+    of: Option<UpstreamPermits>,
     client: ClientKey,
 }
 
@@ -74,7 +74,7 @@ struct Waiting {
     clear_at: usize,
 }
 
-impl Places {
+impl UpstreamPermits {
     pub(super) fn new(total: usize, per_address: &PerAddress) -> Self {
         let (held, new) = (Line::default(), Line::default());
         // A build asks for much at one time, and asks upstreams once.
@@ -262,8 +262,8 @@ mod tests {
     type Waiting<'a> = (String, Pin<Box<dyn Future<Output = Place> + 'a>>);
 
     /// Without shares.
-    fn places(total: usize) -> Places {
-        Places::new(total, &PerAddress { percent: 100, ..PerAddress::default() })
+    fn places(total: usize) -> UpstreamPermits {
+        UpstreamPermits::new(total, &PerAddress { percent: 100, ..PerAddress::default() })
     }
 
     fn client(n: u8) -> ClientKey {
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn one_client_has_half_of_the_places_and_a_site_has_no_more() {
-        let places = Places::new(8, &PerAddress::default());
+        let places = UpstreamPermits::new(8, &PerAddress::default());
         let at_once = |client| places.turn(Turn { client, held: false }).now_or_never();
         let mut all: Vec<_> = (0..4).map(|_| at_once(client(1)).unwrap()).collect();
         assert!(at_once(client(1)).is_none());
@@ -373,7 +373,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_ever_where_clients_have_their_shares() {
-        let places = Places::new(4, &PerAddress::default());
+        let places = UpstreamPermits::new(4, &PerAddress::default());
         let work = (0..400u16).map(|n| {
             let places = &places;
             async move {

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use std::io::Write;
 
 use flate2::Compression;
@@ -24,14 +25,14 @@ fn listed() -> Listed {
     }
 }
 
-fn found(answer: Result<Answer, Trouble>) -> (Bytes, Validators) {
+fn found(answer: Result<Answer, UpstreamError>) -> (Bytes, Validators) {
     match answer {
         Ok(Answer::Found { body, validators }) => (body.unpack().unwrap(), validators),
         other => panic!("{other:?}"),
     }
 }
 
-fn kind(answer: Result<Answer, Trouble>) -> TroubleKind {
+fn kind(answer: Result<Answer, UpstreamError>) -> UpstreamErrorKind {
     answer.map(|answer| panic!("{answer:?}")).unwrap_err().kind
 }
 
@@ -85,10 +86,13 @@ async fn not_found_is_an_answer_and_everything_else_is_trouble() {
     assert!(matches!(ask("b").await, Ok(Answer::NotFound)));
     assert!(up.resting().is_none());
     let busy = ask("c").await.unwrap_err();
-    assert_eq!((busy.kind, busy.retry_after), (TroubleKind::Busy, Some(Duration::from_secs(7))));
+    assert_eq!(
+        (busy.kind, busy.retry_after),
+        (UpstreamErrorKind::Busy, Some(Duration::from_secs(7)))
+    );
     assert!(up.resting().is_some());
     for name in ["d", "e", "f"] {
-        assert_eq!(kind(ask(name).await), TroubleKind::Nonsense, "{name}");
+        assert_eq!(kind(ask(name).await), UpstreamErrorKind::Nonsense, "{name}");
     }
     assert!(up.resting().is_none());
 }
@@ -121,12 +125,12 @@ async fn bodies_are_inflated_within_the_bound() {
         let Ok(Answer::Found { body, .. }) = answer else { panic!("{answer:?}") };
         up.misfit(&body.unpack().unwrap_err()).kind
     };
-    assert!(matches!(unpacked("b").await, TroubleKind::TooLarge { .. }));
-    assert_eq!(unpacked("c").await, TroubleKind::Nonsense);
+    assert!(matches!(unpacked("b").await, UpstreamErrorKind::TooLarge { .. }));
+    assert_eq!(unpacked("c").await, UpstreamErrorKind::Nonsense);
     let ask = async |name: &str| {
         kind(up.index_file(Turn::OWN, &name.parse().unwrap(), None, &mut |_| true).await)
     };
-    assert_eq!(ask("d").await, TroubleKind::TooLarge { announced: Some(1001) });
+    assert_eq!(ask("d").await, UpstreamErrorKind::TooLarge { announced: Some(1001) });
 }
 
 /// A server that says one thing to every connection and closes it.
@@ -151,7 +155,7 @@ async fn a_body_shorter_than_announced_is_trouble() {
     let up = upstream(&config(&url));
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
-        TroubleKind::Unreachable
+        UpstreamErrorKind::Unreachable
     );
 }
 
@@ -172,7 +176,7 @@ async fn a_body_is_read_as_long_as_there_is_memory_for_it() {
     };
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut refuse).await),
-        TroubleKind::NoMemory
+        UpstreamErrorKind::NoMemory
     );
     assert!(refused > 0 && up.resting().is_none(), "the upstream did nothing wrong");
     let counted = up.metrics.upstream_refused.with_label_values(&["up", "no_memory"]).get();
@@ -193,7 +197,7 @@ async fn that_too_many_of_ours_wait_is_no_trouble_of_the_upstream() {
     let taken = futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN)));
     let taken = taken.await;
     let refused = up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await.unwrap_err();
-    assert_eq!((refused.kind, up.resting().is_none()), (TroubleKind::Crowded, true));
+    assert_eq!((refused.kind, up.resting().is_none()), (UpstreamErrorKind::Crowded, true));
     let counted = up.metrics.upstream_refused.with_label_values(&["up", "crowded"]).get();
     assert_eq!((counted, requests_counted(&up, "error"), server.paths().len()), (1, 0, 0));
     drop(taken);
@@ -210,8 +214,14 @@ async fn a_client_that_had_no_place_for_what_is_held_need_not_wait_again_at_once
     let taken = futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN)));
     let taken = taken.await;
     let crowded = async |held| kind(up.index_file(turn(held), &foo(), None, &mut |_| true).await);
-    assert_eq!((crowded(false).await, up.is_crowded_for(client(1))), (TroubleKind::Crowded, false));
-    assert_eq!((crowded(true).await, up.is_crowded_for(client(1))), (TroubleKind::Crowded, true));
+    assert_eq!(
+        (crowded(false).await, up.is_crowded_for(client(1))),
+        (UpstreamErrorKind::Crowded, false)
+    );
+    assert_eq!(
+        (crowded(true).await, up.is_crowded_for(client(1))),
+        (UpstreamErrorKind::Crowded, true)
+    );
     assert!(!up.is_crowded_for(client(2)) && up.resting().is_none());
     drop(taken);
 }
@@ -223,13 +233,13 @@ async fn a_refusal_of_ours_does_not_end_the_rest_of_an_upstream_in_trouble() {
     let up = upstream(&settings::Upstream { timeout, ..config(&server.url) });
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
-        TroubleKind::Busy
+        UpstreamErrorKind::Busy
     );
     let _taken =
         futures_util::future::join_all((0..4).map(|_| up.index_requests.turn(Turn::OWN))).await;
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
-        TroubleKind::Crowded
+        UpstreamErrorKind::Crowded
     );
     assert!(up.resting().is_some());
 }
@@ -241,7 +251,7 @@ async fn a_body_that_does_not_end_in_time_is_a_timeout() {
     let up = upstream(&settings::Upstream { timeout: Duration::from_millis(200), ..config(&url) });
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
-        TroubleKind::Timeout
+        UpstreamErrorKind::Timeout
     );
 }
 
@@ -253,7 +263,7 @@ async fn a_closed_port_is_unreachable() {
     let up = upstream(&config(&url));
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
-        TroubleKind::Unreachable
+        UpstreamErrorKind::Unreachable
     );
     assert!(up.resting().is_some());
 }
@@ -290,7 +300,7 @@ async fn the_token_goes_to_the_configured_origin_alone() {
         .index_file(Turn::OWN, &"c".parse().unwrap(), None, &mut |_| true)
         .await
         .unwrap_err();
-    assert_eq!(refused.kind, TroubleKind::Nonsense);
+    assert_eq!(refused.kind, UpstreamErrorKind::Nonsense);
     assert!(refused.detail.contains("private"), "{refused}");
     assert!(!refused.detail.contains("sig"), "{refused}");
     assert_eq!(other.paths(), [""; 0]);
@@ -302,7 +312,7 @@ async fn redirects_are_bounded() {
     let up = upstream(&config(&server.url));
     assert_eq!(
         kind(up.index_file(Turn::OWN, &foo(), None, &mut |_| true).await),
-        TroubleKind::Nonsense
+        UpstreamErrorKind::Nonsense
     );
     assert_eq!(server.paths().len(), 4);
 }
@@ -344,7 +354,7 @@ async fn crate_files_come_from_where_config_json_says_and_are_never_decoded() {
         assert!(matches!(answer, CrateAnswer::Found(bytes) if bytes == "bytes"));
     }
     let large = up.crate_file(&place, &listed(), &mut |_| 4).await.unwrap_err();
-    assert_eq!(large.kind, TroubleKind::NoRoom { announced: Some(5) });
+    assert_eq!(large.kind, UpstreamErrorKind::NoRoom { announced: Some(5) });
     assert!(large.is_ours(), "there was no room for it just then");
     let counted = up.metrics.upstream_refused.with_label_values(&["up", "no_memory"]).get();
     assert_eq!((counted, requests_counted(&up, "too_large")), (1, 0));
@@ -374,5 +384,5 @@ async fn requests_beyond_the_bound_wait_and_then_give_up() {
     .into_iter()
     .map(kind)
     .collect::<Vec<_>>();
-    assert!(kinds[..4].iter().all(|kind| *kind == TroubleKind::Timeout), "{kinds:?}");
+    assert!(kinds[..4].iter().all(|kind| *kind == UpstreamErrorKind::Timeout), "{kinds:?}");
 }

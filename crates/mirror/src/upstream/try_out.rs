@@ -1,19 +1,19 @@
 //! Whether an upstream is there at all, for who has just configured it.
 
-use super::{Errand, Trouble, Turn, Upstream};
+use super::{Turn, Upstream, UpstreamError, UpstreamRequest};
 
 impl Upstream {
     /// Asks for something that every upstream has an answer to.
     ///
     /// # Errors
-    /// [`Trouble`], when it has none.
-    pub async fn try_out(&self) -> Result<(), Trouble> {
+    /// [`UpstreamError`], when it has none.
+    pub async fn try_out(&self) -> Result<(), UpstreamError> {
         if self.config.dl.is_none() {
             return self.learn().await.map(drop);
         }
         // It may do without a `config.json`.
         let url = self.index_url("se/rd/serde")?;
-        let errand = Errand {
+        let errand = UpstreamRequest {
             kind: "index",
             url,
             validators: None,

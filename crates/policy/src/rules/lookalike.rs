@@ -15,7 +15,7 @@
 //! business.
 
 use crate::parse::Rules;
-use crate::rules::publish::Objection;
+use crate::rules::publish::Violation;
 use cratehouse_package::name::CrateName;
 
 /// Shorter names are close to too many others.
@@ -36,7 +36,7 @@ pub(crate) fn objection<'a>(
     rules: &Rules,
     new: &CrateName,
     hosted: impl IntoIterator<Item = &'a CrateName>,
-) -> Option<Objection> {
+) -> Option<Violation> {
     let rule = rules.names.as_ref()?;
     if rule.exceptions.iter().any(|pattern| pattern.covers(&new.key())) {
         return None;
@@ -46,7 +46,7 @@ pub(crate) fn objection<'a>(
         "`{new}` could be taken for `{other}`, which is published here: choose a name that differs \
          more, or have an administrator except it (`[names] exceptions` of the policy)"
     );
-    Some(Objection { mode: rules.mode.and(rule.mode), sentence })
+    Some(Violation { mode: rules.mode.and(rule.mode), sentence })
 }
 
 /// A name as it is compared.

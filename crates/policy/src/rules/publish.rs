@@ -8,7 +8,7 @@ use cratehouse_package::published::Published;
 
 /// What the policy has against a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Objection {
+pub struct Violation {
     /// Whether it is refused, or only counted and logged.
     pub mode: Mode,
     /// Everything that is wrong, for the publisher.
@@ -18,7 +18,7 @@ pub struct Objection {
 /// Dependencies that are named in a sentence, at the most.
 const MAX_NAMED: usize = 5;
 
-pub(crate) fn objection(rules: &Rules, published: &Published, readme: bool) -> Option<Objection> {
+pub(crate) fn objection(rules: &Rules, published: &Published, readme: bool) -> Option<Violation> {
     let rule = rules.publish.as_ref()?;
     let line = &published.line;
     if rule.exceptions.iter().any(|pattern| pattern.covers(&line.name.key())) {
@@ -38,7 +38,7 @@ pub(crate) fn objection(rules: &Rules, published: &Published, readme: bool) -> O
         line.vers,
         wrong.join("; it ")
     );
-    (!wrong.is_empty()).then(|| Objection { mode: rules.mode.and(rule.mode), sentence })
+    (!wrong.is_empty()).then(|| Violation { mode: rules.mode.and(rule.mode), sentence })
 }
 
 fn has(required: Required, published: &Published, readme: bool) -> bool {
@@ -102,7 +102,7 @@ mod tests {
         Published { line, size: 1001, metadata: Metadata::default() }
     }
 
-    fn objection(text: &str, published: &Published, readme: bool) -> Option<Objection> {
+    fn objection(text: &str, published: &Published, readme: bool) -> Option<Violation> {
         let file = PolicyText { name: "p.toml".to_owned(), text: text.to_owned() };
         Policy::parse(&[file]).unwrap().objection_to_publish(published, readme)
     }

@@ -5,11 +5,10 @@
 //!
 //! No symbolic link in it is followed: see [`links`].
 
-use std::fmt;
-use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use cratehouse_core::threads;

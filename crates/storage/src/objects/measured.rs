@@ -16,8 +16,7 @@ use object_store::{
 
 use cratehouse_core::error::Refusal;
 use cratehouse_core::metrics::Metrics;
-use cratehouse_core::traces;
-use cratehouse_core::traces::{KeyValue, Side, Told};
+use cratehouse_core::traces::{self, KeyValue, Side, Told};
 
 /// What the names of the objects begin with that are written to find out whether the store takes anything.
 pub const PROBES: &str = "selftest/probe-";

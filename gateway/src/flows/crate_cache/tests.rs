@@ -14,7 +14,7 @@ fn refusal<T: std::fmt::Debug>(answer: Result<T>) -> (Kind, String) {
 fn cache(crates_bytes: u64) -> CrateCache {
     CrateCache::new(
         Memory::new(crates_bytes, 1 << 20, LONG, Metrics::new().unwrap()),
-        Flights::default(),
+        SingleFlight::default(),
     )
 }
 
@@ -97,7 +97,7 @@ fn small(keeps: u64) -> CrateCache {
     let (capacity, more) = (keeps * KIB, (64 - keeps) * KIB);
     CrateCache::new(
         Memory::new(capacity, more, Duration::ZERO, Metrics::new().unwrap()),
-        Flights::default(),
+        SingleFlight::default(),
     )
 }
 
@@ -164,7 +164,7 @@ async fn what_is_only_kept_makes_room_and_what_is_being_sent_does_not() {
 async fn one_who_waits_gets_what_an_answer_gives_back() {
     let cache = CrateCache::new(
         Memory::new(0, 64 * KIB, LONG, Metrics::new().unwrap()),
-        Flights::default(),
+        SingleFlight::default(),
     );
     let sent = bring(&cache, 1, 60).await.unwrap();
     let waiting = cache.room(8 * KIB);

@@ -10,7 +10,7 @@ use super::finding::Finding;
 use crate::config::Config;
 use crate::flows::advisories::kept;
 use crate::flows::open::advisories_in;
-use crate::flows::rulebook::{InForce, Kept, try_policy};
+use crate::flows::policy_store::{Kept, PolicyGeneration, try_policy};
 use crate::stores::advisories::{self, Database};
 use cratehouse_core::error::Result;
 use cratehouse_core::threads::aside;
@@ -85,7 +85,7 @@ async fn advisories_of(
 }
 
 /// Judges a policy, or why there is none.
-pub fn judge(is_configured: bool, policy: &Result<InForce>, now: Timestamp) -> Finding {
+pub fn judge(is_configured: bool, policy: &Result<PolicyGeneration>, now: Timestamp) -> Finding {
     let policy = match policy {
         Ok(in_force) => &in_force.policy,
         Err(e) => {
@@ -166,12 +166,12 @@ mod tests {
     fn gravity(text: &str) -> Gravity {
         let files = [PolicyText { name: "p.toml".to_owned(), text: text.to_owned() }];
         let policy = Policy::parse(&files).unwrap();
-        judge(true, &Ok(InForce { policy, ..InForce::default() }), now()).gravity
+        judge(true, &Ok(PolicyGeneration { policy, ..PolicyGeneration::default() }), now()).gravity
     }
 
     #[test]
     fn a_policy_that_does_not_act_is_told() {
-        assert_eq!(judge(false, &Ok(InForce::default()), now()).gravity, Gravity::Fine);
+        assert_eq!(judge(false, &Ok(PolicyGeneration::default()), now()).gravity, Gravity::Fine);
         assert_eq!(judge(true, &Err(Error::invalid("line 3")), now()).gravity, Gravity::Wrong);
         assert_eq!(gravity("mode = \"observe\""), Gravity::Mind);
         assert_eq!(gravity("mode = \"enforce\""), Gravity::Fine);

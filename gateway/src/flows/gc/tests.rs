@@ -7,14 +7,12 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::*;
-use crate::flows::fixture::limits;
-use crate::flows::fixture::{House, line, memory, name, version};
+use crate::flows::fixture::{TestGateway, limits, line, memory, name, version};
 use crate::flows::publish;
 use cratehouse_journal::commands::must_put_again;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
-use cratehouse_storage::blobs::Blob;
-use cratehouse_storage::blobs::blobs_in;
+use cratehouse_storage::blobs::{Blob, blobs_in};
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
@@ -24,16 +22,16 @@ const ALL: Plan =
 /// Two houses over one store: one serves, one sweeps.
 struct Street {
     store: Arc<dyn ObjectStore>,
-    server: House,
-    sweeper: House,
+    server: TestGateway,
+    sweeper: TestGateway,
     blobs: Blobs,
 }
 
 impl Street {
     async fn new() -> Self {
         let store = memory();
-        let server = House::open(&store, &[], limits()).await;
-        let sweeper = House::open(&store, &[], limits()).await;
+        let server = TestGateway::open(&store, &[], limits()).await;
+        let sweeper = TestGateway::open(&store, &[], limits()).await;
         let blobs = blobs_in(&Objects::same(Arc::clone(&store)));
         Self { store, server, sweeper, blobs }
     }
@@ -115,7 +113,8 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
                 }
                 if step == put_after {
                     let bytes = Bytes::from_static(b"orphan");
-                    let put = publish::put(server, By::Operator, published(b"orphan"), bytes);
+                    let put =
+                        publish::put(server, CommandActor::Operator, published(b"orphan"), bytes);
                     order = Some(put.await.unwrap());
                 }
                 if step == append_after {

@@ -7,8 +7,8 @@ fn name(text: &str) -> CrateName {
     text.parse().unwrap()
 }
 
-fn file(outcome: Outcome, seconds: u64) -> Known {
-    Known {
+fn file(outcome: Outcome, seconds: u64) -> CachedLookup {
+    CachedLookup {
         answer: Ok(Some(Arc::new(IndexFile::new(Bytes::from_static(b"{}\n"), Vec::new())))),
         outcome,
         until: Some(Instant::now() + Duration::from_secs(seconds)),
@@ -18,11 +18,11 @@ fn file(outcome: Outcome, seconds: u64) -> Known {
     }
 }
 
-fn absent(seconds: u64) -> Known {
-    Known::absent(Some(Instant::now() + Duration::from_secs(seconds)))
+fn absent(seconds: u64) -> CachedLookup {
+    CachedLookup::absent(Some(Instant::now() + Duration::from_secs(seconds)))
 }
 
-fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known: Known) {
+fn put(cache: &IndexCache, generation: Option<u64>, text: &str, at: Place, known: CachedLookup) {
     let name = name(text);
     cache.put(&name.key(), generation, (&name, at), known, || Ok(generation));
 }
@@ -49,7 +49,7 @@ fn an_answer_is_known_only_when_the_whole_chain_before_it_is() {
 fn trouble_with_the_first_upstream_hides_the_second() {
     let cache = IndexCache::new(1 << 20, 1 << 20);
     put(&cache, None, "foo", Place::Upstream(1), file(Outcome::Miss, 60));
-    let trouble = Known::trouble(Error::unavailable("down"), Duration::from_secs(60));
+    let trouble = CachedLookup::trouble(Error::unavailable("down"), Duration::from_secs(60));
     put(&cache, None, "foo", Place::Upstream(0), trouble);
     assert_eq!(outcome(&cache, "foo", 2), Some(Outcome::Error));
     put(&cache, None, "foo", Place::Upstream(0), file(Outcome::Stale, 60));
@@ -76,7 +76,7 @@ fn nothing_of_another_generation_stays() {
     put(&cache, Some(7), "foo_bar", Place::Hosted, file(Outcome::Miss, 60));
     assert_eq!(outcome(&cache, "foo-bar", 1), None);
     assert_eq!(outcome(&cache, "foo_bar", 1), Some(Outcome::Hit));
-    put(&cache, Some(8), "foo-bar", Place::Hosted, Known::absent(None));
+    put(&cache, Some(8), "foo-bar", Place::Hosted, CachedLookup::absent(None));
     assert_eq!(outcome(&cache, "foo_bar", 1), None);
     assert_eq!(outcome(&cache, "foo-bar", 1), Some(Outcome::Negative));
 }
@@ -166,7 +166,7 @@ fn what_was_absent_at_other_places_is_known_when_a_file_comes() {
 fn put_counted(cache: &IndexCache, text: &str, bytes: usize) -> Bytes {
     let made = cache.counted(IndexFile::new(Bytes::from(vec![b'x'; bytes]), Vec::new()));
     let sent = made.identity.bytes.clone();
-    let known = Known { answer: Ok(Some(made)), ..file(Outcome::Miss, 60) };
+    let known = CachedLookup { answer: Ok(Some(made)), ..file(Outcome::Miss, 60) };
     put(cache, None, text, Place::Upstream(0), known);
     sent
 }

@@ -3,12 +3,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::time::timeout;
 
 use super::*;
-use crate::flows::fixture::{House, Public, State, memory, name, version};
+use crate::flows::fixture::{Public, State, TestGateway, memory, name, version};
 use crate::flows::lookup::{look, lookup};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Kind;
 
-async fn is_yanked(house: &House) -> bool {
+async fn is_yanked(house: &TestGateway) -> bool {
     let file = lookup(&house.gateway, &name("foo")).await.unwrap().unwrap();
     file.version(&version("1.0.0")).unwrap().yanked
 }
@@ -19,9 +19,9 @@ fn change(public: &Public, bytes: &[u8]) {
 }
 
 /// A house whose upstream has changed the bytes of a version that was served.
-async fn betrayed(policy: &str, clock: fn() -> Timestamp) -> (Public, House) {
+async fn betrayed(policy: &str, clock: fn() -> Timestamp) -> (Public, TestGateway) {
     let (store, public) = (memory(), Public::start(b"x").await);
-    let house = House::ruled_at(&store, &[&public], policy, clock).await;
+    let house = TestGateway::ruled_at(&store, &[&public], policy, clock).await;
     assert!(house.foo().await.0.is_ok());
     change(&public, b"y");
     (public, house)
@@ -93,7 +93,7 @@ async fn a_change_that_only_the_pin_tells_is_judged_by_the_policy_too() {
 async fn a_file_is_judged_to_the_end_when_its_client_leaves_and_not_for_the_next_one_again() {
     let (store, public) = (memory(), Public::start(b"x").await);
     let policy = "[[ban]]\nname = \"foo\"\nreason = \"r\"";
-    let house = House::ruled(&store, &[&public], policy).await;
+    let house = TestGateway::ruled(&store, &[&public], policy).await;
     let (gateway, foo) = (&house.gateway, name("foo"));
     let known = look(gateway, ClientKey::Exempt, &foo).await.unwrap().known;
     let file = known.answer.clone().unwrap().unwrap();

@@ -1,5 +1,4 @@
-use crate::flows::license_facts::Learned;
-use crate::flows::license_facts::listed;
+use crate::flows::license_facts::{Learned, listed};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_policy::LicenseFact;
 use object_store::ObjectStore;
@@ -7,7 +6,7 @@ use object_store::path::Path;
 use std::time::Instant;
 
 use super::*;
-use crate::flows::fixture::{House, Public, memory, name, version};
+use crate::flows::fixture::{Public, TestGateway, memory, name, version};
 use crate::flows::judging;
 use crate::flows::lookup::{self, lookup};
 use cratehouse_core::client_key::ClientKey;
@@ -24,7 +23,7 @@ fn under(license: &str) -> Vec<u8> {
     CrateFile::new("Foo", "1.0.0").file("Cargo.toml", manifest).build()
 }
 
-async fn shown(house: &House) -> (bool, String) {
+async fn shown(house: &TestGateway) -> (bool, String) {
     let file = lookup(&house.gateway, &name("foo")).await.unwrap().unwrap();
     let yanked = file.version(&version("1.0.0")).unwrap().yanked;
     (yanked, file.identity.etag.to_string())
@@ -45,7 +44,7 @@ async fn is_kept(store: &Arc<dyn ObjectStore>) -> bool {
     store.get_opts(&Path::from(KEPT), Default::default()).await.is_ok()
 }
 
-fn read_count(house: &House) -> u64 {
+fn read_count(house: &TestGateway) -> u64 {
     let read = &house.gateway.metrics.licenses_read;
     ["stated", "file_only", "missing"].iter().map(|l| read.with_label_values(&[l]).get()).sum()
 }
@@ -53,7 +52,7 @@ fn read_count(house: &House) -> u64 {
 #[tokio::test]
 async fn a_licence_that_is_denied_is_found_by_the_first_download_and_kept() {
     let (store, public) = (memory(), Public::start(&under("GPL-3.0-only")).await);
-    let house = House::ruled(&store, &[&public], DENY).await;
+    let house = TestGateway::ruled(&store, &[&public], DENY).await;
     let (yanked, before) = shown(&house).await;
     assert!(!yanked, "nobody has looked yet");
     for outcome in ["error", "error"] {
@@ -70,7 +69,7 @@ async fn a_licence_that_is_denied_is_found_by_the_first_download_and_kept() {
     eventually(|| is_kept(&store)).await;
 
     // Another replica knows it before anybody downloads anything.
-    let other = House::ruled(&store, &[&public], DENY).await;
+    let other = TestGateway::ruled(&store, &[&public], DENY).await;
     let (yanked, after) = shown(&other).await;
     assert!(yanked && before != after);
     public.fills();
@@ -81,7 +80,7 @@ async fn a_licence_that_is_denied_is_found_by_the_first_download_and_kept() {
 #[tokio::test]
 async fn a_good_licence_is_read_once_for_all_who_ask() {
     let public = Public::start(&under("MIT")).await;
-    let house = House::ruled(&memory(), &[&public], DENY).await;
+    let house = TestGateway::ruled(&memory(), &[&public], DENY).await;
     let file = lookup(&house.gateway, &name("foo")).await.unwrap().unwrap();
     let listed = file.version(&version("1.0.0")).unwrap().clone();
     let (bytes, gateway) = (Bytes::from(under("MIT")), &house.gateway);
@@ -95,7 +94,7 @@ async fn a_good_licence_is_read_once_for_all_who_ask() {
 #[tokio::test]
 async fn what_cannot_be_read_states_no_licence() {
     let public = Public::start(b"no crate file").await;
-    let house = House::ruled(&memory(), &[&public], DENY).await;
+    let house = TestGateway::ruled(&memory(), &[&public], DENY).await;
     let refused = house.foo().await.0.unwrap_err();
     assert!(refused.message.contains("it states no licence"), "{}", refused.message);
 }
@@ -103,7 +102,7 @@ async fn what_cannot_be_read_states_no_licence() {
 #[tokio::test]
 async fn a_licence_that_is_held_is_read_beside_the_answer() {
     let (store, public) = (memory(), Public::start(&under("ISC")).await);
-    let house = House::ruled(&store, &[&public], HOLD).await;
+    let house = TestGateway::ruled(&store, &[&public], HOLD).await;
     assert!(house.foo().await.0.is_ok());
     eventually(|| is_kept(&store)).await;
     eventually(|| async { shown(&house).await.0 }).await;
@@ -114,7 +113,7 @@ async fn a_licence_that_is_held_is_read_beside_the_answer() {
 async fn licences_in_the_store_are_a_help_and_no_need() {
     let (store, public) = (memory(), Public::start(&under("GPL-3.0-only")).await);
     store.put_opts(&Path::from(KEPT), "{".into(), Default::default()).await.unwrap();
-    let house = House::ruled(&store, &[&public], DENY).await;
+    let house = TestGateway::ruled(&store, &[&public], DENY).await;
     assert_eq!(house.foo().await.0.unwrap_err().kind, Kind::Forbidden);
     let healed = || async {
         let (mirror, lines) = (&house.gateway.mirror, &house.gateway.mirror_lines.licenses);
@@ -151,7 +150,7 @@ async fn only_licences_of_listed_versions_are_known_and_the_store_is_asked_now_a
 #[tokio::test]
 async fn what_another_replica_has_read_is_learned_while_the_file_stays_in_memory() {
     let (store, public) = (memory(), Public::start(&under("GPL-3.0-only")).await);
-    let house = House::ruled(&store, &[&public], DENY).await;
+    let house = TestGateway::ruled(&store, &[&public], DENY).await;
     let known = lookup::look(&house.gateway, ClientKey::Exempt, &name("foo")).await.unwrap().known;
     let file = known.answer.clone().unwrap().unwrap();
     let judge = || async {

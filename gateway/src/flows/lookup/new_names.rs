@@ -9,8 +9,7 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::config::Limits;
 use crate::flows::download::{Part, download_for};
-use crate::flows::fixture::limits;
-use crate::flows::fixture::{House, Public, memory, name};
+use crate::flows::fixture::{Public, TestGateway, limits, memory, name};
 use crate::flows::policy_check::{self, Allowance, Reach};
 use cratehouse_core::error::Kind;
 use cratehouse_storage::test_util::{Fault, FaultyStore};
@@ -22,8 +21,8 @@ fn client(n: u8) -> ClientKey {
 #[tokio::test]
 async fn a_name_that_another_replica_has_just_hosted_is_asked_of_no_upstream() {
     let (store, public) = (memory(), Public::start(b"public").await);
-    let one = House::open(&store, &[&public], limits()).await;
-    let other = House::open(&store, &[&public], limits()).await;
+    let one = TestGateway::open(&store, &[&public], limits()).await;
+    let other = TestGateway::open(&store, &[&public], limits()).await;
     one.publish("tool", "1.0.0", b"a tool").await;
     assert!(lookup(&other.gateway, &name("tool")).await.unwrap().is_some());
     one.publish("saw", "1.0.0", b"a saw").await;
@@ -41,7 +40,7 @@ async fn an_unheard_of_name_is_not_asked_for_while_the_journal_cannot_be_read() 
     let faulty =
         Arc::new(FaultyStore::new(Arc::new(InMemory::new()), Box::new(|_, _| Fault::None)));
     let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
-    let house = House::open(&store, &[&public], limits()).await;
+    let house = TestGateway::open(&store, &[&public], limits()).await;
     assert!(lookup(&house.gateway, &name("foo")).await.unwrap().is_some());
     public.server.paths();
     faulty.plan(Box::new(|_, path| match path.as_ref().starts_with("journal") {
@@ -61,7 +60,7 @@ async fn an_unheard_of_name_is_not_asked_for_while_the_journal_cannot_be_read() 
 async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
     let public = Public::start(b"public").await;
     let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..limits() };
-    let house = House::open(&memory(), &[&public], limits).await;
+    let house = TestGateway::open(&memory(), &[&public], limits).await;
     let gateway = &house.gateway;
     for _ in 0..100 {
         assert!(lookup_for(gateway, client(1), View::Own, &name("foo")).await.unwrap().is_some());
@@ -103,7 +102,7 @@ async fn a_download_of_an_absent_name_looks_twice_and_is_charged_once() {
 async fn a_client_without_credit_still_has_what_is_held_and_others_have_everything() {
     let (store, public) = (memory(), Public::start(b"public").await);
     let limits = Limits { absent_burst: 1, absent_per_second: 1, ..limits() };
-    let house = House::open(&store, &[&public], limits).await;
+    let house = TestGateway::open(&store, &[&public], limits).await;
     let gateway = &house.gateway;
     assert!(lookup(gateway, &name("foo")).await.unwrap().is_some());
     gateway.copies.settled().await;
@@ -136,7 +135,7 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
 #[tokio::test]
 async fn who_joins_what_another_client_waits_for_asks_with_places_of_its_own() {
     let public = Public::start(b"public").await;
-    let house = House::open(&memory(), &[&public], limits()).await;
+    let house = TestGateway::open(&memory(), &[&public], limits()).await;
     let (gateway, upstream) = (&house.gateway, &house.gateway.upstreams[0]);
     let _half =
         (upstream.index_place_of(client(1)).await, upstream.index_place_of(client(1)).await);
@@ -157,7 +156,7 @@ async fn who_joins_what_another_client_waits_for_asks_with_places_of_its_own() {
 #[tokio::test]
 async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_it_may() {
     let public = Public::start(b"x").await;
-    let house = House::open(&memory(), &[&public], limits()).await;
+    let house = TestGateway::open(&memory(), &[&public], limits()).await;
     let package = |name: &str, source: &str| {
         format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\nsource = \"{source}\"\n")
     };
@@ -192,7 +191,7 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
 async fn a_client_that_leaves_pays_for_what_its_work_asks_in_vain_and_for_nothing_else() {
     let public = Public::start(b"public").await;
     let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..limits() };
-    let house = House::open(&memory(), &[&public], limits).await;
+    let house = TestGateway::open(&memory(), &[&public], limits).await;
     let gateway = &house.gateway;
     let left = async |client, krate: &str| {
         assert!(lookup_for(gateway, client, View::Own, &name(krate)).now_or_never().is_none());

@@ -11,9 +11,8 @@ use super::*;
 use crate::config::Limits;
 use crate::flows::open::{Keep, Running};
 use cratehouse_core::checksum::Checksum;
-use cratehouse_journal::commands::{By, Command, Order};
-use cratehouse_mirror::upstream::test_util;
-use cratehouse_mirror::upstream::test_util::{Server, reply};
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
+use cratehouse_mirror::upstream::test_util::{self, Server, reply};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
@@ -96,7 +95,7 @@ async fn publish(gateway: &Gateway, name: &str, vers: &str) {
         put_at: 0,
         bounds: IndexBounds::default(),
     };
-    gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
+    gateway.journal.append(ActorCommand { by: CommandActor::Operator, command }).await.unwrap();
 }
 
 /// The versions that a lookup shows.

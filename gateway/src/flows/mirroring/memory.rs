@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::flows::index_cache::Known;
+use crate::flows::index_cache::CachedLookup;
 use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 
@@ -10,7 +10,7 @@ use cratehouse_core::error::Result;
 const KNOWN_WAIT: Duration = Duration::from_secs(1);
 
 /// Waits for memory for one more file; not for long where the former one can be served.
-pub(super) async fn admit(gateway: &Gateway, former: Option<&Known>) -> Result<()> {
+pub(super) async fn admit(gateway: &Gateway, former: Option<&CachedLookup>) -> Result<()> {
     let is_known = former.is_some_and(|former| matches!(former.answer, Ok(Some(_))));
     let wait = gateway.config.limits.fill_wait;
     admit_within(gateway, if is_known { wait.min(KNOWN_WAIT) } else { wait }).await

@@ -10,10 +10,9 @@ use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_journal::change;
-use cratehouse_journal::commands::{self, By};
+use cratehouse_journal::commands::{self, CommandActor};
 use cratehouse_journal::principal::{Principal, Scope};
-use cratehouse_package::publish_frame;
-use cratehouse_package::publish_frame::{Named, UploadError};
+use cratehouse_package::publish_frame::{self, Named, UploadError};
 
 /// The largest body of a publish request, in bytes.
 pub fn frame_bytes(limits: &Limits) -> usize {
@@ -69,7 +68,7 @@ pub async fn named(
 /// # Errors
 /// Those of the judge.
 pub async fn admit(gateway: &Gateway, who: &Principal, named: &Named) -> Result<()> {
-    let by = By::Principal(who.clone());
+    let by = CommandActor::Principal(who.clone());
     let judge = || {
         let view = gateway.catalog.view()?;
         commands::admit_publish(&view, &by, &named.name, &named.version, Timestamp::now())

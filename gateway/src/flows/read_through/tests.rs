@@ -8,7 +8,7 @@ use object_store::path::Path;
 use super::*;
 use crate::config;
 use cratehouse_core::error::Kind;
-use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, Happened};
+use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_mirror::upstream::test_util::{Reply, Server, config, reply, upstream};
 use cratehouse_storage::format_level::Level;
 
@@ -61,7 +61,7 @@ fn line(vers: &str, bytes: &str) -> String {
     format!("{{\"name\": \"Foo\", \"vers\": \"{vers}\", \"deps\": [], \"cksum\": \"{sum}\"}}\n")
 }
 
-fn text(known: &Known) -> String {
+fn text(known: &CachedLookup) -> String {
     let file = known.answer.clone().unwrap().unwrap();
     String::from_utf8(file.identity.bytes.to_vec()).unwrap()
 }
@@ -89,11 +89,11 @@ impl Scene {
         }
     }
 
-    async fn look(&self, remembered: Option<Rendered>, force: bool) -> Known {
-        let (index, copies) = (IndexCache::new(0, 1 << 20), Copies::default());
+    async fn look(&self, remembered: Option<Rendered>, force: bool) -> CachedLookup {
+        let (index, copies) = (IndexCache::new(0, 1 << 20), WriteBehind::default());
         let reader = self.reader(&index, &copies, &self.lines);
         let known = match reader.begin(ClientKey::OWN, &foo(), remembered, force).await {
-            Begun::Known(known) => known,
+            Begun::CachedLookup(known) => known,
             Begun::Ask(question) => reader.ask(&foo(), Turn::OWN, *question).await,
         };
         copies.settled().await;
@@ -103,7 +103,7 @@ impl Scene {
     fn reader<'a>(
         &'a self,
         index: &'a IndexCache,
-        copies: &'a Copies,
+        copies: &'a WriteBehind,
         lines: &'a MirrorLines,
     ) -> ReadThrough<'a> {
         ReadThrough {
@@ -121,8 +121,8 @@ impl Scene {
     }
 
     /// Asks with a copy that is there.
-    async fn asks(&self, index: &IndexCache, copy: Copy, last: &Rendered) -> Known {
-        let (copies, lines) = (Copies::default(), MirrorLines::new(&self.metrics));
+    async fn asks(&self, index: &IndexCache, copy: Copy, last: &Rendered) -> CachedLookup {
+        let (copies, lines) = (WriteBehind::default(), MirrorLines::new(&self.metrics));
         let (seen, now) = (Seen::Absent, Timestamp::now());
         let question = Question { copy: Some(copy), seen, last: Some(last.clone()), now };
         let known = self.reader(index, &copies, &lines).ask(&foo(), Turn::OWN, question).await;
@@ -131,7 +131,7 @@ impl Scene {
     }
 
     /// As a replica that has just started.
-    async fn cold(&self) -> Known {
+    async fn cold(&self) -> CachedLookup {
         self.look(None, false).await
     }
 
@@ -143,7 +143,7 @@ impl Scene {
     /// An administrator finds out what the bytes of a version are.
     fn correct(&self, version: &str, bytes: &str) {
         let head = self.catalog.view().unwrap().head().unwrap();
-        let what = Happened::PinCorrected {
+        let what = EventKind::PinCorrected {
             upstream: "up".to_owned(),
             krate: foo(),
             version: version.parse().unwrap(),
@@ -255,7 +255,7 @@ async fn a_line_that_cannot_be_read_is_left_out_counted_and_nothing_removed() {
 #[tokio::test]
 async fn first_sights_are_carried_on_by_the_copy_and_by_memory() {
     let scene = Scene::new(true, Duration::ZERO).await;
-    let seen = |known: &Known| -> Vec<(String, Timestamp)> {
+    let seen = |known: &CachedLookup| -> Vec<(String, Timestamp)> {
         let seen = known.judging.facts().first_seen;
         seen.iter().map(|(version, at)| (version.to_string(), *at)).collect()
     };
@@ -459,7 +459,7 @@ async fn a_damaged_copy_that_cannot_be_replaced_writes_few_lines() {
 #[tokio::test]
 async fn a_corrected_pin_counts_against_what_the_upstream_has_listed_from_the_start() {
     let scene = Scene::new(true, MINUTE).await;
-    let changed = |known: &Known| (*known.judging.facts().changed).clone();
+    let changed = |known: &CachedLookup| (*known.judging.facts().changed).clone();
     assert_eq!(changed(&scene.cold().await), BTreeMap::new());
     for version in ["0.9.0", "1.0.0", "1.0.0+b"] {
         scene.correct(version, "b"); // two of them are not listed

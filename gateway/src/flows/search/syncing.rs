@@ -142,8 +142,7 @@ mod tests {
     use object_store::path::Path;
 
     use super::*;
-    use crate::flows::fixture::limits;
-    use crate::flows::fixture::{House, Public, memory};
+    use crate::flows::fixture::{Public, TestGateway, limits, memory};
     use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     #[tokio::test]
@@ -151,7 +150,7 @@ mod tests {
         let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
         let shared = Arc::clone(&store) as Arc<dyn ObjectStore>;
         let public = Public::start(b"x").await;
-        let house = House::open(&shared, &[&public], limits()).await;
+        let house = TestGateway::open(&shared, &[&public], limits()).await;
         let (gateway, calls) = (&house.gateway, Arc::new(AtomicUsize::new(0)));
         let counted = Arc::clone(&calls);
         let plan = move |_, path: &Path| {

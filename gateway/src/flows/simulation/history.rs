@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::registry::{Fulfilled, Registry, User, Wish};
+use super::registry::{Fulfilled, Operation, Registry, User};
 use cratehouse_core::checksum::Checksum;
-use cratehouse_journal::entry::{Actor, Entry, Event, Happened};
+use cratehouse_journal::entry::{Actor, Entry, Event, EventKind};
 
 /// One wish, and what its asker learned.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +17,7 @@ pub(super) struct Record {
     /// Nobody else has this one: how the journal's events are told apart.
     pub(super) token: u32,
     pub(super) who: User,
-    pub(super) wish: Wish,
+    pub(super) wish: Operation,
     pub(super) replica: usize,
     /// How many entries the journal had when it was asked, and when it was answered.
     pub(super) asked: u64,
@@ -102,7 +102,7 @@ fn replay(
                     deeds.push(Deed { token: token.0, seq });
                 }
                 Some(Actor::Replica) => {
-                    let naming = |it: &Event| matches!(it.what, Happened::Checkpointed { .. });
+                    let naming = |it: &Event| matches!(it.what, EventKind::Checkpointed { .. });
                     if !events.iter().all(naming) {
                         return Err(format!("entry {seq} is a replica's, and names no checkpoint"));
                     }
@@ -119,31 +119,35 @@ fn replay(
     Ok((states, deeds))
 }
 
-fn is_of(what: &Happened, record: &Record) -> bool {
+fn is_of(what: &EventKind, record: &Record) -> bool {
     match (what, &record.wish) {
-        (Happened::Published(published), Wish::Publish { krate, version, cksum }) => {
+        (EventKind::Published(published), Operation::Publish { krate, version, cksum }) => {
             let line = &published.line;
             line.name.as_str() == krate
                 && line.vers.to_string() == *version
                 && line.cksum == *cksum
                 && line.pubtime.as_ref().is_some_and(|time| time.parse::<Timestamp>().is_ok())
         }
-        (Happened::OwnerAdded { krate: of, user }, Wish::Publish { krate, .. }) => {
+        (EventKind::OwnerAdded { krate: of, user }, Operation::Publish { krate, .. }) => {
             of.as_str() == krate && user.0 == record.who.id
         }
-        (Happened::Yanked { krate: of, version: v }, Wish::Yank { krate, version, yanked }) => {
-            *yanked && of.as_str() == krate && v.to_string() == *version
-        }
-        (Happened::Unyanked { krate: of, version: v }, Wish::Yank { krate, version, yanked }) => {
-            !*yanked && of.as_str() == krate && v.to_string() == *version
-        }
-        (Happened::Removed { krate: of, version: v, .. }, Wish::Remove { krate, version }) => {
-            of.as_str() == krate && v.to_string() == *version
-        }
-        (Happened::OwnerAdded { krate: of, user: u }, Wish::AddOwner { krate, user })
-        | (Happened::OwnerRemoved { krate: of, user: u }, Wish::RemoveOwner { krate, user }) => {
-            of.as_str() == krate && u.0 == *user
-        }
+        (
+            EventKind::Yanked { krate: of, version: v },
+            Operation::Yank { krate, version, yanked },
+        ) => *yanked && of.as_str() == krate && v.to_string() == *version,
+        (
+            EventKind::Unyanked { krate: of, version: v },
+            Operation::Yank { krate, version, yanked },
+        ) => !*yanked && of.as_str() == krate && v.to_string() == *version,
+        (
+            EventKind::Removed { krate: of, version: v, .. },
+            Operation::Remove { krate, version },
+        ) => of.as_str() == krate && v.to_string() == *version,
+        (EventKind::OwnerAdded { krate: of, user: u }, Operation::AddOwner { krate, user })
+        | (
+            EventKind::OwnerRemoved { krate: of, user: u },
+            Operation::RemoveOwner { krate, user },
+        ) => of.as_str() == krate && u.0 == *user,
         _ => false,
     }
 }

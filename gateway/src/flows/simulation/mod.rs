@@ -5,9 +5,9 @@
 //! `CRATEHOUSE_SEEDS=20000` runs more of them; `CRATEHOUSE_SEED=17` runs one and tells its story.
 
 mod history;
+mod operations;
 mod registry;
-mod sea;
-mod wishes;
+mod store;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cratehouse_core::checksum::Checksum;
-use cratehouse_journal::entry::Happened;
+use cratehouse_journal::entry::EventKind;
 
 /// The state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ struct Release {
 
 /// What somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Operation {
     Publish { krate: String, version: String, cksum: Checksum },
     Yank { krate: String, version: String, yanked: bool },
     Remove { krate: String, version: String },
@@ -58,10 +58,12 @@ use Fulfilled::{Already, Done, Refused};
 
 impl Registry {
     /// Does what somebody wants, if that may be.
-    pub(super) fn fulfil(&mut self, who: User, wish: &Wish) -> Fulfilled {
+    pub(super) fn fulfil(&mut self, who: User, wish: &Operation) -> Fulfilled {
         match wish {
-            Wish::Publish { krate, version, cksum } => self.publish(who, krate, version, *cksum),
-            Wish::Yank { krate, version, yanked } => {
+            Operation::Publish { krate, version, cksum } => {
+                self.publish(who, krate, version, *cksum)
+            }
+            Operation::Yank { krate, version, yanked } => {
                 let Some(krate) = self.named(krate).filter(|k| k.is_run_by(who)) else {
                     return Refused;
                 };
@@ -75,7 +77,7 @@ impl Registry {
                     }
                 }
             }
-            Wish::Remove { krate, version } => {
+            Operation::Remove { krate, version } => {
                 let krate = self.named(krate).filter(|_| who.admin);
                 let present =
                     krate.and_then(|k| k.versions.get_mut(version)).filter(|v| !v.removed);
@@ -83,14 +85,14 @@ impl Registry {
                 release.removed = true;
                 Done
             }
-            Wish::AddOwner { krate, user } => match self.named(krate) {
+            Operation::AddOwner { krate, user } => match self.named(krate) {
                 Some(krate) if krate.is_run_by(who) => match krate.owners.insert(*user) {
                     true => Done,
                     false => Already,
                 },
                 _ => Refused,
             },
-            Wish::RemoveOwner { krate, user } => match self.named(krate) {
+            Operation::RemoveOwner { krate, user } => match self.named(krate) {
                 Some(krate) if krate.is_run_by(who) => {
                     let others = krate.owners.iter().any(|owner| owner != user);
                     match others && krate.owners.remove(user) {
@@ -131,9 +133,9 @@ impl Registry {
     ///
     /// # Errors
     /// When it may not be.
-    pub(super) fn sweep(&mut self, event: &Happened) -> Result<(), String> {
+    pub(super) fn sweep(&mut self, event: &EventKind) -> Result<(), String> {
         match event {
-            Happened::Condemned { checksums } => {
+            EventKind::Condemned { checksums } => {
                 if !self.condemned.is_empty() {
                     return Err("two sweeps at one time".to_owned());
                 }
@@ -143,7 +145,7 @@ impl Registry {
                 }
                 self.condemned.extend(checksums);
             }
-            Happened::Collected { checksums } => {
+            EventKind::Collected { checksums } => {
                 if let Some(sum) = checksums.iter().find(|sum| !self.condemned.remove(sum)) {
                     return Err(format!("{sum} is collected, and was not condemned"));
                 }

@@ -17,30 +17,30 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::history::{self, Answer, Record};
-use super::registry::{Fulfilled, Registry, User, Wish};
-use super::sea::{Sea, Weather, Wire, holds};
-use super::wishes::{ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of};
-use crate::flows::fixture;
-use crate::flows::fixture::limits;
+use super::registry::{Fulfilled, Operation, Registry, User};
+use crate::flows::fixture::{self, limits};
 use crate::flows::gc;
 use crate::flows::index_cache::IndexCache;
 use crate::flows::open::forgetting;
+use crate::flows::simulation::operations::{
+    ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of,
+};
+use crate::flows::simulation::store::{SimulatedStore, Weather, Wire, holds};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::fair_share::Shares;
+use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::per_address::PerAddress;
 use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::checkpoint::{Checkpointer, Namer};
 use cratehouse_journal::checkpoint_format::{Name, Reader, Writer};
-use cratehouse_journal::checkpoint_store::FOLDER;
-use cratehouse_journal::checkpoint_store::checkpoints_in;
-use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, Happened};
+use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
+use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::principal::{TokenId, UserId};
 use cratehouse_journal::writer::bugs::Bug;
-use cratehouse_journal::writer::{Scribe, Settings};
+use cratehouse_journal::writer::{JournalWriter, Settings};
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
@@ -96,7 +96,7 @@ struct World {
     /// forged.
     strict: bool,
     began: Instant,
-    sea: Arc<Sea>,
+    sea: Arc<SimulatedStore>,
     rng: Mutex<StdRng>,
     weather: Weather,
     replicas: Vec<Mutex<Replica>>,
@@ -116,7 +116,7 @@ struct Replica {
 struct Life {
     gateway: Arc<Gateway>,
     checkpointer: Checkpointer,
-    scribe: JoinHandle<()>,
+    writer: JoinHandle<()>,
     /// What is under way for those who use it: it ends with the process.
     requests: JoinSet<()>,
 }
@@ -124,7 +124,7 @@ struct Life {
 impl World {
     async fn new(seed: u64, plan: &Plan) -> Arc<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let sea = Arc::<Sea>::default();
+        let sea = Arc::<SimulatedStore>::default();
         let one_in_three = |rng: &mut StdRng, most: u32| match rng.random_range(0..3) {
             0 => rng.random_range(0..most),
             _ => 0,
@@ -202,15 +202,15 @@ impl World {
     async fn found(&self, wishes: usize) {
         let login = |user: u32| format!("user{user}");
         let users = (1..=USERS)
-            .map(|user| Happened::UserCreated { user: UserId(user), login: login(user) });
-        let tokens = (1..).take(wishes).map(|token| Happened::TokenCreated {
+            .map(|user| EventKind::UserCreated { user: UserId(user), login: login(user) });
+        let tokens = (1..).take(wishes).map(|token| EventKind::TokenCreated {
             token: TokenId(token),
             user: UserId(user_of(token)),
             name: "t".to_owned(),
             hash: Checksum::of(&token.to_be_bytes()),
             grant: grant_of(user_of(token)),
         });
-        let level = Happened::LevelEnabled { level: Level::NAMED_CHECKPOINTS };
+        let level = EventKind::LevelEnabled { level: Level::NAMED_CHECKPOINTS };
         let level = self.strict.then_some(level).into_iter();
         let events = level.chain(users).chain(tokens);
         let events = events.map(|what| Event { by: Actor::Operator, what });
@@ -259,41 +259,46 @@ impl World {
             replica: format!("replica{at}"),
             patience: PATIENCE,
             queue: 100,
-            waits: Shares::new(100, &PerAddress::default()),
+            waits: FairShares::new(100, &PerAddress::default()),
             follow: FOLLOW,
             founding: Level::KNOWN,
         };
         let index = IndexCache::new(0, 1 << 20);
         let mut tries = 0..MOST_STARTS;
-        let (journal, scribe) = loop {
+        let (journal, writer) = loop {
             if tries.next().is_none() {
                 return;
             }
             let journal = journal_in(&objects);
             let (index, metrics) = (index.clone(), metrics.clone());
-            let (scribe, appender) =
-                Scribe::new(journal, catalog.clone(), forgetting(&index), metrics, settings());
+            let (writer, appender) = JournalWriter::new(
+                journal,
+                catalog.clone(),
+                forgetting(&index),
+                metrics,
+                settings(),
+            );
             let seed = self.draw(|rng| rng.random());
-            let mut scribe = scribe.simulated(seed, self.plan.bug);
-            match scribe.begin(|_, _| ()).await {
-                Ok(()) => break (appender, scribe),
+            let mut writer = writer.simulated(seed, self.plan.bug);
+            match writer.begin(|_, _| ()).await {
+                Ok(()) => break (appender, writer),
                 Err(e) => self.tell(format!("{at} cannot begin: {}", e.chain())),
             }
             sleep(Duration::from_secs(1)).await;
         };
-        checkpointer.namer = Some(Namer { journal: journal.clone(), heads: scribe.heads() });
-        let scribe = tokio::spawn(scribe.run(CancellationToken::new()));
+        checkpointer.namer = Some(Namer { journal: journal.clone(), heads: writer.heads() });
+        let writer = tokio::spawn(writer.run(CancellationToken::new()));
         let config = fixture::config(&[], limits());
         let gateway = fixture::gateway(config, &objects, catalog, index, metrics, journal);
         let gateway = Arc::new(gateway);
-        let life = Life { gateway, checkpointer, scribe, requests: JoinSet::new() };
+        let life = Life { gateway, checkpointer, writer, requests: JoinSet::new() };
         self.replicas[at].lock().unwrap().life = Some(life);
     }
 
     fn kill(&self, at: usize) {
         let replica = &mut *self.replicas[at].lock().unwrap();
         if let Some(mut life) = replica.life.take() {
-            life.scribe.abort();
+            life.writer.abort();
             life.requests.abort_all();
             replica.disk = Some(life.gateway.catalog.clone());
             self.tell(format!("{at} is killed"));
@@ -340,7 +345,7 @@ impl World {
     }
 
     /// Asks a replica for something, and writes down what came of it.
-    async fn wish(&self, at: usize, wish: Wish) -> Answer {
+    async fn wish(&self, at: usize, wish: Operation) -> Answer {
         let token = {
             let mut tokens = self.tokens.lock().unwrap();
             *tokens += 1;
@@ -485,7 +490,7 @@ impl World {
         let at = self.anyone();
         let (krate, version) = ("last".to_owned(), "1.0.0".to_owned());
         let cksum = Checksum::of(LAST.as_bytes());
-        let answer = self.wish(at, Wish::Publish { krate, version, cksum }).await;
+        let answer = self.wish(at, Operation::Publish { krate, version, cksum }).await;
         if answer != Answer::Certain(Fulfilled::Done) {
             return Err(format!("{at} does not work again: {answer:?}"));
         }

@@ -9,10 +9,9 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::config;
 use crate::flows::download::{Part, download};
-use crate::flows::fixture::limits;
-use crate::flows::fixture::{config, line, name, version};
+use crate::flows::fixture::{config, limits, line, name, version};
 use crate::flows::open::{Keep, Running};
-use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_storage::blobs::Origin;
@@ -35,7 +34,7 @@ async fn publish(running: &Running, vers: &str, bytes: &'static [u8]) {
     gateway.blobs.put(Origin::Hosted, &line.cksum, bytes).await.unwrap();
     let published = Box::new(Published { line, size, metadata: Metadata::default() });
     let command = Command::Publish { published, put_at: 0, bounds: IndexBounds::default() };
-    gateway.journal.append(Order { by: By::Operator, command }).await.unwrap();
+    gateway.journal.append(ActorCommand { by: CommandActor::Operator, command }).await.unwrap();
 }
 
 /// A folder with a registry: `foo` in two versions, and something of every folder.

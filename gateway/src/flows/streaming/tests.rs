@@ -10,8 +10,7 @@ use object_store::path::Path;
 
 use super::*;
 use crate::flows::download::{File, Part, download};
-use crate::flows::fixture::limits;
-use crate::flows::fixture::{House, Public, memory, name, version};
+use crate::flows::fixture::{Public, TestGateway, limits, memory, name, version};
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 
 const MIB: usize = 1 << 20;
@@ -21,7 +20,7 @@ fn large(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at / 1000) as u8 ^ at as u8).collect()
 }
 
-async fn open(house: &House) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
+async fn open(house: &TestGateway) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
     let (krate, vers) = (name("Foo"), version("1.0.0"));
     match download(&house.gateway, &krate, &vers, Part::Bytes).await?.file {
         File::Stream { length, pieces } => Ok((length, pieces)),
@@ -42,11 +41,11 @@ async fn read(mut pieces: BoxStream<'static, Result<Bytes>>) -> (Vec<u8>, Result
 }
 
 /// A house whose store has a file of this size already.
-async fn house(store: &Arc<dyn ObjectStore>, bytes: &[u8]) -> (House, Public) {
+async fn house(store: &Arc<dyn ObjectStore>, bytes: &[u8]) -> (TestGateway, Public) {
     let public = Public::start(bytes).await;
-    let first = House::open(store, &[&public], limits()).await;
+    let first = TestGateway::open(store, &[&public], limits()).await;
     assert_eq!(first.foo().await.0.unwrap(), bytes.to_vec());
-    (House::open(store, &[&public], limits()).await, public)
+    (TestGateway::open(store, &[&public], limits()).await, public)
 }
 
 #[test]
@@ -127,7 +126,7 @@ async fn a_damaged_file_is_never_whole_and_the_next_request_fills_it_again() {
 #[tokio::test]
 async fn a_damaged_hosted_file_raises_the_alarm_that_its_bytes_are_lost() {
     let bytes: &'static [u8] = Vec::leak(large(3 * MIB));
-    let house = House::open(&memory(), &[], limits()).await;
+    let house = TestGateway::open(&memory(), &[], limits()).await;
     house.publish("Foo", "1.0.0", bytes).await;
     let other = vec![0; bytes.len()].into();
     house.gateway.blobs.put(Origin::Hosted, &Checksum::of(bytes), other).await.unwrap();

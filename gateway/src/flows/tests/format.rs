@@ -2,27 +2,30 @@
 
 use jiff::Timestamp;
 
-use crate::flows::fixture::limits;
-use crate::flows::fixture::{House, memory};
+use crate::flows::fixture::{TestGateway, limits, memory};
 use cratehouse_core::error::Kind;
-use cratehouse_journal::commands::{By, Command, Order};
-use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, Happened};
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
+use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::format::*;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
-fn create_user(login: &str) -> Order {
-    Order { by: By::Operator, command: Command::CreateUser { login: login.to_owned() } }
+fn create_user(login: &str) -> ActorCommand {
+    ActorCommand {
+        by: CommandActor::Operator,
+        command: Command::CreateUser { login: login.to_owned() },
+    }
 }
 
 #[tokio::test]
 async fn what_is_enabled_already_is_not_written_again_and_the_unknown_is_refused() {
-    let house = House::open(&memory(), &[], limits()).await;
+    let house = TestGateway::open(&memory(), &[], limits()).await;
     assert_eq!(enabled(&house.gateway.journal).unwrap(), Level::FIRST);
-    assert!(!enable(&house.gateway.journal, By::Operator, Level::FIRST).await.unwrap());
-    let refusal =
-        enable(&house.gateway.journal, By::Operator, Level::KNOWN.next()).await.unwrap_err();
+    assert!(!enable(&house.gateway.journal, CommandActor::Operator, Level::FIRST).await.unwrap());
+    let refusal = enable(&house.gateway.journal, CommandActor::Operator, Level::KNOWN.next())
+        .await
+        .unwrap_err();
     assert_eq!(refusal.kind, Kind::Invalid, "{refusal}");
     assert!(refusal.message.contains("this release knows"), "{refusal}");
     assert_eq!(house.gateway.journal.catalog().head().unwrap().seq, 0, "nothing is in the journal");
@@ -32,10 +35,10 @@ async fn what_is_enabled_already_is_not_written_again_and_the_unknown_is_refused
 #[tokio::test]
 async fn a_replica_that_does_not_know_the_level_stops_there_with_an_alarm_and_is_not_ready() {
     let store = memory();
-    let house = House::open(&store, &[], limits()).await;
+    let house = TestGateway::open(&store, &[], limits()).await;
     house.order(Command::CreateUser { login: "alice".to_owned() }).await;
     let before = house.gateway.journal.catalog().head().unwrap();
-    let what = Happened::LevelEnabled { level: Level::KNOWN.next() };
+    let what = EventKind::LevelEnabled { level: Level::KNOWN.next() };
     let entry = Entry {
         seq: 2,
         id: EntryId::random(),

@@ -5,7 +5,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
 
 use crate::config::Limits;
-use crate::flows::fixture::{House, memory, name, version};
+use crate::flows::fixture::{TestGateway, memory, name, version};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::commands::Command;
 use cratehouse_journal::entry_store::journal_in;
@@ -24,7 +24,7 @@ fn entry_path(seq: u64) -> Path {
 /// 30th removes `bar`.
 async fn store() -> Arc<dyn ObjectStore> {
     let store = memory();
-    let house = House::open(&store, &[], Limits::default()).await;
+    let house = TestGateway::open(&store, &[], Limits::default()).await;
     for n in 1..=ENTRIES {
         match n {
             10 => house.publish("foo", "1.0.0", b"foo").await,

@@ -15,7 +15,7 @@ fn budgets() -> Budgets {
     Budgets::new(&Limits::default(), &Metrics::new().unwrap())
 }
 
-fn room() -> Room {
+fn room() -> MemoryPermit {
     budgets().json.room(NOBODY)
 }
 

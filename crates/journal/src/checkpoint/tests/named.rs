@@ -9,8 +9,10 @@ fn strict_journal() -> (Journaled, u64) {
     for level in [Level::FIRST, Level::NAMED_CHECKPOINTS, Level::NAMED_CHECKPOINTS] {
         let (last, _, prev) = journal.last().unwrap();
         let what = match level == Level::FIRST {
-            true => Happened::LevelEnabled { level: Level::NAMED_CHECKPOINTS },
-            false => Happened::UserCreated { user: UserId(last.seq as u32), login: "x".to_owned() },
+            true => EventKind::LevelEnabled { level: Level::NAMED_CHECKPOINTS },
+            false => {
+                EventKind::UserCreated { user: UserId(last.seq as u32), login: "x".to_owned() }
+            }
         };
         let events = vec![Event { by: Actor::Operator, what }];
         let (seq, prev) = (last.seq + 1, *prev);
@@ -34,11 +36,12 @@ async fn running_on(
     let (index, metrics) = (nobody(), replica.metrics.clone());
     let settings = Settings { patience: Duration::from_secs(10), ..settings() };
     let catalog = replica.catalog.clone();
-    let (mut scribe, namer) = Scribe::new(journal_in(objects), catalog, index, metrics, settings);
-    replica.begin(&mut scribe, Known::default(), None, |_, _| ()).await.unwrap();
-    replica.namer = Some(Namer { journal: namer, heads: scribe.heads() });
-    let (heads, stop) = (scribe.heads(), CancellationToken::new());
-    tokio::spawn(scribe.run(stop.clone()));
+    let (mut writer, namer) =
+        JournalWriter::new(journal_in(objects), catalog, index, metrics, settings);
+    replica.begin(&mut writer, Known::default(), None, |_, _| ()).await.unwrap();
+    replica.namer = Some(Namer { journal: namer, heads: writer.heads() });
+    let (heads, stop) = (writer.heads(), CancellationToken::new());
+    tokio::spawn(writer.run(stop.clone()));
     (replica, heads, stop)
 }
 
@@ -56,7 +59,7 @@ async fn a_checkpoint_that_no_entry_names_is_not_believed_whatever_it_says_of_it
     ] {
         let objects = store(&journal).await;
         let mut forged = journal[..upto].to_vec();
-        if let Happened::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
+        if let EventKind::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
             *login = "mallory".to_owned();
         }
         let (name, bytes) = at(&objects, &forged).catalog.dump().unwrap();
@@ -91,7 +94,7 @@ async fn a_checkpoint_is_named_when_it_is_written_and_then_believed() {
     assert_eq!((state(&new), new.counted("loaded")), (name, 1));
     // A forged one beside it is passed over, and raises no alarm: it was never named.
     let mut forged = journal.clone();
-    if let Happened::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
+    if let EventKind::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
         *login = "mallory".to_owned();
     }
     let (twin, bytes) = at(&objects, &forged).catalog.dump().unwrap();
@@ -125,8 +128,10 @@ async fn naming_a_checkpoint_is_no_reason_for_the_next_one() {
     until_there_are(&objects, 1).await;
     tokio::time::sleep(EVERY * 3).await;
     assert_eq!((names(&objects).await.len(), replica.head()), (1, journal.len() as u64 + 1));
-    let order =
-        Order { by: By::Operator, command: Command::CreateUser { login: "carol".to_owned() } };
+    let order = ActorCommand {
+        by: CommandActor::Operator,
+        command: Command::CreateUser { login: "carol".to_owned() },
+    };
     replica.namer.as_ref().unwrap().journal.append(order).await.unwrap();
     until_there_are(&objects, 2).await;
     stop.cancel();
@@ -135,7 +140,7 @@ async fn naming_a_checkpoint_is_no_reason_for_the_next_one() {
 /// A checkpoint of these entries that says something else of the first.
 fn forged(objects: &Objects, journal: &[(Entry, Bytes, Checksum)]) -> (Name, Bytes) {
     let mut forged = journal.to_vec();
-    if let Happened::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
+    if let EventKind::UserCreated { login, .. } = &mut forged[0].0.events[0].what {
         *login = "mallory".to_owned();
     }
     at(objects, &forged).catalog.dump().unwrap()
@@ -153,7 +158,7 @@ async fn what_was_believed_before_the_level_is_never_named_and_is_built_anew_at_
     let checkpointing = CancellationToken::new();
     tokio::spawn(replica.clone().run(Known::default(), 1, heads, checkpointing.clone()));
     let command = Command::EnableLevel { level: Level::NAMED_CHECKPOINTS };
-    let order = Order { by: By::Operator, command };
+    let order = ActorCommand { by: CommandActor::Operator, command };
     replica.namer.as_ref().unwrap().journal.append(order).await.unwrap();
     let refusal = replica.write().await.unwrap_err();
     assert!(refusal.message.contains("built anew"), "{refusal}");

@@ -6,13 +6,13 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::history::Answer;
-use super::registry::{Fulfilled, Wish};
+use super::registry::{Fulfilled, Operation};
 use crate::flows::{fixture, publish};
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Kind, Result};
 use cratehouse_journal::change;
-use cratehouse_journal::commands::{By, Command, Order};
+use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_journal::principal::{Grant, Principal, Scope, TokenId, UserId};
 use cratehouse_package::published::{Metadata, Published};
 
@@ -43,19 +43,19 @@ pub(super) fn grant_of(user: u32) -> Grant {
     grant
 }
 
-pub(super) fn draw_wish(rng: &mut StdRng) -> Wish {
+pub(super) fn draw_wish(rng: &mut StdRng) -> Operation {
     let krate = CRATES.choose(rng).unwrap().to_string();
     let version = VERSIONS.choose(rng).unwrap().to_string();
     let user = rng.random_range(1..=USERS);
     match rng.random_range(0..10) {
         0..5 => {
             let cksum = Checksum::of(BYTES.choose(rng).unwrap().as_bytes());
-            Wish::Publish { krate, version, cksum }
+            Operation::Publish { krate, version, cksum }
         }
-        5..7 => Wish::Yank { krate, version, yanked: rng.random() },
-        7 => Wish::Remove { krate, version },
-        8 => Wish::AddOwner { krate, user },
-        _ => Wish::RemoveOwner { krate, user },
+        5..7 => Operation::Yank { krate, version, yanked: rng.random() },
+        7 => Operation::Remove { krate, version },
+        8 => Operation::AddOwner { krate, user },
+        _ => Operation::RemoveOwner { krate, user },
     }
 }
 
@@ -63,11 +63,11 @@ pub(super) fn draw_wish(rng: &mut StdRng) -> Wish {
 pub(super) async fn fulfil(
     gateway: &Gateway,
     token: u32,
-    wish: &Wish,
+    wish: &Operation,
     forgets_puts: bool,
 ) -> Result<bool> {
     let user = user_of(token);
-    let by = By::Principal(Principal {
+    let by = CommandActor::Principal(Principal {
         user: UserId(user),
         login: format!("user{user}"),
         token: TokenId(token),
@@ -76,7 +76,7 @@ pub(super) async fn fulfil(
     let name = fixture::name;
     let version = fixture::version;
     let command = match wish {
-        Wish::Publish { krate, version, cksum } => {
+        Operation::Publish { krate, version, cksum } => {
             let text = text_of(cksum);
             let line = fixture::line(krate, version, text.as_bytes());
             let published = Published { line, size: 1, metadata: Metadata::default() };
@@ -87,21 +87,21 @@ pub(super) async fn fulfil(
             }
             return publish::enter(gateway, order, bytes).await.map(|()| true);
         }
-        Wish::Yank { krate, version: v, yanked } => {
+        Operation::Yank { krate, version: v, yanked } => {
             Command::Yank { krate: name(krate), version: version(v), yanked: *yanked }
         }
-        Wish::Remove { krate, version: v } => {
+        Operation::Remove { krate, version: v } => {
             let reason = "a reason".to_owned();
             Command::Remove { krate: name(krate), version: version(v), reason }
         }
-        Wish::AddOwner { krate, user } => {
+        Operation::AddOwner { krate, user } => {
             Command::AddOwners { krate: name(krate), logins: vec![format!("user{user}")] }
         }
-        Wish::RemoveOwner { krate, user } => {
+        Operation::RemoveOwner { krate, user } => {
             Command::RemoveOwners { krate: name(krate), logins: vec![format!("user{user}")] }
         }
     };
-    let order = Order { by, command };
+    let order = ActorCommand { by, command };
     // As requests do, and as the command line does.
     let events = match token.is_multiple_of(2) {
         true => change::change(&gateway.journal, order).await?,

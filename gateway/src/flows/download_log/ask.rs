@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use crate::flows::show::Since;
 use crate::model::pull::{Found, Pull, Selection};
-use crate::stores::pulls::{BatchName, PullsStore};
+use crate::stores::download_log::{BatchName, DownloadLogStore};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::entry::Entry;
 use cratehouse_journal::entry_store::Journal;
@@ -32,7 +32,7 @@ pub struct Answer {
 /// # Errors
 /// When the store does not answer, or a batch cannot be one of ours.
 pub async fn ask(
-    store: &PullsStore,
+    store: &DownloadLogStore,
     selection: &Selection,
     mut heard: impl FnMut(Pull) -> ControlFlow<()>,
 ) -> Result<Answer> {
@@ -49,7 +49,7 @@ pub async fn ask(
 
 /// Begins with a day, or within it: a batch has pulls of one day alone.
 async fn ask_day(
-    store: &PullsStore,
+    store: &DownloadLogStore,
     selection: &Selection,
     day: Date,
     answer: &mut Answer,
@@ -79,7 +79,7 @@ fn settled(held: &mut Vec<Pull>, next: Option<Timestamp>) -> Vec<Pull> {
     held.drain(..count).collect()
 }
 
-async fn read(store: &PullsStore, selection: &Selection, batch: &BatchName) -> Result<Found> {
+async fn read(store: &DownloadLogStore, selection: &Selection, batch: &BatchName) -> Result<Found> {
     let lines = store.read(batch).await.map_err(Error::store)?;
     Ok(lines.map(|lines| selection.among(&lines)).unwrap_or_default())
 }

@@ -24,7 +24,7 @@ const MAX_BATCHES_A_DAY: usize = 300_000;
 
 /// The batches in the store.
 #[derive(Debug, Clone)]
-pub struct PullsStore {
+pub struct DownloadLogStore {
     store: Arc<dyn ObjectStore>,
 }
 
@@ -57,7 +57,7 @@ impl BatchName {
     }
 }
 
-impl PullsStore {
+impl DownloadLogStore {
     /// In this store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self { store }
@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn batches_are_listed_by_day_and_time_read_and_deleted_by_day() {
         let store = Arc::new(InMemory::new());
-        let pulls = PullsStore::new(Arc::clone(&store) as _);
+        let pulls = DownloadLogStore::new(Arc::clone(&store) as _);
         assert_eq!(pulls.days().await.unwrap(), []);
         let (late, early) = (name("2026-11-22T23:59:59.999999999Z"), name("2026-11-22T00:00:00Z"));
         let other = name("2026-11-21T12:00:00Z");
@@ -188,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_large_to_be_a_batch_is_not_read() {
-        let pulls = PullsStore::new(Arc::new(InMemory::new()));
+        let pulls = DownloadLogStore::new(Arc::new(InMemory::new()));
         let large = name("2026-11-22T00:00:00Z");
         let bytes = vec![b'x'; usize::try_from(MAX_BATCH_BYTES).unwrap() + 1];
         pulls.put(&large, bytes.into()).await.unwrap();

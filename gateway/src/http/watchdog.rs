@@ -16,7 +16,7 @@ const PATIENCE_LOOKS: u64 = 30;
 
 /// The pulse of all lanes.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Watchdog {
     hearts: Vec<Heart>,
     /// Lanes that have come to their end do not move, and need not.
     ended: CancellationToken,
@@ -30,7 +30,7 @@ struct Heart {
     missed: AtomicU64,
 }
 
-impl Pulse {
+impl Watchdog {
     /// That of these lanes, until they end: their names, and what they count.
     pub(super) fn of(
         lanes: impl Iterator<Item = (String, Arc<AtomicU64>)>,
@@ -94,7 +94,7 @@ mod tests {
     fn a_lane_that_does_not_move_for_long_is_stuck_until_it_does() {
         let lanes = ["lane-0", "lane-1"].map(|name| (name.to_owned(), Arc::<AtomicU64>::default()));
         let ended = CancellationToken::new();
-        let pulse = Pulse::of(lanes.clone().into_iter(), ended.clone());
+        let pulse = Watchdog::of(lanes.clone().into_iter(), ended.clone());
         let look = |moves: bool| {
             lanes[0].1.fetch_add(1, Ordering::Relaxed);
             lanes[1].1.fetch_add(moves.into(), Ordering::Relaxed);
@@ -118,7 +118,7 @@ mod tests {
     async fn a_pause_of_the_whole_process_is_one_look() {
         let beats = Arc::<AtomicU64>::default();
         let lanes = [("lane-0".to_owned(), Arc::clone(&beats))].into_iter();
-        let pulse = Arc::new(Pulse::of(lanes, CancellationToken::new()));
+        let pulse = Arc::new(Watchdog::of(lanes, CancellationToken::new()));
         let watching = tokio::spawn(Arc::clone(&pulse).watch(CancellationToken::new()));
         let beating = tokio::spawn(beat(Arc::clone(&beats)));
         tokio::time::sleep(BEAT * 3).await;

@@ -24,7 +24,7 @@ pub use self::ask::{Answer, ask, start};
 use self::tallying::{Batch, Download, Tallying};
 use crate::config;
 use crate::model::pull::MAX_LINE_BYTES;
-use crate::stores::pulls::{MAX_BATCH_BYTES, PullsStore};
+use crate::stores::download_log::{DownloadLogStore, MAX_BATCH_BYTES};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
@@ -47,8 +47,8 @@ const _: () = assert!((MAX_BATCH_RECORDS * MAX_LINE_BYTES) as u64 <= MAX_BATCH_B
 
 /// What this replica has recorded and not written yet.
 #[derive(Debug)]
-pub struct Pulls {
-    store: PullsStore,
+pub struct DownloadLog {
+    store: DownloadLogStore,
     replica: String,
     /// Whether anything is recorded at all.
     recording: bool,
@@ -58,9 +58,9 @@ pub struct Pulls {
     full: Notify,
 }
 
-impl Pulls {
+impl DownloadLog {
     /// Nothing recorded yet.
-    pub fn new(store: PullsStore, replica: &str, recording: bool, metrics: Metrics) -> Self {
+    pub fn new(store: DownloadLogStore, replica: &str, recording: bool, metrics: Metrics) -> Self {
         let (waiting, full) = (Mutex::default(), Notify::new());
         Self { store, replica: replica.to_owned(), recording, metrics, waiting, full }
     }
@@ -153,13 +153,13 @@ impl Pulls {
 
 /// Writes batches and deletes old days, each at its interval, until told to stop; then writes what
 /// is left. The caller bounds that time.
-pub async fn run(pulls: &Pulls, config: &config::Pulls, stop: CancellationToken) {
+pub async fn run(pulls: &DownloadLog, config: &config::Pulls, stop: CancellationToken) {
     if let Some(days) = config.retention_days {
         tokio::join!(keep_writing(pulls, config.flush, &stop), keep_sweeping(pulls, days, &stop));
     }
 }
 
-async fn keep_writing(pulls: &Pulls, every: Duration, stop: &CancellationToken) {
+async fn keep_writing(pulls: &DownloadLog, every: Duration, stop: &CancellationToken) {
     let mut flush = tokio::time::interval(every);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let writing = async {
@@ -181,7 +181,7 @@ async fn keep_writing(pulls: &Pulls, every: Duration, stop: &CancellationToken) 
     }
 }
 
-async fn write_down(pulls: &Pulls) {
+async fn write_down(pulls: &DownloadLog) {
     let (outcome, dropped) = (pulls.write().await, pulls.dropped());
     if let Err(e) = outcome {
         let (error, waiting) = (e.chain(), pulls.left());
@@ -191,7 +191,7 @@ async fn write_down(pulls: &Pulls) {
     }
 }
 
-async fn keep_sweeping(pulls: &Pulls, retention_days: u32, stop: &CancellationToken) {
+async fn keep_sweeping(pulls: &DownloadLog, retention_days: u32, stop: &CancellationToken) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     let sweeping = async {
         loop {
@@ -211,7 +211,7 @@ async fn keep_sweeping(pulls: &Pulls, retention_days: u32, stop: &CancellationTo
 ///
 /// # Errors
 /// When the store does not answer; then less was deleted than should have been.
-async fn sweep(store: &PullsStore, retention_days: u32, now: Timestamp) -> Result<u64> {
+async fn sweep(store: &DownloadLogStore, retention_days: u32, now: Timestamp) -> Result<u64> {
     let oldest = oldest_kept(retention_days, day_of(now));
     let mut deleted = 0;
     for day in store.days().await.map_err(Error::store)? {

@@ -28,10 +28,10 @@ const ENDING_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The policy in force, and where it comes from.
 #[derive(Debug)]
-pub struct Rulebook {
+pub struct PolicyStore {
     sources: Sources,
-    in_force: RwLock<Arc<InForce>>,
-    /// The number of [`InForce`], to be compared without a lock.
+    in_force: RwLock<Arc<PolicyGeneration>>,
+    /// The number of [`PolicyGeneration`], to be compared without a lock.
     stamp: AtomicU64,
     silent: AtomicBool,
     /// What was last read, and found good or bad.
@@ -46,7 +46,7 @@ pub struct Rulebook {
 
 /// A policy and the advisories that it is applied with.
 #[derive(Debug, Default)]
-pub struct InForce {
+pub struct PolicyGeneration {
     /// The rules.
     pub policy: Policy,
     /// The advisory database, where there is one.
@@ -92,14 +92,14 @@ struct Seen {
 /// What files of this fingerprint came to: what is wrong with them, if anything is.
 type Read = (Checksum, Option<String>);
 
-impl InForce {
+impl PolicyGeneration {
     /// Whether it allows everything, so that nobody need be asked.
     pub fn is_silent(&self) -> bool {
         self.policy.allows_everything()
     }
 }
 
-impl Rulebook {
+impl PolicyStore {
     /// Reads the policy for the first time; `kept` is the database in the store. Blocks.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl Rulebook {
     }
 
     /// The policy in force.
-    pub fn in_force(&self) -> Arc<InForce> {
+    pub fn in_force(&self) -> Arc<PolicyGeneration> {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -230,7 +230,7 @@ impl Rulebook {
             false => None,
         };
         if policy.is_some() || advisories.is_some() {
-            let next = InForce {
+            let next = PolicyGeneration {
                 policy: policy.unwrap_or_else(|| former.policy.clone()),
                 advisories: advisories.or_else(|| former.advisories.clone()),
                 stamp: former.stamp + 1,
@@ -241,7 +241,7 @@ impl Rulebook {
         Ok(())
     }
 
-    fn put(&self, next: InForce, at_start: bool) {
+    fn put(&self, next: PolicyGeneration, at_start: bool) {
         let (version, stamp) = (next.policy.version().to_owned(), next.stamp);
         let silent = next.is_silent();
         let advisories = next.advisories.as_ref().map_or(0, |all| all.len());
@@ -389,7 +389,7 @@ impl Sources {
 /// # Errors
 /// [`cratehouse_core::error::Kind::Invalid`] when the policy is broken, with file and line, or the advisories
 /// that it wants are: who tries a policy must not take silence for an answer.
-pub fn try_policy(config: &config::Config, dir: Option<&Path>) -> Result<InForce> {
+pub fn try_policy(config: &config::Config, dir: Option<&Path>) -> Result<PolicyGeneration> {
     let policy = match dir {
         Some(dir) => {
             let files = policy_files::read(dir).map_err(Error::invalid)?;
@@ -402,5 +402,5 @@ pub fn try_policy(config: &config::Config, dir: Option<&Path>) -> Result<InForce
     let wanted = sources.advisories.filter(|_| policy.wants_advisories());
     let database = wanted.map(|path| advisories::read(&path)).transpose();
     let advisories = database.map_err(Error::invalid)?.map(|read| Arc::new(read.advisories));
-    Ok(InForce { policy, advisories, stamp: 0 })
+    Ok(PolicyGeneration { policy, advisories, stamp: 0 })
 }

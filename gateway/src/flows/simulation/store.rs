@@ -28,7 +28,7 @@ const LATENESS: u32 = 20;
 
 /// What every replica shares.
 #[derive(Debug, Default)]
-pub(super) struct Sea {
+pub(super) struct SimulatedStore {
     pub(super) inner: InMemory,
     /// Entries in the journal.
     entries: AtomicU64,
@@ -36,7 +36,7 @@ pub(super) struct Sea {
     still_until: Mutex<Option<Instant>>,
 }
 
-impl Sea {
+impl SimulatedStore {
     /// How many entries the journal has at this moment.
     pub(super) fn head(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
@@ -85,7 +85,7 @@ enum Fate {
 
 /// One replica's way to the sea.
 pub(super) struct Wire {
-    sea: Arc<Sea>,
+    sea: Arc<SimulatedStore>,
     state: Mutex<State>,
 }
 
@@ -97,7 +97,7 @@ struct State {
 }
 
 impl Wire {
-    pub(super) fn new(sea: &Arc<Sea>, seed: u64) -> Arc<Self> {
+    pub(super) fn new(sea: &Arc<SimulatedStore>, seed: u64) -> Arc<Self> {
         let rng = StdRng::seed_from_u64(seed);
         let state = State { rng, weather: Weather::default(), cut_until: None };
         Arc::new(Self { sea: Arc::clone(sea), state: Mutex::new(state) })
@@ -272,7 +272,7 @@ impl fmt::Display for Wire {
 }
 
 /// Whether the sea holds exactly these bytes there.
-pub(super) async fn holds(sea: &Sea, path: &Path, bytes: &[u8]) -> bool {
+pub(super) async fn holds(sea: &SimulatedStore, path: &Path, bytes: &[u8]) -> bool {
     match sea.inner.get(path).await {
         Ok(found) => found
             .into_stream()

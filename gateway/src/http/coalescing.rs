@@ -20,10 +20,10 @@ const RECORD_BYTES: usize = 16 << 10;
 /// What is larger costs more to copy than a record of its own, in bytes.
 const SMALL_BYTES: usize = 4 << 10;
 
-/// A TLS connection whose flushes do nothing: whoever drives it calls [`Gathered::release`] each
+/// A TLS connection whose flushes do nothing: whoever drives it calls [`CoalescedWriter::release`] each
 /// time after the connection was polled. Clones are the same connection.
 #[derive(Debug)]
-pub(super) struct Gathered<S>(Arc<Mutex<Waiting<S>>>);
+pub(super) struct CoalescedWriter<S>(Arc<Mutex<Waiting<S>>>);
 
 #[derive(Debug)]
 struct Waiting<S> {
@@ -32,7 +32,7 @@ struct Waiting<S> {
     small: Vec<u8>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> CoalescedWriter<S> {
     /// Shakes hands.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
     }
 }
 
-impl<S> Gathered<S> {
+impl<S> CoalescedWriter<S> {
     fn lock(&self) -> MutexGuard<'_, Waiting<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,13 +145,13 @@ fn release<S: AsyncRead + AsyncWrite + Unpin>(
     sent
 }
 
-impl<S> Clone for Gathered<S> {
+impl<S> Clone for CoalescedWriter<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for CoalescedWriter<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -161,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for CoalescedWriter<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -330,7 +330,7 @@ mod tests {
     type Client = tokio_rustls::client::TlsStream<DuplexStream>;
 
     /// Both ends after the handshake, and what ours has written.
-    async fn connected() -> (Gathered<Counting>, Client, Arc<Counts>) {
+    async fn connected() -> (CoalescedWriter<Counting>, Client, Arc<Counts>) {
         let folder = tempfile::tempdir().unwrap();
         let prepared = server_config(&Tls::LocalCa, folder.path(), &[]).unwrap().unwrap();
         let mut roots = RootCertStore::empty();
@@ -340,7 +340,7 @@ mod tests {
             (TlsConnector::from(Arc::new(client)), TlsAcceptor::from(prepared.config));
         let (ours, theirs) = duplex(PIPE_BYTES);
         let counts = Arc::<Counts>::default();
-        let ours = Gathered::accept(&acceptor, Counting(ours, Arc::clone(&counts)));
+        let ours = CoalescedWriter::accept(&acceptor, Counting(ours, Arc::clone(&counts)));
         let name = ServerName::try_from("localhost").unwrap();
         let (ours, theirs) = tokio::join!(ours, client.connect(name, theirs));
         let ours = ours.unwrap();

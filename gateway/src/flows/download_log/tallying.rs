@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{MAX_BATCH_RECORDS, MAX_WAITING_RECORDS};
 use crate::model::pull::{Pull, Puller, encode};
-use crate::stores::pulls::BatchName;
+use crate::stores::download_log::BatchName;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::principal::{Principal, TokenId};
 use cratehouse_mirror::uses::day_of;

@@ -3,29 +3,28 @@
 //! lock that another one wants; whatever waits for a disk or an upstream is work of the runtime
 //! that the process began with.
 
-use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
+use std::{io, thread};
 
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::http::pulse::{Pulse, beat};
+use crate::http::watchdog::{Watchdog, beat};
 use cratehouse_core::threads;
 
 /// Where connections are served. The threads end when this is dropped, with whatever they still
 /// had to do.
 #[derive(Debug)]
-pub struct Lanes {
-    lanes: Vec<Lane>,
+pub struct Workers {
+    lanes: Vec<Worker>,
     end: CancellationToken,
     _end: DropGuard,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct Worker {
     runtime: Handle,
     /// Connections at the moment.
     open: Arc<AtomicUsize>,
@@ -40,7 +39,7 @@ pub struct Place {
     open: Arc<AtomicUsize>,
 }
 
-impl Lanes {
+impl Workers {
     /// A lane for each CPU that the process may use.
     ///
     /// # Errors
@@ -48,15 +47,16 @@ impl Lanes {
     pub fn start() -> io::Result<Self> {
         let end = CancellationToken::new();
         let count = thread::available_parallelism().map_or(1, NonZero::get);
-        let lanes = (0..count).map(|at| Lane::start(at, end.clone())).collect::<io::Result<_>>()?;
+        let lanes =
+            (0..count).map(|at| Worker::start(at, end.clone())).collect::<io::Result<_>>()?;
         Ok(Self { lanes, end: end.clone(), _end: end.drop_guard() })
     }
 
     /// Whether they turn, as long as they are there.
-    pub fn pulse(&self) -> Pulse {
+    pub fn pulse(&self) -> Watchdog {
         let lanes = self.lanes.iter().enumerate();
         let lanes = lanes.map(|(at, lane)| (name(at), Arc::clone(&lane.beats)));
-        Pulse::of(lanes, self.end.clone())
+        Watchdog::of(lanes, self.end.clone())
     }
 
     /// No threads of their own: everything runs where this is called.
@@ -65,14 +65,14 @@ impl Lanes {
     /// Outside a runtime.
     pub fn here() -> Self {
         let (open, beats) = (Arc::default(), Arc::default());
-        let lane = Lane { runtime: Handle::current(), open, beats };
+        let lane = Worker { runtime: Handle::current(), open, beats };
         let end = CancellationToken::new();
         Self { lanes: vec![lane], end: end.clone(), _end: end.drop_guard() }
     }
 
     /// A place on the lane with the fewest connections.
     pub fn place(&self) -> Place {
-        let open = |lane: &&Lane| lane.open.load(Ordering::Relaxed);
+        let open = |lane: &&Worker| lane.open.load(Ordering::Relaxed);
         let lane = self.lanes.iter().min_by_key(open);
         let (runtime, open) = match lane {
             Some(lane) => (lane.runtime.clone(), Arc::clone(&lane.open)),
@@ -83,7 +83,7 @@ impl Lanes {
     }
 }
 
-impl Lane {
+impl Worker {
     fn start(at: usize, end: CancellationToken) -> io::Result<Self> {
         let runtime = threads::lane()?;
         let handle = runtime.handle().clone();
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_connection_goes_to_the_lane_that_has_the_fewest() {
-        let lanes = Lanes::start().unwrap();
+        let lanes = Workers::start().unwrap();
         let count = lanes.lanes.len();
         let open = || -> Vec<_> {
             lanes.lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).collect()
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_is_blocked_counts_no_more() {
-        let lanes = Lanes::start().unwrap();
+        let lanes = Workers::start().unwrap();
         let place = lanes.place();
         let beats = Arc::clone(&lanes.lanes[0].beats);
         let counted = || beats.load(Ordering::Relaxed);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_runs_on_a_lane_runs_on_its_own_thread_until_the_lanes_are_dropped() {
-        let lanes = Lanes::start().unwrap();
+        let lanes = Workers::start().unwrap();
         let place = lanes.place();
         let (tell, told) = std::sync::mpsc::channel();
         let ended = tell.clone();

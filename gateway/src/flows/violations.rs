@@ -1,16 +1,16 @@
 //! What the policy has against a publish: it is refused, or counted and logged where the rule is
-//! only observed. Judged once, before anything is stored; the scribe does not ask again.
+//! only observed. Judged once, before anything is stored; the writer does not ask again.
 
 use std::sync::Arc;
 
-use crate::flows::rulebook::InForce;
+use crate::flows::policy_store::PolicyGeneration;
 use crate::gateway::Gateway;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::threads::aside;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::Published;
 use cratehouse_policy::{
-    AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, Objection, Source, Subject, Verdict,
+    AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, Source, Subject, Verdict, Violation,
     refusal_of_new, said,
 };
 use jiff::Timestamp;
@@ -79,7 +79,7 @@ pub(super) async fn to_version(
     }
 }
 
-fn judged(in_force: &InForce, published: &Published, now: Timestamp) -> Judgement {
+fn judged(in_force: &PolicyGeneration, published: &Published, now: Timestamp) -> Judgement {
     let (line, metadata) = (&published.line, &published.metadata);
     let license = LicenseFact::of(metadata.license.as_deref(), metadata.license_file.as_deref());
     let subject = Subject {
@@ -111,9 +111,9 @@ fn settled(
     gateway: &Gateway,
     section: &'static str,
     name: &CrateName,
-    objection: Option<Objection>,
+    objection: Option<Violation>,
 ) -> Result<()> {
-    let Some(Objection { mode, sentence }) = objection else { return Ok(()) };
+    let Some(Violation { mode, sentence }) = objection else { return Ok(()) };
     gateway.metrics.policy_objections.with_label_values(&[section, mode.label()]).inc();
     match mode {
         Mode::Enforce => Err(Error::invalid(sentence)),
@@ -128,7 +128,7 @@ fn settled(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::fixture::{House, line, memory, name};
+    use crate::flows::fixture::{TestGateway, line, memory, name};
     use cratehouse_core::error::Kind;
     use cratehouse_package::published::Metadata;
 
@@ -138,13 +138,13 @@ mod tests {
         Published { line: line("Foo", "1.0.0", b""), size: 1, metadata: Metadata::default() }
     }
 
-    fn objections(house: &House, section: &str, mode: &str) -> u64 {
+    fn objections(house: &TestGateway, section: &str, mode: &str) -> u64 {
         house.gateway.metrics.policy_objections.with_label_values(&[section, mode]).get()
     }
 
     #[tokio::test]
     async fn an_objection_refuses_and_says_why() {
-        let house = House::ruled(&memory(), &[], RULES).await;
+        let house = TestGateway::ruled(&memory(), &[], RULES).await;
         house.publish("tokio", "1.0.0", b"x").await;
         let refused = to_publish(&house.gateway, &published(), true).unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("a `description`"));
@@ -157,7 +157,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_observed_is_counted_and_nothing_else() {
-        let house = House::ruled(&memory(), &[], &format!("mode = \"observe\"\n{RULES}")).await;
+        let house =
+            TestGateway::ruled(&memory(), &[], &format!("mode = \"observe\"\n{RULES}")).await;
         house.publish("tokio", "1.0.0", b"x").await;
         to_publish(&house.gateway, &published(), true).unwrap();
         to_name(&house.gateway, &name("tokoi")).await.unwrap();
@@ -170,7 +171,7 @@ mod tests {
         let rules = "contact = \"#crates\"\n[[ban]]\nname = \"foo\"\nversion = \"=1.0.0+b\"\n\
                      reason = \"leaks\"\n[[ban]]\nname = \"foo\"\nversion = \"=2.0.0\"\n\
                      action = \"hold\"\nreason = \"too new\"\n";
-        let house = House::ruled(&memory(), &[], rules).await;
+        let house = TestGateway::ruled(&memory(), &[], rules).await;
         let judged = async |version: &str| {
             let line = line("Foo", version, b"");
             let published = Published { line, size: 1, metadata: Metadata::default() };
@@ -187,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_rules_nobody_objects() {
-        let house = House::ruled(&memory(), &[], "").await;
+        let house = TestGateway::ruled(&memory(), &[], "").await;
         house.publish("tokio", "1.0.0", b"x").await;
         to_publish(&house.gateway, &published(), false).unwrap();
         to_name(&house.gateway, &name("tokoi")).await.unwrap();
