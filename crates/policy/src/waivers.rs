@@ -31,7 +31,7 @@ pub struct ListedWaiver {
 #[serde(rename_all = "snake_case")]
 pub enum WaiverState {
     /// It counts.
-    PolicyGeneration,
+    InForce,
     /// It has not begun.
     Ahead,
     /// It counts no more.
@@ -44,7 +44,7 @@ impl Waiver {
         match self.from.map(Day::begin) {
             _ if self.until.end() <= now => WaiverState::Ended,
             Some(begin) if begin > now => WaiverState::Ahead,
-            _ => WaiverState::PolicyGeneration,
+            _ => WaiverState::InForce,
         }
     }
 }
@@ -63,7 +63,7 @@ impl Waivers {
 impl WaiverState {
     fn label(self) -> &'static str {
         match self {
-            Self::PolicyGeneration => "in force",
+            Self::InForce => "in force",
             Self::Ahead => "ahead",
             Self::Ended => "ended",
         }
@@ -81,7 +81,7 @@ impl fmt::Display for Waivers {
             table.row([name, version, state.label(), &from, &until, who, reason]);
         }
         let in_force =
-            self.waivers.iter().filter(|w| w.state == WaiverState::PolicyGeneration).count();
+            self.waivers.iter().filter(|w| w.state == WaiverState::InForce).count();
         write!(f, "{table}{} waivers, {in_force} in force", self.waivers.len())
     }
 }

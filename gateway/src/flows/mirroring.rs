@@ -250,7 +250,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> C
     let remembered = former.as_ref().and_then(Rendered::remembered);
     let turn = |held| Turn { client: asked.client, held };
     let known = match reader.begin(asked.client, name, remembered, asked.force).await {
-        Begun::CachedLookup(known) => known,
+        Begun::Known(known) => known,
         Begun::Ask(question) if question.is_first() => {
             match unheard_of(gateway, asked.client, &key).await {
                 Ok(read_from) => {

@@ -95,7 +95,7 @@ impl Copy {
 /// What came of looking at what is held.
 pub(super) enum Begun {
     /// That is the answer.
-    CachedLookup(CachedLookup),
+    Known(CachedLookup),
     /// The upstream is to be asked.
     Ask(Box<Question>),
 }
@@ -181,15 +181,15 @@ impl ReadThrough<'_> {
         let (copy, seen) = self.copy(name, remembered.as_ref()).await;
         let fresh_for = copy.as_ref().filter(|_| !force).and_then(|c| self.fresh_for(c, now));
         if let (Some(copy), Some(left)) = (&copy, fresh_for) {
-            return Begun::CachedLookup(copy.rendered.clone().known(Outcome::Store, left));
+            return Begun::Known(copy.rendered.clone().known(Outcome::Store, left));
         }
         let last = copy.as_ref().map(|copy| copy.rendered.clone()).or(remembered);
         if let (Some(last), Some(_), false) = (&last, self.upstream.resting(), force) {
-            return Begun::CachedLookup(last.clone().known(Outcome::Stale, REST));
+            return Begun::Known(last.clone().known(Outcome::Stale, REST));
         }
         if let (Some(last), true, false) = (&last, self.upstream.is_crowded_for(client), force) {
             // Of no other client, and not for long.
-            return Begun::CachedLookup(last.clone().known(Outcome::Stale, Duration::ZERO));
+            return Begun::Known(last.clone().known(Outcome::Stale, Duration::ZERO));
         }
         Begun::Ask(Box::new(Question { copy, seen, last, now }))
     }

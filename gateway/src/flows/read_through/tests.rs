@@ -93,7 +93,7 @@ impl Scene {
         let (index, copies) = (IndexCache::new(0, 1 << 20), WriteBehind::default());
         let reader = self.reader(&index, &copies, &self.lines);
         let known = match reader.begin(ClientKey::OWN, &foo(), remembered, force).await {
-            Begun::CachedLookup(known) => known,
+            Begun::Known(known) => known,
             Begun::Ask(question) => reader.ask(&foo(), Turn::OWN, *question).await,
         };
         copies.settled().await;
