@@ -80,8 +80,7 @@ impl fmt::Display for Waivers {
             let (name, version, until) = (name.as_str(), version.as_str(), until.to_string());
             table.row([name, version, state.label(), &from, &until, who, reason]);
         }
-        let in_force =
-            self.waivers.iter().filter(|w| w.state == WaiverState::InForce).count();
+        let in_force = self.waivers.iter().filter(|w| w.state == WaiverState::InForce).count();
         write!(f, "{table}{} waivers, {in_force} in force", self.waivers.len())
     }
 }

@@ -214,8 +214,7 @@ fn waivers_are_listed_with_their_state_those_in_force_first() {
     ];
     let list = Waivers::of(policy(&text.concat()).waivers(), at(NOW));
     let states: Vec<_> = list.waivers.iter().map(|w| (w.waiver.name.as_str(), w.state)).collect();
-    let (in_force, ahead, ended) =
-        (WaiverState::InForce, WaiverState::Ahead, WaiverState::Ended);
+    let (in_force, ahead, ended) = (WaiverState::InForce, WaiverState::Ahead, WaiverState::Ended);
     let wanted = [("today", in_force), ("later", in_force), ("ahead", ahead), ("ended", ended)];
     assert_eq!(states, wanted);
     let table = list.to_string();
