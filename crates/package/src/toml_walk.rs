@@ -415,6 +415,10 @@ impl<V: Visitor> EventReceiver for Walk<'_, '_, V> {
             ScalarKind::DateTime if text.parse::<Datetime>().is_err() => {
                 self.fail(span, "not a time");
             }
+            // The lexer takes `0x` too; and cargo reads 64 bits.
+            ScalarKind::Integer(radix) if i64::from_str_radix(&text, radix.value()).is_err() => {
+                self.fail(span, "not an integer of 64 bits");
+            }
             _ => self.found(Node::Other),
         }
         self.value_ends();
