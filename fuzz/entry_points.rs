@@ -15,10 +15,10 @@ use cratehouse_package::version::CrateVersion;
 use cratehouse_policy::{Advisory, LicenseFact, Policy, PolicyText};
 
 /// A name, the function, and a text to begin from.
-pub type EntryPoint = (&'static str, fn(&[u8]), &'static [u8]);
+pub(crate) type EntryPoint = (&'static str, fn(&[u8]), &'static [u8]);
 
 /// All of them.
-pub const ENTRY_POINTS: &[EntryPoint] = &[
+pub(crate) const ENTRY_POINTS: &[EntryPoint] = &[
     ("name_and_version", name_and_version, b"serde_json 1.0.0-rc.1+build"),
     ("publish_frame", frame, b"\x1b\0\0\0{\"name\":\"foo\",\"vers\":\"1\"}\x04\0\0\0\x1f\x8b\x08\0"),
     ("archive", archive, b"foo-1.0.0/Cargo.toml\0\0\0"),
@@ -40,20 +40,20 @@ fn named() -> Option<(CrateName, CrateVersion)> {
 }
 
 /// Names, versions.
-pub fn name_and_version(bytes: &[u8]) {
+pub(crate) fn name_and_version(bytes: &[u8]) {
     if let Some((name, version)) = text(bytes).and_then(|text| text.split_once(' ')) {
         let _ = (CrateName::parse(name), version.parse::<CrateVersion>());
     }
 }
 
 /// The body of a publish request.
-pub fn frame(bytes: &[u8]) {
+pub(crate) fn frame(bytes: &[u8]) {
     let limits = UploadLimits { json_bytes: 1 << 20, crate_bytes: 1 << 20 };
     let _ = publish_frame::parse(Bytes::copy_from_slice(bytes), &limits);
 }
 
 /// A crate file, as it comes and as one that is well compressed.
-pub fn archive(bytes: &[u8]) {
+pub(crate) fn archive(bytes: &[u8]) {
     const LIMITS: TarballLimits =
         TarballLimits { unpacked_bytes: 1 << 22, entries: 1000, manifest_bytes: 1 << 18 };
     let Some((name, version)) = named() else { return };
@@ -68,7 +68,7 @@ pub fn archive(bytes: &[u8]) {
 }
 
 /// A Cargo.toml.
-pub fn manifest(bytes: &[u8]) {
+pub(crate) fn manifest(bytes: &[u8]) {
     let limits = ManifestLimits { dependencies: 500, features: 300 };
     if let (Some((name, version)), Some(text)) = (named(), text(bytes)) {
         let _ = Draft::parse(text, &name, &version, &limits);
@@ -76,7 +76,7 @@ pub fn manifest(bytes: &[u8]) {
 }
 
 /// An upstream's index file, of crates.io and of a registry whose crates become ours.
-pub fn index_file(bytes: &[u8]) {
+pub(crate) fn index_file(bytes: &[u8]) {
     let Some((name, _)) = named() else { return };
     for own in [OwnRegistries::default(), OwnRegistries::new(["https://x.example/"])] {
         let _ = mirrored::read(&Bytes::copy_from_slice(bytes), &name, &own);
@@ -84,21 +84,21 @@ pub fn index_file(bytes: &[u8]) {
 }
 
 /// A Cargo.lock.
-pub fn lock(bytes: &[u8]) {
+pub(crate) fn lock(bytes: &[u8]) {
     if let Some(text) = text(bytes) {
         let _ = lock_file::packages(text);
     }
 }
 
 /// A RustSec advisory.
-pub fn advisory(bytes: &[u8]) {
+pub(crate) fn advisory(bytes: &[u8]) {
     if let Some(text) = text(bytes) {
         let _ = Advisory::parse(text);
     }
 }
 
 /// A file of a policy.
-pub fn policy(bytes: &[u8]) {
+pub(crate) fn policy(bytes: &[u8]) {
     if let Some(text) = text(bytes) {
         let _ =
             Policy::parse(&[PolicyText { name: "policy.toml".to_owned(), text: text.to_owned() }]);
@@ -106,13 +106,13 @@ pub fn policy(bytes: &[u8]) {
 }
 
 /// The `dl` of an upstream's `config.json`.
-pub fn dl(bytes: &[u8]) {
+pub(crate) fn dl(bytes: &[u8]) {
     if let Some(text) = text(bytes) {
         let _ = DlTemplate::new(text);
     }
 }
 
 /// An object that stands where a journal entry should.
-pub fn entry(bytes: &[u8]) {
+pub(crate) fn entry(bytes: &[u8]) {
     let _ = Entry::open(bytes, 1, &Checksum::of(b""));
 }

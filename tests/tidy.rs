@@ -1,4 +1,4 @@
-//! The house keeps its floors: imports point down only, files stay short, and every dependency
+//! Layers: imports point down only, files stay short, and every dependency
 //! says why it is there. Each rule is a pure checker with a test that it can fail.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]

@@ -115,11 +115,11 @@ mod tests {
 
     use super::*;
 
-    struct TestGateway {
+    struct Folders {
         root: tempfile::TempDir,
     }
 
-    impl TestGateway {
+    impl Folders {
         fn new(files: &[(&str, &str)]) -> Self {
             let root = tempfile::tempdir().unwrap();
             fs::create_dir_all(root.path().join("work/project")).unwrap();
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn what_is_nearest_counts_and_paths_are_meant_from_beside_the_folder() {
-        let house = TestGateway::new(&[
+        let house = Folders::new(&[
             ("home/.cargo/config.toml", "[http]\ncainfo = \"ca.pem\"\nproxy = \"localhost:1\""),
             ("work/.cargo/config.toml", "[build]\njobs = 2\n[http]\ntimeout = 3"),
         ]);
         let http = house.read(&[]).unwrap();
         assert_eq!(http.cainfo, house.at("home/ca.pem"));
         assert_eq!(http.proxy.as_deref(), Some("localhost:1"));
-        let house = TestGateway::new(&[
+        let house = Folders::new(&[
             ("home/.cargo/config.toml", "[http]\ncainfo = \"ca.pem\"\nproxy = \"localhost:1\""),
             ("work/project/.cargo/config.toml", "http.cainfo = \"near.pem\""),
             ("work/.cargo/config", "http.cainfo = \"far.pem\""),
@@ -170,20 +170,20 @@ mod tests {
 
     #[test]
     fn another_home_of_cargo_is_read_in_its_place() {
-        let house = TestGateway::new(&[
+        let house = Folders::new(&[
             ("home/.cargo/config.toml", "http.cainfo = \"ca.pem\""),
             ("work/cargo/config.toml", "http.cainfo = \"/etc/ca.pem\""),
         ]);
         let http = house.read(&[("CARGO_HOME", "../cargo")]).unwrap();
         assert_eq!(http.cainfo, Some("/etc/ca.pem".into()));
-        assert_eq!(TestGateway::new(&[]).read(&[]).unwrap(), CargoConfig::default());
+        assert_eq!(Folders::new(&[]).read(&[]).unwrap(), CargoConfig::default());
     }
 
     #[test]
     fn the_variable_of_a_registry_is_found_by_its_index() {
         let index = |name: &str, url: &str| format!("[registries.{name}]\nindex = \"{url}\"\n");
         let text = [index("acme-crates", "sparse+https://a/index/"), index("other", "https://b/")];
-        let house = TestGateway::new(&[("home/.cargo/config.toml", &text.concat())]);
+        let house = Folders::new(&[("home/.cargo/config.toml", &text.concat())]);
         let config = house.read(&[]).unwrap();
         let token = |wanted: &str, variables: &[(&str, &str)]| {
             config.token_of(
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_named() {
-        let house = TestGateway::new(&[("work/.cargo/config.toml", "http.cainfo = 7")]);
+        let house = Folders::new(&[("work/.cargo/config.toml", "http.cainfo = 7")]);
         let why = house.read(&[]).unwrap_err();
         assert!(why.contains("config.toml cannot be read"), "{why}");
     }

@@ -40,7 +40,7 @@ pub use cratehouse_core::secret::Secret;
 pub use cratehouse_mirror::settings::{Identity, Upstream, UpstreamLimits};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::{NameKey, NamePattern};
-pub use cratehouse_storage::settings::Settings as Store;
+pub use cratehouse_storage::settings::Store;
 pub use cratehouse_storage::url::{Cloud, StoreUrl};
 
 /// What the command line may override, each over the environment and the file.

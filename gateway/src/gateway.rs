@@ -33,7 +33,7 @@ use cratehouse_storage::blobs::Blobs;
 /// What [`Gateway::responses`] counts in, in bytes.
 pub const RESPONSE_STEP_BYTES: usize = 1 << 10;
 
-/// Everything that a request may need. Components are concrete; each owns one outside thing.
+/// Everything that a request may need. Components are concrete types.
 #[derive(Debug)]
 pub struct Gateway {
     /// The checked configuration.
@@ -57,7 +57,7 @@ pub struct Gateway {
     /// Mirrored index files and pins in the store.
     pub mirror: MirrorStore,
     /// What the store gets after the answer was given.
-    pub copies: WriteBehind,
+    pub write_behind: WriteBehind,
     /// What each view of the index shows.
     pub views: Views,
     /// The chain of upstreams, in order.
@@ -67,7 +67,7 @@ pub struct Gateway {
     /// What clients may ask them for in vain.
     pub credits: Credits,
     /// What may enter.
-    pub rulebook: Arc<PolicyStore>,
+    pub policy_store: Arc<PolicyStore>,
     /// Who reads licences for it.
     pub licenses: Readers,
     /// Permits to parse what clients send.

@@ -1,5 +1,5 @@
 //! Log lines: to standard error, for people or for machines. A line that cannot be written is lost and
-//! counted (`stores/console.rs`), and nothing that logs waits for it.
+//! counted (`crates/core/src/console.rs`), and nothing that logs waits for it.
 
 pub mod requests;
 

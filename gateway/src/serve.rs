@@ -57,10 +57,10 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     say(voice, &format!("admin on http://{admin_at}/"));
     let (stage, stages) = watch::channel(Stage::Starting { at: Part::Store, trouble: None });
     let admin_stop = CancellationToken::new();
-    let lanes = Workers::start().map_err(Error::internal)?;
-    let pulse = Arc::new(lanes.pulse());
-    tokio::spawn(Arc::clone(&pulse).watch(admin_stop.clone()));
-    let views = Views { stage: stages, pulse, metrics: metrics.clone() };
+    let workers = Workers::start().map_err(Error::internal)?;
+    let watchdog = Arc::new(workers.watchdog());
+    tokio::spawn(Arc::clone(&watchdog).watch(admin_stop.clone()));
+    let views = Views { stage: stages, watchdog, metrics: metrics.clone() };
     let admin = tokio::spawn(serve_admin(admin_listener, views, admin_stop.clone()));
 
     let process = Process { metrics, reread: reread.clone() };
@@ -97,7 +97,7 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
         let rotation = Rotation::of(prepared, &config.tls, gateway.metrics.clone());
         tokio::spawn(rotation.watch(reread, stop.clone()));
     }
-    let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone(), lanes));
+    let serving = tokio::spawn(http(listener, tls, Arc::clone(&gateway), stop.clone(), workers));
     stage.send_replace(Stage::Serving(Arc::clone(&gateway)));
 
     let wish = signals.next().await;

@@ -45,7 +45,7 @@ impl Drop for Threads {
 
 impl fmt::Debug for RenderPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Makers")
+        f.write_str("RenderPool")
     }
 }
 

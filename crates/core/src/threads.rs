@@ -45,10 +45,10 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 pub const fn at_most(cores: usize) -> usize {
     let workers = cores;
     let lanes = cores * (1 + LANE_BLOCKING_THREADS);
-    OTHER_THREADS + workers + BLOCKING_THREADS + lanes + makers(cores)
+    OTHER_THREADS + workers + BLOCKING_THREADS + lanes + renderers(cores)
 }
 
-const fn makers(cores: usize) -> usize {
+const fn renderers(cores: usize) -> usize {
     if cores < FEWEST_MAKERS { FEWEST_MAKERS } else { cores }
 }
 
@@ -76,7 +76,7 @@ pub fn begin() -> io::Result<Runtime> {
 ///
 /// # Errors
 /// As [`begin`].
-pub fn lane() -> io::Result<Runtime> {
+pub fn worker() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().max_blocking_threads(LANE_BLOCKING_THREADS).build()
 }
 
@@ -87,7 +87,7 @@ pub fn lane() -> io::Result<Runtime> {
 pub fn pool(name: &str) -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(FEWEST_MAKERS, usize::from);
     Builder::new_current_thread()
-        .max_blocking_threads(makers(cores))
+        .max_blocking_threads(renderers(cores))
         .thread_keep_alive(STAY_LONG)
         .thread_name(name)
         .build()

@@ -104,7 +104,7 @@ struct UpstreamRequest<'a> {
     /// Whether the body may be compressed on the way. Never a crate file: those are gzip
     /// themselves, and some servers label them so.
     inflate: bool,
-    room: MemoryPermit<'a>,
+    room: AskRoom<'a>,
     /// The most bytes that its body may have, whatever room there is.
     largest: u64,
     arriving: Arriving<'a>,
@@ -115,7 +115,7 @@ struct UpstreamRequest<'a> {
 
 /// Told how many bytes a body has, where that is announced, it says how many it may have. The
 /// body is then read or refused; nobody waits for room while an answer stands open.
-pub type MemoryPermit<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
+pub type AskRoom<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
 
 /// Told of so many more bytes of a body, it says whether there is memory for them.
 pub type Arriving<'a> = &'a mut (dyn FnMut(u64) -> bool + Send + Sync);
@@ -223,7 +223,7 @@ impl Upstream {
         &self,
         _place: &CratePlace,
         listed: &Listed,
-        room: MemoryPermit<'_>,
+        room: AskRoom<'_>,
     ) -> Result<CrateAnswer, UpstreamError> {
         let learned = self.template().await?;
         let answer = self.crate_at(&learned.template, listed, room).await?;
@@ -268,7 +268,7 @@ impl Upstream {
         &self,
         template: &DlTemplate,
         listed: &Listed,
-        room: MemoryPermit<'_>,
+        room: AskRoom<'_>,
     ) -> Result<CrateAnswer, UpstreamError> {
         let text = template.expand(listed);
         let url = Url::parse(&text)
@@ -424,7 +424,7 @@ impl Upstream {
                 Meaning::NotModified => return Ok(Answer::NotModified),
                 Meaning::NotFound => return Ok(Answer::NotFound),
                 Meaning::Redirect => url = self.redirected(&url, &response)?,
-                Meaning::UpstreamError(kind) => return Err(self.refused(kind, &url, &response)),
+                Meaning::Trouble(kind) => return Err(self.refused(kind, &url, &response)),
             }
         }
         Err(self.nonsense(format!(

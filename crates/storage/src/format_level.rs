@@ -57,8 +57,6 @@ impl Level {
     pub const SECOND: Self = Self(2);
     /// The highest level that this release reads and writes. Raise it together with the first
     /// kind or form of event that `EventKind::level` of the journal gives the new level.
-    ///
-    ///
     pub const KNOWN: Self = Self(2);
     /// From this level on a checkpoint counts only when an entry names its hash, and an entry says the
     /// level at which it was written.

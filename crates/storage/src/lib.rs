@@ -1,5 +1,5 @@
-//! The object store: one folder, one bucket of S3, GCS or Azure, or memory. Three handles on it by what a
-//! write must survive, every request measured, a self-test of what the journal stands on, and crate files by
+//! The object store: one folder, one bucket of S3, GCS or Azure, or memory. Three handles on it, by what a
+//! write must survive and whether it is tried again, every request measured, a self-test of what the journal stands on, and crate files by
 //! their checksum.
 //!
 //! It knows paths, bytes and races. It does not know what an entry, an index file or a request is.

@@ -23,7 +23,7 @@ use self::folder::{Folder, Mark};
 use self::measured::Measured;
 pub use self::measured::PROBES;
 use crate::format_level::Level;
-use crate::settings::Settings;
+use crate::settings::Store;
 use crate::url::StoreUrl;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
@@ -91,7 +91,7 @@ impl Objects {
     ///
     /// # Errors
     /// When the folder cannot be made, or the settings of a bucket do not fit together.
-    pub fn open(config: &Settings, extra_ca: Option<&FsPath>) -> Result<Self> {
+    pub fn open(config: &Store, extra_ca: Option<&FsPath>) -> Result<Self> {
         match &config.url {
             StoreUrl::Memory => Ok(Self::in_memory()),
             StoreUrl::Folder(path) => Self::folder(path),

@@ -27,7 +27,7 @@ const DELETES_AT_ONCE: usize = 16;
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 const CLEANUP_LIMIT: Duration = Duration::from_secs(10);
 /// What a refusal ends with.
-const ADVICE: &str = "Tested with this release: a local folder, and Ceph RGW. CommandActor its \
+const ADVICE: &str = "Tested with this release: a local folder, and Ceph RGW. By its \
     documentation Amazon S3 behaves too, and so do Google Cloud Storage and Azure; that was not \
     tested. An S3 store needs the permissions s3:GetObject, s3:PutObject and s3:DeleteObject on its \
     objects, and s3:ListBucket on the bucket; GCS and Azure have the like";

@@ -7,7 +7,7 @@ use cratehouse_core::secret::Secret;
 
 /// `[store]`
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Store {
     /// Which store.
     pub url: StoreUrl,
     /// The S3 endpoint, where it is not Amazon's.

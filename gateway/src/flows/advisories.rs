@@ -276,7 +276,7 @@ pub(super) async fn at_start(config: &Config, store: &AdvisoryStore) -> Option<K
 #[derive(Debug)]
 pub(super) struct Keeper {
     fetcher: Fetcher,
-    rulebook: Arc<PolicyStore>,
+    policy_store: Arc<PolicyStore>,
     metrics: Metrics,
     every: Option<Duration>,
     /// When the URL may be asked again.
@@ -291,7 +291,7 @@ impl Keeper {
     pub(super) fn new(
         config: &Config,
         store: AdvisoryStore,
-        rulebook: Arc<PolicyStore>,
+        policy_store: Arc<PolicyStore>,
         metrics: &Metrics,
     ) -> Option<Self> {
         let every = config.policy.advisories_every;
@@ -300,8 +300,8 @@ impl Keeper {
         }
         Some(Self {
             fetcher: Fetcher::new(config, store),
-            seen: rulebook.kept_archive(),
-            rulebook,
+            seen: policy_store.kept_archive(),
+            policy_store,
             metrics: metrics.clone(),
             every,
             not_before: Instant::now(),
@@ -329,7 +329,7 @@ impl Keeper {
                 if self.fetch_if_due().await {
                     self.take_up().await;
                 }
-                self.rulebook.tell_of_missing_advisories(self.every.is_some());
+                self.policy_store.tell_of_missing_advisories(self.every.is_some());
             };
             if stop.run_until_cancelled(work).await.is_none() {
                 return;
@@ -343,7 +343,7 @@ impl Keeper {
         let outcome = match store.current().await {
             Ok(None) => return,
             Ok(Some(current)) if self.seen == Some(current.archive) && self.trouble.is_none() => {
-                return self.rulebook.checked_advisories(current.checked);
+                return self.policy_store.checked_advisories(current.checked);
             }
             Ok(Some(current)) => {
                 read_kept(store, &current).await.map(|kept| (current.archive, kept))
@@ -352,7 +352,7 @@ impl Keeper {
         };
         match outcome {
             Ok((archive, kept)) => {
-                let book = Arc::clone(&self.rulebook);
+                let book = Arc::clone(&self.policy_store);
                 match aside_in_time(move || book.keep(Ok(kept))).await {
                     Ok(()) => (self.seen, self.trouble) = (Some(archive), None),
                     Err(e) => warn!(error = e.chain(), "taking up the advisories crashed"),
@@ -373,7 +373,7 @@ impl Keeper {
             self.trouble = Some(why);
             return;
         }
-        let (book, text) = (Arc::clone(&self.rulebook), why.clone());
+        let (book, text) = (Arc::clone(&self.policy_store), why.clone());
         match aside_in_time(move || book.keep(Err(text))).await {
             Ok(()) => self.trouble = Some(why),
             Err(e) => warn!(error = e.chain(), "noting trouble with the advisories crashed"),

@@ -21,7 +21,7 @@ use crate::flows::pin_cache::Pins;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_core::fair_share::FairShares as FairQueues;
+use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::memory_budget::{MemoryBudget, MemoryPermit, bytes_holding};
 use cratehouse_core::metrics::Metrics;
@@ -73,7 +73,7 @@ impl CrateCache {
         // No more than there is memory for at first; so a client's share of them is its share of that.
         let most = (memory.budget.total() / FIRST_ROOM_BYTES).clamp(1, limits.requests as u64);
         let most = usize::try_from(most).unwrap_or(limits.requests);
-        let turns = || FairQueues::new(most, &limits.per_address);
+        let turns = || FairShares::new(most, &limits.per_address);
         let wholes = SingleFlight::bounded(turns());
         Self { wholes, ..Self::new(memory, SingleFlight::bounded(turns())) }
     }
@@ -203,7 +203,7 @@ struct Memory {
     files: Cache<Checksum, Bytes>,
     largest: u64,
     budget: MemoryBudget,
-    shares: Arc<FairShares>,
+    shares: Arc<LiveFiles>,
     wait: Duration,
     metrics: Metrics,
     no_memory: Arc<LineLimit>,
@@ -312,18 +312,18 @@ fn in_memory(cksum: Checksum, bytes: Bytes) -> Got {
 /// Every whole file that anybody has: no file is brought into memory a second time while its first
 /// copy is still being sent.
 #[derive(Debug, Default)]
-struct FairShares(Mutex<HashMap<Checksum, Weak<Share>>>);
+struct LiveFiles(Mutex<HashMap<Checksum, Weak<Share>>>);
 
 /// The bytes of one file, and the room that they take.
 #[derive(Debug)]
 struct Share {
     bytes: Bytes,
     cksum: Checksum,
-    among: Arc<FairShares>,
+    among: Arc<LiveFiles>,
     _room: MemoryPermit,
 }
 
-impl FairShares {
+impl LiveFiles {
     fn all(&self) -> MutexGuard<'_, HashMap<Checksum, Weak<Share>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

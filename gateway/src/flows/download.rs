@@ -180,7 +180,7 @@ async fn find(
     if let Some(krate) = gateway.catalog.krate(&key)? {
         let row = gateway.catalog.version(&key, version)?;
         let row = hosted_version(&krate.name, row, name, version)?;
-        if !gateway.rulebook.is_silent() {
+        if !gateway.policy_store.is_silent() {
             let known = lookup::hosted_file_of(gateway, client, krate).await?;
             let _ = allowed(gateway, name, version, &known).await?; // its metadata tells its licence
         }
@@ -273,7 +273,7 @@ async fn allowed(
     let Ok(Some(file)) = &known.answer else { return Ok(ReadLicense::No) };
     let shown = judging::shown(gateway, name, known, file).await?;
     let Some(shown) = shown else { return Ok(ReadLicense::No) };
-    let in_force = gateway.rulebook.in_force();
+    let in_force = gateway.policy_store.in_force();
     match shown.refusal(name, version, in_force.policy.contact()) {
         None => Ok(shown.read_license(version)),
         Some(refusal) => {

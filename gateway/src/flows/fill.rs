@@ -100,9 +100,9 @@ pub(super) async fn held(gateway: &Gateway, wanted: &Wanted) -> Result<Option<Go
 /// Keeps verified bytes while the asker goes on. They take their room, which `shared` holds, until
 /// then and no longer: a store in memory keeps what it is given.
 async fn store_later(gateway: &Arc<Gateway>, wanted: Wanted, bytes: Bytes, shared: Bytes) {
-    let turn = gateway.copies.turn(wanted.listed.cksum).await;
+    let turn = gateway.write_behind.turn(wanted.listed.cksum).await;
     let owned = Arc::clone(gateway);
-    gateway.copies.follow(turn, async move {
+    gateway.write_behind.follow(turn, async move {
         store(&owned, &wanted, bytes).await;
         drop(shared);
     });

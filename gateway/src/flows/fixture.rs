@@ -165,10 +165,11 @@ impl TestGateway {
         writer.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(writer.run(stop.clone()));
-        let rulebook = PolicyStore::open(&config, metrics.clone(), None).unwrap().with_clock(clock);
+        let policy_store =
+            PolicyStore::open(&config, metrics.clone(), None).unwrap().with_clock(clock);
         let mut gateway =
             gateway(config, &objects, catalog, IndexCache::new(0, 1 << 20), metrics, journal);
-        gateway.rulebook = Arc::new(rulebook);
+        gateway.policy_store = Arc::new(policy_store);
         Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
     }
 
@@ -191,7 +192,7 @@ impl TestGateway {
             Ok(download) => download.file.read().await,
             Err(error) => Err(error),
         };
-        self.gateway.copies.settled().await;
+        self.gateway.write_behind.settled().await;
         (bytes, moved[0])
     }
 
@@ -255,7 +256,7 @@ pub(super) fn gateway(
         url: "https://crates.acme.example".to_owned(),
         blobs: blobs_in(objects),
         mirror: mirror_in(objects),
-        copies: WriteBehind::default(),
+        write_behind: WriteBehind::default(),
         mirror_lines: MirrorLines::new(&metrics),
         credits: Credits::new(&config.limits, metrics.clone()),
         index: index
@@ -270,7 +271,7 @@ pub(super) fn gateway(
         ),
         turns: FairQueues::new(&config.limits.per_address),
         mirrored_names: MirroredNames::default(),
-        rulebook: Arc::new(PolicyStore::open(&config, metrics.clone(), None).unwrap()),
+        policy_store: Arc::new(PolicyStore::open(&config, metrics.clone(), None).unwrap()),
         licenses: Readers::new(&config.limits.per_address, &metrics),
         parsers: ClientParsers::new(&config.limits.per_address, &metrics),
         views: Views::new(config.unified_index.unwrap_or(true), &config.upstreams),

@@ -52,7 +52,7 @@ pub struct IndexCache {
     /// Index files that are being made.
     pub(super) flights: Arc<SingleFlight<Flight, CachedLookup>>,
     /// Who unpacks, reads and compresses them.
-    pub(super) makers: RenderPool,
+    pub(super) renderers: RenderPool,
     /// The bodies of index files that anybody has.
     tally: Arc<MemoryInUse>,
 }
@@ -335,7 +335,7 @@ impl IndexCache {
         let absent = Cache::builder().max_capacity(absent).weigher(weigh);
         let absent = absent.expire_after(WhileCurrent).build();
         let tally = Arc::new(MemoryInUse::new(capacity.saturating_add(more)));
-        Self { shelves, absent, flights: Arc::default(), makers: RenderPool::default(), tally }
+        Self { shelves, absent, flights: Arc::default(), renderers: RenderPool::default(), tally }
     }
 
     /// The same, where so many files are made at one time. For the one that lookups ask.

@@ -56,7 +56,7 @@ pub(super) fn shown_already(
     known: &CachedLookup,
     file: &Arc<IndexFile>,
 ) -> Option<Option<Arc<Shown>>> {
-    let book = &gateway.rulebook;
+    let book = &gateway.policy_store;
     // A version that changed is spoken of without any policy too.
     if book.is_silent() && known.judging.facts.changed.is_empty() {
         return Some(None);
@@ -82,7 +82,7 @@ pub(super) async fn shown(
         return Ok(shown);
     }
     let turn = Arc::clone(&known.judging.turn).lock_owned().await;
-    let book = &gateway.rulebook;
+    let book = &gateway.policy_store;
     let in_force = book.in_force();
     if let Some(shown) = known.judging.shown(in_force.stamp) {
         return Ok(Some(shown));

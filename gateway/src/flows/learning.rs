@@ -147,7 +147,7 @@ impl<'a> Search<'a> {
 /// Sees to it that the licence of a version whose crate file is in the mirror is in the store, where the
 /// policy in force asks for it.
 pub(super) async fn settle(gateway: &Arc<Gateway>, lower: &CrateName, version: &CrateVersion) {
-    if !gateway.rulebook.in_force().policy.wants_licenses() {
+    if !gateway.policy_store.in_force().policy.wants_licenses() {
         return;
     }
     let client = ClientKey::OWN;

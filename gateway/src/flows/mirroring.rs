@@ -240,7 +240,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> C
         index: &gateway.index,
         upstream,
         store: &gateway.mirror,
-        copies: &gateway.copies,
+        write_behind: &gateway.write_behind,
         pins: &gateway.crates.pins,
         catalog: &gateway.catalog,
         metrics: &gateway.metrics,
@@ -263,7 +263,7 @@ async fn ask(gateway: &Gateway, name: &CrateName, at: usize, asked: &Asked) -> C
         Begun::Ask(question) => reader.ask(name, turn(true), *question).await,
     };
     match &known.answer {
-        Ok(Some(file)) if gateway.rulebook.is_silent() => gateway.mirrored_names.note(at, file),
+        Ok(Some(file)) if gateway.policy_store.is_silent() => gateway.mirrored_names.note(at, file),
         Ok(Some(file)) => gateway.mirrored_names.note_unjudged(at, name, file),
         Ok(None) => gateway.mirrored_names.forget(at, name),
         Err(_) => {}
@@ -372,7 +372,7 @@ pub async fn purge(
     }
     // Last, because they tell the checksums: a purge that fails half-way can be repeated.
     for (at, upstream) in gateway.upstreams.iter().enumerate() {
-        let _turn = gateway.copies.turn((upstream.name(), &name)).await;
+        let _turn = gateway.write_behind.turn((upstream.name(), &name)).await;
         gateway.mirror.delete_index(upstream.name(), &name).await?;
         if version.is_none() {
             gateway.mirrored_names.forget(at, &name);
@@ -393,7 +393,7 @@ async fn refuse_for_another(
         if let Some(kept) = gateway.mirror.index(upstream.name(), name).await? {
             let name = name.clone();
             let read = move || mirrored::read(&kept.body, &name, &OwnRegistries::default());
-            let read = gateway.index.makers.make(read).await?;
+            let read = gateway.index.renderers.make(read).await?;
             known.extend(read.into_iter().flat_map(|read| read.versions).map(|v| v.version));
         }
         if let Some(other) = known.iter().find(|other| other.same_number(version)) {
@@ -416,7 +416,7 @@ async fn mirrored_checksums(
     if let Some(kept) = gateway.mirror.index(upstream.name(), name).await? {
         let name = name.clone();
         let read = move || mirrored::read(&kept.body, &name, &OwnRegistries::default());
-        let listed = gateway.index.makers.make(read).await?;
+        let listed = gateway.index.renderers.make(read).await?;
         let listed = listed.map(|read| read.versions).unwrap_or_default();
         sums.extend(listed.iter().filter(|v| wanted(&v.version)).map(|v| v.cksum));
     }
@@ -439,11 +439,11 @@ pub async fn taken_upstream(
     gateway: &Arc<Gateway>,
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>> {
-    taken(&gateway.index.makers, &gateway.upstreams, name).await
+    taken(&gateway.index.renderers, &gateway.upstreams, name).await
 }
 
 async fn taken(
-    makers: &RenderPool,
+    renderers: &RenderPool,
     upstreams: &[Arc<Upstream>],
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>> {
@@ -458,7 +458,9 @@ async fn taken(
     })?;
     let questions: Vec<_> = upstreams
         .iter()
-        .flat_map(|upstream| spellings.iter().map(move |spelling| has(makers, upstream, spelling)))
+        .flat_map(|upstream| {
+            spellings.iter().map(move |spelling| has(renderers, upstream, spelling))
+        })
         .collect();
     let mut answers = stream::iter(questions).buffer_unordered(SPELLINGS);
     let mut trouble = None;
@@ -482,7 +484,7 @@ async fn taken(
 
 /// Whether an upstream has a crate of exactly this spelling, with its own spelling of it.
 async fn has(
-    makers: &RenderPool,
+    renderers: &RenderPool,
     upstream: &Arc<Upstream>,
     name: &CrateName,
 ) -> Result<Option<(String, CrateName)>, UpstreamError> {
@@ -507,7 +509,7 @@ async fn has(
             format!("its answer: {}", e.chain()),
         ))
     };
-    makers.make(read).await.unwrap_or_else(crashed)
+    renderers.make(read).await.unwrap_or_else(crashed)
 }
 
 /// Every mirrored crate name in the store that was ever asked for and found, in lower case.

@@ -1,4 +1,4 @@
-//! The third floor: one verb a file.
+//! What is held by a process, and what is done with it: a thing or a verb a file.
 
 pub mod advisories;
 pub mod audit;

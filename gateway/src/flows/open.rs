@@ -191,7 +191,7 @@ impl Running {
         let upstreams = open_upstreams(&config, &metrics)?;
         let advisory_store = advisories_in(&objects);
         let kept = advisories::at_start(&config, &advisory_store).await;
-        let rulebook = open_rulebook(&config, &metrics, kept).await?;
+        let policy_store = open_rulebook(&config, &metrics, kept).await?;
         let pulls = DownloadLog::new(
             pulls_in(&objects),
             &config.server.replica,
@@ -211,12 +211,12 @@ impl Running {
             journal,
             blobs: blobs_in(&objects),
             mirror: mirror_in(&objects),
-            copies: WriteBehind::default(),
+            write_behind: WriteBehind::default(),
             mirror_lines: MirrorLines::new(&metrics),
             credits: Credits::new(&config.limits, metrics.clone()),
             views: Views::new(unified, &config.upstreams),
             upstreams,
-            rulebook,
+            policy_store,
             licenses: Readers::new(&config.limits.per_address, &metrics),
             parsers: ClientParsers::new(&config.limits.per_address, &metrics),
             index,
@@ -244,13 +244,13 @@ impl Running {
             let sweeping = evict::run(Arc::clone(&gateway), stop.clone());
             tasks.push(("sweeper", tokio::spawn(sweeping)));
             let every = gateway.config.policy.reload;
-            let book = Arc::clone(&gateway.rulebook);
+            let book = Arc::clone(&gateway.policy_store);
             let keeper = Keeper::new(&gateway.config, advisory_store, book, &gateway.metrics);
             if let Some(keeper) = keeper {
                 let keeping = keeper.run(every, reread.clone(), stop.clone());
                 tasks.push(("keeper of advisories", tokio::spawn(keeping)));
             }
-            let watching = Arc::clone(&gateway.rulebook).watch(every, reread, stop.clone());
+            let watching = Arc::clone(&gateway.policy_store).watch(every, reread, stop.clone());
             tasks.push(("rulebook", tokio::spawn(watching)));
             let store = &gateway.config.store.url;
             let replica = &gateway.config.server.replica;
@@ -272,7 +272,7 @@ impl Running {
         if let Some(exporting) = exporting {
             tasks.push(("exporter of spans", tokio::spawn(exporting.run(stop.clone()))));
         }
-        tasks.push(("writer", tokio::spawn(writer.run(stop.clone()))));
+        tasks.push(("journal writer", tokio::spawn(writer.run(stop.clone()))));
         Ok(Self { gateway, checkpointer, tasks, stop })
     }
 
@@ -280,7 +280,7 @@ impl Running {
     /// puts the catalog on disk. The caller bounds the time.
     pub async fn close(self) {
         self.stop.cancel();
-        self.gateway.copies.settled().await;
+        self.gateway.write_behind.settled().await;
         self.gateway.licenses.settled().await;
         for (what, task) in self.tasks {
             if let Err(e) = task.await {

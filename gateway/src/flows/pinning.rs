@@ -85,7 +85,7 @@ fn is_tolerated(gateway: &Gateway, wanted: &Wanted) -> bool {
         license: None,
         integrity: IntegrityFact::ChecksumChanged,
     };
-    let book = &gateway.rulebook;
+    let book = &gateway.policy_store;
     book.in_force().policy.tolerates(&subject, book.now())
 }
 

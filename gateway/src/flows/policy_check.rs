@@ -64,7 +64,7 @@ pub async fn check(
     progress: impl Fn(usize, usize),
 ) -> Result<Vec<Report>> {
     let packages = lock_file::packages(gateway, reach.client(), lock).await?;
-    let (total, now) = (packages.len(), gateway.rulebook.now());
+    let (total, now) = (packages.len(), gateway.policy_store.now());
     let mut columns = vec![Vec::with_capacity(total); policies.len()];
     let (mut waiting, mut under_way) = (packages.into_iter(), FuturesOrdered::new());
     for done in 1..=total {
@@ -93,7 +93,7 @@ pub async fn explain<T: Send + 'static>(
     which: Which,
     turn: impl Future<Output = Result<T>>,
 ) -> Result<Explanation> {
-    let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
+    let (in_force, now) = (gateway.policy_store.in_force(), gateway.policy_store.now());
     let licenses_wanted = in_force.policy.wants_licenses();
     let Some(Seen { file, known, .. }) =
         seen(gateway, client, &lowered(name)?, licenses_wanted).await?

@@ -46,7 +46,7 @@ pub(super) struct ReadThrough<'a> {
     pub(super) index: &'a IndexCache,
     pub(super) store: &'a MirrorStore,
     /// Where an answer need not wait for it.
-    pub(super) copies: &'a WriteBehind,
+    pub(super) write_behind: &'a WriteBehind,
     pub(super) pins: &'a Pins,
     /// Where pins are corrected.
     pub(super) catalog: &'a Catalog,
@@ -367,7 +367,7 @@ impl ReadThrough<'_> {
                 tracing::info!(upstream, krate = %name, suppressed,
                     "a crate is no longer at its upstream");
             }
-            let _turn = self.copies.turn((upstream, name)).await;
+            let _turn = self.write_behind.turn((upstream, name)).await;
             let deleted = self.store.delete_index_as_of(upstream, name, now);
             if let Err(e) = in_time(deleted).await
                 && let Some(suppressed) = self.lines.store.admit()
@@ -477,8 +477,8 @@ impl ReadThrough<'_> {
         let (upstream, name) = (self.upstream.name().to_owned(), name.clone());
         let (store, served) = (self.store.clone(), Arc::clone(&rendered.file));
         let lines = Arc::clone(&self.lines.store);
-        let turn = self.copies.turn((&upstream, &name)).await;
-        self.copies.follow(turn, async move {
+        let turn = self.write_behind.turn((&upstream, &name)).await;
+        self.write_behind.follow(turn, async move {
             if !kept.head.sights_noted {
                 match in_time(store.add_sights(&upstream, &name, &sights)).await {
                     Ok(()) => kept.head.sights_noted = true,
@@ -524,7 +524,7 @@ impl ReadThrough<'_> {
             let judging = Arc::new(Judging::new(facts));
             Ok((body, Rendered { file, body: sum, judging, skipped }))
         };
-        self.index.makers.make(work).await
+        self.index.renderers.make(work).await
     }
 
     fn no_memory(&self, name: &CrateName) -> UpstreamError {

@@ -193,7 +193,7 @@ async fn learn_one(gateway: &Gateway, at: usize, name: &CrateName) -> Result<()>
             None => names.forget(at, &owned.key()),
         }
     };
-    gateway.index.makers.make(read).await
+    gateway.index.renderers.make(read).await
 }
 
 /// The best of many: as many as are wanted, and how many there were.

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 /// # Errors
 /// [`cratehouse_core::error::Kind::Invalid`], with everything that is wrong.
 pub(super) fn to_publish(gateway: &Gateway, published: &Published, readme: bool) -> Result<()> {
-    let in_force = gateway.rulebook.in_force();
+    let in_force = gateway.policy_store.in_force();
     let objection = in_force.policy.objection_to_publish(published, readme);
     settled(gateway, "publish", &published.line.name, objection)
 }
@@ -32,7 +32,7 @@ pub(super) fn to_publish(gateway: &Gateway, published: &Published, readme: bool)
 /// # Errors
 /// [`cratehouse_core::error::Kind::Invalid`], with the name that it resembles; that the catalog fails.
 pub(super) async fn to_name(gateway: &Arc<Gateway>, name: &CrateName) -> Result<()> {
-    let in_force = gateway.rulebook.in_force();
+    let in_force = gateway.policy_store.in_force();
     if !in_force.policy.compares_names() {
         return Ok(());
     }
@@ -56,10 +56,10 @@ pub(super) async fn to_version(
     gateway: &Arc<Gateway>,
     published: &Published,
 ) -> Result<Option<String>> {
-    if gateway.rulebook.is_silent() {
+    if gateway.policy_store.is_silent() {
         return Ok(None);
     }
-    let (in_force, now) = (gateway.rulebook.in_force(), gateway.rulebook.now());
+    let (in_force, now) = (gateway.policy_store.in_force(), gateway.policy_store.now());
     let owned = published.clone();
     let judge = move || judged(&in_force, &owned, now);
     let judgement = aside(judge).await?;
@@ -70,7 +70,7 @@ pub(super) async fn to_version(
         Verdict::Deny => {
             let mode = Mode::Enforce.label();
             gateway.metrics.policy_objections.with_label_values(&["verdict", mode]).inc();
-            let policy = &gateway.rulebook.in_force().policy;
+            let policy = &gateway.policy_store.in_force().policy;
             Err(Error::forbidden(format!(
                 "nothing was published, because nobody could download it: {}",
                 refusal_of_new(&line.name, &line.vers, &judgement, policy.contact())

@@ -59,16 +59,16 @@ pub struct Views {
     /// How far the process is.
     pub stage: watch::Receiver<Stage>,
     /// Whether it turns.
-    pub pulse: Arc<Watchdog>,
+    pub watchdog: Arc<Watchdog>,
     /// What it counts, from its first moment.
     pub metrics: Metrics,
 }
 
 /// Serves the admin pages until `shutdown`, and then until the last answer is out.
 pub async fn serve_admin(listener: TcpListener, views: Views, shutdown: CancellationToken) {
-    let (bounds, lanes) = (BOUNDS, Workers::here());
+    let (bounds, workers) = (BOUNDS, Workers::here());
     let (introduced_by, tls, url, shares, metrics) = (None, None, None, None, None);
-    Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, lanes }
+    Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, workers }
         .run(listener, move |request, _: SocketAddr| answer(views.clone(), request))
         .await;
 }
@@ -97,7 +97,7 @@ fn look(views: &Views, path: &str) -> Result<Answer> {
     let stage = views.stage.borrow().clone();
     match path {
         "/" => summary(&stage),
-        "/livez" => match views.pulse.stuck() {
+        "/livez" => match views.watchdog.stuck() {
             None => Ok(respond::text("alive\n")),
             Some(why) => Err(Error::new(Kind::Unavailable, format!("stuck: {why}"))),
         },

@@ -16,7 +16,7 @@ use hyper::header::EXPECT;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::budget::{BodyBudget, MemoryPermit, Owner, Sizes};
+use self::budget::{BodyBudget, BodyPermit, Owner, Sizes};
 pub use self::pace::Arrival;
 use self::pace::{Late, Pace};
 use crate::config::Limits;
@@ -128,7 +128,7 @@ where
     /// [`Kind::TooLarge`], if the client says that it sends more.
     pub fn arriving(
         &mut self,
-        room: MemoryPermit,
+        room: BodyPermit,
         limit: Largest,
         arrival: Arrival,
     ) -> Result<Arriving<'_, B>> {
@@ -151,7 +151,7 @@ where
     /// the memory.
     pub async fn read(
         &mut self,
-        room: MemoryPermit,
+        room: BodyPermit,
         limit: Largest,
         arrival: Arrival,
     ) -> Result<Bytes> {
@@ -202,7 +202,7 @@ where
 pub struct Arriving<'u, B> {
     body: &'u mut B,
     /// For the capacity of what is here.
-    room: MemoryPermit,
+    room: BodyPermit,
     here: Vec<u8>,
     /// What the client says it sends, or else the limit: more is never allocated at once.
     most: usize,

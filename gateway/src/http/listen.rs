@@ -38,7 +38,7 @@ use crate::http::respond::Answer;
 use crate::http::workers::Workers;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::networks::Networks;
-pub use crowd::FairShares;
+pub use crowd::ConnectionShares;
 use crowd::{Crowd, LOOK_EVERY, Seat};
 use sending::Sending;
 use traffic::{AtWork, Counted, Traffic};
@@ -109,13 +109,13 @@ pub struct Listening {
     /// Its limits.
     pub bounds: Bounds,
     /// How many connections one client may have.
-    pub shares: Option<FairShares>,
+    pub shares: Option<ConnectionShares>,
     /// Where its connections are counted, if they are.
     pub metrics: Option<Metrics>,
     /// The word to stop.
     pub shutdown: CancellationToken,
     /// Where connections are served.
-    pub lanes: Workers,
+    pub workers: Workers,
 }
 
 impl Listening {
@@ -132,14 +132,15 @@ impl Listening {
         let this = Arc::new(self);
         let open = TaskTracker::new();
         let serve = |((stream, peer), seat): (Arrived, Seat)| {
-            let (lane, owned, handler) = (this.lanes.place(), Arc::clone(&this), handler.clone());
-            let runtime = lane.runtime().clone();
+            let (worker, owned, handler) =
+                (this.workers.place(), Arc::clone(&this), handler.clone());
+            let runtime = worker.runtime().clone();
             let serving = async move {
                 match moved_here(stream) {
                     Ok(stream) => owned.connection(stream, (peer, &seat), handler).await,
                     Err(error) => tracing::warn!(%peer, %error, "a connection was lost"),
                 }
-                drop((seat, lane));
+                drop((seat, worker));
             };
             open.spawn_on(serving, &runtime);
         };

@@ -48,7 +48,7 @@ pub async fn answer(
             responses.json(&policy_check::explain(gateway, client, &name, which, turn).await?)
         }
         Ask::Waivers => {
-            let (book, in_force) = (&gateway.rulebook, gateway.rulebook.in_force());
+            let (book, in_force) = (&gateway.policy_store, gateway.policy_store.in_force());
             responses.json(&Waivers::of(in_force.policy.waivers(), book.now()))
         }
     }
@@ -79,7 +79,7 @@ async fn check(
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.
     let _turn = gateway.turns.checks.turn(responses.client()).await?;
-    let policies = [gateway.rulebook.in_force()];
+    let policies = [gateway.policy_store.in_force()];
     let allowance = Allowance::of_client();
     let judging = policy_check::check(gateway, reach, lock, &policies, &allowance, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {

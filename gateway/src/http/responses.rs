@@ -138,12 +138,12 @@ mod tests {
     use cratehouse_core::error::Kind;
     use cratehouse_core::per_address::PerAddress;
 
-    struct TestGateway {
+    struct Steps {
         steps: FairShares,
         metrics: Metrics,
     }
 
-    impl TestGateway {
+    impl Steps {
         fn new(kib: usize) -> Self {
             let per_address = PerAddress::default();
             Self { steps: FairShares::new(kib, &per_address), metrics: Metrics::new().unwrap() }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_small_answer_takes_nothing_of_the_budget_and_a_large_one_its_size_until_it_is_sent() {
-        let house = TestGateway::new(1000);
+        let house = Steps::new(1000);
         let small = house.json(ClientKey::Exempt, &text(15)).unwrap();
         assert_eq!(memory(&house.steps), (0, 1000 << 10));
         let lines = vec![text(1); 300];
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_while_it_is_written_and_others_go_on() {
-        let house = TestGateway::new(1000);
+        let house = Steps::new(1000);
         let client = |n: u8| ClientKey::of(std::net::IpAddr::from([192, 0, 2, n]));
         let held: Vec<_> = (0..2).map(|_| house.json(client(1), &text(100)).unwrap()).collect();
         let refused = house.json(client(1), &text(100)).unwrap_err();

@@ -24,7 +24,7 @@ use tracing::{Instrument as _, Level, Span};
 use crate::config::ProxyHeader;
 use crate::gateway::Gateway;
 use crate::http::body::Upload;
-use crate::http::listen::{Bounds, FairShares, IDLE, Listening, STALL};
+use crate::http::listen::{Bounds, ConnectionShares, IDLE, Listening, STALL};
 use crate::http::respond::{self, Answer, RequestId};
 use crate::http::route::{self, Form, Refused, Route};
 use crate::http::workers::Workers;
@@ -52,7 +52,7 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     gateway: Arc<Gateway>,
     shutdown: CancellationToken,
-    lanes: Workers,
+    workers: Workers,
 ) {
     let limits = &gateway.config.limits;
     let bounds = Bounds {
@@ -71,13 +71,13 @@ pub async fn serve(
     let shares = limits.per_address.share_of(limits.connections).map(|most| {
         let config = Arc::clone(&gateway.config);
         let of_site = most.max(limits.connections / 2);
-        FairShares::new((most, of_site), move |peer| {
+        ConnectionShares::new((most, of_site), move |peer| {
             forwarded::client_key(&config, peer, &HeaderMap::new())
         })
     });
     let url = Some(gateway.url.clone());
     let app = Arc::new(App::new(gateway));
-    Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, lanes }
+    Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown, workers }
         .run(listener, move |request, peer| answer(&app, request, peer))
         .await;
 }

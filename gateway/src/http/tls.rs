@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 
 use crate::config::Tls;
-use crate::http::tls::rotation::PolicyGeneration;
+use crate::http::tls::rotation::CertificateInUse;
 use crate::model::certificate::Certificate;
 use cratehouse_core::checksum::Checksum;
 
@@ -35,7 +35,7 @@ pub struct Prepared {
     /// Where the server certificate is from.
     pub made: Made,
     /// What the acceptor shows.
-    in_force: Arc<PolicyGeneration>,
+    in_force: Arc<CertificateInUse>,
     /// Where another one would come from.
     source: Source,
 }
@@ -219,7 +219,7 @@ impl Prepared {
         made: Made,
         source: Source,
     ) -> Result<Self, TlsError> {
-        let in_force = Arc::new(PolicyGeneration::new(pair, ends, texts));
+        let in_force = Arc::new(CertificateInUse::new(pair, ends, texts));
         let config = config(Arc::clone(&in_force))?;
         Ok(Self { config, ca, ends, made, in_force, source })
     }
@@ -291,7 +291,7 @@ fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
 }
 
 /// The tickets of a session are for this process alone, and outlive the certificate.
-fn config(in_force: Arc<PolicyGeneration>) -> Result<Arc<ServerConfig>, TlsError> {
+fn config(in_force: Arc<CertificateInUse>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider().into())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()

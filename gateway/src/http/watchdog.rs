@@ -14,7 +14,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Looks in a row that find a lane where it was: then it is stuck.
 const PATIENCE_LOOKS: u64 = 30;
 
-/// The pulse of all lanes.
+/// The heartbeats of all workers.
 #[derive(Debug)]
 pub struct Watchdog {
     hearts: Vec<Heart>,
@@ -33,14 +33,14 @@ struct Heart {
 impl Watchdog {
     /// That of these lanes, until they end: their names, and what they count.
     pub(super) fn of(
-        lanes: impl Iterator<Item = (String, Arc<AtomicU64>)>,
+        workers: impl Iterator<Item = (String, Arc<AtomicU64>)>,
         ended: CancellationToken,
     ) -> Self {
         let heart = |(name, beats)| {
             let (seen, missed) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
             Heart { name, beats, seen, missed }
         };
-        Self { hearts: lanes.map(heart).collect(), ended }
+        Self { hearts: workers.map(heart).collect(), ended }
     }
 
     /// Looks until told to stop, on another runtime than the lanes'.
@@ -92,43 +92,44 @@ mod tests {
 
     #[test]
     fn a_lane_that_does_not_move_for_long_is_stuck_until_it_does() {
-        let lanes = ["lane-0", "lane-1"].map(|name| (name.to_owned(), Arc::<AtomicU64>::default()));
+        let workers =
+            ["lane-0", "lane-1"].map(|name| (name.to_owned(), Arc::<AtomicU64>::default()));
         let ended = CancellationToken::new();
-        let pulse = Watchdog::of(lanes.clone().into_iter(), ended.clone());
+        let watchdog = Watchdog::of(workers.clone().into_iter(), ended.clone());
         let look = |moves: bool| {
-            lanes[0].1.fetch_add(1, Ordering::Relaxed);
-            lanes[1].1.fetch_add(moves.into(), Ordering::Relaxed);
-            pulse.look();
+            workers[0].1.fetch_add(1, Ordering::Relaxed);
+            workers[1].1.fetch_add(moves.into(), Ordering::Relaxed);
+            watchdog.look();
         };
         for _ in 0..3 {
             look(true);
             (1..PATIENCE_LOOKS).for_each(|_| look(false));
-            assert_eq!(pulse.stuck(), None);
+            assert_eq!(watchdog.stuck(), None);
         }
         look(false);
-        assert_eq!(pulse.stuck().unwrap(), "lane-1 has not moved for 30 s");
+        assert_eq!(watchdog.stuck().unwrap(), "lane-1 has not moved for 30 s");
         look(true);
-        assert_eq!(pulse.stuck(), None);
+        assert_eq!(watchdog.stuck(), None);
         (0..PATIENCE_LOOKS).for_each(|_| look(false));
         ended.cancel();
-        assert_eq!(pulse.stuck(), None, "they have stopped, as they should");
+        assert_eq!(watchdog.stuck(), None, "they have stopped, as they should");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_of_the_whole_process_is_one_look() {
         let beats = Arc::<AtomicU64>::default();
-        let lanes = [("lane-0".to_owned(), Arc::clone(&beats))].into_iter();
-        let pulse = Arc::new(Watchdog::of(lanes, CancellationToken::new()));
-        let watching = tokio::spawn(Arc::clone(&pulse).watch(CancellationToken::new()));
+        let workers = [("lane-0".to_owned(), Arc::clone(&beats))].into_iter();
+        let watchdog = Arc::new(Watchdog::of(workers, CancellationToken::new()));
+        let watching = tokio::spawn(Arc::clone(&watchdog).watch(CancellationToken::new()));
         let beating = tokio::spawn(beat(Arc::clone(&beats)));
         tokio::time::sleep(BEAT * 3).await;
         // What a suspended process finds: much later, and all timers are due.
         tokio::time::advance(Duration::from_secs(3600)).await;
         tokio::task::yield_now().await;
-        assert_eq!(pulse.stuck(), None);
+        assert_eq!(watchdog.stuck(), None);
         beating.abort();
         tokio::time::sleep(BEAT * 40).await;
-        assert!(pulse.stuck().is_some());
+        assert!(watchdog.stuck().is_some());
         watching.abort();
     }
 }

@@ -18,7 +18,7 @@ use cratehouse_core::threads;
 /// had to do.
 #[derive(Debug)]
 pub struct Workers {
-    lanes: Vec<Worker>,
+    workers: Vec<Worker>,
     end: CancellationToken,
     _end: DropGuard,
 }
@@ -47,16 +47,16 @@ impl Workers {
     pub fn start() -> io::Result<Self> {
         let end = CancellationToken::new();
         let count = thread::available_parallelism().map_or(1, NonZero::get);
-        let lanes =
+        let workers =
             (0..count).map(|at| Worker::start(at, end.clone())).collect::<io::Result<_>>()?;
-        Ok(Self { lanes, end: end.clone(), _end: end.drop_guard() })
+        Ok(Self { workers, end: end.clone(), _end: end.drop_guard() })
     }
 
     /// Whether they turn, as long as they are there.
-    pub fn pulse(&self) -> Watchdog {
-        let lanes = self.lanes.iter().enumerate();
-        let lanes = lanes.map(|(at, lane)| (name(at), Arc::clone(&lane.beats)));
-        Watchdog::of(lanes, self.end.clone())
+    pub fn watchdog(&self) -> Watchdog {
+        let workers = self.workers.iter().enumerate();
+        let workers = workers.map(|(at, worker)| (name(at), Arc::clone(&worker.beats)));
+        Watchdog::of(workers, self.end.clone())
     }
 
     /// No threads of their own: everything runs where this is called.
@@ -65,17 +65,17 @@ impl Workers {
     /// Outside a runtime.
     pub fn here() -> Self {
         let (open, beats) = (Arc::default(), Arc::default());
-        let lane = Worker { runtime: Handle::current(), open, beats };
+        let worker = Worker { runtime: Handle::current(), open, beats };
         let end = CancellationToken::new();
-        Self { lanes: vec![lane], end: end.clone(), _end: end.drop_guard() }
+        Self { workers: vec![worker], end: end.clone(), _end: end.drop_guard() }
     }
 
     /// A place on the lane with the fewest connections.
     pub fn place(&self) -> Place {
-        let open = |lane: &&Worker| lane.open.load(Ordering::Relaxed);
-        let lane = self.lanes.iter().min_by_key(open);
-        let (runtime, open) = match lane {
-            Some(lane) => (lane.runtime.clone(), Arc::clone(&lane.open)),
+        let open = |worker: &&Worker| worker.open.load(Ordering::Relaxed);
+        let worker = self.workers.iter().min_by_key(open);
+        let (runtime, open) = match worker {
+            Some(worker) => (worker.runtime.clone(), Arc::clone(&worker.open)),
             None => (Handle::current(), Arc::default()), // never: there is one at the least
         };
         open.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Workers {
 
 impl Worker {
     fn start(at: usize, end: CancellationToken) -> io::Result<Self> {
-        let runtime = threads::lane()?;
+        let runtime = threads::worker()?;
         let handle = runtime.handle().clone();
         let beats = Arc::default();
         handle.spawn(beat(Arc::clone(&beats)));
@@ -119,15 +119,15 @@ mod tests {
 
     #[test]
     fn a_connection_goes_to_the_lane_that_has_the_fewest() {
-        let lanes = Workers::start().unwrap();
-        let count = lanes.lanes.len();
+        let workers = Workers::start().unwrap();
+        let count = workers.workers.len();
         let open = || -> Vec<_> {
-            lanes.lanes.iter().map(|lane| lane.open.load(Ordering::Relaxed)).collect()
+            workers.workers.iter().map(|worker| worker.open.load(Ordering::Relaxed)).collect()
         };
-        let mut places: Vec<_> = (0..2 * count).map(|_| lanes.place()).collect();
+        let mut places: Vec<_> = (0..2 * count).map(|_| workers.place()).collect();
         assert_eq!(open(), vec![2; count]);
         places.pop();
-        places.push(lanes.place());
+        places.push(workers.place());
         assert_eq!(open(), vec![2; count]);
         drop(places);
         assert_eq!(open(), vec![0; count]);
@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn a_lane_that_is_blocked_counts_no_more() {
-        let lanes = Workers::start().unwrap();
-        let place = lanes.place();
-        let beats = Arc::clone(&lanes.lanes[0].beats);
+        let workers = Workers::start().unwrap();
+        let place = workers.place();
+        let beats = Arc::clone(&workers.workers[0].beats);
         let counted = || beats.load(Ordering::Relaxed);
         let end = Instant::now() + Duration::from_secs(60);
         while counted() == 0 {
@@ -152,9 +152,9 @@ mod tests {
         });
         told.recv().unwrap();
         let before = counted();
-        let other = Arc::clone(&lanes.lanes.last().unwrap().beats);
+        let other = Arc::clone(&workers.workers.last().unwrap().beats);
         let others = other.load(Ordering::Relaxed);
-        while lanes.lanes.len() > 1 && other.load(Ordering::Relaxed) < others + 2 {
+        while workers.workers.len() > 1 && other.load(Ordering::Relaxed) < others + 2 {
             assert!(Instant::now() < end, "the other lane does not move");
             thread::yield_now();
         }
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn what_runs_on_a_lane_runs_on_its_own_thread_until_the_lanes_are_dropped() {
-        let lanes = Workers::start().unwrap();
-        let place = lanes.place();
+        let workers = Workers::start().unwrap();
+        let place = workers.place();
         let (tell, told) = std::sync::mpsc::channel();
         let ended = tell.clone();
         place.runtime().spawn(async move {
@@ -181,7 +181,7 @@ mod tests {
             let _held = ended;
             std::future::pending::<()>().await;
         });
-        drop(lanes);
+        drop(workers);
         assert!(told.recv().is_err(), "the task was dropped with its lane");
     }
 }

@@ -4,7 +4,7 @@
 use cratehouse_core::log_limit::LineLimit;
 use cratehouse_core::metrics::Metrics;
 
-/// Lines of one kind within [`super::limit::WINDOW`]. Enough to see who does what; some 60 kB.
+/// Lines of one kind within [`cratehouse_core::log_limit::WINDOW`]. Enough to see who does what; some 60 kB.
 const LINES: u32 = 200;
 
 /// The limits of the lines that requests leave behind.

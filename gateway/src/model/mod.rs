@@ -1,4 +1,4 @@
-//! The ground floor: what the words mean. Bytes in, values out; no tokio, no hyper, no
+//! The lowest layer: what the words mean. Bytes in, values out; no tokio, no hyper, no
 //! object_store, so everything here is tested without a runtime.
 
 pub mod certificate;

@@ -1,4 +1,4 @@
-//! The second floor: each file owns one outside thing, as a concrete type. Stores never import
+//! One outside thing a file: each file owns one outside thing, as a concrete type. Stores never import
 //! each other; flows combine them.
 
 pub mod advisories;

@@ -3,7 +3,7 @@
 use cratehouse_tests::krate::sha256;
 use serde::Serialize;
 
-use super::houses::{Houses, KINDS, Kind, TestGateway};
+use super::houses::{Contestant, Houses, KINDS, Kind};
 use crate::Result;
 use crate::corpus::Corpus;
 use crate::h2load::{Expected, Load, Seen};
@@ -120,7 +120,7 @@ impl Case {
     pub(super) fn turn(
         &self,
         houses: &Houses,
-        house: &TestGateway,
+        house: &Contestant,
         requests: u64,
     ) -> Result<Sample> {
         let mut sample = self.asked(houses, house, requests)?;
@@ -135,7 +135,7 @@ impl Case {
     }
 
     /// A turn without the waits of kept connections.
-    fn asked(&self, houses: &Houses, house: &TestGateway, requests: u64) -> Result<Sample> {
+    fn asked(&self, houses: &Houses, house: &Contestant, requests: u64) -> Result<Sample> {
         let before = house.threads()?;
         let mut sample = match (&self.ask, self.load(house)?) {
             (Ask::Knock(sort), _) => self.knock(houses, house, *sort, requests)?,
@@ -147,14 +147,14 @@ impl Case {
         Ok(sample)
     }
 
-    fn pace(&self, houses: &Houses, house: &TestGateway, requests: u64) -> Result<f64> {
+    fn pace(&self, houses: &Houses, house: &Contestant, requests: u64) -> Result<f64> {
         Ok(self.asked(houses, house, requests)?.requests_per_second)
     }
 
     fn knock(
         &self,
         houses: &Houses,
-        house: &TestGateway,
+        house: &Contestant,
         sort: Sort,
         requests: u64,
     ) -> Result<Sample> {
@@ -171,7 +171,7 @@ impl Case {
     }
 
     /// How h2load asks this server.
-    fn load(&self, house: &TestGateway) -> Result<Option<Load>> {
+    fn load(&self, house: &Contestant) -> Result<Option<Load>> {
         let load = match &self.ask {
             Ask::Knock(_) => return Ok(None),
             Ask::Load(load) => load.clone(),

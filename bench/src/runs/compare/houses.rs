@@ -42,7 +42,7 @@ const STARTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/starter"
 /// All of them, running.
 #[derive(Debug)]
 pub(super) struct Houses {
-    pub(super) all: Vec<TestGateway>,
+    pub(super) all: Vec<Contestant>,
     pub(super) authority: Authority,
     pub(super) site: Site,
     _upstream: Server,
@@ -50,7 +50,7 @@ pub(super) struct Houses {
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct TestGateway {
+pub(super) struct Contestant {
     pub(super) kind: Kind,
     /// Sent with every request.
     pub(super) headers: Vec<(String, String)>,
@@ -98,20 +98,20 @@ impl Houses {
     /// Starts them: first the plain gateway, whose answers are what nginx serves.
     pub(super) fn open(corpus: &Corpus) -> Result<Self> {
         let (authority, upstream) = (Authority::new(), corpus.upstream());
-        let gateway = |kind| TestGateway::gateway(kind, &authority, &upstream);
+        let gateway = |kind| Contestant::gateway(kind, &authority, &upstream);
         let plain = gateway(Kind::Gateway)?;
         let site = plain.site(corpus)?;
-        let nginx = TestGateway::nginx(site.path(), &authority)?;
+        let nginx = Contestant::nginx(site.path(), &authority)?;
         let all = vec![nginx, plain, gateway(Kind::Token)?, gateway(Kind::Policies)?];
         Ok(Self { all, authority, site, _upstream: upstream })
     }
 
-    pub(super) fn of(&self, kind: Kind) -> Result<&TestGateway> {
+    pub(super) fn of(&self, kind: Kind) -> Result<&Contestant> {
         Ok(self.all.iter().find(|house| house.kind == kind).ok_or("no such server")?)
     }
 }
 
-impl TestGateway {
+impl Contestant {
     fn nginx(site: &Path, authority: &Authority) -> Result<Self> {
         let nginx = Nginx::start(site, authority)?;
         let client = Client::new(&nginx.url(), Some(authority.ca.as_bytes()));

@@ -1,5 +1,5 @@
 //! The one function that applies an entry. It never judges: what stands in the journal is
-//! applied; the publisher and the follower both come through here.
+//! applied; who appends and who follows both come through here.
 
 use jiff::Timestamp;
 use redb::{ReadableTable, WriteTransaction};

@@ -135,7 +135,7 @@ pub(super) enum Meaning {
     /// The upstream's own "there is no such thing".
     NotFound,
     Redirect,
-    UpstreamError(UpstreamErrorKind),
+    Trouble(UpstreamErrorKind),
 }
 
 /// What a status means for a GET that was conditional or not. 304 to an unconditional one, any
@@ -146,9 +146,9 @@ pub(super) fn meaning(status: u16, conditional: bool) -> Meaning {
         304 if conditional => Meaning::NotModified,
         404 | 410 | 451 => Meaning::NotFound,
         301 | 302 | 303 | 307 | 308 => Meaning::Redirect,
-        408 | 504 => Meaning::UpstreamError(UpstreamErrorKind::Timeout),
-        429 | 503 => Meaning::UpstreamError(UpstreamErrorKind::Busy),
-        _ => Meaning::UpstreamError(UpstreamErrorKind::Nonsense),
+        408 | 504 => Meaning::Trouble(UpstreamErrorKind::Timeout),
+        429 | 503 => Meaning::Trouble(UpstreamErrorKind::Busy),
+        _ => Meaning::Trouble(UpstreamErrorKind::Nonsense),
     }
 }
 
@@ -186,9 +186,9 @@ mod tests {
             let absent = meaning(status, true) == Meaning::NotFound;
             assert_eq!(absent, matches!(status, 404 | 410 | 451), "{status}");
         }
-        assert_eq!(meaning(304, false), Meaning::UpstreamError(UpstreamErrorKind::Nonsense));
+        assert_eq!(meaning(304, false), Meaning::Trouble(UpstreamErrorKind::Nonsense));
         assert_eq!(meaning(304, true), Meaning::NotModified);
-        assert_eq!(meaning(206, false), Meaning::UpstreamError(UpstreamErrorKind::Nonsense));
+        assert_eq!(meaning(206, false), Meaning::Trouble(UpstreamErrorKind::Nonsense));
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub fn config(url: &str) -> settings::Upstream {
 pub fn limits() -> settings::UpstreamLimits {
     settings::UpstreamLimits {
         index_bytes: 1000,
-        crate_bytes: 64 << 20,
+        crate_bytes: 256 << 20,
         fill: Duration::from_secs(120),
         redirects: 3,
         requests: 4,

@@ -15,7 +15,7 @@ use object_store::{
 };
 
 use super::Objects;
-use crate::settings::Settings;
+use crate::settings::Store;
 use crate::url::Cloud;
 use cratehouse_core::error::{Error, Result};
 
@@ -29,7 +29,7 @@ pub(super) struct Way<'a> {
     pub(super) cloud: Cloud,
     pub(super) bucket: &'a str,
     pub(super) prefix: &'a str,
-    pub(super) config: &'a Settings,
+    pub(super) config: &'a Store,
     pub(super) extra_ca: Option<&'a FsPath>,
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{FORMAT_PATH, Objects};
-use crate::settings::Settings;
+use crate::settings::Store;
 use crate::url::{Cloud, StoreUrl};
 use cratehouse_core::error::store_answer::said;
 use cratehouse_core::error::{Error, Result};
@@ -28,7 +28,7 @@ impl Objects {
     ///
     /// # Errors
     /// [`cratehouse_core::error::Kind::Invalid`], with the key that is wrong and what to do.
-    pub async fn refuse_mistakes(&self, config: &Settings) -> Result<()> {
+    pub async fn refuse_mistakes(&self, config: &Store) -> Result<()> {
         let StoreUrl::Bucket { cloud, bucket, .. } = &config.url else { return Ok(()) };
         let place = Place { cloud: *cloud, bucket, config };
         if *cloud == Cloud::S3 && !has_credentials(config).await {
@@ -45,7 +45,7 @@ impl Objects {
 struct Place<'a> {
     cloud: Cloud,
     bucket: &'a str,
-    config: &'a Settings,
+    config: &'a Store,
 }
 
 impl Place<'_> {
@@ -144,7 +144,7 @@ fn in_full(error: &StoreError) -> String {
     text
 }
 
-fn from_environment(config: &Settings) -> AmazonS3Builder {
+fn from_environment(config: &Store) -> AmazonS3Builder {
     match config.access_key_id {
         Some(_) => AmazonS3Builder::new(), // nothing of the environment's mixes with it
         None => AmazonS3Builder::from_env(),
@@ -153,7 +153,7 @@ fn from_environment(config: &Settings) -> AmazonS3Builder {
 
 /// Whether there is any place that credentials may come from. The last one, the machine itself, is looked for:
 /// where there is none, every request would wait for it.
-async fn has_credentials(config: &Settings) -> bool {
+async fn has_credentials(config: &Store) -> bool {
     if config.access_key_id.is_some() {
         return true;
     }
@@ -186,7 +186,7 @@ mod tests {
     use cratehouse_core::error::Kind;
 
     fn told(text: &str) -> Option<String> {
-        let config = Settings {
+        let config = Store {
             url: "s3://acme/crates".parse().unwrap(),
             endpoint: Some("https://s3.acme.example".parse().unwrap()),
             region: None,

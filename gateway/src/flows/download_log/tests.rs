@@ -17,12 +17,12 @@ use object_store::path::Path;
 
 const NOON: &str = "2026-11-22T12:00:00Z";
 
-struct TestGateway {
+struct Log {
     store: Arc<FaultyStore>,
     metrics: Metrics,
 }
 
-impl TestGateway {
+impl Log {
     fn new() -> Self {
         let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
         Self { store, metrics: Metrics::new().unwrap() }
@@ -88,7 +88,7 @@ fn at(minute: usize, version: &str) -> Pull {
 
 #[tokio::test]
 async fn what_waits_is_written_in_one_batch_and_an_idle_replica_writes_none() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("a");
     pulls.write().await.unwrap();
     assert_eq!(house.batches().await, []);
@@ -104,7 +104,7 @@ async fn what_waits_is_written_in_one_batch_and_an_idle_replica_writes_none() {
 
 #[tokio::test]
 async fn what_is_downloaded_again_and_again_is_one_record() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("a");
     let at_second = |n: u64| {
         let time = at(0, "1.0.0").time + Duration::from_millis(n);
@@ -133,7 +133,7 @@ async fn what_is_downloaded_again_and_again_is_one_record() {
 
 #[tokio::test]
 async fn while_the_store_is_away_a_record_that_waits_counts_on() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("a");
     from_others(MAX_WAITING_RECORDS, &at(1, "1.0.0")).for_each(|pull| pulls.notes(&pull));
     let known = from_others(1, &at(2, "1.0.0")).next().unwrap();
@@ -146,7 +146,7 @@ async fn while_the_store_is_away_a_record_that_waits_counts_on() {
 
 #[tokio::test]
 async fn a_batch_has_the_pulls_of_one_day() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("a");
     let times = ["2026-11-21T23:59:59.9Z", "2026-11-22T00:00:00Z", "2026-11-22T00:00:01Z"];
     times.iter().for_each(|time| pulls.notes(&pull(time, "1.0.0", "")));
@@ -157,7 +157,7 @@ async fn a_batch_has_the_pulls_of_one_day() {
 
 #[tokio::test]
 async fn a_store_that_is_away_loses_nothing_until_the_bound() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("a");
     pulls.notes(&at(0, "1.0.0"));
     house.away(Fault::Before);
@@ -182,7 +182,7 @@ async fn a_store_that_is_away_loses_nothing_until_the_bound() {
 
 #[tokio::test]
 async fn a_batch_whose_answer_was_lost_is_not_written_twice() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("test");
     pulls.notes(&at(0, "1.0.0"));
     house.away(Fault::After);
@@ -196,7 +196,7 @@ async fn a_batch_whose_answer_was_lost_is_not_written_twice() {
 
 #[tokio::test]
 async fn without_retention_nothing_is_recorded() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = DownloadLog::new(house.store(), "a", false, house.metrics.clone());
     let foo = pull(NOON, "1.0.0", "");
     pulls.record(&foo.krate, &foo.version, foo.checksum, None, foo.address);
@@ -205,7 +205,7 @@ async fn without_retention_nothing_is_recorded() {
 
 #[tokio::test(start_paused = true)]
 async fn batches_are_written_at_the_interval_when_they_are_full_and_at_the_stop() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let (pulls, stop) = (Arc::new(house.replica("a")), CancellationToken::new());
     let (shared, stopped) = (Arc::clone(&pulls), stop.clone());
     let hour = Duration::from_secs(3600);
@@ -231,7 +231,7 @@ async fn batches_are_written_at_the_interval_when_they_are_full_and_at_the_stop(
 
 #[tokio::test]
 async fn what_the_store_does_not_take_before_the_stop_is_counted_as_lost() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let (pulls, stop) = (house.replica("a"), CancellationToken::new());
     pulls.notes(&at(0, "1.0.0"));
     house.away(Fault::Before);
@@ -242,7 +242,7 @@ async fn what_the_store_does_not_take_before_the_stop_is_counted_as_lost() {
 
 #[tokio::test]
 async fn old_days_are_deleted_by_any_replica() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("a");
     for day in ["2026-11-19", "2026-11-20", "2026-11-22"] {
         pulls.notes(&pull(&format!("{day}T23:59:59Z"), "1.0.0", ""));
@@ -259,7 +259,7 @@ async fn old_days_are_deleted_by_any_replica() {
 
 #[tokio::test]
 async fn the_pulls_of_all_replicas_are_told_in_the_order_of_time() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let (a, b) = (house.replica("a"), house.replica("b"));
     // The batches overlap: a has 0 2 4 … and 30 …, b 1 3 5 …
     for minute in (0..20).step_by(2) {
@@ -298,7 +298,7 @@ async fn the_pulls_of_all_replicas_are_told_in_the_order_of_time() {
 
 #[tokio::test]
 async fn an_answer_says_what_could_not_be_read_and_a_store_that_is_away_gives_none() {
-    let house = TestGateway::new();
+    let house = Log::new();
     assert_eq!(house.answer(&all_of("foo")).await, (Vec::new(), Answer::default()));
     let lines = Bytes::from_static(b"what is this?\n");
     house.store().put(&BatchName::new(NOON.parse().unwrap(), "a"), lines).await.unwrap();
@@ -325,7 +325,7 @@ async fn a_question_may_begin_with_a_journal_entry() {
 
 #[tokio::test]
 async fn a_host_that_changes_its_ipv6_address_makes_no_record_with_each() {
-    let house = TestGateway::new();
+    let house = Log::new();
     let pulls = house.replica("a");
     let from = |bits: u128| Pull { address: Ipv6Addr::from_bits(bits).into(), ..at(0, "1.0.0") };
     let network = 0x2001_0db8_u128 << 96;

@@ -97,7 +97,7 @@ async fn a_file_is_judged_to_the_end_when_its_client_leaves_and_not_for_the_next
     let (gateway, foo) = (&house.gateway, name("foo"));
     let known = look(gateway, ClientKey::Exempt, &foo).await.unwrap().known;
     let file = known.answer.clone().unwrap().unwrap();
-    let is_judged = || known.judging.shown(gateway.rulebook.stamp()).is_some();
+    let is_judged = || known.judging.shown(gateway.policy_store.stamp()).is_some();
     // The work may not have begun when its client leaves, and is not done then.
     for tries in 0..1000 {
         drop(timeout(Duration::from_millis(tries), shown(gateway, &foo, &known, &file)).await);
@@ -107,7 +107,19 @@ async fn a_file_is_judged_to_the_end_when_its_client_leaves_and_not_for_the_next
         }
     }
     assert!(is_judged());
-    let first = known.judging.shown(gateway.rulebook.stamp()).unwrap();
+    let first = known.judging.shown(gateway.policy_store.stamp()).unwrap();
     let again = shown(gateway, &foo, &known, &file).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(&first, &again));
+}
+
+/// Series exist from the start, at zero, of every rule that there is.
+#[test]
+fn the_metric_of_findings_knows_every_rule() {
+    let findings = cratehouse_core::metrics::DESCRIBED
+        .iter()
+        .find(|it| it.name == "cratehouse_policy_findings_total")
+        .unwrap();
+    let rules: Vec<_> = cratehouse_policy::Rule::ALL.iter().map(|rule| rule.label()).collect();
+    let label = findings.labels.iter().find(|label| label.name == "rule").unwrap();
+    assert_eq!(label.values, rules);
 }

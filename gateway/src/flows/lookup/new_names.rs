@@ -105,7 +105,7 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
     let house = TestGateway::open(&store, &[&public], limits).await;
     let gateway = &house.gateway;
     assert!(lookup(gateway, &name("foo")).await.unwrap().is_some());
-    gateway.copies.settled().await;
+    gateway.write_behind.settled().await;
     let spend = || {
         while let Some(credit) = gateway.credits.at_once(client(1)) {
             credit.settle(true);
@@ -167,7 +167,7 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
         package("secret", "sparse+https://partner.example/index/"),
     ]
     .concat();
-    let policies = [house.gateway.rulebook.in_force()];
+    let policies = [house.gateway.policy_store.in_force()];
     let check = async |reach| {
         let allowance = Allowance::of_client();
         let reports =
@@ -182,7 +182,7 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
     let (allow, unknown, outside, mut paths) = check(Reach::Upstreams(client(1))).await;
     paths.sort();
     assert_eq!((allow, unknown, outside, paths), (1, 1, 1, asked));
-    house.gateway.copies.settled().await;
+    house.gateway.write_behind.settled().await;
     let held = check(Reach::Held(client(1))).await;
     assert_eq!(held, (1, 1, 1, vec![path("/index/3/f/foo")]), "it is revalidated");
 }

@@ -90,27 +90,27 @@ impl Scene {
     }
 
     async fn look(&self, remembered: Option<Rendered>, force: bool) -> CachedLookup {
-        let (index, copies) = (IndexCache::new(0, 1 << 20), WriteBehind::default());
-        let reader = self.reader(&index, &copies, &self.lines);
+        let (index, write_behind) = (IndexCache::new(0, 1 << 20), WriteBehind::default());
+        let reader = self.reader(&index, &write_behind, &self.lines);
         let known = match reader.begin(ClientKey::OWN, &foo(), remembered, force).await {
             Begun::Known(known) => known,
             Begun::Ask(question) => reader.ask(&foo(), Turn::OWN, *question).await,
         };
-        copies.settled().await;
+        write_behind.settled().await;
         known
     }
 
     fn reader<'a>(
         &'a self,
         index: &'a IndexCache,
-        copies: &'a WriteBehind,
+        write_behind: &'a WriteBehind,
         lines: &'a MirrorLines,
     ) -> ReadThrough<'a> {
         ReadThrough {
             upstream: &self.upstream,
             index,
             store: &self.store,
-            copies,
+            write_behind,
             at: 0,
             pins: &self.pins,
             catalog: &self.catalog,
@@ -122,11 +122,12 @@ impl Scene {
 
     /// Asks with a copy that is there.
     async fn asks(&self, index: &IndexCache, copy: Copy, last: &Rendered) -> CachedLookup {
-        let (copies, lines) = (WriteBehind::default(), MirrorLines::new(&self.metrics));
+        let (write_behind, lines) = (WriteBehind::default(), MirrorLines::new(&self.metrics));
         let (seen, now) = (Seen::Absent, Timestamp::now());
         let question = Question { copy: Some(copy), seen, last: Some(last.clone()), now };
-        let known = self.reader(index, &copies, &lines).ask(&foo(), Turn::OWN, question).await;
-        copies.settled().await;
+        let known =
+            self.reader(index, &write_behind, &lines).ask(&foo(), Turn::OWN, question).await;
+        write_behind.settled().await;
         known
     }
 

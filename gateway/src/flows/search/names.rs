@@ -24,7 +24,7 @@ pub(super) struct Names(RwLock<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    all: BTreeMap<NameKey, CachedLookup>,
+    all: BTreeMap<NameKey, KnownCrate>,
     bytes: usize,
     /// Upstreams, by their place in the chain, whose list in the store is to be written.
     unsaved: BTreeSet<usize>,
@@ -35,7 +35,7 @@ struct Table {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct CachedLookup {
+struct KnownCrate {
     /// As its newest line spells it; in lower case, where only its path is known.
     name: CrateName,
     version: Option<Box<str>>,
@@ -47,7 +47,7 @@ struct CachedLookup {
     list: u32,
 }
 
-impl CachedLookup {
+impl KnownCrate {
     fn bytes(&self) -> usize {
         NAME_BYTES + 2 * self.name.as_str().len() + self.version.as_ref().map_or(0, |v| v.len())
     }
@@ -75,7 +75,7 @@ impl Names {
     /// The same of a newest version.
     pub(super) fn note_version(&self, at: usize, best: &Listed) {
         let (key, version) = (best.name.key(), best.version.to_string());
-        let is_known = |known: &CachedLookup| {
+        let is_known = |known: &KnownCrate| {
             known.at < at
                 || (known.at == at
                     && known.version.as_deref() == Some(version.as_str())
@@ -86,7 +86,7 @@ impl Names {
         }
         let mut table = self.write();
         let (name, version, list) = (best.name.clone(), Some(version.into()), table.lists);
-        if table.put(key, CachedLookup { name, version, at, is_new: true, list }) {
+        if table.put(key, KnownCrate { name, version, at, is_new: true, list }) {
             table.unsaved.insert(at);
         }
     }
@@ -96,7 +96,7 @@ impl Names {
         let mut table = self.write();
         let (key, list) = (name.key(), table.lists);
         if !table.all.contains_key(&key)
-            && table.put(key, CachedLookup { name, version: None, at, is_new: true, list })
+            && table.put(key, KnownCrate { name, version: None, at, is_new: true, list })
         {
             table.unsaved.insert(at);
         }
@@ -104,7 +104,7 @@ impl Names {
 
     /// An upstream does not have a crate any more, or its copy was purged.
     pub(super) fn forget(&self, at: usize, key: &NameKey) {
-        let is_from = |known: &CachedLookup| known.at == at;
+        let is_from = |known: &KnownCrate| known.at == at;
         if self.read().all.get(key).is_some_and(is_from) {
             let mut table = self.write();
             table.take(key);
@@ -130,7 +130,7 @@ impl Names {
             let table = self.read();
             let mut last = None;
             for (key, known) in table.all.range((from, Bound::Unbounded)).take(AT_ONCE) {
-                let CachedLookup { name, version, at, .. } = known;
+                let KnownCrate { name, version, at, .. } = known;
                 show(Seen { key, name, version: version.as_deref(), at: *at });
                 last = Some(key.clone());
             }
@@ -156,7 +156,7 @@ impl Names {
                     Some(known) if known.at < at || known.is_new => known.list = list,
                     _ => {
                         let version = version.map(Into::into);
-                        table.put(key, CachedLookup { name, version, at, is_new: false, list });
+                        table.put(key, KnownCrate { name, version, at, is_new: false, list });
                     }
                 }
             }
@@ -213,8 +213,8 @@ impl Names {
 
 impl Table {
     /// Says whether there was room; where there is none, what was known of the name stays.
-    fn put(&mut self, key: NameKey, known: CachedLookup) -> bool {
-        let former = self.all.get(&key).map_or(0, CachedLookup::bytes);
+    fn put(&mut self, key: NameKey, known: KnownCrate) -> bool {
+        let former = self.all.get(&key).map_or(0, KnownCrate::bytes);
         let bytes = self.bytes.saturating_sub(former) + known.bytes();
         let fits = bytes <= MAX_BYTES;
         if fits {

@@ -97,7 +97,7 @@ pub struct Owner {
 
 /// The room of one body, until it is dropped.
 #[derive(Debug)]
-pub struct MemoryPermit {
+pub struct BodyPermit {
     budget: Arc<Inner>,
     owner: Owner,
     id: u64,
@@ -133,7 +133,7 @@ impl BodyBudget {
     }
 
     /// Room for a body that has not begun yet: none.
-    pub fn room(&self, owner: Owner) -> MemoryPermit {
+    pub fn room(&self, owner: Owner) -> BodyPermit {
         let (inner, mut ledger) = (&self.0, self.0.lock());
         ledger.next += 1;
         let id = ledger.next;
@@ -149,7 +149,7 @@ impl BodyBudget {
         if let Some(token) = owner.token {
             ledger.tokens.entry(token).or_insert_with(share).bodies += 1;
         }
-        MemoryPermit { budget: Arc::clone(inner), owner, id, bytes: 0, patience: ROOM_WAIT }
+        BodyPermit { budget: Arc::clone(inner), owner, id, bytes: 0, patience: ROOM_WAIT }
     }
 
     /// How many bytes all bodies hold.
@@ -321,7 +321,7 @@ impl Inner {
     }
 }
 
-impl MemoryPermit {
+impl BodyPermit {
     /// Waits for `more` bytes, all its waits together at most [`ROOM_WAIT`]. Gives the time that it
     /// has waited.
     ///
@@ -377,7 +377,7 @@ impl MemoryPermit {
     }
 }
 
-impl Drop for MemoryPermit {
+impl Drop for BodyPermit {
     fn drop(&mut self) {
         let mut ledger = self.budget.lock();
         ledger.free(self.owner, self.id, self.bytes);
@@ -386,7 +386,7 @@ impl Drop for MemoryPermit {
 }
 
 /// Counted as waiting until it is dropped, also by a client that leaves.
-struct Waiting<'r>(&'r MemoryPermit);
+struct Waiting<'r>(&'r BodyPermit);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {

@@ -15,7 +15,7 @@ fn budgets() -> Budgets {
     Budgets::new(&Limits::default(), &Metrics::new().unwrap())
 }
 
-fn room() -> MemoryPermit {
+fn room() -> BodyPermit {
     budgets().json.room(NOBODY)
 }
 

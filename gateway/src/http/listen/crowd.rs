@@ -31,14 +31,14 @@ const STALLED_AT_LEAST: Duration = Duration::from_secs(30);
 const GOING: Duration = Duration::from_millis(50);
 
 /// How many connections one client may have, and who a client is.
-pub struct FairShares {
+pub struct ConnectionShares {
     most: usize,
     /// Of one IPv6 site.
     most_of_site: usize,
     key: Box<dyn Fn(SocketAddr) -> ClientKey + Send + Sync>,
 }
 
-impl FairShares {
+impl ConnectionShares {
     /// So many for each key, and so many for each IPv6 site.
     pub fn new(
         (most, most_of_site): (usize, usize),
@@ -57,7 +57,7 @@ impl FairShares {
 #[derive(Debug)]
 pub(super) struct Crowd {
     slots: Arc<Semaphore>,
-    shares: Option<FairShares>,
+    shares: Option<ConnectionShares>,
     metrics: Option<Metrics>,
     seats: Mutex<Seats>,
 }
@@ -98,7 +98,11 @@ pub(super) struct Seat {
 }
 
 impl Crowd {
-    pub(super) fn new(most: usize, shares: Option<FairShares>, metrics: Option<Metrics>) -> Self {
+    pub(super) fn new(
+        most: usize,
+        shares: Option<ConnectionShares>,
+        metrics: Option<Metrics>,
+    ) -> Self {
         let slots = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         let (open, clients) = (HashMap::new(), HashMap::new());
         let (looked, idle) = (Instant::now(), HashMap::new());
@@ -313,7 +317,7 @@ impl Drop for Seat {
     }
 }
 
-impl fmt::Debug for FairShares {
+impl fmt::Debug for ConnectionShares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shares").field("most", &self.most).finish_non_exhaustive()
     }
@@ -334,10 +338,11 @@ mod tests {
 
     fn crowd(most: usize, share: usize) -> Arc<Crowd> {
         let office: IpAddr = peer(250).ip();
-        let shares = FairShares::new((share, 2 * share), move |peer| match peer.ip() == office {
-            true => ClientKey::Exempt,
-            false => ClientKey::of(peer.ip()),
-        });
+        let shares =
+            ConnectionShares::new((share, 2 * share), move |peer| match peer.ip() == office {
+                true => ClientKey::Exempt,
+                false => ClientKey::of(peer.ip()),
+            });
         Arc::new(Crowd::new(most, Some(shares), Some(Metrics::new().unwrap())))
     }
 

@@ -53,12 +53,12 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let lanes = Workers::here();
+    let workers = Workers::here();
     let (introduced_by, url) = (None, Some("https://crates.example".to_owned()));
-    let shares = Some(FairShares::new((SHARE, SHARE), |peer| ClientKey::of(peer.ip())));
+    let shares = Some(ConnectionShares::new((SHARE, SHARE), |peer| ClientKey::of(peer.ip())));
     let stop = shutdown.clone();
     let listening =
-        Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown: stop, lanes };
+        Listening { introduced_by, tls, url, bounds, shares, metrics, shutdown: stop, workers };
     let budgets = Budgets::new(&Limits::default(), &Metrics::new().unwrap());
     let (budget, arrival) = (budgets.json, Arrival { within: TOO_LONG, rate: 1 });
     let ended = tokio::spawn(listening.run(listener, move |request, _| {

@@ -26,7 +26,7 @@ const LOCAL_CA_EVERY: Duration = Duration::from_secs(3600);
 
 /// What handshakes show at the moment.
 #[derive(Debug)]
-pub(super) struct PolicyGeneration(RwLock<Pair>);
+pub(super) struct CertificateInUse(RwLock<Pair>);
 
 /// A certificate that is shown, or would be.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ struct Pair {
 /// Looks for another certificate now and then.
 #[derive(Debug)]
 pub struct Rotation {
-    in_force: Arc<PolicyGeneration>,
+    in_force: Arc<CertificateInUse>,
     source: Source,
     every: Duration,
     /// The trouble that was told last, if it is not over.
@@ -48,7 +48,7 @@ pub struct Rotation {
     metrics: Metrics,
 }
 
-impl PolicyGeneration {
+impl CertificateInUse {
     pub(super) fn new(key: CertifiedKey, ends: Timestamp, texts: Checksum) -> Self {
         Self(RwLock::new(Pair { key: Arc::new(key), ends, texts }))
     }
@@ -62,7 +62,7 @@ impl PolicyGeneration {
     }
 }
 
-impl ResolvesServerCert for PolicyGeneration {
+impl ResolvesServerCert for CertificateInUse {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).key))
     }

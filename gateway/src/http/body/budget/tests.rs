@@ -23,7 +23,7 @@ fn token(nth: u32) -> Owner {
 }
 
 /// A body of `bytes`, if there is room for it at once.
-fn body(budget: &BodyBudget, owner: Owner, bytes: usize) -> Option<MemoryPermit> {
+fn body(budget: &BodyBudget, owner: Owner, bytes: usize) -> Option<BodyPermit> {
     let mut room = budget.room(owner);
     room.grow(bytes).now_or_never()?.unwrap();
     Some(room)
@@ -176,7 +176,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _inside = runtime.enter(); // for the timers of who waits
         let budget = budget(Sizes { whole: 12 * MIB, largest: 2 * MIB, share_percent: Some(50) });
-        let mut rooms: Vec<MemoryPermit> = Vec::new();
+        let mut rooms: Vec<BodyPermit> = Vec::new();
         for (who, at, more, gone) in steps {
             if gone && !rooms.is_empty() {
                 rooms.swap_remove(at % rooms.len());
