@@ -1,5 +1,5 @@
 //! The entry points of `fuzz/`, on a stable compiler: texts that are changed at random, from a seed that a failure
-//! tells. `CRATEHOUSE_FUZZ_SECONDS` says for how long each; without it, a second.
+//! tells. `FUZZ_SECONDS` says for how long each; without it, a second.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
@@ -37,7 +37,7 @@ const WORDS: [&[u8]; 16] = [
 
 #[test]
 fn no_bytes_make_a_parser_panic() {
-    let seconds = std::env::var("CRATEHOUSE_FUZZ_SECONDS").ok();
+    let seconds = std::env::var("FUZZ_SECONDS").ok();
     let each = Duration::from_secs(seconds.map_or(1, |text| text.parse().unwrap()));
     for (name, parse, begin) in ENTRY_POINTS {
         let (until, mut tries) = (Instant::now() + each, 0_u32);

@@ -11,8 +11,8 @@ use futures_util::stream::{self, StreamExt};
 
 pub(super) use self::held::is_held;
 use self::held::{is_kept, is_remembered};
-use self::memory::admit;
 pub(super) use self::memory::admit_within;
+use self::memory::{admit, remembered_file, unbegun};
 use crate::flows::credit::Credit;
 use crate::flows::index_cache::{CachedLookup, Flight, Outcome, Place, landed};
 use crate::flows::read_through::{Begun, ReadThrough, Rendered};
@@ -199,24 +199,6 @@ async fn fly(
         Ok(result) => (landed(result), beginner),
         Err(crowded) => (unbegun(gateway, name, place, crowded), Beginner::This),
     }
-}
-
-/// What there is for a client that may not begin one more flight: a file that is known, however old.
-fn unbegun(gateway: &Gateway, name: &CrateName, place: Place, crowded: Error) -> CachedLookup {
-    match remembered_file(gateway, name, place) {
-        Some(former) => former,
-        None => {
-            gateway.metrics.requests_refused.inc();
-            CachedLookup::trouble(crowded, Duration::ZERO)
-        }
-    }
-}
-
-/// The last known file of a crate at one place, if memory has one, as it is served without an answer.
-fn remembered_file(gateway: &Gateway, name: &CrateName, place: Place) -> Option<CachedLookup> {
-    let former = gateway.index.remember(&name.key(), name, place)?;
-    let former = Some(former).filter(|former| matches!(former.answer, Ok(Some(_))))?;
-    Some(CachedLookup { outcome: Outcome::Stale, ..former })
 }
 
 /// Reads one upstream through the store, and takes note of what came of it.
