@@ -15,7 +15,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("policy", &["core", "package"]),
     ("storage", &["core"]),
     ("journal", &["core", "package", "storage"]),
-    ("mirror", &["core", "package", "policy"]),
+    ("mirror", &["core", "package", "policy", "storage"]),
 ];
 
 #[test]

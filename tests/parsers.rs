@@ -12,7 +12,7 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
-use cratehouse::flows::parsing::MAX_PARSE_BYTES;
+use cratehouse_core::parsers::MAX_PARSE_BYTES;
 use cratehouse_package::lock_file::{self, MAX_LOCK_BYTES};
 use cratehouse_package::manifest::{Draft, ManifestLimits};
 use cratehouse_package::mirrored::{self, OwnRegistries};

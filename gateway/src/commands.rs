@@ -28,7 +28,7 @@ use crate::cli::{
 use crate::config::{Config, EXIT_CONFIG, Tls};
 use crate::flows::open::{Keep, Running};
 use crate::flows::show::{COLUMNS, Selection, Shown, show};
-use crate::flows::{founded, mirroring, store_copy};
+use crate::flows::{founded, store_copy};
 use crate::gateway::Gateway;
 use cratehouse_core::console::{self, Stdout, tell};
 use cratehouse_core::error::{Error, Kind, Result};
@@ -38,6 +38,7 @@ use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::verify::{self, Rebuild};
 use cratehouse_journal::{format, remove, tokens, users};
+use cratehouse_mirror::index::copies;
 use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
@@ -160,10 +161,18 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
             print(&format!("removed {name}@{version}; its number stays burned"))?;
         }
         Command::Mirror(MirrorCommand::Refresh { name }) => {
-            print(&mirroring::refresh(gateway, &name).await?)?;
+            print(&copies::refresh(&gateway.mirror.chain, &name).await?)?;
         }
         Command::Mirror(MirrorCommand::Purge { target: CrateSpec { name, version } }) => {
-            print(&mirroring::purge(gateway, &name, version.as_ref()).await?)?;
+            print(
+                &copies::purge(
+                    &gateway.mirror.chain,
+                    &gateway.mirror.files,
+                    &name,
+                    version.as_ref(),
+                )
+                .await?,
+            )?;
         }
         Command::Pin(what) => pins::look_after_pins(gateway, &what).await?,
         Command::Prefetch(what) => return Ok(prefetch::fill_ahead(gateway, &what).await?),

@@ -37,7 +37,7 @@ pub use cratehouse_core::console::LogFormat;
 use cratehouse_core::networks::Networks;
 pub use cratehouse_core::per_address::{PER_ADDRESS_PERCENT, PerAddress};
 pub use cratehouse_core::secret::Secret;
-pub use cratehouse_mirror::settings::{Identity, Upstream, UpstreamLimits};
+pub use cratehouse_mirror::settings::{Identity, MirrorMax, Upstream, UpstreamLimits};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::name::{NameKey, NamePattern};
 pub use cratehouse_storage::settings::Store;
@@ -205,17 +205,6 @@ pub struct Mirror {
     pub max_age_days: Option<u32>,
     /// How often it is measured and swept.
     pub sweep: Duration,
-}
-
-/// `[mirror] max_mib`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MirrorMax {
-    /// As much as leaves a part of the disk of a folder store free; in a bucket, no bound.
-    Disk,
-    /// No bound.
-    Unbounded,
-    /// So many bytes.
-    Bytes(u64),
 }
 
 /// `[policy]`: what may enter the organisation.

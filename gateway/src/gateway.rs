@@ -1,37 +1,75 @@
-//! The gateway: every component that a request may need, behind one `Arc`.
+//! The gateway: what a request may need, put together. Handlers take it whole; what they call takes the parts
+//! that it uses.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::flows::crate_cache::CrateCache;
-use crate::flows::crate_uses::Uses;
-use crate::flows::credit::Credits;
+use crate::flows::authenticate::Authenticator;
+use crate::flows::dependencies::Dependencies;
+use crate::flows::download::Downloads;
 use crate::flows::download_log::DownloadLog;
-use crate::flows::index_cache::IndexCache;
-use crate::flows::license_facts::Readers;
-use crate::flows::mirror_lines::MirrorLines;
-use crate::flows::parsing::ClientParsers;
+use crate::flows::hosting::Hosting;
+use crate::flows::lock_file::LockFiles;
+use crate::flows::lookup::Lookup;
+use crate::flows::policy_check::PolicyChecks;
 use crate::flows::policy_store::PolicyStore;
-use crate::flows::search::known::MirroredNames;
+use crate::flows::prefetch::Prefetcher;
+use crate::flows::publish::Publisher;
+use crate::flows::search::Search;
 use crate::flows::token_cache::TokenCache;
 use crate::flows::views::Views;
+use crate::flows::violations::PublishRules;
 use crate::logging::requests::RequestLines;
-use cratehouse_core::client_key::ClientKey;
-use cratehouse_core::error::Result;
 use cratehouse_core::fair_queue::FairQueues;
 use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
+use cratehouse_core::parsers::ClientParsers;
 use cratehouse_core::traces::Traces;
-use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_journal::catalog::Catalog;
-use cratehouse_journal::writer::{JournalHandle, Waiter};
+use cratehouse_journal::writer::JournalHandle;
+use cratehouse_mirror::files::noted_uses::Uses;
+use cratehouse_mirror::files::uses_store::UsesStore;
+use cratehouse_mirror::index::cache::IndexCache;
+use cratehouse_mirror::mirror::{self, Mirror};
+use cratehouse_mirror::settings::{AbsentLimits, CrateMemory, Eviction, FileLimits};
 use cratehouse_mirror::store::MirrorStore;
 use cratehouse_mirror::upstream::Upstream;
-use cratehouse_package::name::NameKey;
-use cratehouse_storage::blobs::Blobs;
+use cratehouse_storage::blobs::blobs_in;
+use cratehouse_storage::objects::Objects;
+use cratehouse_storage::url::StoreUrl;
 
 /// What [`Gateway::responses`] counts in, in bytes.
 pub const RESPONSE_STEP_BYTES: usize = 1 << 10;
+
+/// What a gateway is put together from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Our public URL without a trailing slash, e.g. `https://crates.acme.example`.
+    pub url: String,
+    /// What Prometheus sees.
+    pub metrics: Metrics,
+    /// Where spans are told; `None`: nowhere.
+    pub traces: Option<Traces>,
+    /// The object store.
+    pub objects: Objects,
+    /// The journal, applied.
+    pub catalog: Catalog,
+    /// The way into the journal.
+    pub journal: JournalHandle,
+    /// Whether our own index lists crates of crates.io's identity too.
+    pub unified: bool,
+    /// The chain of upstreams, in order.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// What may enter.
+    pub policy_store: Arc<PolicyStore>,
+    /// Rendered index files in memory.
+    pub index: IndexCache,
+    /// Who pulled what, until it is written down.
+    pub pulls: DownloadLog,
+}
 
 /// Everything that a request may need. Components are concrete types.
 #[derive(Debug)]
@@ -48,36 +86,30 @@ pub struct Gateway {
     pub traces: Option<Traces>,
     /// The journal, applied.
     pub catalog: Catalog,
-    /// Who holds the tokens that are in use.
-    pub holders: TokenCache,
     /// The way into the journal.
     pub journal: JournalHandle,
-    /// Crate files in the store.
-    pub blobs: Blobs,
-    /// Mirrored index files and pins in the store.
-    pub mirror: MirrorStore,
-    /// What the store gets after the answer was given.
-    pub write_behind: WriteBehind,
-    /// What each view of the index shows.
-    pub views: Views,
-    /// The chain of upstreams, in order.
-    pub upstreams: Vec<Arc<Upstream>>,
-    /// What of their doings is logged.
-    pub mirror_lines: MirrorLines,
-    /// What clients may ask them for in vain.
-    pub credits: Credits,
+    /// Which names are our own.
+    pub hosting: Arc<Hosting>,
+    /// Who holds which token.
+    pub tokens: Authenticator,
+    /// Other registries, and what is kept of them.
+    pub mirror: Mirror,
+    /// Index files.
+    pub lookup: Arc<Lookup>,
+    /// Crate files.
+    pub downloads: Arc<Downloads>,
+    /// Publishes.
+    pub publisher: Publisher,
+    /// Searches.
+    pub search: Arc<Search>,
+    /// Policies that are tried, and verdicts that are explained.
+    pub checks: PolicyChecks,
+    /// What is wanted ahead of need.
+    pub prefetcher: Prefetcher,
     /// What may enter.
     pub policy_store: Arc<PolicyStore>,
-    /// Who reads licences for it.
-    pub licenses: Readers,
     /// Permits to parse what clients send.
-    pub parsers: ClientParsers,
-    /// Rendered index files in memory.
-    pub index: IndexCache,
-    /// Crate files in memory.
-    pub crates: CrateCache,
-    /// Which mirrored crate files were served, for eviction.
-    pub uses: Uses,
+    pub parsers: Arc<ClientParsers>,
     /// Who pulled what, until it is written down.
     pub pulls: DownloadLog,
     /// Requests that memory does not answer at once.
@@ -85,26 +117,193 @@ pub struct Gateway {
     /// Memory for large responses that are made for one request, in KiB.
     pub responses: FairShares,
     /// Turns for searches, checks and long answers.
-    pub turns: FairQueues,
-    /// What search knows of the mirror.
-    pub mirrored_names: MirroredNames,
+    pub turns: Arc<FairQueues>,
 }
 
 impl Gateway {
-    /// The journal entry that last touched a hosted crate; `None`: there is no such crate.
+    /// Puts one together.
     ///
-    /// # Errors
-    /// When the catalog fails.
-    pub fn generation(&self, key: &NameKey) -> Result<Option<u64>> {
-        Ok(self.catalog.krate(key)?.map(|row| row.changed))
-    }
-
-    /// For whom a read of the journal is waited for by a flow that hears of no token: where reads need
-    /// one, it was looked at before.
-    pub fn reader(&self, client: ClientKey) -> Waiter {
-        match self.config.auth_required || client.is_trusted() {
-            true => Waiter::Authenticated,
-            false => Waiter::Unauthenticated(client),
+    /// # Panics
+    /// Outside a runtime.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            config,
+            url,
+            metrics,
+            traces,
+            objects,
+            catalog,
+            journal,
+            unified,
+            upstreams,
+            policy_store,
+            index,
+            pulls,
+        } = parts;
+        let limits = &config.limits;
+        let hosting = Arc::new(Hosting {
+            catalog: catalog.clone(),
+            journal: journal.clone(),
+            reserved: config.reserved.clone(),
+            auth_required: config.auth_required,
+        });
+        let mirror = Mirror::new(
+            mirror::Parts {
+                blobs: blobs_in(&objects),
+                store: mirror_in(&objects),
+                index: index.clone(),
+                upstreams,
+                hosted: Arc::clone(&hosting) as _,
+                corrections: Arc::clone(&hosting) as _,
+                policy: Arc::clone(policy_store.in_force()),
+                uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
+                metrics: metrics.clone(),
+            },
+            mirror_settings(&config, &url),
+        );
+        let parsers = Arc::new(ClientParsers::new(&limits.per_address, &metrics));
+        let turns = Arc::new(FairQueues::new(&limits.per_address));
+        let views = Arc::new(Views::new(unified, &config.upstreams));
+        let locks = Arc::new(LockFiles::new(&config, &url, Arc::clone(&parsers)));
+        let lookup = Arc::new(Lookup {
+            index: index.clone(),
+            catalog: catalog.clone(),
+            journal: journal.clone(),
+            hosting: Arc::clone(&hosting),
+            chain: Arc::clone(&mirror.chain),
+            judge: Arc::clone(&mirror.judge),
+            views: Arc::clone(&views),
+            wait: limits.fill_wait,
+            metrics: metrics.clone(),
+        });
+        let downloads = Arc::new(Downloads {
+            index: index.clone(),
+            files: Arc::clone(&mirror.files),
+            mirrored: Arc::clone(&mirror.downloads),
+            pinner: Arc::clone(&mirror.pinner),
+            judge: Arc::clone(&mirror.judge),
+            chain: Arc::clone(&mirror.chain),
+            lookup: Arc::clone(&lookup),
+            catalog: catalog.clone(),
+            hosting: Arc::clone(&hosting),
+            wait: limits.fill_wait,
+            metrics: metrics.clone(),
+        });
+        let publisher = Publisher {
+            hosting: Arc::clone(&hosting),
+            blobs: mirror.files.blobs.clone(),
+            limits: limits.clone(),
+            parsers: Arc::clone(&parsers),
+            rules: PublishRules {
+                policy: Arc::clone(policy_store.in_force()),
+                catalog: catalog.clone(),
+                url: url.clone(),
+                metrics: metrics.clone(),
+            },
+            dependencies: Dependencies::new(
+                &config,
+                &url,
+                unified,
+                Arc::clone(&hosting),
+                Arc::clone(&mirror.chain),
+            ),
+            chain: Arc::clone(&mirror.chain),
+            metrics: metrics.clone(),
+        };
+        let search = Arc::new(Search::new(
+            Arc::clone(&mirror.keeper),
+            Arc::clone(&hosting),
+            index,
+            Arc::clone(&mirror.judge),
+            views,
+            Arc::clone(&turns),
+            mirror.upstreams.len(),
+        ));
+        let checks = PolicyChecks {
+            locks: Arc::clone(&locks),
+            lookup: Arc::clone(&lookup),
+            hosting: Arc::clone(&hosting),
+            judge: Arc::clone(&mirror.judge),
+            licenses: Arc::clone(&mirror.license_search),
+            turns: Arc::clone(&turns),
+            url: url.clone(),
+        };
+        let prefetcher = Prefetcher {
+            locks,
+            lookup: Arc::clone(&lookup),
+            downloads: Arc::clone(&downloads),
+            licenses: Arc::clone(&mirror.license_search),
+        };
+        Self {
+            tokens: Authenticator { hosting: Arc::clone(&hosting), holders: TokenCache::default() },
+            catalog,
+            journal,
+            hosting,
+            mirror,
+            lookup,
+            downloads,
+            publisher,
+            search,
+            checks,
+            prefetcher,
+            policy_store,
+            parsers,
+            pulls,
+            in_flight: FairShares::new(limits.requests, &limits.per_address),
+            responses: FairShares::new(
+                limits.response_memory_bytes / RESPONSE_STEP_BYTES,
+                &limits.per_address,
+            ),
+            turns,
+            lines: RequestLines::new(&metrics),
+            traces,
+            metrics,
+            url,
+            config,
         }
+    }
+}
+
+/// What is mirrored in a store.
+pub fn mirror_in(objects: &Objects) -> MirrorStore {
+    MirrorStore::new(Arc::clone(&objects.cache), Arc::clone(&objects.durable))
+}
+
+fn mirror_settings(config: &Config, url: &str) -> mirror::Settings {
+    let limits = &config.limits;
+    let aliases = config.server.aliases.iter().map(|alias| alias.to_string());
+    mirror::Settings {
+        crate_memory: CrateMemory {
+            kept_bytes: config.cache.crates_bytes,
+            more_bytes: limits.fill_memory_bytes as u64,
+            wait: limits.fill_wait,
+            requests: limits.requests,
+            per_address: limits.per_address.clone(),
+        },
+        files: FileLimits { fill: limits.fill, mirrored_bytes: limits.mirrored_crate_bytes as u64 },
+        absent: AbsentLimits {
+            burst: limits.absent_burst,
+            per_second: limits.absent_per_second,
+            requests: limits.requests,
+            per_address: limits.per_address.clone(),
+        },
+        eviction: eviction(config),
+        memory_wait: limits.fill_wait,
+        per_address: limits.per_address.clone(),
+        own_urls: std::iter::once(url.to_owned()).chain(aliases).collect(),
+    }
+}
+
+/// What bounds the mirrored crate files in the store.
+pub fn eviction(config: &Config) -> Eviction {
+    let folder: Option<PathBuf> = match &config.store.url {
+        StoreUrl::Folder(folder) => Some(folder.clone()),
+        _ => None,
+    };
+    Eviction {
+        max: config.mirror.max,
+        max_age_days: config.mirror.max_age_days,
+        sweep: config.mirror.sweep,
+        folder,
     }
 }

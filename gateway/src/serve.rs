@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Flags};
-use crate::flows::evict;
 use crate::flows::open::{Keep, Part, Process, Running, process_metrics};
 use crate::flows::reread::reread;
+use crate::gateway::eviction;
 use crate::http::admin::{Stage, Views, serve_admin};
 use crate::http::serve::serve as http;
 use crate::http::tls::{self, rotation::Rotation};
 use crate::http::workers::Workers;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::say;
+use cratehouse_mirror::files::evict;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -87,7 +88,7 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
              its place, and start again"
         );
     }
-    if let Some(line) = evict::bound_line(&config) {
+    if let Some(line) = evict::bound_line(&eviction(&config)) {
         say(voice, &line);
     }
     say(voice, &format!("listening on {scheme}://{bound}/ as {url}/"));

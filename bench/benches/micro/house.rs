@@ -129,7 +129,7 @@ fn serving(file: Vec<u8>) -> Server {
 async fn publish(gateway: &Gateway) {
     let bytes = Bytes::from(crate_bytes());
     let cksum = Checksum::of(&bytes);
-    gateway.blobs.put(Origin::Hosted, &cksum, bytes).await.unwrap();
+    gateway.mirror.files.blobs.put(Origin::Hosted, &cksum, bytes).await.unwrap();
     for nth in 0..input::USUAL {
         let mut line = input::index_line(nth);
         line.cksum = cksum;

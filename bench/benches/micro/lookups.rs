@@ -1,8 +1,6 @@
 //! What a gateway does about a request whose answer is in memory.
 
-use cratehouse::flows::authenticate::authenticate;
-use cratehouse::flows::download::{Part, download};
-use cratehouse::flows::lookup::lookup;
+use cratehouse::flows::download::Part;
 use cratehouse::http::auth;
 use cratehouse_core::client_key::ClientKey;
 use divan::{Bencher, black_box};
@@ -24,9 +22,9 @@ fn index_file(bencher: Bencher, what: &str) {
         "absent" => (TestGateway::mirroring(File::Usual, None), "absent-crate".parse().unwrap()),
         _ => (TestGateway::mirroring(File::Usual, Some(policy.path())), input::name()),
     };
-    let found = house.wait(lookup(&house.gateway, &name)).unwrap();
+    let found = house.wait(house.gateway.lookup.find(&name)).unwrap();
     assert_eq!(found.is_some(), what != "absent");
-    bencher.bench(|| at_once(lookup(black_box(&house.gateway), black_box(&name))));
+    bencher.bench(|| at_once(house.gateway.lookup.find(black_box(&name))));
 }
 
 /// The bytes of one of 300 versions.
@@ -37,11 +35,11 @@ fn crate_file(bencher: Bencher, what: &str) {
         _ => TestGateway::mirroring_crates(),
     };
     let (name, version) = (input::name(), input::version(input::USUAL / 3).parse().unwrap());
-    house.wait(lookup(&house.gateway, &name)).unwrap();
-    house.wait(download(&house.gateway, &name, &version, Part::Head)).unwrap();
+    house.wait(house.gateway.lookup.find(&name)).unwrap();
+    house.wait(house.gateway.downloads.get(&name, &version, Part::Head)).unwrap();
     let _inside = house.inside();
     bencher.bench(|| {
-        at_once(download(&house.gateway, black_box(&name), black_box(&version), Part::Bytes))
+        at_once(house.gateway.downloads.get(black_box(&name), black_box(&version), Part::Bytes))
     });
 }
 
@@ -61,6 +59,6 @@ fn token_in_header(bencher: Bencher) {
 fn token(bencher: Bencher) {
     let house = TestGateway::hosting();
     bencher.bench(|| {
-        at_once(authenticate(&house.gateway, ClientKey::OWN, black_box(&house.token))).unwrap()
+        at_once(house.gateway.tokens.authenticate(ClientKey::OWN, black_box(&house.token))).unwrap()
     });
 }

@@ -18,6 +18,7 @@ pub mod memory_budget;
 pub mod memory_tally;
 pub mod metrics;
 pub mod networks;
+pub mod parsers;
 pub mod per_address;
 pub mod process;
 pub mod progress;

@@ -59,3 +59,64 @@ pub struct UpstreamLimits {
     /// How much of these one client address may take.
     pub per_address: PerAddress,
 }
+
+/// The memory for crate files: one budget.
+#[derive(Debug, Clone)]
+pub struct CrateMemory {
+    /// The part of it in which files may be kept, in bytes.
+    pub kept_bytes: u64,
+    /// The part of it that only files on their way take, in bytes.
+    pub more_bytes: u64,
+    /// How long a file waits for memory.
+    pub wait: Duration,
+    /// Requests under way: there are no more fills than these.
+    pub requests: usize,
+    /// How much of them one client address may take.
+    pub per_address: PerAddress,
+}
+
+/// What bounds crate files that are brought into memory.
+#[derive(Debug, Clone, Copy)]
+pub struct FileLimits {
+    /// How long bringing one may take.
+    pub fill: Duration,
+    /// The largest that an upstream may send, in bytes.
+    pub mirrored_bytes: u64,
+}
+
+/// What bounds names that no upstream has.
+#[derive(Debug, Clone)]
+pub struct AbsentLimits {
+    /// Names that a client may ask for in vain at one time.
+    pub burst: u32,
+    /// Names that it may go on asking for in vain each second.
+    pub per_second: u32,
+    /// Requests under way.
+    pub requests: usize,
+    /// How much of these one client address may take.
+    pub per_address: PerAddress,
+}
+
+/// What bounds the mirrored crate files in the store.
+#[derive(Debug, Clone)]
+pub struct Eviction {
+    /// Their size.
+    pub max: MirrorMax,
+    /// The age of their last use after which they go, in days; `None`: they stay.
+    pub max_age_days: Option<u32>,
+    /// How often the bounds are applied.
+    pub sweep: Duration,
+    /// The folder on whose disk they are, where the store is one.
+    pub folder: Option<PathBuf>,
+}
+
+/// `[mirror] max_mib`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorMax {
+    /// As much as leaves a part of the disk of a folder store free; in a bucket, no bound.
+    Disk,
+    /// No bound.
+    Unbounded,
+    /// So many bytes.
+    Bytes(u64),
+}

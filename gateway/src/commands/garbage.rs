@@ -26,7 +26,7 @@ pub(super) async fn collect(gateway: &Gateway, what: &Gc) -> Result<()> {
     let plan = gc::Plan { stored_before, dry_run, force, finish };
     let sweeping = Progress::begin("deleting crate files", config.log.format);
     let tick = |done, total| sweeping.tick(done, Some(total));
-    let swept = gc::sweep(gateway, &blobs, &plan, tick).await?;
+    let swept = gc::sweep(&gateway.journal, &blobs, &plan, tick).await?;
     drop(sweeping);
     if what.json {
         return print_json(&in_json(&swept));

@@ -46,7 +46,7 @@ pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) ->
 
 /// The names that are hosted here and taken elsewhere; a status for scripts.
 pub(super) async fn clashes(gateway: &Arc<Gateway>, json: bool) -> Result<ExitCode> {
-    let clashes = audit::names(gateway).await?;
+    let clashes = audit::names(&gateway.hosting, &gateway.mirror.chain).await?;
     let status = if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
         print_json(&clashes)?;

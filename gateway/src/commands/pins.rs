@@ -15,7 +15,7 @@ use super::table::{print_json, print_table};
 pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Result<()> {
     match what {
         PinCommand::Show { target: VersionSpec { name, version }, json } => {
-            let pins = pins::of(gateway, name, version).await?;
+            let pins = pins::of((&gateway.mirror, &gateway.hosting), name, version).await?;
             if *json {
                 return print_json(&pins.iter().map(in_json).collect::<Vec<_>>());
             }
@@ -24,7 +24,7 @@ pub(super) async fn look_after_pins(gateway: &Gateway, what: &PinCommand) -> Res
         PinCommand::Correct(PinCorrect { target, checksum, reason, upstream }) => {
             let (version, upstream) = ((&target.name, &target.version), upstream.as_deref());
             let was = pins::correct(
-                gateway,
+                (&gateway.mirror, &gateway.hosting),
                 CommandActor::Operator,
                 version,
                 upstream,

@@ -11,13 +11,14 @@ use crate::config::Config;
 use crate::flows::advisories::kept;
 use crate::flows::founded;
 use crate::flows::open::{Keep, Running, advisories_in};
-use crate::flows::policy_check::{self, Allowance, Reach};
-use crate::flows::policy_store::{PolicyGeneration, try_policy};
+use crate::flows::policy_check::{Allowance, Reach};
+use crate::flows::policy_store::try_policy;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::progress::Progress;
 use cratehouse_core::threads::aside;
+use cratehouse_policy::PolicyGeneration;
 use cratehouse_policy::{Outcome, Report, Waivers};
 use cratehouse_storage::objects::Objects;
 use jiff::Timestamp;
@@ -110,7 +111,7 @@ async fn judged(
     let reach = Reach::Upstreams(ClientKey::Exempt);
     let tick = |done: usize, total: usize| judging.tick(done as u64, Some(total as u64));
     let (gateway, allowance) = (&running.gateway, Allowance::of_command(fetch));
-    let reports = policy_check::check(gateway, reach, &lock, &policies, &allowance, tick).await;
+    let reports = gateway.checks.check(reach, &lock, &policies, &allowance, tick).await;
     super::close(running).await;
     reports
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::Prefetch;
-use crate::flows::prefetch::{Prefetched, Wanted, prefetch};
+use crate::flows::prefetch::{Prefetched, Wanted};
 use crate::gateway::Gateway;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};
@@ -28,7 +28,7 @@ pub(super) async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Resul
     let wanted = Wanted { locks, crates: what.crates.clone() };
     let filling = Progress::begin("filling the mirror", gateway.config.log.format);
     let tick = |done: usize, total: usize| filling.tick(done as u64, Some(total as u64));
-    let done = prefetch(gateway, &wanted, tick).await?;
+    let done = gateway.prefetcher.prefetch(&wanted, tick).await?;
     drop(filling);
     tell_details(&done);
     match what.json {

@@ -1,13 +1,12 @@
 //! Looks for hosted names that a stranger has taken at an upstream since (dependency confusion).
 
-use std::sync::Arc;
-
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde::Serialize;
 
-use crate::flows::mirroring;
-use crate::gateway::Gateway;
+use crate::flows::hosting::Hosting;
 use cratehouse_core::error::Result;
+use cratehouse_mirror::hosting::HostedNames as _;
+use cratehouse_mirror::index::chain::Chain;
 use cratehouse_package::name::CrateName;
 
 /// Names that are asked about at one time.
@@ -28,13 +27,13 @@ pub struct Clash {
 /// sorted by name.
 ///
 /// # Errors
-/// The first trouble of an upstream: half an audit would look like a clean one.
-pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<Clash>> {
-    let mut hosted = gateway.catalog.names()?;
+/// The first failure of an upstream: half an audit would look like a clean one.
+pub async fn names(hosting: &Hosting, chain: &Chain) -> Result<Vec<Clash>> {
+    let mut hosted = hosting.catalog.names()?;
     // A reserved name is never asked of an upstream.
-    hosted.retain(|name| !gateway.config.is_reserved(&name.key()));
+    hosted.retain(|name| !hosting.is_reserved(&name.key()));
     // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
-    let questions: Vec<_> = hosted.into_iter().map(|name| clash(gateway, name)).collect();
+    let questions: Vec<_> = hosted.into_iter().map(|name| clash(chain, name)).collect();
     let mut clashes: Vec<Clash> = stream::iter(questions)
         .buffer_unordered(NAMES_AT_ONCE)
         .try_filter_map(|found| future::ready(Ok(found)))
@@ -44,8 +43,8 @@ pub async fn names(gateway: &Arc<Gateway>) -> Result<Vec<Clash>> {
     Ok(clashes)
 }
 
-async fn clash(gateway: &Arc<Gateway>, name: CrateName) -> Result<Option<Clash>> {
-    let taken = mirroring::taken_upstream(gateway, &name).await?;
+async fn clash(chain: &Chain, name: CrateName) -> Result<Option<Clash>> {
+    let taken = chain.taken(&name).await?;
     Ok(taken.map(|(upstream, spelling)| Clash { name, upstream, spelling }))
 }
 
@@ -61,7 +60,7 @@ mod tests {
         for name in ["Foo", "tool", "acme-x"] {
             house.publish(name, "1.0.0", b"ours").await;
         }
-        let clashes = names(&house.gateway).await.unwrap();
+        let clashes = names(&house.gateway.hosting, &house.gateway.mirror.chain).await.unwrap();
         let [clash] = &clashes[..] else { panic!("{clashes:?}") };
         assert_eq!((clash.name.as_str(), clash.upstream.as_str()), ("Foo", "up1"));
         assert!(public.server.paths().iter().all(|path| !path.contains("acme")));

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::gateway::Gateway;
+use crate::flows::hosting::Hosting;
+use crate::flows::token_cache::TokenCache;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -19,86 +20,98 @@ use cratehouse_journal::writer::Waiter;
 const HONOURED: Duration = Duration::from_secs(300);
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 1024;
-/// Who holds this token: the bare text, without any scheme. A token that another replica, or
-/// the command line, has just made is found too: unknown is said only after another look at
-/// the journal.
-///
-/// # Errors
-/// [`Kind::Unauthenticated`] when it is nobody's, or no longer counts; [`Kind::Unavailable`]
-/// when it is unknown here, or the journal was not read for long, and it cannot be read now.
-pub async fn authenticate(
-    gateway: &Gateway,
-    client: ClientKey,
-    token: &str,
-) -> Result<Arc<Principal>> {
-    if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
-        return Err(unknown());
-    }
-    let hash = Checksum::of(token.as_bytes());
-    let current = gateway.journal.read_age().is_some_and(|age| age < HONOURED);
-    let waiter = match holder(gateway, &hash)? {
-        Some(who) if current => return Ok(who),
-        Some(_) => Waiter::Authenticated,
-        None => Waiter::Unauthenticated(client),
-    };
-    gateway.journal.catch_up_for(waiter).await?;
-    match holder(gateway, &hash)? {
-        Some(who) => Ok(who),
-        None => Err(refusal(gateway, &hash)?),
-    }
+
+/// What knows who holds a token.
+#[derive(Debug)]
+pub struct Authenticator {
+    /// The journal, applied, and the way into it.
+    pub hosting: Arc<Hosting>,
+    /// The holders of the tokens that are in use.
+    pub holders: TokenCache,
 }
 
-/// Why a token does not count. Only who has it learns more than that.
-fn refusal(gateway: &Gateway, hash: &Checksum) -> Result<Error> {
-    let Some((token, user)) = gateway.catalog.view()?.token_shown(hash)? else {
-        return Ok(unknown());
-    };
-    let (id, login) = (token.id, excerpt(&user.login));
-    let another = format!(
-        "ask an administrator for another (`cratehouse token create --user {login}`), then run `cargo \
+impl Authenticator {
+    /// Who holds this token: the bare text, without any scheme. A token that another replica, or
+    /// the command line, has just made is found too: unknown is said only after another look at
+    /// the journal.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthenticated`] when it is nobody's, or no longer counts; [`Kind::Unavailable`]
+    /// when it is unknown here, or the journal was not read for long, and it cannot be read now.
+    pub async fn authenticate(&self, client: ClientKey, token: &str) -> Result<Arc<Principal>> {
+        if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+            return Err(unknown());
+        }
+        let hash = Checksum::of(token.as_bytes());
+        let waiter = match self.holder(&hash)? {
+            Some(who) if self.is_current() => return Ok(who),
+            Some(_) => Waiter::Authenticated,
+            None => Waiter::Unauthenticated(client),
+        };
+        self.hosting.journal.catch_up_for(waiter).await?;
+        match self.holder(&hash)? {
+            Some(who) => Ok(who),
+            None => Err(self.refusal(&hash)?),
+        }
+    }
+
+    /// The same, if this replica is sure by itself.
+    pub fn at_hand(&self, token: &str) -> Option<Arc<Principal>> {
+        let looked_at = self.is_current() && token.len() <= MAX_TOKEN_BYTES;
+        looked_at.then(|| self.holder(&Checksum::of(token.as_bytes())).ok())??
+    }
+
+    /// Whether the journal was read a short time ago.
+    fn is_current(&self) -> bool {
+        self.hosting.journal.read_age().is_some_and(|age| age < HONOURED)
+    }
+
+    /// Who holds the token of this hash, as far as this replica knows.
+    fn holder(&self, hash: &Checksum) -> Result<Option<Arc<Principal>>> {
+        let catalog = &self.hosting.catalog;
+        let changes = catalog.changes(); // before the catalog, which may know more by then
+        if let Some(who) = self.holders.recall(hash, changes) {
+            let ended = who.grant.expires.is_some_and(|end| end <= Timestamp::now());
+            return Ok((!ended).then_some(who));
+        }
+        let who = catalog.principal(hash)?.map(Arc::new);
+        if let Some(who) = &who {
+            self.holders.remember(*hash, changes, Arc::clone(who));
+        }
+        Ok(who)
+    }
+
+    /// Why a token does not count. Only who has it learns more than that.
+    fn refusal(&self, hash: &Checksum) -> Result<Error> {
+        let Some((token, user)) = self.hosting.catalog.view()?.token_shown(hash)? else {
+            return Ok(unknown());
+        };
+        let (id, login) = (token.id, excerpt(&user.login));
+        let another = format!(
+            "ask an administrator for another (`cratehouse token create --user {login}`), then run `cargo \
          login --registry cratehouse` with it"
-    );
-    let ended = token.grant.expires.filter(|_| !token.grant.is_live(Timestamp::now()));
-    Ok(Error::new(
-        Kind::Unauthenticated,
-        match (user.disabled, token.revoked, ended) {
-            (true, ..) => format!(
-                "the user `{login}` of this token is disabled, and none of their tokens counts: if that is a \
+        );
+        let ended = token.grant.expires.filter(|_| !token.grant.is_live(Timestamp::now()));
+        Ok(Error::new(
+            Kind::Unauthenticated,
+            match (user.disabled, token.revoked, ended) {
+                (true, ..) => format!(
+                    "the user `{login}` of this token is disabled, and none of their tokens counts: if that is a \
              mistake, ask an administrator"
-            ),
-            (_, true, _) => {
-                format!("this token (number {id}, of `{login}`) was revoked: {another}")
-            }
-            (_, _, Some(end)) => {
-                format!(
-                    "this token (number {id}, of `{login}`) ended at {}: {another}",
-                    to_the_second(end)
-                )
-            }
-            _ => return Ok(unknown()), // it counts again by now
-        },
-    ))
-}
-
-/// The same, if this replica is sure by itself.
-pub fn at_hand(gateway: &Gateway, token: &str) -> Option<Arc<Principal>> {
-    let current = gateway.journal.read_age().is_some_and(|age| age < HONOURED);
-    let looked_at = current && token.len() <= MAX_TOKEN_BYTES;
-    looked_at.then(|| holder(gateway, &Checksum::of(token.as_bytes())).ok())??
-}
-
-/// Who holds the token of this hash, as far as this replica knows.
-fn holder(gateway: &Gateway, hash: &Checksum) -> Result<Option<Arc<Principal>>> {
-    let changes = gateway.catalog.changes(); // before the catalog, which may know more by then
-    if let Some(who) = gateway.holders.recall(hash, changes) {
-        let ended = who.grant.expires.is_some_and(|end| end <= Timestamp::now());
-        return Ok((!ended).then_some(who));
+                ),
+                (_, true, _) => {
+                    format!("this token (number {id}, of `{login}`) was revoked: {another}")
+                }
+                (_, _, Some(end)) => {
+                    format!(
+                        "this token (number {id}, of `{login}`) ended at {}: {another}",
+                        to_the_second(end)
+                    )
+                }
+                _ => return Ok(unknown()), // it counts again by now
+            },
+        ))
     }
-    let who = gateway.catalog.principal(hash)?.map(Arc::new);
-    if let Some(who) = &who {
-        gateway.holders.remember(*hash, changes, Arc::clone(who));
-    }
-    Ok(who)
 }
 
 fn unknown() -> Error {
@@ -140,8 +153,12 @@ mod tests {
         }
 
         async fn shows_it(&self) -> Result<Arc<Principal>, Kind> {
-            let shown =
-                authenticate(&self.house.gateway, ClientKey::Exempt, self.secret.reveal()).await;
+            let shown = self
+                .house
+                .gateway
+                .tokens
+                .authenticate(ClientKey::Exempt, self.secret.reveal())
+                .await;
             shown.map_err(|error| error.kind)
         }
     }
@@ -160,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn where_reads_are_open_a_token_that_counts_is_a_way_past_strangers() {
         let house = TestGateway::open(&memory(), &[], Limits::default()).await;
-        let reader = |client| house.gateway.reader(client);
+        let reader = |client| house.gateway.hosting.reader(client);
         for stranger in [ClientKey::of([192, 0, 2, 1].into()), ClientKey::Exempt] {
             assert_eq!(reader(stranger), Waiter::Unauthenticated(stranger));
             assert_eq!(reader(stranger.trusted()), Waiter::Authenticated);
@@ -186,7 +203,7 @@ mod tests {
             Grant { expires: Some("2026-01-31T12:00:00.5Z".parse().unwrap()), ..Grant::usual() };
         let alice = Alice::with(ended).await;
         let why = async |alice: &Alice, token: &str| {
-            let shown = authenticate(&alice.house.gateway, ClientKey::Exempt, token).await;
+            let shown = alice.house.gateway.tokens.authenticate(ClientKey::Exempt, token).await;
             shown.unwrap_err().message
         };
         let told = why(&alice, alice.secret.reveal()).await;
@@ -212,7 +229,7 @@ mod tests {
         let (gateway, hash) = (&alice.house.gateway, alice.secret.hash());
         let mut ended = Principal::clone(&who);
         ended.grant.expires = Some(Timestamp::UNIX_EPOCH);
-        gateway.holders.remember(hash, gateway.catalog.changes(), Arc::new(ended));
+        gateway.tokens.holders.remember(hash, gateway.catalog.changes(), Arc::new(ended));
         assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
     }
 
@@ -240,7 +257,7 @@ mod tests {
         house.order(Command::CreateUser { login: login.clone() }).await;
         let (name, hash, grant) = (String::new(), secret.hash(), Grant::usual());
         house.order(Command::CreateToken { login, name, hash, grant }).await;
-        let known = || authenticate(&house.gateway, ClientKey::Exempt, secret.reveal());
+        let known = || house.gateway.tokens.authenticate(ClientKey::Exempt, secret.reveal());
         known().await.unwrap();
         store.plan(Box::new(|_, _| Fault::Before));
         tokio::time::sleep(HONOURED / 2).await;

@@ -29,7 +29,7 @@ use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_journal::principal::Principal;
-use cratehouse_mirror::uses::day_of;
+use cratehouse_mirror::files::uses::day_of;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 

@@ -11,39 +11,26 @@ use object_store::memory::InMemory;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{self, Config, Limits};
-use crate::flows::crate_cache::CrateCache;
-use crate::flows::crate_uses::Uses;
-use crate::flows::credit::Credits;
-use crate::flows::download::{File, Part, download};
+use crate::flows::download::{File, Part};
 use crate::flows::download_log::DownloadLog;
-use crate::flows::index_cache::IndexCache;
-use crate::flows::license_facts::Readers;
-use crate::flows::mirror_lines::MirrorLines;
-use crate::flows::open::{mirror_in, pulls_in};
-use crate::flows::parsing::ClientParsers;
+use crate::flows::open::pulls_in;
 use crate::flows::policy_store::PolicyStore;
-use crate::flows::search::known::MirroredNames;
-use crate::flows::token_cache::TokenCache;
-use crate::flows::views::Views;
-use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
-use crate::logging::requests::RequestLines;
+use crate::gateway::{Gateway, Parts};
 use cratehouse_core::error::Result;
-use cratehouse_core::fair_queue::FairQueues;
 use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::per_address::PerAddress;
-use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::writer::{JournalHandle, JournalWriter, Settings};
+use cratehouse_mirror::index::cache::IndexCache;
 use cratehouse_mirror::upstream::Upstream;
 use cratehouse_mirror::upstream::test_util::{self, Server, reply};
-use cratehouse_mirror::uses_store::UsesStore;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
 pub(super) use cratehouse_package::test_util::{line, name, version};
-use cratehouse_storage::blobs::{Origin, blobs_in};
+use cratehouse_storage::blobs::Origin;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
@@ -108,7 +95,7 @@ impl Public {
 
 pub(super) struct TestGateway {
     pub(super) gateway: Arc<Gateway>,
-    _scribe: DropGuard,
+    _writer: DropGuard,
 }
 
 impl TestGateway {
@@ -165,12 +152,9 @@ impl TestGateway {
         writer.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(writer.run(stop.clone()));
-        let policy_store =
-            PolicyStore::open(&config, metrics.clone(), None).unwrap().with_clock(clock);
-        let mut gateway =
-            gateway(config, &objects, catalog, IndexCache::new(0, 1 << 20), metrics, journal);
-        gateway.policy_store = Arc::new(policy_store);
-        Self { gateway: Arc::new(gateway), _scribe: stop.drop_guard() }
+        let index = IndexCache::new(0, 1 << 20);
+        let gateway = gateway_at(clock, config, &objects, catalog, index, metrics, journal);
+        Self { gateway: Arc::new(gateway), _writer: stop.drop_guard() }
     }
 
     /// Downloads `Foo` 1.0.0, and says by which outcome.
@@ -184,7 +168,7 @@ impl TestGateway {
         let lookups = &self.gateway.metrics.crate_lookups;
         let counts = || OUTCOMES.map(|outcome| lookups.with_label_values(&[outcome]).get());
         let before = counts();
-        let answer = download(&self.gateway, &name(krate), &version(vers), Part::Bytes).await;
+        let answer = self.gateway.downloads.get(&name(krate), &version(vers), Part::Bytes).await;
         let moved: Vec<_> =
             (0..5).flat_map(|i| vec![OUTCOMES[i]; (counts()[i] - before[i]) as usize]).collect();
         assert_eq!(moved.len(), 1, "one download moved {moved:?}");
@@ -192,13 +176,13 @@ impl TestGateway {
             Ok(download) => download.file.read().await,
             Err(error) => Err(error),
         };
-        self.gateway.write_behind.settled().await;
+        self.gateway.mirror.written().await;
         (bytes, moved[0])
     }
 
     /// The memory that crate files take.
     pub(super) fn taken(&self) -> u64 {
-        self.gateway.crates.taken()
+        self.gateway.mirror.files.cache.taken()
     }
 
     pub(super) fn alarms(&self, alarm: &str) -> u64 {
@@ -208,7 +192,7 @@ impl TestGateway {
     pub(super) async fn publish(&self, krate: &str, vers: &str, bytes: &'static [u8]) {
         let line = line(krate, vers, bytes);
         let blob = Bytes::from_static(bytes);
-        self.gateway.blobs.put(Origin::Hosted, &line.cksum, blob).await.unwrap();
+        self.gateway.mirror.files.blobs.put(Origin::Hosted, &line.cksum, blob).await.unwrap();
         let size = bytes.len() as u64;
         let published = Box::new(Published { line, size, metadata: Metadata::default() });
         let put_at = self.gateway.catalog.head().unwrap().seq;
@@ -249,41 +233,38 @@ pub(super) fn gateway(
     metrics: Metrics,
     journal: JournalHandle,
 ) -> Gateway {
+    gateway_at(Timestamp::now, config, objects, catalog, index, metrics, journal)
+}
+
+/// The same, whose policy lives by another clock.
+fn gateway_at(
+    clock: fn() -> Timestamp,
+    config: Config,
+    objects: &Objects,
+    catalog: Catalog,
+    index: IndexCache,
+    metrics: Metrics,
+    journal: JournalHandle,
+) -> Gateway {
     let upstream =
         |of| Upstream::new(of, &config.limits.of_upstream(), None, metrics.clone()).unwrap();
     let upstreams = config.upstreams.iter().map(|of| Arc::new(upstream(of))).collect();
-    Gateway {
+    let policy_store = PolicyStore::open_at(clock, &config, metrics.clone(), None).unwrap();
+    Gateway::new(Parts {
         url: "https://crates.acme.example".to_owned(),
-        blobs: blobs_in(objects),
-        mirror: mirror_in(objects),
-        write_behind: WriteBehind::default(),
-        mirror_lines: MirrorLines::new(&metrics),
-        credits: Credits::new(&config.limits, metrics.clone()),
         index: index
             .with_flights(FairShares::new(config.limits.requests, &config.limits.per_address)),
-        crates: CrateCache::of(&config, metrics.clone()),
-        uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), "test"),
         pulls: DownloadLog::new(pulls_in(objects), "test", true, metrics.clone()),
-        in_flight: FairShares::new(config.limits.requests, &config.limits.per_address),
-        responses: FairShares::new(
-            config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
-            &config.limits.per_address,
-        ),
-        turns: FairQueues::new(&config.limits.per_address),
-        mirrored_names: MirroredNames::default(),
-        policy_store: Arc::new(PolicyStore::open(&config, metrics.clone(), None).unwrap()),
-        licenses: Readers::new(&config.limits.per_address, &metrics),
-        parsers: ClientParsers::new(&config.limits.per_address, &metrics),
-        views: Views::new(config.unified_index.unwrap_or(true), &config.upstreams),
+        policy_store: Arc::new(policy_store),
+        unified: config.unified_index.unwrap_or(true),
+        objects: objects.clone(),
         config: Arc::new(config),
-        lines: RequestLines::new(&metrics),
         metrics,
         traces: None,
         catalog,
-        holders: TokenCache::default(),
         journal,
         upstreams,
-    }
+    })
 }
 
 pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {

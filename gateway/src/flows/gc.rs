@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor, nothing_pending};
 use cratehouse_journal::entry::EventKind;
+use cratehouse_journal::writer::JournalHandle;
 use cratehouse_storage::blobs::{Blobs, Origin, Stored};
 
 /// Crate files in one pair of entries: a publish of one of them waits while these are deleted.
@@ -59,31 +59,31 @@ pub struct Swept {
 /// # Errors
 /// Whatever is unusual, by name; what was done until then stays done.
 pub async fn sweep(
-    gateway: &Gateway,
+    journal: &JournalHandle,
     blobs: &Blobs,
     plan: &Plan,
     progress: impl Fn(u64, u64),
 ) -> Result<Swept> {
-    gateway.journal.catch_up().await?;
+    journal.catch_up().await?;
     let mut deleted = 0;
-    let pending = gateway.catalog.view()?.pending()?;
+    let pending = journal.catalog().view()?.pending()?;
     if plan.finish && !plan.dry_run && !pending.is_empty() {
         delete(blobs, &pending).await?;
-        collect(gateway, &pending).await?;
+        collect(journal, &pending).await?;
         deleted = pending.len();
     } else {
         nothing_pending(&pending)?;
     }
-    let mut swept = look(gateway, blobs, plan).await?;
+    let mut swept = look(journal, blobs, plan).await?;
     swept.deleted = deleted;
     if plan.dry_run {
         return Ok(swept);
     }
     let garbage: Vec<_> = swept.garbage.iter().map(|stored| stored.cksum).collect();
     for group in garbage.chunks(GROUP) {
-        let condemned = condemn(gateway, group).await?;
+        let condemned = condemn(journal, group).await?;
         delete(blobs, &condemned).await?;
-        collect(gateway, &condemned).await?;
+        collect(journal, &condemned).await?;
         swept.deleted += condemned.len();
         progress(swept.deleted as u64, garbage.len() as u64);
     }
@@ -91,9 +91,9 @@ pub async fn sweep(
 }
 
 /// Lists what is stored, and stops on anything unusual.
-async fn look(gateway: &Gateway, blobs: &Blobs, plan: &Plan) -> Result<Swept> {
+async fn look(journal: &JournalHandle, blobs: &Blobs, plan: &Plan) -> Result<Swept> {
     // Before the listing: what is named later is not garbage by the judge's word.
-    let named = gateway.catalog.view()?.named()?;
+    let named = journal.catalog().view()?.named()?;
     let listed: Vec<_> = blobs.all(Origin::Hosted).try_collect().await.map_err(Error::store)?;
     let (latest, mut swept) = (Timestamp::now() + CLOCK_SKEW, Swept::default());
     let mut missing: BTreeSet<_> = named.iter().copied().collect();
@@ -129,8 +129,8 @@ async fn look(gateway: &Gateway, blobs: &Blobs, plan: &Plan) -> Result<Swept> {
 }
 
 /// Condemns those that no entry names by now, and gives them back.
-async fn condemn(gateway: &Gateway, checksums: &[Checksum]) -> Result<Vec<Checksum>> {
-    let events = order(gateway, Command::Condemn { checksums: checksums.to_vec() }).await?;
+async fn condemn(journal: &JournalHandle, checksums: &[Checksum]) -> Result<Vec<Checksum>> {
+    let events = order(journal, Command::Condemn { checksums: checksums.to_vec() }).await?;
     let condemned = events.into_iter().filter_map(|event| match event {
         EventKind::Condemned { checksums } => Some(checksums),
         _ => None,
@@ -154,18 +154,18 @@ async fn delete(blobs: &Blobs, checksums: &[Checksum]) -> Result<()> {
     })
 }
 
-async fn collect(gateway: &Gateway, checksums: &[Checksum]) -> Result<()> {
+async fn collect(journal: &JournalHandle, checksums: &[Checksum]) -> Result<()> {
     match checksums.is_empty() {
         true => Ok(()),
         false => {
             let command = Command::Collect { checksums: checksums.to_vec() };
-            order(gateway, command).await.map(drop)
+            order(journal, command).await.map(drop)
         }
     }
 }
 
-async fn order(gateway: &Gateway, command: Command) -> Result<Vec<EventKind>> {
-    gateway.journal.append(ActorCommand { by: CommandActor::Operator, command }).await
+async fn order(journal: &JournalHandle, command: Command) -> Result<Vec<EventKind>> {
+    journal.append(ActorCommand { by: CommandActor::Operator, command }).await
 }
 
 fn stop(why: String) -> Error {

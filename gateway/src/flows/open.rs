@@ -7,44 +7,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::flows::advisories::{self, Keeper};
-use crate::flows::crate_cache::CrateCache;
-use crate::flows::crate_uses::Uses;
-use crate::flows::credit::Credits;
 use crate::flows::download_log::{self, DownloadLog};
-use crate::flows::index_cache::IndexCache;
-use crate::flows::license_facts::Readers;
-use crate::flows::mirror_lines::MirrorLines;
-use crate::flows::parsing::ClientParsers;
 use crate::flows::policy_store::{Kept, PolicyStore, try_policy};
 use crate::flows::reread::Reread;
-use crate::flows::search::known::MirroredNames;
 use crate::flows::store_watch::StoreWatch;
-use crate::flows::token_cache::TokenCache;
-use crate::flows::views::Views;
-use crate::flows::{evict, founded, replica_note, search};
-use crate::gateway::{Gateway, RESPONSE_STEP_BYTES};
-use crate::logging::requests::RequestLines;
+use crate::flows::{founded, replica_note};
+use crate::gateway::{Gateway, Parts};
 use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
 use crate::stores::download_log::DownloadLogStore;
 use crate::stores::replicas::ReplicaNotes;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::fair_queue::FairQueues;
 use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::progress::{Progress, say};
 use cratehouse_core::threads::aside;
 use cratehouse_core::traces::Traces;
-use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_journal::catalog::{Catalog, Opened};
 use cratehouse_journal::checkpoint::{Checkpointer, Known, Namer};
 use cratehouse_journal::checkpoint_store::checkpoints_in;
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::writer::{JournalWriter, OnChange, Settings};
-use cratehouse_mirror::store::MirrorStore;
+use cratehouse_mirror::index::cache::IndexCache;
 use cratehouse_mirror::upstream::Upstream;
-use cratehouse_mirror::uses_store::UsesStore;
-use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::objects::Objects;
 
 /// Where the catalog is kept.
@@ -198,50 +183,32 @@ impl Running {
             config.pulls.retention_days.is_some(),
             metrics.clone(),
         );
-        let crates = CrateCache::of(&config, metrics.clone());
         let (traces, exporting) = match keep {
             Keep::File => open_traces(&config, &metrics)?,
             Keep::Memory | Keep::Replayed => None,
         }
         .unzip();
-        let gateway = Arc::new(Gateway {
+        let gateway = Arc::new(Gateway::new(Parts {
+            config,
             url,
-            catalog,
-            holders: TokenCache::default(),
-            journal,
-            blobs: blobs_in(&objects),
-            mirror: mirror_in(&objects),
-            write_behind: WriteBehind::default(),
-            mirror_lines: MirrorLines::new(&metrics),
-            credits: Credits::new(&config.limits, metrics.clone()),
-            views: Views::new(unified, &config.upstreams),
-            upstreams,
-            policy_store,
-            licenses: Readers::new(&config.limits.per_address, &metrics),
-            parsers: ClientParsers::new(&config.limits.per_address, &metrics),
-            index,
-            crates,
-            uses: Uses::new(UsesStore::new(Arc::clone(&objects.cache)), &config.server.replica),
-            pulls,
-            in_flight: FairShares::new(config.limits.requests, &config.limits.per_address),
-            responses: FairShares::new(
-                config.limits.response_memory_bytes / RESPONSE_STEP_BYTES,
-                &config.limits.per_address,
-            ),
-            turns: FairQueues::new(&config.limits.per_address),
-            mirrored_names: MirroredNames::default(),
-            lines: RequestLines::new(&metrics),
             metrics,
             traces,
-            config,
-        });
+            objects: objects.clone(),
+            catalog,
+            journal,
+            unified,
+            upstreams,
+            policy_store,
+            index,
+            pulls,
+        }));
         let stop = CancellationToken::new();
         let mut tasks = Vec::new();
         if keep == Keep::File {
             let (entries, heads) = (gateway.config.catalog.checkpoint_entries, writer.heads());
             let checkpointing = checkpointer.clone().run(known, entries, heads, stop.clone());
             tasks.push(("checkpointer", tokio::spawn(checkpointing)));
-            let sweeping = evict::run(Arc::clone(&gateway), stop.clone());
+            let sweeping = Arc::clone(&gateway.mirror.evictor).run(stop.clone());
             tasks.push(("sweeper", tokio::spawn(sweeping)));
             let every = gateway.config.policy.reload;
             let book = Arc::clone(&gateway.policy_store);
@@ -262,8 +229,8 @@ impl Running {
             let noting =
                 replica_note::run(notes, replica_note::of(&gateway.config, now), stop.clone());
             tasks.push(("note of this replica", tokio::spawn(noting)));
-            let searching = search::run(Arc::clone(&gateway), stop.clone());
-            tasks.push(("keeper of names", tokio::spawn(searching)));
+            let keeping = Arc::clone(&gateway.mirror.keeper).run(stop.clone());
+            tasks.push(("keeper of names", tokio::spawn(keeping)));
             let (owned, stopped) = (Arc::clone(&gateway), stop.clone());
             let recording =
                 async move { download_log::run(&owned.pulls, &owned.config.pulls, stopped).await };
@@ -280,8 +247,7 @@ impl Running {
     /// puts the catalog on disk. The caller bounds the time.
     pub async fn close(self) {
         self.stop.cancel();
-        self.gateway.write_behind.settled().await;
-        self.gateway.licenses.settled().await;
+        self.gateway.mirror.settled().await;
         for (what, task) in self.tasks {
             if let Err(e) = task.await {
                 tracing::error!(error = %e, "the {what} did not end well");
@@ -333,11 +299,6 @@ pub fn pulls_in(objects: &Objects) -> DownloadLogStore {
 /// What replicas note of themselves in a store.
 pub fn replica_notes_in(objects: &Objects) -> ReplicaNotes {
     ReplicaNotes::new(Arc::clone(&objects.cache))
-}
-
-/// What is mirrored in a store.
-pub fn mirror_in(objects: &Objects) -> MirrorStore {
-    MirrorStore::new(Arc::clone(&objects.cache), Arc::clone(&objects.durable))
 }
 
 /// Drops from memory what an entry changed.

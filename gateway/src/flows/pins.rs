@@ -3,11 +3,12 @@
 
 use tracing::warn;
 
-use crate::gateway::Gateway;
+use crate::flows::hosting::Hosting;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::catalog::CorrectedPin;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
+use cratehouse_mirror::mirror::Mirror;
 use cratehouse_mirror::store::Pin;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::{CrateVersion, no_such_version};
@@ -35,17 +36,17 @@ impl Pinned {
 /// # Errors
 /// Absent, when there is none; when the store does not answer.
 pub async fn of(
-    gateway: &Gateway,
+    (mirror, hosting): (&Mirror, &Hosting),
     name: &CrateName,
     version: &CrateVersion,
 ) -> Result<Vec<Pinned>> {
     let (mut found, mut instead) = (Vec::new(), None);
-    for upstream in gateway.upstreams.iter().map(|upstream| upstream.name()) {
-        if let Some(pin) = gateway.mirror.pinned(upstream, name, version).await? {
-            let corrected = gateway.catalog.view()?.corrected_pin(upstream, name, version)?;
+    for upstream in mirror.upstreams.iter().map(|upstream| upstream.name()) {
+        if let Some(pin) = mirror.store.pinned(upstream, name, version).await? {
+            let corrected = hosting.catalog.view()?.corrected_pin(upstream, name, version)?;
             found.push(Pinned { upstream: upstream.to_owned(), pin, corrected });
         } else if instead.is_none() {
-            let others = gateway.mirror.pinned_versions(upstream, name).await?;
+            let others = mirror.store.pinned_versions(upstream, name).await?;
             instead = others.into_iter().find(|other| other.same_number(version));
         }
     }
@@ -66,14 +67,14 @@ pub async fn of(
 /// Absent, when there is no such pin; invalid, when the upstream is not clear, no reason is given,
 /// or format level 2 is not enabled.
 pub async fn correct(
-    gateway: &Gateway,
+    (mirror, hosting): (&Mirror, &Hosting),
     by: CommandActor,
     (name, version): (&CrateName, &CrateVersion),
     upstream: Option<&str>,
     checksum: Checksum,
     reason: &str,
 ) -> Result<Pinned> {
-    let pinned = chosen(of(gateway, name, version).await?, upstream)?;
+    let pinned = chosen(of((mirror, hosting), name, version).await?, upstream)?;
     let command = Command::CorrectPin {
         upstream: pinned.upstream.clone(),
         krate: name.clone(),
@@ -82,7 +83,7 @@ pub async fn correct(
         checksum,
         reason: reason.to_owned(),
     };
-    gateway.journal.append(ActorCommand { by, command }).await?;
+    hosting.journal.append(ActorCommand { by, command }).await?;
     warn!(upstream = pinned.upstream, %name, %version, former = %pinned.standing(), %checksum,
         reason, "a pin was corrected by an administrator");
     Ok(pinned)

@@ -2,8 +2,7 @@
 //! whole. What is broken is never taken: the last good policy stays, and says so.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,7 +17,7 @@ use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside_in_time;
-use cratehouse_policy::{Advisories, Policy, Waiver};
+use cratehouse_policy::{Advisories, Policy, PolicyGeneration, PolicyInForce, Waiver};
 
 /// The advisory database is looked at every so many times that the policy is, and whenever that has
 /// changed: it has thousands of files.
@@ -30,10 +29,7 @@ const ENDING_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 #[derive(Debug)]
 pub struct PolicyStore {
     sources: Sources,
-    in_force: RwLock<Arc<PolicyGeneration>>,
-    /// The number of [`PolicyGeneration`], to be compared without a lock.
-    stamp: AtomicU64,
-    silent: AtomicBool,
+    in_force: Arc<PolicyInForce>,
     /// What was last read, and found good or bad.
     seen: Mutex<Seen>,
     /// What the store keeps, where the configuration names no database.
@@ -41,18 +37,6 @@ pub struct PolicyStore {
     /// Held by whoever reads anew.
     reloading: Mutex<()>,
     metrics: Metrics,
-    clock: fn() -> Timestamp,
-}
-
-/// A policy and the advisories that it is applied with.
-#[derive(Debug, Default)]
-pub struct PolicyGeneration {
-    /// The rules.
-    pub policy: Policy,
-    /// The advisory database, where there is one.
-    pub advisories: Option<Arc<Advisories>>,
-    /// Another number for another policy or database.
-    pub stamp: u64,
 }
 
 /// The advisory database that the store keeps.
@@ -92,13 +76,6 @@ struct Seen {
 /// What files of this fingerprint came to: what is wrong with them, if anything is.
 type Read = (Checksum, Option<String>);
 
-impl PolicyGeneration {
-    /// Whether it allows everything, so that nobody need be asked.
-    pub fn is_silent(&self) -> bool {
-        self.policy.allows_everything()
-    }
-}
-
 impl PolicyStore {
     /// Reads the policy for the first time; `kept` is the database in the store. Blocks.
     ///
@@ -106,46 +83,39 @@ impl PolicyStore {
     /// [`cratehouse_core::error::Kind::Invalid`] when the policy is broken: there is no last good one yet.
     /// Advisories that cannot be read only turn their rule off.
     pub fn open(config: &config::Config, metrics: Metrics, kept: Option<Kept>) -> Result<Self> {
-        let book = Self {
+        Self::open_at(Timestamp::now, config, metrics, kept)
+    }
+
+    /// The same by another clock.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn open_at(
+        clock: fn() -> Timestamp,
+        config: &config::Config,
+        metrics: Metrics,
+        kept: Option<Kept>,
+    ) -> Result<Self> {
+        let store = Self {
             sources: Sources::of(config),
-            in_force: RwLock::default(),
-            stamp: AtomicU64::new(0),
-            silent: AtomicBool::new(true),
+            in_force: Arc::new(PolicyInForce::with_clock(clock)),
             seen: Mutex::default(),
             kept: Mutex::new(Ok(kept)),
             reloading: Mutex::default(),
             metrics,
-            clock: Timestamp::now,
         };
-        book.reload(true)?;
-        Ok(book)
-    }
-
-    /// The same with another clock, for tests.
-    #[cfg(test)]
-    pub(super) fn with_clock(mut self, clock: fn() -> Timestamp) -> Self {
-        self.clock = clock;
-        self
+        store.reload(true)?;
+        Ok(store)
     }
 
     /// The policy in force.
-    pub fn in_force(&self) -> Arc<PolicyGeneration> {
-        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn in_force(&self) -> &Arc<PolicyInForce> {
+        &self.in_force
     }
 
-    /// The number of the policy in force.
-    pub fn stamp(&self) -> u64 {
-        self.stamp.load(Ordering::Acquire)
-    }
-
-    /// Whether the policy in force allows everything.
-    pub fn is_silent(&self) -> bool {
-        self.silent.load(Ordering::Acquire)
-    }
-
-    /// The time that verdicts are given at.
-    pub fn now(&self) -> Timestamp {
-        (self.clock)()
+    /// The generation of the policy in force.
+    pub fn generation(&self) -> Arc<PolicyGeneration> {
+        self.in_force.generation()
     }
 
     /// Looks for changes until told to stop, and whenever somebody asks; then at the advisories too.
@@ -163,8 +133,8 @@ impl PolicyStore {
                 () = reread.asked() => self.seen().looks = 0,
                 _ = look.tick() => (),
             }
-            let book = Arc::clone(&self);
-            if let Err(e) = aside_in_time(move || book.reload(false)).await {
+            let store = Arc::clone(&self);
+            if let Err(e) = aside_in_time(move || store.reload(false)).await {
                 error!(error = %e, "looking at the policy crashed; what was read before stays in force");
             }
         }
@@ -189,14 +159,14 @@ impl PolicyStore {
         if let Ok(Some(kept)) = &mut *self.kept() {
             kept.checked = at;
         }
-        if self.in_force().advisories.is_some() {
+        if self.generation().advisories.is_some() {
             self.metrics.advisories_newest.set(at.as_second());
         }
     }
 
     /// Says once that a rule is off for want of a database, which is no trouble: nobody has lost anything.
     pub(super) fn tell_of_missing_advisories(&self, scheduled: bool) {
-        let in_force = self.in_force();
+        let in_force = self.generation();
         let missing = in_force.policy.wants_advisories() && in_force.advisories.is_none();
         let told = std::mem::replace(&mut self.seen().told_missing, missing);
         if missing && !told {
@@ -219,7 +189,7 @@ impl PolicyStore {
             (Err(why), true) => return Err(Error::invalid(why)),
             (policy, _) => self.settled("policy", 0, policy).flatten(),
         };
-        let former = self.in_force();
+        let former = self.generation();
         // Another comment, or another order of the files, is no other policy.
         let policy = policy.filter(|new| at_start || new.version() != former.policy.version());
         let advisories = match policy.is_some() || self.database_is_due() {
@@ -242,15 +212,13 @@ impl PolicyStore {
     }
 
     fn put(&self, next: PolicyGeneration, at_start: bool) {
-        let (version, stamp) = (next.policy.version().to_owned(), next.stamp);
+        let version = next.policy.version().to_owned();
         let silent = next.is_silent();
         let advisories = next.advisories.as_ref().map_or(0, |all| all.len());
-        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
-        self.stamp.store(stamp, Ordering::Release);
-        self.silent.store(silent, Ordering::Release);
+        self.in_force.put(next);
         self.metrics.policy_info.reset();
         self.metrics.policy_info.with_label_values(&[&version]).set(1);
-        self.metrics.policy_loaded.set(self.now().as_second());
+        self.metrics.policy_loaded.set(self.in_force.now().as_second());
         self.metrics.advisories.set(i64::try_from(advisories).unwrap_or(i64::MAX));
         if !(at_start && silent) {
             info!(policy = version, advisories, "this policy is in force from now on");
@@ -339,7 +307,7 @@ impl PolicyStore {
     }
 
     fn count_waivers(&self) {
-        let (now, in_force) = (self.now(), self.in_force());
+        let (now, in_force) = (self.in_force.now(), self.generation());
         let left = |waiver: &Waiver| waiver.until.end().duration_since(now);
         let begun = |waiver: &&Waiver| waiver.from.is_none_or(|day| day.begin() <= now);
         let live = in_force.policy.waivers().iter().filter(begun).map(left);

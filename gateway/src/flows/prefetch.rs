@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use crate::flows::crate_file::Source;
-use crate::flows::{download, learning, lock_file, lookup};
-use crate::gateway::Gateway;
+use crate::flows::download::{Downloads, Part};
+use crate::flows::lock_file::LockFiles;
+use crate::flows::lookup::Lookup;
 use crate::model::pull::{Subject, Versions};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_mirror::files::crate_file::Source;
+use cratehouse_mirror::licenses::search::LicenseSearch;
 use cratehouse_package::lock_file::{Locked, LockedSource};
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
@@ -48,56 +50,99 @@ pub struct Prefetched {
     pub elsewhere: Vec<(String, String)>,
 }
 
-/// Fills the mirror with every package of the lock files that is from crates.io, from this registry or
-/// from one of its upstreams, and with the named crates. `progress(done, total)` is called after each; all
-/// are tried.
-///
-/// # Errors
-/// Invalid, when a text is no Cargo.lock.
-pub async fn prefetch(
-    gateway: &Arc<Gateway>,
-    wanted: &Wanted,
-    progress: impl Fn(usize, usize),
-) -> Result<Prefetched> {
-    let mut packages = BTreeSet::new();
-    for (file, text) in &wanted.locks {
-        let named = lock_file::packages(gateway, ClientKey::Exempt, text).await;
-        let of_file = |e: Error| Error::new(e.kind, format!("{file}: {}", e.message));
-        packages.extend(named.map_err(of_file)?);
-    }
-    let mut done = Prefetched::default();
-    let other = |package: &&Locked| package.source == LockedSource::OtherRegistry;
-    let source = |package: &Locked| package.registry.clone().unwrap_or_default();
-    done.elsewhere = packages.iter().filter(other).map(|p| (full_name(p), source(p))).collect();
-    let all = packages.len();
-    packages.retain(|package| package.source == LockedSource::Registry);
-    done.unpublished = all - packages.len() - done.elsewhere.len();
-    for subject in &wanted.crates {
-        match named::newest(gateway, subject).await {
-            Ok(package) => {
-                if !matches!(subject.versions, Versions::One(_)) {
-                    done.chosen.push(full_name(&package));
-                }
-                packages.insert(package);
-            }
-            Err(error) => done.failed.push((subject.to_string(), error)),
-        }
-    }
-    done.fetch_all(gateway, packages, progress).await;
-    done.failed.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(done)
+/// What fills the mirror ahead of need.
+#[derive(Debug)]
+pub struct Prefetcher {
+    /// What reads lock files.
+    pub locks: Arc<LockFiles>,
+    /// What finds index files.
+    pub lookup: Arc<Lookup>,
+    /// What fetches crate files.
+    pub downloads: Arc<Downloads>,
+    /// What reads licences.
+    pub licenses: Arc<LicenseSearch>,
 }
+
+impl Prefetcher {
+    /// Fills the mirror with every package of the lock files that is from crates.io, from this registry or
+    /// from one of its upstreams, and with the named crates. `progress(done, total)` is called after each; all
+    /// are tried.
+    ///
+    /// # Errors
+    /// Invalid, when a text is no Cargo.lock.
+    pub async fn prefetch(
+        &self,
+        wanted: &Wanted,
+        progress: impl Fn(usize, usize),
+    ) -> Result<Prefetched> {
+        let mut packages = BTreeSet::new();
+        for (file, text) in &wanted.locks {
+            let named = self.locks.packages(ClientKey::Exempt, text).await;
+            let of_file = |e: Error| Error::new(e.kind, format!("{file}: {}", e.message));
+            packages.extend(named.map_err(of_file)?);
+        }
+        let mut done = Prefetched::default();
+        let other = |package: &&Locked| package.source == LockedSource::OtherRegistry;
+        let source = |package: &Locked| package.registry.clone().unwrap_or_default();
+        done.elsewhere = packages.iter().filter(other).map(|p| (full_name(p), source(p))).collect();
+        let all = packages.len();
+        packages.retain(|package| package.source == LockedSource::Registry);
+        done.unpublished = all - packages.len() - done.elsewhere.len();
+        for subject in &wanted.crates {
+            match named::newest(&self.lookup, subject).await {
+                Ok(package) => {
+                    if !matches!(subject.versions, Versions::One(_)) {
+                        done.chosen.push(full_name(&package));
+                    }
+                    packages.insert(package);
+                }
+                Err(error) => done.failed.push((subject.to_string(), error)),
+            }
+        }
+        done.fetch_all(self, packages, progress).await;
+        done.failed.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(done)
+    }
+
+    async fn fetch_named(&self, package: Locked) -> (String, Result<Fetched>) {
+        let answer = self.fetch(&package).await;
+        (full_name(&package), answer)
+    }
+
+    async fn fetch(&self, package: &Locked) -> Result<Fetched> {
+        let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
+        let version: CrateVersion = package.version.parse().map_err(Error::invalid)?;
+        let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
+        let file = self.lookup.find(&lower).await?;
+        let listed = file.as_ref().and_then(|file| file.version(&version));
+        if let Some(mismatch) = listed.and_then(|listed| package.mismatch(&listed.cksum)) {
+            return Err(Error::invalid(mismatch));
+        }
+        // Where the index lists nothing, the download says best what is wrong.
+        let fetched = self.downloads.get(&name, &version, Part::Head).await;
+        // Also of what its licence has forbidden.
+        if self.licenses.wants_licenses()
+            && let Ok(answered) = self.lookup.known(ClientKey::OWN, &lower).await
+        {
+            self.licenses.settle(&answered.known, &version).await;
+        }
+        fetched.map(|download| (download.source, download.file.length()))
+    }
+}
+
+/// Where a crate file was found, and its bytes.
+type Fetched = (Source, u64);
 
 impl Prefetched {
     async fn fetch_all(
         &mut self,
-        gateway: &Arc<Gateway>,
+        prefetcher: &Prefetcher,
         packages: BTreeSet<Locked>,
         progress: impl Fn(usize, usize),
     ) {
         let total = packages.len();
         // Collected before they are buffered: a stream of closures is not `Send` for every caller.
-        let fetches: Vec<_> = packages.into_iter().map(|p| fetch_named(gateway, p)).collect();
+        let fetches: Vec<_> = packages.into_iter().map(|p| prefetcher.fetch_named(p)).collect();
         let mut fetches = stream::iter(fetches).buffer_unordered(PACKAGES_AT_ONCE);
         let mut done = 0;
         while let Some((package, answer)) = fetches.next().await {
@@ -117,29 +162,6 @@ impl Prefetched {
 
 fn full_name(package: &Locked) -> String {
     format!("{} {}", package.name, package.version)
-}
-
-async fn fetch_named(gateway: &Arc<Gateway>, package: Locked) -> (String, Result<Fetched>) {
-    let answer = fetch(gateway, &package).await;
-    (full_name(&package), answer)
-}
-
-/// Where a crate file was found, and its bytes.
-type Fetched = (Source, u64);
-
-async fn fetch(gateway: &Arc<Gateway>, package: &Locked) -> Result<Fetched> {
-    let name = CrateName::parse(&package.name).map_err(Error::invalid)?;
-    let version: CrateVersion = package.version.parse().map_err(Error::invalid)?;
-    let lower = CrateName::parse(&name.lower()).map_err(Error::invalid)?;
-    let file = lookup::lookup(gateway, &lower).await?;
-    let listed = file.as_ref().and_then(|file| file.version(&version));
-    if let Some(mismatch) = listed.and_then(|listed| package.mismatch(&listed.cksum)) {
-        return Err(Error::invalid(mismatch));
-    }
-    // Where the index lists nothing, the download says best what is wrong.
-    let fetched = download::download(gateway, &name, &version, download::Part::Head).await;
-    learning::settle(gateway, &lower, &version).await; // also of what its licence has forbidden
-    fetched.map(|download| (download.source, download.file.length()))
 }
 
 #[cfg(test)]
@@ -180,7 +202,8 @@ mod tests {
                 .concat();
         let seen = std::cell::RefCell::new(Vec::new());
         let progress = |done, total| seen.borrow_mut().push((done, total));
-        let done = prefetch(&house.gateway, &locks(&[&text, &text]), progress).await.unwrap();
+        let done =
+            house.gateway.prefetcher.prefetch(&locks(&[&text, &text]), progress).await.unwrap();
         assert_eq!((done.fetched, done.fetched_bytes, done.present), (1, 1, 0));
         let failed = done.failed;
         let failed: Vec<_> = failed.iter().map(|(what, e)| (what.as_str(), e.kind)).collect();
@@ -189,7 +212,7 @@ mod tests {
         assert_eq!((public.fills(), house.foo().await.1), (1, "hit"));
 
         let changed = lock("Foo", "1.0.0", b"y");
-        let done = prefetch(&house.gateway, &locks(&[&changed]), |_, _| ()).await.unwrap();
+        let done = house.gateway.prefetcher.prefetch(&locks(&[&changed]), |_, _| ()).await.unwrap();
         let failed = done.failed;
         assert!(failed[0].1.message.contains("checksum"), "{failed:?}");
     }
@@ -202,7 +225,7 @@ mod tests {
         let ours = "sparse+https://crates.acme.example/index/";
         let upstream = format!("sparse+{}/index/", public.server.url);
         let lock = ["sparse+https://partner.example/index/", ours, &upstream].map(from).concat();
-        let done = prefetch(&house.gateway, &locks(&[&lock]), |_, _| ()).await.unwrap();
+        let done = house.gateway.prefetcher.prefetch(&locks(&[&lock]), |_, _| ()).await.unwrap();
         let elsewhere = ("Foo 1.0.0+b", "sparse+https://partner.example/index/");
         assert_eq!(done.elsewhere, [(elsewhere.0.to_owned(), elsewhere.1.to_owned())]);
         let failed: Vec<_> = done.failed.iter().map(|(what, e)| (what.as_str(), e.kind)).collect();
@@ -210,7 +233,7 @@ mod tests {
 
         public.server.paths();
         let partner = from("sparse+https://partner.example/index/").replace("Foo", "secret");
-        let done = prefetch(&house.gateway, &locks(&[&partner]), |_, _| ()).await.unwrap();
+        let done = house.gateway.prefetcher.prefetch(&locks(&[&partner]), |_, _| ()).await.unwrap();
         assert_eq!((done.failed.len(), done.elsewhere.len()), (0, 1));
         assert_eq!(public.server.paths(), Vec::<String>::new());
     }
@@ -220,7 +243,7 @@ mod tests {
         let public = Public::start(b"x").await;
         let house = TestGateway::open(&memory(), &[&public], limits()).await;
         let fetch = async |wanted: &[&str]| {
-            prefetch(&house.gateway, &crates(wanted), |_, _| ()).await.unwrap()
+            house.gateway.prefetcher.prefetch(&crates(wanted), |_, _| ()).await.unwrap()
         };
         let done = fetch(&["foo"]).await;
         assert_eq!((done.fetched, done.present, done.failed.len()), (1, 0, 0), "{done:?}");
@@ -236,7 +259,7 @@ mod tests {
                 .locks,
             ..crates(&["foo"])
         };
-        let done = prefetch(&house.gateway, &mixed, |_, _| ()).await.unwrap();
+        let done = house.gateway.prefetcher.prefetch(&mixed, |_, _| ()).await.unwrap();
         assert_eq!((done.unpublished, done.present), (1, 1));
     }
 
@@ -248,10 +271,11 @@ mod tests {
         let odd = package("a", &format!("{source}\nchecksum = \"{odd}\""));
         for lock in ["[package", "version = 4\n[[package]]\nname = 1", &odd] {
             let refused =
-                lock_file::packages(&house.gateway, ClientKey::Exempt, lock).await.unwrap_err();
+                house.gateway.prefetcher.locks.packages(ClientKey::Exempt, lock).await.unwrap_err();
             assert_eq!(refused.kind, Kind::Invalid, "{lock}");
         }
-        let told = prefetch(&house.gateway, &locks(&["[package"]), |_, _| ()).await.unwrap_err();
+        let told =
+            house.gateway.prefetcher.prefetch(&locks(&["[package"]), |_, _| ()).await.unwrap_err();
         assert!(told.message.starts_with("Cargo.lock: this is not a Cargo.lock"), "{told}");
     }
 }

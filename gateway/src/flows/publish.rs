@@ -13,22 +13,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use self::admission::{admit, count_refusal, frame_bytes, head_bytes, may_publish, named};
+pub use self::admission::{frame_bytes, head_bytes, may_publish, named};
 use crate::config::Limits;
-use crate::flows::{dependencies, mirroring, violations};
-use crate::gateway::Gateway;
+use crate::flows::dependencies::Dependencies;
+use crate::flows::hosting::Hosting;
+use crate::flows::violations::PublishRules;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::parsers::ClientParsers;
+use cratehouse_journal::change;
 use cratehouse_journal::commands::{self, ActorCommand, Command, CommandActor, must_put_again};
 use cratehouse_journal::principal::Principal;
+use cratehouse_mirror::hosting::HostedNames as _;
+use cratehouse_mirror::index::chain::Chain;
 use cratehouse_package::manifest::{Draft, ManifestLimits};
 use cratehouse_package::name::CrateName;
-use cratehouse_package::publish_frame::{self, UploadLimits};
+use cratehouse_package::publish_frame::{self, Named, UploadLimits};
 use cratehouse_package::published::Published;
 use cratehouse_package::tarball::{self, Contents, TarballLimits};
-use cratehouse_storage::blobs::Origin;
+use cratehouse_storage::blobs::{Blobs, Origin};
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
 const PREPARE: Duration = Duration::from_secs(14);
@@ -54,131 +60,211 @@ struct Parcel {
     warnings: Vec<String>,
 }
 
-/// Publishes what the body of one `PUT /crates/new` holds.
-///
-/// # Errors
-/// What crates.io refuses for correctness is refused here; unavailable, when an
-/// upstream or the store had to be asked and did not answer.
-pub async fn publish(
-    gateway: &Arc<Gateway>,
-    (who, client): (&Principal, ClientKey),
-    body: Bytes,
-) -> Result<PublishAnswer> {
-    let outcome = attempt(gateway, (who, client), body).await;
-    let label = match &outcome {
-        Ok(_) => "published",
-        Err(error) => admission::label(error),
-    };
-    gateway.metrics.publishes.with_label_values(&[label]).inc();
-    outcome
+/// What publishes crates.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Our own names, and the journal.
+    pub hosting: Arc<Hosting>,
+    /// Where the bytes go.
+    pub blobs: Blobs,
+    /// What bounds a publish.
+    pub limits: Limits,
+    /// What reads it.
+    pub parsers: Arc<ClientParsers>,
+    /// The policy's word on it.
+    pub rules: PublishRules,
+    /// What finds its dependencies.
+    pub dependencies: Dependencies,
+    /// The upstreams that may have its name.
+    pub chain: Arc<Chain>,
+    /// Where publishes count.
+    pub metrics: Metrics,
 }
 
-async fn attempt(
-    gateway: &Arc<Gateway>,
-    (who, client): (&Principal, ClientKey),
-    body: Bytes,
-) -> Result<PublishAnswer> {
-    let too_slow = |_| {
-        Error::unavailable(
-            "this publish could not be checked in time; nothing was changed: try again",
-        )
-    };
-    let preparing = async {
-        let parcel = unpack(gateway, client, body).await?;
-        prepare(gateway, who, parcel).await
-    };
-    let prepared =
-        tokio::time::timeout(deadline::at_most(PREPARE), preparing).await.map_err(too_slow)??;
-    let (order, crate_file, answer) = prepared;
-    enter(gateway, order, crate_file).await?;
-    Ok(answer)
-}
+impl Publisher {
+    /// Whether this name and version may be published with this token, as far as this replica knows. What
+    /// a replica that lags cannot know is refused only after a read of the journal.
+    ///
+    /// # Errors
+    /// Those of the judge.
+    pub async fn admit(&self, who: &Principal, named: &Named) -> Result<()> {
+        let by = CommandActor::Principal(who.clone());
+        let judge = || {
+            let view = self.hosting.catalog.view()?;
+            commands::admit_publish(&view, &by, &named.name, &named.version, Timestamp::now())
+        };
+        change::early(&self.hosting.journal, judge).await
+    }
 
-/// Puts the bytes, and gives the order that names them.
-pub(super) async fn put(
-    gateway: &Gateway,
-    by: CommandActor,
-    published: Box<Published>,
-    crate_file: Bytes,
-) -> Result<ActorCommand> {
-    // Before the put: bytes that are condemned after this entry may be deleted again.
-    let put_at = gateway.catalog.head()?.seq;
-    let put = gateway.blobs.put(Origin::Hosted, &published.line.cksum, crate_file);
-    put.await.map_err(Error::store)?;
-    let bounds = gateway.config.limits.index;
-    Ok(ActorCommand { by, command: Command::Publish { published, put_at, bounds } })
-}
+    /// Counts a publish that ended before its body was whole.
+    pub fn count_refusal(&self, error: &Error) {
+        self.metrics.publishes.with_label_values(&[admission::label(error)]).inc();
+    }
 
-/// The journal's word is the last one; where a sweep may have deleted the bytes since they were
-/// put, they are put again, once.
-pub(super) async fn enter(gateway: &Gateway, order: ActorCommand, crate_file: Bytes) -> Result<()> {
-    match gateway.journal.append(order.clone()).await {
-        Err(e) if must_put_again(&e) => {
-            let again = put_again(gateway, order, crate_file);
-            let order = tokio::time::timeout(deadline::at_most(COLLECTING), again)
-                .await
-                .map_err(|_| e)??;
-            gateway.journal.append(order).await.map(drop)
+    /// Publishes what the body of one `PUT /crates/new` holds.
+    ///
+    /// # Errors
+    /// What crates.io refuses for correctness is refused here; unavailable, when an
+    /// upstream or the store had to be asked and did not answer.
+    pub async fn publish(
+        &self,
+        (who, client): (&Principal, ClientKey),
+        body: Bytes,
+    ) -> Result<PublishAnswer> {
+        let outcome = self.attempt((who, client), body).await;
+        let label = match &outcome {
+            Ok(_) => "published",
+            Err(error) => admission::label(error),
+        };
+        self.metrics.publishes.with_label_values(&[label]).inc();
+        outcome
+    }
+
+    async fn attempt(
+        &self,
+        (who, client): (&Principal, ClientKey),
+        body: Bytes,
+    ) -> Result<PublishAnswer> {
+        let too_slow = |_| {
+            Error::unavailable(
+                "this publish could not be checked in time; nothing was changed: try again",
+            )
+        };
+        let preparing = async {
+            let parcel = self.unpack(client, body).await?;
+            self.prepare(who, parcel).await
+        };
+        let prepared = tokio::time::timeout(deadline::at_most(PREPARE), preparing)
+            .await
+            .map_err(too_slow)??;
+        let (order, crate_file, answer) = prepared;
+        self.enter(order, crate_file).await?;
+        Ok(answer)
+    }
+
+    /// Puts the bytes, and gives the order that names them.
+    pub(super) async fn put(
+        &self,
+        by: CommandActor,
+        published: Box<Published>,
+        crate_file: Bytes,
+    ) -> Result<ActorCommand> {
+        // Before the put: bytes that are condemned after this entry may be deleted again.
+        let put_at = self.hosting.catalog.head()?.seq;
+        let put = self.blobs.put(Origin::Hosted, &published.line.cksum, crate_file);
+        put.await.map_err(Error::store)?;
+        let bounds = self.limits.index;
+        Ok(ActorCommand { by, command: Command::Publish { published, put_at, bounds } })
+    }
+
+    /// The journal's word is the last one; where a sweep may have deleted the bytes since they were
+    /// put, they are put again, once.
+    pub(super) async fn enter(&self, order: ActorCommand, crate_file: Bytes) -> Result<()> {
+        match self.hosting.journal.append(order.clone()).await {
+            Err(e) if must_put_again(&e) => {
+                let again = self.put_again(order, crate_file);
+                let order = tokio::time::timeout(deadline::at_most(COLLECTING), again)
+                    .await
+                    .map_err(|_| e)??;
+                self.hosting.journal.append(order).await.map(drop)
+            }
+            outcome => outcome.map(drop),
         }
-        outcome => outcome.map(drop),
     }
-}
 
-async fn put_again(
-    gateway: &Gateway,
-    order: ActorCommand,
-    crate_file: Bytes,
-) -> Result<ActorCommand> {
-    let Command::Publish { published, .. } = order.command else { return Ok(order) };
-    let condemned = || gateway.catalog.view()?.condemned(&published.line.cksum);
-    while condemned()?.is_some_and(|row| row.collected.is_none()) {
-        tokio::time::sleep(COLLECTING_PAUSE).await;
-        gateway.journal.catch_up().await?;
+    async fn put_again(&self, order: ActorCommand, crate_file: Bytes) -> Result<ActorCommand> {
+        let Command::Publish { published, .. } = order.command else { return Ok(order) };
+        let condemned = || self.hosting.catalog.view()?.condemned(&published.line.cksum);
+        while condemned()?.is_some_and(|row| row.collected.is_none()) {
+            tokio::time::sleep(COLLECTING_PAUSE).await;
+            self.hosting.journal.catch_up().await?;
+        }
+        self.put(order.by, published, crate_file).await
     }
-    put(gateway, order.by, published, crate_file).await
-}
 
-/// Everything up to the journal. It is judged twice: here, so that what will be refused costs
-/// neither an upstream request nor a blob, and again, for good, by the writer.
-async fn prepare(
-    gateway: &Arc<Gateway>,
-    who: &Principal,
-    parcel: Parcel,
-) -> Result<(ActorCommand, Bytes, PublishAnswer)> {
-    let Parcel { crate_file, cksum, draft, warnings } = parcel;
-    let name = draft.name.clone();
-    let by = CommandActor::Principal(who.clone());
-    let size = crate_file.len() as u64;
-    let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
-    let published = Box::new(Published { line, size, metadata });
-    let put_at = gateway.catalog.head()?.seq;
-    let bounds = gateway.config.limits.index;
-    let first_look = Command::Publish { published: published.clone(), put_at, bounds };
-    judge_early(gateway, &ActorCommand { by: by.clone(), command: first_look }).await?;
-    violations::to_publish(gateway, &published, draft.readme)?;
+    /// Everything up to the journal. It is judged twice: here, so that what will be refused costs
+    /// neither an upstream request nor a blob, and again, for good, by the writer.
+    async fn prepare(
+        &self,
+        who: &Principal,
+        parcel: Parcel,
+    ) -> Result<(ActorCommand, Bytes, PublishAnswer)> {
+        let Parcel { crate_file, cksum, draft, warnings } = parcel;
+        let name = draft.name.clone();
+        let by = CommandActor::Principal(who.clone());
+        let size = crate_file.len() as u64;
+        let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
+        let published = Box::new(Published { line, size, metadata });
+        let put_at = self.hosting.catalog.head()?.seq;
+        let bounds = self.limits.index;
+        let first_look = Command::Publish { published: published.clone(), put_at, bounds };
+        self.judge_early(&ActorCommand { by: by.clone(), command: first_look }).await?;
+        self.rules.to_publish(&published, draft.readme)?;
 
-    let mut answer = PublishAnswer { warnings };
-    answer.warnings.extend(violations::to_version(gateway, &published).await?);
-    if gateway.catalog.krate(&name.key())?.is_none() {
-        violations::to_name(gateway, &name).await?;
-        answer.warnings.extend(claim(gateway, &name).await?);
+        let mut answer = PublishAnswer { warnings };
+        answer.warnings.extend(self.rules.to_version(&published).await?);
+        if self.hosting.catalog.krate(&name.key())?.is_none() {
+            self.rules.to_name(&name).await?;
+            answer.warnings.extend(self.claim(&name).await?);
+        }
+        let registries = self.dependencies.resolve(&draft).await?;
+        let mut registries = registries.into_iter();
+        let (line, metadata) =
+            draft.into_line(cksum, None, |_| Ok::<_, Error>(registries.next().flatten()))?;
+        // It was shorter before it was known where the dependencies are from.
+        bounds.line(&line).map_err(|why| Error::new(Kind::TooLarge, why.to_string()))?;
+        let published = Box::new(Published { line, size, metadata });
+        let order = self.put(by, published, crate_file.clone()).await?;
+        Ok((order, crate_file, answer))
     }
-    let registries = dependencies::resolve(gateway, &draft).await?;
-    let mut registries = registries.into_iter();
-    let (line, metadata) =
-        draft.into_line(cksum, None, |_| Ok::<_, Error>(registries.next().flatten()))?;
-    // It was shorter before it was known where the dependencies are from.
-    bounds.line(&line).map_err(|why| Error::new(Kind::TooLarge, why.to_string()))?;
-    let published = Box::new(Published { line, size, metadata });
-    let order = put(gateway, by, published, crate_file.clone()).await?;
-    Ok((order, crate_file, answer))
-}
 
-/// Frame, archive and manifest: computation, so off the async threads, and no more of it at one time
-/// than there are cores.
-async fn unpack(gateway: &Arc<Gateway>, client: ClientKey, body: Bytes) -> Result<Parcel> {
-    let limits = gateway.config.limits.clone();
-    gateway.parsers.publishes.parse(client, move || open_parcel(body, &limits)).await?
+    /// Frame, archive and manifest: computation, so off the async threads, and no more of it at one time
+    /// than there are cores.
+    async fn unpack(&self, client: ClientKey, body: Bytes) -> Result<Parcel> {
+        let limits = self.limits.clone();
+        self.parsers.publishes.parse(client, move || open_parcel(body, &limits)).await?
+    }
+
+    async fn judge_early(&self, order: &ActorCommand) -> Result<()> {
+        // Off the async threads: of a crate with many versions all are looked at.
+        let judge = || {
+            let order = order.clone();
+            self.hosting
+                .catalog
+                .scan(move |view| Ok(commands::judge(view, &order, Timestamp::now())))
+        };
+        match judge().await? {
+            Ok(_) => Ok(()),
+            Err(refusal) if must_put_again(&refusal.error) => Ok(()), // they are not put yet
+            Err(refusal) if refusal.lag_could_explain => {
+                self.hosting.journal.catch_up().await?;
+                judge().await?.map(drop).map_err(|refusal| refusal.error)
+            }
+            Err(refusal) => Err(refusal.error),
+        }
+    }
+
+    /// A name is taken for the first time: it must be free in every upstream, in every spelling,
+    /// unless the configuration reserves it for us. Gives the warnings for cargo to print.
+    async fn claim(&self, name: &CrateName) -> Result<Vec<String>> {
+        if self.hosting.is_reserved(&name.key()) || self.chain.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Another replica may have just published it: then it is no upstream's business.
+        self.hosting.journal.catch_up().await?;
+        if self.hosting.catalog.krate(&name.key())?.is_some() {
+            return Ok(Vec::new());
+        }
+        match self.chain.taken(name).await? {
+            Some((upstream, spelling)) => Err(Error::invalid(format!(
+                "the upstream `{upstream}` has a crate `{spelling}`: publish `{name}` under another name, or have an administrator reserve it for this registry (`[names] reserved`), which hides the upstream's"
+            ))),
+            None => Ok(vec![format!(
+                "the name `{name}` is not reserved for this registry: it was asked for upstream, and a stranger may take it there. An administrator can reserve it, or a prefix such as `{}*`, under `[names] reserved`",
+                prefix(name)
+            )]),
+        }
+    }
 }
 
 fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
@@ -202,46 +288,6 @@ fn open_parcel(body: Bytes, limits: &Limits) -> Result<Parcel> {
 
 fn upload_limits(limits: &Limits) -> UploadLimits {
     UploadLimits { json_bytes: limits.publish_json_bytes, crate_bytes: limits.publish_crate_bytes }
-}
-
-async fn judge_early(gateway: &Gateway, order: &ActorCommand) -> Result<()> {
-    // Off the async threads: of a crate with many versions all are looked at.
-    let judge = || {
-        let order = order.clone();
-        gateway.catalog.scan(move |view| Ok(commands::judge(view, &order, Timestamp::now())))
-    };
-    match judge().await? {
-        Ok(_) => Ok(()),
-        Err(refusal) if must_put_again(&refusal.error) => Ok(()), // they are not put yet
-        Err(refusal) if refusal.lag_could_explain => {
-            gateway.journal.catch_up().await?;
-            judge().await?.map(drop).map_err(|refusal| refusal.error)
-        }
-        Err(refusal) => Err(refusal.error),
-    }
-}
-
-/// A name is taken for the first time: it must be free in every upstream, in every spelling,
-/// unless the configuration reserves it for us. Gives the warnings for cargo to print.
-async fn claim(gateway: &Arc<Gateway>, name: &CrateName) -> Result<Vec<String>> {
-    let reserved = gateway.config.reserved.iter().any(|pattern| pattern.covers(&name.key()));
-    if reserved || gateway.upstreams.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Another replica may have just published it: then it is no upstream's business.
-    gateway.journal.catch_up().await?;
-    if gateway.catalog.krate(&name.key())?.is_some() {
-        return Ok(Vec::new());
-    }
-    match mirroring::taken_upstream(gateway, name).await? {
-        Some((upstream, spelling)) => Err(Error::invalid(format!(
-            "the upstream `{upstream}` has a crate `{spelling}`: publish `{name}` under another name, or have an administrator reserve it for this registry (`[names] reserved`), which hides the upstream's"
-        ))),
-        None => Ok(vec![format!(
-            "the name `{name}` is not reserved for this registry: it was asked for upstream, and a stranger may take it there. An administrator can reserve it, or a prefix such as `{}*`, under `[names] reserved`",
-            prefix(name)
-        )]),
-    }
 }
 
 /// The part up to the first separator, as an example of a prefix.

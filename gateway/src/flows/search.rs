@@ -1,28 +1,24 @@
 //! Search: over hosted crates, and over mirrored ones that were ever asked for. No upstream is
 //! asked on its behalf, and no file is read.
 
-pub mod known;
-mod names;
-mod syncing;
-
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use self::names::Seen;
-use self::syncing::load;
-use crate::flows::index_cache::Place;
-use crate::flows::judging;
-use crate::gateway::Gateway;
+use crate::flows::hosting::Hosting;
+use crate::flows::views::Views;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
+use cratehouse_core::fair_queue::FairQueues;
 use cratehouse_journal::catalog::{CrateRow, Tables, View};
-use cratehouse_package::mirrored::{self, OwnRegistries};
+use cratehouse_mirror::hosting::HostedNames as _;
+use cratehouse_mirror::index::cache::{IndexCache, Place};
+use cratehouse_mirror::judge::Judge;
+use cratehouse_mirror::names::keeper::NameKeeper;
+use cratehouse_mirror::names::table::Seen;
 use cratehouse_package::name::{CrateName, NameKey};
 use cratehouse_package::newest::{folded, newest};
-use cratehouse_package::view::View as ModelView;
-
-pub use self::syncing::run;
+use cratehouse_package::view::View as IndexView;
 
 /// The longest text that is searched for, in characters.
 const MAX_QUERY_CHARS: usize = 200;
@@ -51,27 +47,139 @@ pub struct Page {
     pub size: usize,
 }
 
-/// Searches names and descriptions of what our own index lists. Gives a page of the hits, the best first, and how many there are in
-/// all. The pages before it are found again: who asks bounds how far that goes.
-///
-/// # Errors
-/// When the catalog fails; unavailable, when too many search.
-pub async fn search(
-    gateway: &Arc<Gateway>,
-    client: ClientKey,
-    query: &str,
-    page: Page,
-) -> Result<(Vec<Hit>, u32)> {
-    load(gateway).await;
-    let turn = gateway.turns.searches.turn(client).await?;
-    let (owned, query) = (Arc::clone(gateway), Query::new(query));
-    let finding = gateway.catalog.scan(move |view| {
-        let _turn = turn; // until it is over, whoever still waits for it
-        find(&owned, view, &query, page)
-    });
-    let Found { hits, total, unknown } = finding.await?;
-    learn(gateway, unknown);
-    Ok((hits, total))
+/// Newest versions of hosted crates, each with the entry that last touched its crate.
+type HostedVersions = HashMap<NameKey, (u64, Option<Box<str>>)>;
+
+/// What searches.
+#[derive(Debug)]
+pub struct Search {
+    names: Arc<NameKeeper>,
+    hosting: Arc<Hosting>,
+    index: IndexCache,
+    judge: Arc<Judge>,
+    views: Arc<Views>,
+    turns: Arc<FairQueues>,
+    /// How many upstreams there are.
+    upstreams: usize,
+    hosted: Mutex<HostedVersions>,
+}
+
+impl Search {
+    /// What finds hosted crates and those whose names are kept.
+    pub fn new(
+        names: Arc<NameKeeper>,
+        hosting: Arc<Hosting>,
+        index: IndexCache,
+        judge: Arc<Judge>,
+        views: Arc<Views>,
+        turns: Arc<FairQueues>,
+        upstreams: usize,
+    ) -> Self {
+        let hosted = Mutex::default();
+        Self { names, hosting, index, judge, views, turns, upstreams, hosted }
+    }
+
+    /// Searches names and descriptions of what our own index lists. Gives a page of the hits, the best first, and how many there are in
+    /// all. The pages before it are found again: who asks bounds how far that goes.
+    ///
+    /// # Errors
+    /// When the catalog fails; unavailable, when too many search.
+    pub async fn search(
+        self: &Arc<Self>,
+        client: ClientKey,
+        query: &str,
+        page: Page,
+    ) -> Result<(Vec<Hit>, u32)> {
+        self.names.load().await;
+        let turn = self.turns.searches.turn(client).await?;
+        let (owned, query) = (Arc::clone(self), Query::new(query));
+        let finding = self.hosting.catalog.scan(move |view| {
+            let _turn = turn; // until it is over, whoever still waits for it
+            owned.find(view, &query, page)
+        });
+        let Found { hits, total, unknown } = finding.await?;
+        self.names.learn(unknown);
+        Ok((hits, total))
+    }
+
+    fn find(&self, view: &View<impl Tables>, query: &Query, page: Page) -> Result<Found> {
+        let mut best = Best::new(page.skip.saturating_add(page.size));
+        let mut hosted: HashSet<NameKey> = HashSet::new();
+        view.each_crate(|row| {
+            let key = row.name.key();
+            let rank = query.rank(&key, row.description.as_deref()).filter(|_| row.shown > 0);
+            if let Some(rank) = rank {
+                best.offer(rank, false, &row.name.clone(), || Kind::Hosted(row));
+            }
+            hosted.insert(key);
+        })?;
+        self.names.names.each(|Seen { key, name, version, at }| {
+            let Some(rank) = query.rank(key, None) else { return };
+            if !self.views.shows(IndexView::Own, Place::Upstream(at)) {
+                return; // `cargo add --registry` would not find it
+            }
+            // A name that is ours by now may have been mirrored before.
+            if !hosted.contains(key) && !self.hosting.is_reserved(key) {
+                best.offer(rank, true, name, || Kind::Mirrored(at, version.map(Into::into)));
+            }
+        });
+        let (total, mut hits, mut unknown) = (best.total, Vec::new(), Vec::new());
+        for Candidate { name, kind, .. } in best.heap.into_sorted_vec().into_iter().skip(page.skip)
+        {
+            match kind {
+                Kind::Mirrored(at, None) => unknown.push((at, name)),
+                Kind::Mirrored(_, Some(version)) => {
+                    hits.push(Hit { name, max_version: version.into(), description: None });
+                }
+                Kind::Hosted(row) => hits.extend(self.hosted_hit(view, row)?),
+            }
+        }
+        Ok(Found { hits, total, unknown })
+    }
+
+    /// A hosted crate with its newest version: as the policy shows it where that is in memory, else as
+    /// the catalog has it.
+    fn hosted_hit(&self, view: &View<impl Tables>, row: CrateRow) -> Result<Option<Hit>> {
+        let key = row.name.key();
+        let version = match self.shown_version(&key, &row.name) {
+            Some(version) => Some(version),
+            None => self.catalog_version(view, &key, row.changed)?,
+        };
+        let cut = |text: String| text.chars().take(MAX_DESCRIPTION_CHARS).collect();
+        let (name, description) = (row.name, row.description.map(cut));
+        Ok(version.map(|version| Hit { name, max_version: version.into(), description }))
+    }
+
+    fn shown_version(&self, key: &NameKey, name: &CrateName) -> Option<Box<str>> {
+        let lower = CrateName::parse(&name.lower()).ok()?;
+        let known = self.index.answer(key, &lower, self.upstreams)?.known;
+        let file = known.answer.as_ref().ok()?.as_ref()?;
+        let shown = self.judge.at_hand(&known, file)?;
+        newest(shown.versions()).map(|best| best.version.to_string().into())
+    }
+
+    fn catalog_version(
+        &self,
+        view: &View<impl Tables>,
+        key: &NameKey,
+        changed: u64,
+    ) -> Result<Option<Box<str>>> {
+        let remembered = || self.hosted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, version)) = remembered().get(key)
+            && *at == changed
+        {
+            return Ok(version.clone());
+        }
+        let listed = view.listed(key)?;
+        let version: Option<Box<str>> =
+            newest(listed.iter()).map(|best| best.version.to_string().into());
+        let mut hosted = remembered();
+        if hosted.len() >= MAX_HOSTED {
+            hosted.clear();
+        }
+        hosted.insert(key.clone(), (changed, version.clone()));
+        Ok(version)
+    }
 }
 
 /// What came of a search.
@@ -80,120 +188,6 @@ struct Found {
     total: u32,
     /// Crates that fit, of which nothing but the name is known.
     unknown: Vec<(usize, CrateName)>,
-}
-
-fn find(gateway: &Gateway, view: &View<impl Tables>, query: &Query, page: Page) -> Result<Found> {
-    let mut best = Best::new(page.skip.saturating_add(page.size));
-    let mut hosted: HashSet<NameKey> = HashSet::new();
-    view.each_crate(|row| {
-        let key = row.name.key();
-        let rank = query.rank(&key, row.description.as_deref()).filter(|_| row.shown > 0);
-        if let Some(rank) = rank {
-            best.offer(rank, false, &row.name.clone(), || Kind::Hosted(row));
-        }
-        hosted.insert(key);
-    })?;
-    gateway.mirrored_names.names.each(|Seen { key, name, version, at }| {
-        let Some(rank) = query.rank(key, None) else { return };
-        if !gateway.views.shows(ModelView::Own, Place::Upstream(at)) {
-            return; // `cargo add --registry` would not find it
-        }
-        // A name that is ours by now may have been mirrored before.
-        if !hosted.contains(key) && !gateway.config.is_reserved(key) {
-            best.offer(rank, true, name, || Kind::Mirrored(at, version.map(Into::into)));
-        }
-    });
-    let (total, mut hits, mut unknown) = (best.total, Vec::new(), Vec::new());
-    for Candidate { name, kind, .. } in best.heap.into_sorted_vec().into_iter().skip(page.skip) {
-        match kind {
-            Kind::Mirrored(at, None) => unknown.push((at, name)),
-            Kind::Mirrored(_, Some(version)) => {
-                hits.push(Hit { name, max_version: version.into(), description: None });
-            }
-            Kind::Hosted(row) => hits.extend(hosted_hit(gateway, view, row)?),
-        }
-    }
-    Ok(Found { hits, total, unknown })
-}
-
-/// A hosted crate with its newest version: as the policy shows it where that is in memory, else as
-/// the catalog has it.
-fn hosted_hit(gateway: &Gateway, view: &View<impl Tables>, row: CrateRow) -> Result<Option<Hit>> {
-    let key = row.name.key();
-    let version = match shown_version(gateway, &key, &row.name) {
-        Some(version) => Some(version),
-        None => catalog_version(gateway, view, &key, row.changed)?,
-    };
-    let cut = |text: String| text.chars().take(MAX_DESCRIPTION_CHARS).collect();
-    let (name, description) = (row.name, row.description.map(cut));
-    Ok(version.map(|version| Hit { name, max_version: version.into(), description }))
-}
-
-fn shown_version(gateway: &Gateway, key: &NameKey, name: &CrateName) -> Option<Box<str>> {
-    let lower = CrateName::parse(&name.lower()).ok()?;
-    let known = gateway.index.answer(key, &lower, gateway.upstreams.len())?.known;
-    let file = known.answer.as_ref().ok()?.as_ref()?;
-    let shown = judging::at_hand(gateway, &known, file)?;
-    newest(shown.versions()).map(|best| best.version.to_string().into())
-}
-
-fn catalog_version(
-    gateway: &Gateway,
-    view: &View<impl Tables>,
-    key: &NameKey,
-    changed: u64,
-) -> Result<Option<Box<str>>> {
-    let remembered =
-        || gateway.mirrored_names.hosted.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, version)) = remembered().get(key)
-        && *at == changed
-    {
-        return Ok(version.clone());
-    }
-    let listed = view.listed(key)?;
-    let version: Option<Box<str>> =
-        newest(listed.iter()).map(|best| best.version.to_string().into());
-    let mut hosted = remembered();
-    if hosted.len() >= MAX_HOSTED {
-        hosted.clear();
-    }
-    hosted.insert(key.clone(), (changed, version.clone()));
-    Ok(version)
-}
-
-/// Reads the copies of crates of which nothing but the name is known, one after the other and after
-/// the answer, for the next search: a store of release 0.1 has no more. If some are just being read,
-/// these wait for another search.
-fn learn(gateway: &Arc<Gateway>, unknown: Vec<(usize, CrateName)>) {
-    let turn = Arc::clone(&gateway.mirrored_names.learning).try_acquire_owned();
-    let (Ok(turn), false) = (turn, unknown.is_empty()) else { return };
-    let gateway = Arc::clone(gateway);
-    tokio::spawn(async move {
-        for (at, name) in unknown {
-            if let Err(error) = learn_one(&gateway, at, &name).await {
-                tracing::debug!(krate = %name, error = error.chain(), "its newest version is unknown");
-            }
-        }
-        drop(turn);
-    });
-}
-
-async fn learn_one(gateway: &Gateway, at: usize, name: &CrateName) -> Result<()> {
-    let Some(upstream) = gateway.upstreams.get(at) else { return Ok(()) };
-    let Some(kept) = gateway.mirror.index(upstream.name(), name).await? else {
-        gateway.mirrored_names.forget(at, name);
-        return Ok(());
-    };
-    let (names, owned) = (Arc::clone(&gateway.mirrored_names.names), name.clone());
-    let read = move || {
-        let read = mirrored::read(&kept.body, &owned, &OwnRegistries::default());
-        let versions = read.map(|read| read.versions).unwrap_or_default();
-        match newest(versions.iter()) {
-            Some(best) => names.note_version(at, best),
-            None => names.forget(at, &owned.key()),
-        }
-    };
-    gateway.index.renderers.make(read).await
 }
 
 /// The best of many: as many as are wanted, and how many there were.

@@ -2,7 +2,7 @@
 //! upstream whose crates become ours, else crates.io's.
 
 use crate::config::Upstream;
-use crate::flows::index_cache::{Answered, CachedLookup, Place};
+use cratehouse_mirror::index::cache::{Answered, CachedLookup, Place};
 use cratehouse_mirror::settings::Identity;
 use cratehouse_package::view::View;
 

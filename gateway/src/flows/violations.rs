@@ -3,78 +3,121 @@
 
 use std::sync::Arc;
 
-use crate::flows::policy_store::PolicyGeneration;
-use crate::gateway::Gateway;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside;
+use cratehouse_journal::catalog::Catalog;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::Published;
 use cratehouse_policy::{
-    AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, Source, Subject, Verdict, Violation,
-    refusal_of_new, said,
+    AgeFact, IntegrityFact, Judgement, LicenseFact, Mode, PolicyGeneration, PolicyInForce, Source,
+    Subject, Verdict, Violation, refusal_of_new, said,
 };
 use jiff::Timestamp;
 
-/// Whether a publish meets `[publish]`; `readme`: whether the crate has one.
-///
-/// # Errors
-/// [`cratehouse_core::error::Kind::Invalid`], with everything that is wrong.
-pub(super) fn to_publish(gateway: &Gateway, published: &Published, readme: bool) -> Result<()> {
-    let in_force = gateway.policy_store.in_force();
-    let objection = in_force.policy.objection_to_publish(published, readme);
-    settled(gateway, "publish", &published.line.name, objection)
+/// What holds publishes against the policy in force.
+#[derive(Debug)]
+pub struct PublishRules {
+    /// The policy.
+    pub policy: Arc<PolicyInForce>,
+    /// The hosted names.
+    pub catalog: Catalog,
+    /// Our own base URL, for whoever wants to know more.
+    pub url: String,
+    /// Where violations count.
+    pub metrics: Metrics,
 }
 
-/// Whether a first publish under this name meets `[names]`. Every hosted name is compared, those
-/// whose versions were all removed included; of two look-alikes that are published at the same
-/// moment neither sees the other.
-///
-/// # Errors
-/// [`cratehouse_core::error::Kind::Invalid`], with the name that it resembles; that the catalog fails.
-pub(super) async fn to_name(gateway: &Arc<Gateway>, name: &CrateName) -> Result<()> {
-    let in_force = gateway.policy_store.in_force();
-    if !in_force.policy.compares_names() {
-        return Ok(());
+impl PublishRules {
+    /// Whether a publish meets `[publish]`; `readme`: whether the crate has one.
+    ///
+    /// # Errors
+    /// [`cratehouse_core::error::Kind::Invalid`], with everything that is wrong.
+    pub(super) fn to_publish(&self, published: &Published, readme: bool) -> Result<()> {
+        let in_force = self.policy.generation();
+        let objection = in_force.policy.objection_to_publish(published, readme);
+        self.settled("publish", &published.line.name, objection)
     }
-    let (catalog, new) = (gateway.catalog.clone(), name.clone());
-    let compare = move || {
-        let hosted = catalog.names()?;
-        Ok::<_, Error>(in_force.policy.objection_to_name(&new, &hosted))
-    };
-    let objection = aside(compare).await??;
-    settled(gateway, "names", name, objection)
-}
 
-/// What the policy makes of a version that is being published. Nobody could ever download a denied
-/// one, so it is refused; one that is held is published with a warning: it appears as yanked, and
-/// cargo, which looks for its version in the index and passes over what is yanked, waits for it in
-/// vain for a minute (cargo: `ops/registry/publish.rs`).
-///
-/// # Errors
-/// [`cratehouse_core::error::Kind::Forbidden`], with the rules that deny it.
-pub(super) async fn to_version(
-    gateway: &Arc<Gateway>,
-    published: &Published,
-) -> Result<Option<String>> {
-    if gateway.policy_store.is_silent() {
-        return Ok(None);
+    /// Whether a first publish under this name meets `[names]`. Every hosted name is compared, those
+    /// whose versions were all removed included; of two look-alikes that are published at the same
+    /// moment neither sees the other.
+    ///
+    /// # Errors
+    /// [`cratehouse_core::error::Kind::Invalid`], with the name that it resembles; that the catalog fails.
+    pub(super) async fn to_name(&self, name: &CrateName) -> Result<()> {
+        let in_force = self.policy.generation();
+        if !in_force.policy.compares_names() {
+            return Ok(());
+        }
+        let (catalog, new) = (self.catalog.clone(), name.clone());
+        let compare = move || {
+            let hosted = catalog.names()?;
+            Ok::<_, Error>(in_force.policy.objection_to_name(&new, &hosted))
+        };
+        let objection = aside(compare).await??;
+        self.settled("names", name, objection)
     }
-    let (in_force, now) = (gateway.policy_store.in_force(), gateway.policy_store.now());
-    let owned = published.clone();
-    let judge = move || judged(&in_force, &owned, now);
-    let judgement = aside(judge).await?;
-    let line = &published.line;
-    match judgement.verdict {
-        Verdict::Allow => Ok(None),
-        Verdict::Hold => Ok(Some(held(gateway, published, &judgement))),
-        Verdict::Deny => {
-            let mode = Mode::Enforce.label();
-            gateway.metrics.policy_objections.with_label_values(&["verdict", mode]).inc();
-            let policy = &gateway.policy_store.in_force().policy;
-            Err(Error::forbidden(format!(
-                "nothing was published, because nobody could download it: {}",
-                refusal_of_new(&line.name, &line.vers, &judgement, policy.contact())
-            )))
+
+    /// What the policy makes of a version that is being published. Nobody could ever download a denied
+    /// one, so it is refused; one that is held is published with a warning: it appears as yanked, and
+    /// cargo, which looks for its version in the index and passes over what is yanked, waits for it in
+    /// vain for a minute (cargo: `ops/registry/publish.rs`).
+    ///
+    /// # Errors
+    /// [`cratehouse_core::error::Kind::Forbidden`], with the rules that deny it.
+    pub(super) async fn to_version(&self, published: &Published) -> Result<Option<String>> {
+        if self.policy.is_silent() {
+            return Ok(None);
+        }
+        let (in_force, now) = (self.policy.generation(), self.policy.now());
+        let owned = published.clone();
+        let judge = move || judged(&in_force, &owned, now);
+        let judgement = aside(judge).await?;
+        let line = &published.line;
+        match judgement.verdict {
+            Verdict::Allow => Ok(None),
+            Verdict::Hold => Ok(Some(self.held(published, &judgement))),
+            Verdict::Deny => {
+                let mode = Mode::Enforce.label();
+                self.metrics.policy_objections.with_label_values(&["verdict", mode]).inc();
+                let policy = &self.policy.generation().policy;
+                Err(Error::forbidden(format!(
+                    "nothing was published, because nobody could download it: {}",
+                    refusal_of_new(&line.name, &line.vers, &judgement, policy.contact())
+                )))
+            }
+        }
+    }
+
+    fn held(&self, published: &Published, judgement: &Judgement) -> String {
+        let (name, version) = (&published.line.name, &published.line.vers);
+        let holding: Vec<_> = judgement.enforced().map(said).collect();
+        format!(
+            "`{name}` {version} is published, and the policy of this registry holds it ({}): it appears \
+         as yanked, so that cargo does not see it. cargo may now wait for it for a minute and say \
+         that this timed out; there is no need to wait. {}/api/v1/policy/explain/{name}/{version} \
+         tells more",
+            holding.join("; and "),
+            self.url
+        )
+    }
+
+    fn settled(
+        &self,
+        section: &'static str,
+        name: &CrateName,
+        objection: Option<Violation>,
+    ) -> Result<()> {
+        let Some(Violation { mode, sentence }) = objection else { return Ok(()) };
+        self.metrics.policy_objections.with_label_values(&[section, mode.label()]).inc();
+        match mode {
+            Mode::Enforce => Err(Error::invalid(sentence)),
+            Mode::Observe => {
+                tracing::info!(krate = %name, section, why = sentence,
+                "the policy would have refused this publish");
+                Ok(())
+            }
         }
     }
 }
@@ -92,37 +135,6 @@ fn judged(in_force: &PolicyGeneration, published: &Published, now: Timestamp) ->
         integrity: IntegrityFact::Sound,
     };
     in_force.policy.judge(&subject, in_force.advisories.as_deref(), now)
-}
-
-fn held(gateway: &Gateway, published: &Published, judgement: &Judgement) -> String {
-    let (name, version) = (&published.line.name, &published.line.vers);
-    let holding: Vec<_> = judgement.enforced().map(said).collect();
-    format!(
-        "`{name}` {version} is published, and the policy of this registry holds it ({}): it appears \
-         as yanked, so that cargo does not see it. cargo may now wait for it for a minute and say \
-         that this timed out; there is no need to wait. {}/api/v1/policy/explain/{name}/{version} \
-         tells more",
-        holding.join("; and "),
-        gateway.url
-    )
-}
-
-fn settled(
-    gateway: &Gateway,
-    section: &'static str,
-    name: &CrateName,
-    objection: Option<Violation>,
-) -> Result<()> {
-    let Some(Violation { mode, sentence }) = objection else { return Ok(()) };
-    gateway.metrics.policy_objections.with_label_values(&[section, mode.label()]).inc();
-    match mode {
-        Mode::Enforce => Err(Error::invalid(sentence)),
-        Mode::Observe => {
-            tracing::info!(krate = %name, section, why = sentence,
-                "the policy would have refused this publish");
-            Ok(())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -146,11 +158,11 @@ mod tests {
     async fn an_objection_refuses_and_says_why() {
         let house = TestGateway::ruled(&memory(), &[], RULES).await;
         house.publish("tokio", "1.0.0", b"x").await;
-        let refused = to_publish(&house.gateway, &published(), true).unwrap_err();
+        let refused = house.gateway.publisher.rules.to_publish(&published(), true).unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("a `description`"));
-        let refused = to_name(&house.gateway, &name("tokoi")).await.unwrap_err();
+        let refused = house.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("`tokio`"));
-        to_name(&house.gateway, &name("unlike")).await.unwrap();
+        house.gateway.publisher.rules.to_name(&name("unlike")).await.unwrap();
         let counted = ["publish", "names"].map(|section| objections(&house, section, "enforce"));
         assert_eq!(counted, [1, 1]);
     }
@@ -160,8 +172,8 @@ mod tests {
         let house =
             TestGateway::ruled(&memory(), &[], &format!("mode = \"observe\"\n{RULES}")).await;
         house.publish("tokio", "1.0.0", b"x").await;
-        to_publish(&house.gateway, &published(), true).unwrap();
-        to_name(&house.gateway, &name("tokoi")).await.unwrap();
+        house.gateway.publisher.rules.to_publish(&published(), true).unwrap();
+        house.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
         let counted = ["publish", "names"].map(|section| objections(&house, section, "observe"));
         assert_eq!(counted, [1, 1]);
     }
@@ -175,7 +187,7 @@ mod tests {
         let judged = async |version: &str| {
             let line = line("Foo", version, b"");
             let published = Published { line, size: 1, metadata: Metadata::default() };
-            to_version(&house.gateway, &published).await
+            house.gateway.publisher.rules.to_version(&published).await
         };
         assert_eq!(judged("1.0.0+a").await.unwrap(), None, "another version of that number");
         let refused = judged("1.0.0+b").await.unwrap_err();
@@ -190,8 +202,8 @@ mod tests {
     async fn without_rules_nobody_objects() {
         let house = TestGateway::ruled(&memory(), &[], "").await;
         house.publish("tokio", "1.0.0", b"x").await;
-        to_publish(&house.gateway, &published(), false).unwrap();
-        to_name(&house.gateway, &name("tokoi")).await.unwrap();
-        assert_eq!(to_version(&house.gateway, &published()).await.unwrap(), None);
+        house.gateway.publisher.rules.to_publish(&published(), false).unwrap();
+        house.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
+        assert_eq!(house.gateway.publisher.rules.to_version(&published()).await.unwrap(), None);
     }
 }

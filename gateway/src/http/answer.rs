@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::flows::crate_file::STREAM_BYTES;
 use crate::flows::download::File;
 use cratehouse_core::error::{Error, Kind};
 use cratehouse_core::memory_budget::bytes_holding;
+use cratehouse_mirror::files::crate_file::STREAM_BYTES;
 
 /// What an answer sends.
 #[derive(Debug)]

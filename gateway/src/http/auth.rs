@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
-use crate::flows;
 use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -42,7 +41,7 @@ pub fn reader_at_hand(gateway: &Gateway, headers: &HeaderMap) -> Option<Option<A
         return Some(None);
     }
     let token = presented(headers).ok()??;
-    let who = flows::authenticate::at_hand(gateway, token.reveal())?;
+    let who = gateway.tokens.at_hand(token.reveal())?;
     who.check(Scope::Read, None).ok()?;
     Some(Some(who))
 }
@@ -52,7 +51,7 @@ pub fn reader_at_hand(gateway: &Gateway, headers: &HeaderMap) -> Option<Option<A
 pub fn client(gateway: &Gateway, headers: &HeaderMap, client: ClientKey) -> ClientKey {
     let shown = || {
         let token = presented(headers).ok()??;
-        flows::authenticate::at_hand(gateway, token.reveal())
+        gateway.tokens.at_hand(token.reveal())
     };
     if !gateway.config.auth_required && shown().is_some() { client.trusted() } else { client }
 }
@@ -67,7 +66,7 @@ pub async fn caller(
     client: ClientKey,
 ) -> Result<Arc<Principal>> {
     match presented(headers)? {
-        Some(token) => flows::authenticate::authenticate(gateway, client, token.reveal()).await,
+        Some(token) => gateway.tokens.authenticate(client, token.reveal()).await,
         None => Err(unauthenticated(format!(
             "this needs a token: {}/me says how to get one; then run `cargo login --registry \
              cratehouse`",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::flows;
-use crate::flows::download::{Download, Part, download_for};
+use crate::flows::download::{Download, Part};
 use crate::flows::publish::PublishAnswer;
 use crate::flows::search::Hit;
 use crate::http::app::App;
@@ -61,11 +61,11 @@ impl App {
         match route {
             Route::IndexFile(view, name) => {
                 auth::reader_at_hand(gateway, headers)?;
-                let found = flows::lookup::at_hand(gateway, *view, name)?;
+                let found = gateway.lookup.at_hand(*view, name)?;
                 match self.index_file(name, found, headers) {
                     Ok(answer) if asker.takes_body => {
                         let client = || forwarded::client_key(&gateway.config, asker.peer, headers);
-                        let is_scarce = gateway.index.is_scarce();
+                        let is_scarce = gateway.lookup.index.is_scarce();
                         self.outgoing.index.at_once(answer, is_scarce, client).map(Ok)
                     }
                     answer => Some(answer),
@@ -77,15 +77,14 @@ impl App {
             }
             Route::Download(name, version) => {
                 let who = auth::reader_at_hand(gateway, headers)?;
-                let Download { file, cksum, .. } =
-                    flows::download::at_hand(gateway, name, version)?;
+                let Download { file, cksum, .. } = gateway.downloads.at_hand(name, version)?;
                 let answer =
                     respond::crate_file(file.into(), &cksum, headers, gateway.config.auth_required);
                 if !asker.takes_body {
                     return Some(Ok(answer));
                 }
                 let client = || forwarded::client_key(&gateway.config, asker.peer, headers);
-                let is_scarce = gateway.crates.is_scarce();
+                let is_scarce = gateway.mirror.files.cache.is_scarce();
                 let answer = self.outgoing.crates.at_once(answer, is_scarce, client)?;
                 self.record((name, version, cksum), who.as_deref(), (asker, headers));
                 Some(Ok(answer))
@@ -119,13 +118,13 @@ impl App {
                 auth::reader(gateway, headers, client).await?;
                 let client = auth::client(gateway, headers, client);
                 let find = || async {
-                    let found = flows::lookup::lookup_for(gateway, client, view, &name).await?;
+                    let found = gateway.lookup.find_for(client, view, &name).await?;
                     Ok((self.index_file(&name, found, headers)?, ()))
                 };
                 if !asker.takes_body {
                     return find().await.map(|(answer, ())| answer);
                 }
-                let is_scarce = || gateway.index.is_scarce();
+                let is_scarce = || gateway.lookup.index.is_scarce();
                 let (answer, ()) = self.outgoing.index.admit(client, is_scarce, find).await?;
                 Ok(answer)
             }
@@ -134,7 +133,7 @@ impl App {
                 let part = if asker.takes_body { Part::Bytes } else { Part::Head };
                 let client = auth::client(gateway, headers, client);
                 let find = || async {
-                    let got = download_for(gateway, client, &name, &version, part).await?;
+                    let got = gateway.downloads.get_for(client, &name, &version, part).await?;
                     let private = gateway.config.auth_required;
                     let Download { file, cksum, .. } = got;
                     Ok((respond::crate_file(file.into(), &cksum, headers, private), cksum))
@@ -142,14 +141,14 @@ impl App {
                 if !asker.takes_body {
                     return find().await.map(|(answer, _)| answer);
                 }
-                let is_scarce = || gateway.crates.is_scarce();
+                let is_scarce = || gateway.mirror.files.cache.is_scarce();
                 let (answer, cksum) = self.outgoing.crates.admit(client, is_scarce, find).await?;
                 self.record((&name, &version, cksum), who.as_deref(), (asker, headers));
                 Ok(answer)
             }
             Route::Search { query, page } => {
                 auth::reader(gateway, headers, client).await?;
-                let (hits, total) = flows::search::search(gateway, client, &query, page).await?;
+                let (hits, total) = gateway.search.search(client, &query, page).await?;
                 responses.json(&found(&hits, total))
             }
             Route::Owners(name) => {
@@ -159,7 +158,7 @@ impl App {
                 responses.json(&owners(
                     &cratehouse_journal::owners::list(
                         &gateway.journal,
-                        gateway.reader(client),
+                        gateway.hosting.reader(client),
                         &name,
                     )
                     .await?,
@@ -241,8 +240,8 @@ impl App {
     ) -> Result<Answer> {
         let gateway = &self.gateway;
         let frame = self.frame(who, owner, upload).await;
-        let frame = frame.inspect_err(|e| flows::publish::count_refusal(gateway, e))?;
-        let answer = flows::publish::publish(gateway, (who, owner.client), frame).await?;
+        let frame = frame.inspect_err(|e| gateway.publisher.count_refusal(e))?;
+        let answer = gateway.publisher.publish((who, owner.client), frame).await?;
         respond::json(&published(&answer))
     }
 
@@ -267,7 +266,7 @@ impl App {
         let begun = Instant::now();
         let named =
             body.lend(|begun| flows::publish::named(&gateway.parsers, owner.client, begun)).await?;
-        flows::publish::admit(gateway, who, &named).await?;
+        gateway.publisher.admit(who, &named).await?;
         body.excuse(begun.elapsed());
         body.whole().await
     }

@@ -22,6 +22,7 @@ use cratehouse_core::fair_share::Share;
 use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::{CratePattern, Grant, Scope};
 use cratehouse_journal::token_expiry::Expiry;
+use cratehouse_mirror::index::copies;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,15 +104,21 @@ pub async fn manage(
             respond::done(None)
         }
         Manage::Refresh(name) => {
-            respond::done(Some(&flows::mirroring::refresh(gateway, &name).await?))
+            respond::done(Some(&copies::refresh(&gateway.mirror.chain, &name).await?))
         }
         Manage::Purge(name, version) => {
-            let told = flows::mirroring::purge(gateway, &name, version.as_ref()).await?;
+            let told = copies::purge(
+                &gateway.mirror.chain,
+                &gateway.mirror.files,
+                &name,
+                version.as_ref(),
+            )
+            .await?;
             respond::done(Some(&told))
         }
         Manage::Audit => {
             responses.admit()?;
-            let clashes = flows::audit::names(gateway).await?;
+            let clashes = flows::audit::names(&gateway.hosting, &gateway.mirror.chain).await?;
             responses.json(&clashes)
         }
         Manage::Head => {

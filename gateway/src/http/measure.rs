@@ -39,7 +39,8 @@ fn journal(gateway: &Gateway) -> Result<()> {
 }
 
 fn memory(gateway: &Gateway) {
-    let (metrics, index, crates) = (&gateway.metrics, &gateway.index, &gateway.crates);
+    let (metrics, index, crates) =
+        (&gateway.metrics, &gateway.lookup.index, &gateway.mirror.files.cache);
     metrics.index_memory.set(gauge(index.taken()));
     metrics.index_memory_limit.set(gauge(index.limit()));
     let (names, bytes) = index.absent();
@@ -47,7 +48,7 @@ fn memory(gateway: &Gateway) {
     metrics.absent_memory.set(gauge(bytes));
     metrics.crate_memory.set(gauge(crates.taken()));
     metrics.crate_memory_limit.set(gauge(crates.limit()));
-    let (names, bytes) = gateway.mirrored_names.size();
+    let (names, bytes) = gateway.mirror.keeper.names.size();
     metrics.search_names.set(gauge(names as u64));
     metrics.search_memory.set(gauge(bytes as u64));
     let (taken, limit) = responses::memory(&gateway.responses);
@@ -65,7 +66,7 @@ fn queues(gateway: &Gateway) {
     metrics.pulls_waiting.set(gauge(gateway.pulls.left()));
     metrics.pull_records_waiting.set(gauge(gateway.pulls.records() as u64));
     metrics.upstream_limit.set(gauge(limits.upstream_requests as u64));
-    for upstream in &gateway.upstreams {
+    for upstream in gateway.mirror.upstreams.iter() {
         for (kind, under_way) in upstream.under_way() {
             let series = metrics.upstream_under_way.with_label_values(&[upstream.name(), kind]);
             series.set(gauge(under_way as u64));

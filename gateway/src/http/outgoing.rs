@@ -64,8 +64,8 @@ impl Outgoing {
     pub fn of(gateway: &Gateway) -> Self {
         let (limits, metrics) = (&gateway.config.limits, &gateway.metrics);
         Self {
-            index: Bodies::of_limits(gateway.index.limit(), limits, metrics),
-            crates: Bodies::of_limits(gateway.crates.limit(), limits, metrics),
+            index: Bodies::of_limits(gateway.lookup.index.limit(), limits, metrics),
+            crates: Bodies::of_limits(gateway.mirror.files.cache.limit(), limits, metrics),
         }
     }
 }

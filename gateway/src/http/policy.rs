@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::flows::policy_check::{self, Allowance, Reach};
+use crate::flows::policy_check::{Allowance, Reach};
 use crate::gateway::Gateway;
 use crate::http::app::App;
 use crate::http::auth;
@@ -45,10 +45,11 @@ pub async fn answer(
         }
         Ask::Explain(name, which) => {
             let turn = app.long_answer(responses);
-            responses.json(&policy_check::explain(gateway, client, &name, which, turn).await?)
+            responses.json(&gateway.checks.explain(client, &name, which, turn).await?)
         }
         Ask::Waivers => {
-            let (book, in_force) = (&gateway.policy_store, gateway.policy_store.in_force());
+            let (book, in_force) =
+                (gateway.policy_store.in_force(), gateway.policy_store.generation());
             responses.json(&Waivers::of(in_force.policy.waivers(), book.now()))
         }
     }
@@ -79,9 +80,9 @@ async fn check(
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.
     let _turn = gateway.turns.checks.turn(responses.client()).await?;
-    let policies = [gateway.policy_store.in_force()];
+    let policies = [gateway.policy_store.generation()];
     let allowance = Allowance::of_client();
-    let judging = policy_check::check(gateway, reach, lock, &policies, &allowance, |_, _| ());
+    let judging = gateway.checks.check(reach, lock, &policies, &allowance, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {
         Ok(reports) => responses.json(&reports?.first()),
         Err(_) => Err(Error::unavailable(format_args!(

@@ -11,6 +11,8 @@ use crate::patience::eventually;
 
 /// The folder of the gateway's package.
 const GATEWAY: &str = "gateway";
+/// The folder of the packages that every binary is made of.
+const LIBRARIES: &str = "crates";
 
 /// The binary under test: beside the test binary's own folder, or beside a benchmark. Built,
 /// once, where it is missing or older than its sources: cargo does not do it.
@@ -70,7 +72,8 @@ fn built(binary: PathBuf, build: impl FnOnce()) -> PathBuf {
 }
 
 fn built_of(package: &str, binary: PathBuf, build: impl FnOnce()) -> PathBuf {
-    if modified(&binary).is_none_or(|built| built < newest(&sources(package))) {
+    let newest = [package, LIBRARIES].into_iter().map(|folder| newest(&sources(folder))).max();
+    if modified(&binary) < newest {
         build();
     }
     binary

@@ -10,10 +10,11 @@ use super::finding::Finding;
 use crate::config::Config;
 use crate::flows::advisories::kept;
 use crate::flows::open::advisories_in;
-use crate::flows::policy_store::{Kept, PolicyGeneration, try_policy};
+use crate::flows::policy_store::{Kept, try_policy};
 use crate::stores::advisories::{self, Database};
 use cratehouse_core::error::Result;
 use cratehouse_core::threads::aside;
+use cratehouse_policy::PolicyGeneration;
 use cratehouse_policy::{Mode, Policy, WaiverState, Waivers};
 use cratehouse_storage::objects::Objects;
 

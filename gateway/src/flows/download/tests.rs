@@ -9,7 +9,6 @@ use object_store::path::Path;
 use super::*;
 use crate::config::Limits;
 use crate::flows::fixture::{Public, State, TestGateway, limits, line, memory, name, version};
-use crate::flows::lookup::lookup;
 use cratehouse_journal::commands::Command;
 use cratehouse_package::index::{IndexLine, Listed};
 use cratehouse_package::published::Metadata;
@@ -125,9 +124,9 @@ async fn a_crate_that_another_replica_published_a_moment_ago_has_an_index_file()
         let one = TestGateway::open(&store, &[], limits()).await;
         let two = TestGateway::open(&store, &[], limits()).await;
         let asked = name(krate);
-        assert!(lookup(&two.gateway, &asked).await.unwrap().is_none());
+        assert!(two.gateway.lookup.find(&asked).await.unwrap().is_none());
         one.publish(krate, "1.0.0", b"x").await;
-        assert!(lookup(&two.gateway, &asked).await.unwrap().is_some(), "{krate}");
+        assert!(two.gateway.lookup.find(&asked).await.unwrap().is_some(), "{krate}");
     }
 }
 
@@ -135,7 +134,7 @@ async fn a_crate_that_another_replica_published_a_moment_ago_has_an_index_file()
 async fn hosted_bytes_that_are_lost_raise_an_alarm() {
     let house = TestGateway::open(&memory(), &[], limits()).await;
     house.publish("foo", "1.0.0", b"x").await;
-    house.gateway.blobs.delete(Origin::Hosted, &Checksum::of(b"x")).await.unwrap();
+    house.gateway.mirror.files.blobs.delete(Origin::Hosted, &Checksum::of(b"x")).await.unwrap();
     let (answer, outcome) = house.download("foo", "1.0.0").await;
     assert_eq!((refusal(answer).0, outcome), (Kind::Internal, "error"));
     assert_eq!(house.alarms("hosted_blob_missing"), 1);
@@ -146,7 +145,7 @@ async fn many_askers_cost_one_fill_and_other_replicas_none() {
     let (store, public) = (memory(), Public::start(b"x").await);
     let house = TestGateway::open(&store, &[&public], limits()).await;
     let (krate, vers) = (name("Foo"), version("1.0.0"));
-    let asks = (0..20).map(|_| download(&house.gateway, &krate, &vers, Part::Bytes));
+    let asks = (0..20).map(|_| house.gateway.downloads.get(&krate, &vers, Part::Bytes));
     for answer in join_all(asks).await {
         assert_eq!(answer.unwrap().file.read().await.unwrap(), "x");
     }
@@ -194,7 +193,7 @@ async fn a_version_is_pinned_when_its_bytes_have_been_seen_and_not_before() {
     public.set(|state| state.sent = Some(b"evil".to_vec()));
     let house = TestGateway::open(&memory(), &[&public], limits()).await;
     let (krate, vers) = (name("Foo"), version("1.0.0"));
-    let pinned = || house.gateway.mirror.pinned("up1", &krate, &vers);
+    let pinned = || house.gateway.mirror.store.pinned("up1", &krate, &vers);
     assert_eq!(refusal(house.foo().await.0).0, Kind::BadUpstream);
     assert!(pinned().await.unwrap().is_none());
     public.set(|state| state.sent = Some(b"x".to_vec()));
@@ -276,7 +275,7 @@ async fn a_store_that_loses_or_damages_mirrored_bytes_fails_no_download() {
     let store = memory();
     let house = TestGateway::open(&store, &[&public], limits()).await;
     let (cksum, damaged) = (Checksum::of(b"x"), Bytes::from_static(b"?"));
-    house.gateway.blobs.put(Origin::Mirrored, &cksum, damaged).await.unwrap();
+    house.gateway.mirror.files.blobs.put(Origin::Mirrored, &cksum, damaged).await.unwrap();
     assert_eq!((house.foo().await.1, house.alarms("damaged_blob")), ("miss", 1));
     let other = TestGateway::open(&store, &[&public], limits()).await;
     assert_eq!(other.foo().await.1, "store", "the damage was mended");

@@ -12,7 +12,7 @@ use crate::stores::download_log::{BatchName, DownloadLogStore};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::entry::Entry;
 use cratehouse_journal::entry_store::Journal;
-use cratehouse_mirror::uses::day_of;
+use cratehouse_mirror::files::uses::day_of;
 
 /// Batches that are read at one time.
 const BATCHES_AT_ONCE: usize = 16;

@@ -13,7 +13,7 @@ use crate::model::pull::{Pull, Puller, encode};
 use crate::stores::download_log::BatchName;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::principal::{Principal, TokenId};
-use cratehouse_mirror::uses::day_of;
+use cratehouse_mirror::files::uses::day_of;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 

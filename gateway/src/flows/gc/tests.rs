@@ -8,7 +8,6 @@ use object_store::path::Path;
 
 use super::*;
 use crate::flows::fixture::{TestGateway, limits, line, memory, name, version};
-use crate::flows::publish;
 use cratehouse_journal::commands::must_put_again;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
@@ -48,7 +47,7 @@ impl Street {
     }
 
     async fn sweep(&self, plan: Plan) -> Result<Swept> {
-        sweep(&self.sweeper.gateway, &self.blobs, &plan, |_, _| ()).await
+        sweep(&self.sweeper.gateway.journal, &self.blobs, &plan, |_, _| ()).await
     }
 
     async fn head(&self) -> u64 {
@@ -106,21 +105,21 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
             let mut order = None;
             for step in 0..=3 {
                 match step {
-                    1 => condemned = condemn(sweeper, &orphan).await.unwrap(),
+                    1 => condemned = condemn(&sweeper.journal, &orphan).await.unwrap(),
                     2 => delete(&street.blobs, &condemned).await.unwrap(),
-                    3 => collect(sweeper, &condemned).await.unwrap(),
+                    3 => collect(&sweeper.journal, &condemned).await.unwrap(),
                     _ => (),
                 }
                 if step == put_after {
                     let bytes = Bytes::from_static(b"orphan");
                     let put =
-                        publish::put(server, CommandActor::Operator, published(b"orphan"), bytes);
+                        server.publisher.put(CommandActor::Operator, published(b"orphan"), bytes);
                     order = Some(put.await.unwrap());
                 }
                 if step == append_after {
                     let (server, order) = (Arc::clone(server), order.take().unwrap());
                     let bytes = Bytes::from_static(b"orphan");
-                    let enter = async move { publish::enter(&server, order, bytes).await };
+                    let enter = async move { server.publisher.enter(order, bytes).await };
                     publishing = Some(tokio::spawn(enter));
                     tokio::task::yield_now().await;
                 }
@@ -138,18 +137,18 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
 async fn one_sweep_at_a_time_and_one_that_was_cut_off_is_ended_on_request() {
     let street = Street::new().await;
     let orphan = street.put(b"orphan").await;
-    condemn(&street.server.gateway, &[orphan]).await.unwrap();
+    condemn(&street.server.gateway.journal, &[orphan]).await.unwrap();
     for _ in 0..2 {
         assert!(street.sweep(ALL).await.unwrap_err().message.contains("gc --finish"));
     }
     let other = street.put(b"other").await;
-    assert!(condemn(&street.server.gateway, &[other]).await.is_err());
+    assert!(condemn(&street.server.gateway.journal, &[other]).await.is_err());
     assert!(street.has(b"orphan").await);
 
     let swept = street.sweep(Plan { finish: true, ..ALL }).await.unwrap();
     assert_eq!(swept.deleted, 2);
     assert!(!street.has(b"orphan").await && !street.has(b"other").await);
-    let late = collect(&street.server.gateway, &[orphan]).await.unwrap_err();
+    let late = collect(&street.server.gateway.journal, &[orphan]).await.unwrap_err();
     assert!(late.message.contains("somebody else"), "{late}");
 }
 
@@ -165,7 +164,7 @@ async fn a_delete_without_an_answer_stops_the_sweep_before_it_is_collected() {
         let faulty = FaultyStore::new(Arc::clone(&street.store), Box::new(plan));
         let blobs = blobs_in(&Objects::same(Arc::new(faulty)));
         let gateway = &street.sweeper.gateway;
-        let error = sweep(gateway, &blobs, &ALL, |_, _| ()).await.unwrap_err();
+        let error = sweep(&gateway.journal, &blobs, &ALL, |_, _| ()).await.unwrap_err();
         assert!(error.message.contains("gc --finish"), "{error}");
         let pending = gateway.catalog.view().unwrap().pending().unwrap();
         assert_eq!(BTreeSet::from_iter(pending), orphans, "{fault:?}");
@@ -174,7 +173,7 @@ async fn a_delete_without_an_answer_stops_the_sweep_before_it_is_collected() {
             put_at: u64::MAX,
             bounds: IndexBounds::default(),
         };
-        let refusal = super::order(&street.server.gateway, order).await.unwrap_err();
+        let refusal = super::order(&street.server.gateway.journal, order).await.unwrap_err();
         assert!(must_put_again(&refusal), "{refusal}");
 
         let swept = street.sweep(Plan { finish: true, ..ALL }).await.unwrap();

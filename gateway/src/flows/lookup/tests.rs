@@ -1,5 +1,6 @@
 use crate::config::Config;
 use cratehouse_core::error::Kind;
+use cratehouse_mirror::index::copies;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::Limits;
 use crate::flows::open::{Keep, Running};
+use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_mirror::upstream::test_util::{self, Server, reply};
@@ -100,7 +102,7 @@ async fn publish(gateway: &Gateway, name: &str, vers: &str) {
 
 /// The versions that a lookup shows.
 async fn look(gateway: &Arc<Gateway>, name: &str) -> Result<Option<Vec<String>>> {
-    let file = lookup(gateway, &name.parse().unwrap()).await?;
+    let file = gateway.lookup.find(&name.parse().unwrap()).await?;
     Ok(file.map(|file| file.versions().map(|v| v.version.to_string()).collect()))
 }
 
@@ -120,11 +122,14 @@ async fn a_hosted_or_reserved_name_is_never_asked_of_an_upstream() {
         assert_eq!(look(gateway, "acme_x").await.unwrap(), None);
     }
     for name in ["Foo-Bar", "foo_bar", "acme-x"] {
-        let file = mirroring::mirrored_at(gateway, ClientKey::Exempt, &name.parse().unwrap(), 0)
+        let file = gateway
+            .mirror
+            .chain
+            .mirrored_at(ClientKey::Exempt, &name.parse().unwrap(), 0)
             .await
             .unwrap();
         assert!(file.is_none());
-        assert!(mirroring::refresh(gateway, &name.parse().unwrap()).await.is_err());
+        assert!(copies::refresh(&gateway.mirror.chain, &name.parse().unwrap()).await.is_err());
     }
     assert!(up.paths().is_empty());
     let outcomes = ["miss", "hit", "negative", "error"].map(|o| counted(gateway, o));
@@ -180,7 +185,10 @@ async fn askers_at_the_same_time_share_one_request() {
     let answers = futures_util::future::join_all(asks).await;
     assert!(answers.into_iter().all(|answer| answer.unwrap().is_some()));
     assert_eq!(up.paths().len(), 1);
-    assert_eq!(mirroring::names(&running.gateway).await.unwrap(), ["foo".parse().unwrap()]);
+    assert_eq!(
+        copies::names(&running.gateway.mirror.chain).await.unwrap(),
+        ["foo".parse().unwrap()]
+    );
     running.close().await;
 }
 
@@ -190,10 +198,10 @@ async fn refresh_asks_at_once_and_purge_forgets() {
     let running = gateway(&[&up.url]).await;
     let (gateway, foo) = (&running.gateway, "Foo".parse().unwrap());
     assert!(look(gateway, "foo").await.unwrap().is_some());
-    assert!(mirroring::refresh(gateway, &foo).await.unwrap().contains("1 version"));
+    assert!(copies::refresh(&gateway.mirror.chain, &foo).await.unwrap().contains("1 version"));
     assert_eq!(up.paths().len(), 2);
-    mirroring::purge(gateway, &foo, None).await.unwrap();
-    assert!(mirroring::names(gateway).await.unwrap().is_empty());
+    copies::purge(&gateway.mirror.chain, &gateway.mirror.files, &foo, None).await.unwrap();
+    assert!(copies::names(&gateway.mirror.chain).await.unwrap().is_empty());
     assert!(look(gateway, "foo").await.unwrap().is_some());
     assert_eq!(up.paths().len(), 1);
     running.close().await;
@@ -211,7 +219,7 @@ async fn trouble_with_a_refresh_does_not_undo_an_answer_that_is_fresh() {
     let running = gateway(&[&first.url, &second.url]).await;
     assert!(look(&running.gateway, "foo").await.unwrap().is_some());
     down.store(true, Ordering::SeqCst);
-    assert!(mirroring::refresh(&running.gateway, &"foo".parse().unwrap()).await.is_err());
+    assert!(copies::refresh(&running.gateway.mirror.chain, &"foo".parse().unwrap()).await.is_err());
     assert!(look(&running.gateway, "foo").await.unwrap().is_some());
     running.close().await;
 }

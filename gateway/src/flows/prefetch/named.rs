@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::flows::lookup;
-use crate::gateway::Gateway;
+use crate::flows::lookup::Lookup;
 use crate::model::pull::{Subject, Versions};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::lock_file::{Locked, LockedSource};
@@ -15,9 +14,9 @@ use cratehouse_package::newest::newest as best;
 ///
 /// # Errors
 /// Absent, when there is none; those of the lookup.
-pub(super) async fn newest(gateway: &Arc<Gateway>, subject: &Subject) -> Result<Locked> {
+pub(super) async fn newest(lookup: &Arc<Lookup>, subject: &Subject) -> Result<Locked> {
     let lower = CrateName::parse(&subject.name.lower()).map_err(Error::invalid)?;
-    let Some(file) = lookup::lookup(gateway, &lower).await? else {
+    let Some(file) = lookup.find(&lower).await? else {
         return Err(Error::absent(format!("there is no crate `{}`", subject.name)));
     };
     let meant = file.versions().filter(|listed| subject.versions.have(&listed.version));

@@ -1,16 +1,11 @@
 //! Whether a publish may be, as early as that can be known: by the token's scopes before a byte of the
 //! body, by name, pattern and owners as soon as its JSON is there. The journal judges again, for good.
 
-use jiff::Timestamp;
-
 use super::upload_limits;
 use crate::config::Limits;
-use crate::flows::parsing::ClientParsers;
-use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_journal::change;
-use cratehouse_journal::commands::{self, CommandActor};
+use cratehouse_core::parsers::ClientParsers;
 use cratehouse_journal::principal::{Principal, Scope};
 use cratehouse_package::publish_frame::{self, Named, UploadError};
 
@@ -60,25 +55,6 @@ pub async fn named(
         (begun, named)
     };
     parsers.publishes.parse(client, reading).await.unwrap_or_else(|e| (Vec::new(), Err(e)))
-}
-
-/// Whether this name and version may be published with this token, as far as this replica knows. What
-/// a replica that lags cannot know is refused only after a read of the journal.
-///
-/// # Errors
-/// Those of the judge.
-pub async fn admit(gateway: &Gateway, who: &Principal, named: &Named) -> Result<()> {
-    let by = CommandActor::Principal(who.clone());
-    let judge = || {
-        let view = gateway.catalog.view()?;
-        commands::admit_publish(&view, &by, &named.name, &named.version, Timestamp::now())
-    };
-    change::early(&gateway.journal, judge).await
-}
-
-/// Counts a publish that ended before its body was whole.
-pub fn count_refusal(gateway: &Gateway, error: &Error) {
-    gateway.metrics.publishes.with_label_values(&[label(error)]).inc();
 }
 
 /// The word of a failed publish in metrics.

@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 
 use super::history::Answer;
 use super::registry::{Fulfilled, Operation};
-use crate::flows::{fixture, publish};
+use crate::flows::fixture;
 use crate::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Kind, Result};
@@ -81,11 +81,11 @@ pub(super) async fn fulfil(
             let line = fixture::line(krate, version, text.as_bytes());
             let published = Published { line, size: 1, metadata: Metadata::default() };
             let bytes = Bytes::from_static(text.as_bytes());
-            let mut order = publish::put(gateway, by, Box::new(published), bytes.clone()).await?;
+            let mut order = gateway.publisher.put(by, Box::new(published), bytes.clone()).await?;
             if let (Command::Publish { put_at, .. }, true) = (&mut order.command, forgets_puts) {
                 *put_at = u64::MAX;
             }
-            return publish::enter(gateway, order, bytes).await.map(|()| true);
+            return gateway.publisher.enter(order, bytes).await.map(|()| true);
         }
         Operation::Yank { krate, version: v, yanked } => {
             Command::Yank { krate: name(krate), version: version(v), yanked: *yanked }

@@ -20,7 +20,6 @@ use super::history::{self, Answer, Record};
 use super::registry::{Fulfilled, Operation, Registry, User};
 use crate::flows::fixture::{self, limits};
 use crate::flows::gc;
-use crate::flows::index_cache::IndexCache;
 use crate::flows::open::forgetting;
 use crate::flows::simulation::operations::{
     ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of,
@@ -41,6 +40,7 @@ use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::principal::{TokenId, UserId};
 use cratehouse_journal::writer::bugs::Bug;
 use cratehouse_journal::writer::{JournalWriter, Settings};
+use cratehouse_mirror::index::cache::IndexCache;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
@@ -436,7 +436,7 @@ impl World {
             let plan =
                 gc::Plan { stored_before: Timestamp::MAX, dry_run: false, force: false, finish };
             let work = move |gateway: Arc<Gateway>| async move {
-                gc::sweep(&gateway, &gateway.blobs, &plan, |_, _| ()).await
+                gc::sweep(&gateway.journal, &gateway.mirror.files.blobs, &plan, |_, _| ()).await
             };
             match self.ask(at, work).await {
                 Some(Ok(swept)) => {

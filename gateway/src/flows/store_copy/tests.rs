@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::config;
-use crate::flows::download::{Part, download};
+use crate::flows::download::Part;
 use crate::flows::fixture::{config, limits, line, name, version};
 use crate::flows::open::{Keep, Running};
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
@@ -31,7 +31,7 @@ async fn publish(running: &Running, vers: &str, bytes: &'static [u8]) {
     let gateway = &running.gateway;
     let (line, bytes) = (line("foo", vers, bytes), Bytes::from_static(bytes));
     let size = bytes.len() as u64;
-    gateway.blobs.put(Origin::Hosted, &line.cksum, bytes).await.unwrap();
+    gateway.mirror.files.blobs.put(Origin::Hosted, &line.cksum, bytes).await.unwrap();
     let published = Box::new(Published { line, size, metadata: Metadata::default() });
     let command = Command::Publish { published, put_at: 0, bounds: IndexBounds::default() };
     gateway.journal.append(ActorCommand { by: CommandActor::Operator, command }).await.unwrap();
@@ -45,7 +45,7 @@ async fn registry() -> (tempfile::TempDir, Objects) {
     publish(&house, "2.0.0", b"two").await;
     let mirrored = Bytes::from_static(b"mirrored");
     let sum = Checksum::of(&mirrored);
-    house.gateway.blobs.put(Origin::Mirrored, &sum, mirrored).await.unwrap();
+    house.gateway.mirror.files.blobs.put(Origin::Mirrored, &sum, mirrored).await.unwrap();
     house.close().await;
     let objects = objects(folder.path());
     for path in ["mirror/up/index/ba/r/bar", "mirror/up/pins/bar/1.0.0", "checkpoints/2-x"] {
@@ -83,7 +83,7 @@ async fn a_copy_has_every_object_and_serves() {
     assert_eq!(content(&source).await, content(&target).await);
 
     let house = running(folder.path()).await;
-    let got = download(&house.gateway, &name("foo"), &version("2.0.0"), Part::Bytes).await;
+    let got = house.gateway.downloads.get(&name("foo"), &version("2.0.0"), Part::Bytes).await;
     assert_eq!(got.unwrap().file.read().await.unwrap(), "two");
     house.close().await;
 }

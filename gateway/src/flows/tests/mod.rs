@@ -1,4 +1,10 @@
-//! Tests of the journal that need whole gateways.
+//! Tests that need whole gateways.
 
+mod evict;
+mod fill;
 mod format;
+mod judging;
+mod licenses;
+mod names;
+mod streaming;
 mod verify;
