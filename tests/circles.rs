@@ -16,6 +16,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("storage", &["core"]),
     ("journal", &["core", "package", "storage"]),
     ("mirror", &["core", "package", "policy", "storage"]),
+    ("simulation", &[]), // tests alone, of the journal
 ];
 
 #[test]

@@ -27,6 +27,7 @@ use cratehouse_core::metrics::Metrics;
 use cratehouse_core::parsers::ClientParsers;
 use cratehouse_core::traces::Traces;
 use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::publish::VersionWriter;
 use cratehouse_journal::writer::JournalHandle;
 use cratehouse_mirror::files::noted_uses::Uses;
 use cratehouse_mirror::files::uses_store::UsesStore;
@@ -191,7 +192,11 @@ impl Gateway {
         });
         let publisher = Publisher {
             hosting: Arc::clone(&hosting),
-            blobs: mirror.files.blobs.clone(),
+            versions: VersionWriter {
+                journal: journal.clone(),
+                blobs: mirror.files.blobs.clone(),
+                bounds: limits.index,
+            },
             limits: limits.clone(),
             parsers: Arc::clone(&parsers),
             rules: PublishRules {

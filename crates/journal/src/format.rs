@@ -23,3 +23,6 @@ pub async fn enable(journal: &JournalHandle, by: CommandActor, level: Level) -> 
     let events = journal.append(ActorCommand { by, command }).await?;
     Ok(!events.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_macros, reason = "tests print what they have measured"))]
 
 pub mod audit_log;
+pub mod authorize;
 pub mod catalog;
 pub mod chain;
 pub mod change;
@@ -18,8 +19,10 @@ pub mod commands;
 pub mod entry;
 pub mod entry_store;
 pub mod format;
+pub mod garbage;
 pub mod owners;
 pub mod principal;
+pub mod publish;
 pub mod remove;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;

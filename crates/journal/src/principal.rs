@@ -166,7 +166,7 @@ impl Principal {
     ///
     /// # Errors
     /// Says what the token lacks.
-    pub fn check(&self, scope: Scope, krate: Option<&CrateName>) -> Result<(), Denied> {
+    pub(crate) fn check(&self, scope: Scope, krate: Option<&CrateName>) -> Result<(), Denied> {
         if !self.grant.scopes.contains(&scope) {
             let all = self.grant.scopes.iter().chain([&scope]).map(ToString::to_string);
             let all = all.collect::<Vec<_>>().join(",");

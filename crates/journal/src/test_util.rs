@@ -7,15 +7,31 @@
     reason = "helpers of tests"
 )]
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
+use object_store::ObjectStore;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::catalog::{Catalog, Head};
+use crate::commands::{ActorCommand, Command, CommandActor};
 use crate::entry::{Actor, Entry, EntryId, Event, EventKind};
+use crate::entry_store::journal_in;
 use crate::principal::{Grant, TokenId, UserId};
+use crate::publish::VersionWriter;
+use crate::writer::{JournalHandle, JournalWriter, Settings};
 use cratehouse_core::checksum::Checksum;
-use cratehouse_package::test_util::published;
+use cratehouse_core::fair_share::FairShares;
+use cratehouse_core::metrics::Metrics;
+use cratehouse_core::per_address::PerAddress;
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::published::{Metadata, Published};
+use cratehouse_package::test_util::{line, published};
+use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
+use cratehouse_storage::objects::Objects;
 
 /// A journal of at least `entries` entries, with everything in it that can happen: each entry,
 /// its bytes and its hash.
@@ -98,5 +114,70 @@ impl Catalog {
         let head = Head { proven: true, ..view.head().unwrap() };
         let (users, tokens) = (view.users().unwrap(), view.tokens().unwrap());
         format!("{head:?}\n{crates:?}\n{versions:?}\n{users:?}\n{tokens:?}")
+    }
+}
+
+/// A replica whose catalog is in memory, with its writer at work.
+#[derive(Debug)]
+pub struct TestReplica {
+    /// The journal, applied.
+    pub catalog: Catalog,
+    /// The way into it.
+    pub journal: JournalHandle,
+    /// What brings versions in.
+    pub versions: VersionWriter,
+    /// What it counts.
+    pub metrics: Metrics,
+    _writer: DropGuard,
+}
+
+impl TestReplica {
+    /// One over a store.
+    pub async fn open(store: &Arc<dyn ObjectStore>) -> Self {
+        let objects = Objects::same(Arc::clone(store));
+        let metrics = Metrics::new().unwrap();
+        let catalog = Catalog::in_memory("registry").unwrap();
+        let settings = Settings {
+            replica: "test".to_owned(),
+            patience: Duration::from_secs(60),
+            queue: 10,
+            waits: FairShares::new(100, &PerAddress::default()),
+            follow: Duration::from_millis(50),
+            founding: Level::KNOWN,
+        };
+        let on_change = Box::new(|_: &_| ());
+        let (mut writer, journal) = JournalWriter::new(
+            journal_in(&objects),
+            catalog.clone(),
+            on_change,
+            metrics.clone(),
+            settings,
+        );
+        writer.begin(|_, _| ()).await.unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(writer.run(stop.clone()));
+        let (blobs, bounds) = (blobs_in(&objects), IndexBounds::default());
+        let versions = VersionWriter { journal: journal.clone(), blobs, bounds };
+        Self { catalog, journal, versions, metrics, _writer: stop.drop_guard() }
+    }
+
+    /// Publishes a version of these bytes.
+    pub async fn publish(&self, krate: &str, vers: &str, bytes: &'static [u8]) {
+        let (line, size) = (line(krate, vers, bytes), bytes.len() as u64);
+        let published = Box::new(Published { line, size, metadata: Metadata::default() });
+        let bytes = Bytes::from_static(bytes);
+        let put = self.versions.put(CommandActor::Operator, published, bytes.clone()).await;
+        self.versions.append(put.unwrap(), bytes).await.unwrap();
+    }
+
+    /// Does what an operator says.
+    pub async fn command(&self, command: Command) {
+        let command = ActorCommand { by: CommandActor::Operator, command };
+        self.journal.append(command).await.unwrap();
+    }
+
+    /// How often an alarm was raised.
+    pub fn alarms(&self, alarm: &str) -> u64 {
+        self.metrics.alarms.with_label_values(&[alarm]).get()
     }
 }

@@ -160,3 +160,6 @@ async fn complaint(
     };
     Some(format!("the bytes of {name}@{version} ({cksum}) {complaint}"))
 }
+
+#[cfg(test)]
+mod tests;

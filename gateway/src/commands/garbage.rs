@@ -1,12 +1,12 @@
 //! `gc`: hosted crate files that no version names.
 
 use crate::cli::Gc;
-use crate::flows::gc;
 use crate::gateway::Gateway;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::progress::Progress;
 use cratehouse_core::table::Table;
 use cratehouse_core::times::to_the_second;
+use cratehouse_journal::garbage;
 use cratehouse_storage::blobs::{Stored, blobs_in};
 use cratehouse_storage::objects::Objects;
 use jiff::Timestamp;
@@ -21,12 +21,12 @@ pub(super) async fn collect(gateway: &Gateway, what: &Gc) -> Result<()> {
     let stored_before = what.grace.before(Timestamp::now()).map_err(Error::invalid)?;
     let config = &gateway.config;
     let objects = Objects::open(&config.store, config.outgoing_ca.as_deref())?;
-    // By the client that does not retry: see `gc::sweep`.
+    // By the client that does not retry: see `garbage::sweep`.
     let blobs = blobs_in(&Objects::same(objects.commit));
-    let plan = gc::Plan { stored_before, dry_run, force, finish };
+    let plan = garbage::Plan { stored_before, dry_run, force, finish };
     let sweeping = Progress::begin("deleting crate files", config.log.format);
     let tick = |done, total| sweeping.tick(done, Some(total));
-    let swept = gc::sweep(&gateway.journal, &blobs, &plan, tick).await?;
+    let swept = garbage::sweep(&gateway.journal, &blobs, &plan, tick).await?;
     drop(sweeping);
     if what.json {
         return print_json(&in_json(&swept));
@@ -34,7 +34,7 @@ pub(super) async fn collect(gateway: &Gateway, what: &Gc) -> Result<()> {
     if dry_run {
         print_table(&listed(&swept.garbage))?;
     }
-    let gc::Swept { stored, young, garbage, deleted } = swept;
+    let garbage::Swept { stored, young, garbage, deleted } = swept;
     let garbage = garbage.len();
     print(&format!("{stored} crate files, {garbage} garbage, {young} too young, {deleted} deleted"))
 }
@@ -48,8 +48,8 @@ fn listed(garbage: &[Stored]) -> Table<3> {
     table
 }
 
-fn in_json(swept: &gc::Swept) -> Value {
-    let gc::Swept { stored, young, garbage, deleted } = swept;
+fn in_json(swept: &garbage::Swept) -> Value {
+    let garbage::Swept { stored, young, garbage, deleted } = swept;
     let shown = |s: &Stored| json!({ "checksum": s.cksum, "bytes": s.size, "stored": to_the_second(s.modified) });
     let garbage: Vec<_> = garbage.iter().map(shown).collect();
     json!({ "crate_files": stored, "garbage": garbage, "too_young": young, "deleted": deleted })

@@ -224,19 +224,7 @@ impl File {
     }
 }
 
-/// A gateway of the parts that differ; the others as small as they go.
-pub(super) fn gateway(
-    config: Config,
-    objects: &Objects,
-    catalog: Catalog,
-    index: IndexCache,
-    metrics: Metrics,
-    journal: JournalHandle,
-) -> Gateway {
-    gateway_at(Timestamp::now, config, objects, catalog, index, metrics, journal)
-}
-
-/// The same, whose policy lives by another clock.
+/// A gateway of the parts that differ; the others as small as they go. Its policy lives by that clock.
 fn gateway_at(
     clock: fn() -> Timestamp,
     config: Config,

@@ -10,7 +10,6 @@ pub mod download_log;
 #[cfg(test)]
 mod fixture;
 pub mod founded;
-pub mod gc;
 pub mod hosting;
 pub mod lock_file;
 pub mod lookup;
@@ -24,8 +23,6 @@ pub mod replica_note;
 pub mod reread;
 pub mod search;
 pub mod show;
-#[cfg(test)]
-mod simulation;
 pub mod store_copy;
 pub mod store_watch;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use self::admission::{frame_bytes, head_bytes, may_publish, named};
+pub use self::admission::{frame_bytes, head_bytes, named};
 use crate::config::Limits;
 use crate::flows::dependencies::Dependencies;
 use crate::flows::hosting::Hosting;
@@ -27,6 +27,7 @@ use cratehouse_core::parsers::ClientParsers;
 use cratehouse_journal::change;
 use cratehouse_journal::commands::{self, ActorCommand, Command, CommandActor, must_put_again};
 use cratehouse_journal::principal::Principal;
+use cratehouse_journal::publish::VersionWriter;
 use cratehouse_mirror::hosting::HostedNames as _;
 use cratehouse_mirror::index::chain::Chain;
 use cratehouse_package::manifest::{Draft, ManifestLimits};
@@ -34,15 +35,11 @@ use cratehouse_package::name::CrateName;
 use cratehouse_package::publish_frame::{self, Named, UploadLimits};
 use cratehouse_package::published::Published;
 use cratehouse_package::tarball::{self, Contents, TarballLimits};
-use cratehouse_storage::blobs::{Blobs, Origin};
 
 /// All that comes before the journal takes this long at the most: cargo waits 30 s in all.
 const PREPARE: Duration = Duration::from_secs(14);
 /// The largest Cargo.toml, in bytes.
 const MANIFEST_BYTES: u64 = 1024 * 1024;
-/// How long the deletion of the same bytes is waited for, and how often its end is looked for.
-const COLLECTING: Duration = Duration::from_secs(5);
-const COLLECTING_PAUSE: Duration = Duration::from_millis(100);
 
 /// What cargo prints after a publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,8 +62,8 @@ struct Parcel {
 pub struct Publisher {
     /// Our own names, and the journal.
     pub hosting: Arc<Hosting>,
-    /// Where the bytes go.
-    pub blobs: Blobs,
+    /// What brings versions in.
+    pub versions: VersionWriter,
     /// What bounds a publish.
     pub limits: Limits,
     /// What reads it.
@@ -137,49 +134,9 @@ impl Publisher {
         let prepared = tokio::time::timeout(deadline::at_most(PREPARE), preparing)
             .await
             .map_err(too_slow)??;
-        let (order, crate_file, answer) = prepared;
-        self.enter(order, crate_file).await?;
+        let (command, crate_file, answer) = prepared;
+        self.versions.append(command, crate_file).await?;
         Ok(answer)
-    }
-
-    /// Puts the bytes, and gives the order that names them.
-    pub(super) async fn put(
-        &self,
-        by: CommandActor,
-        published: Box<Published>,
-        crate_file: Bytes,
-    ) -> Result<ActorCommand> {
-        // Before the put: bytes that are condemned after this entry may be deleted again.
-        let put_at = self.hosting.catalog.head()?.seq;
-        let put = self.blobs.put(Origin::Hosted, &published.line.cksum, crate_file);
-        put.await.map_err(Error::store)?;
-        let bounds = self.limits.index;
-        Ok(ActorCommand { by, command: Command::Publish { published, put_at, bounds } })
-    }
-
-    /// The journal's word is the last one; where a sweep may have deleted the bytes since they were
-    /// put, they are put again, once.
-    pub(super) async fn enter(&self, order: ActorCommand, crate_file: Bytes) -> Result<()> {
-        match self.hosting.journal.append(order.clone()).await {
-            Err(e) if must_put_again(&e) => {
-                let again = self.put_again(order, crate_file);
-                let order = tokio::time::timeout(deadline::at_most(COLLECTING), again)
-                    .await
-                    .map_err(|_| e)??;
-                self.hosting.journal.append(order).await.map(drop)
-            }
-            outcome => outcome.map(drop),
-        }
-    }
-
-    async fn put_again(&self, order: ActorCommand, crate_file: Bytes) -> Result<ActorCommand> {
-        let Command::Publish { published, .. } = order.command else { return Ok(order) };
-        let condemned = || self.hosting.catalog.view()?.condemned(&published.line.cksum);
-        while condemned()?.is_some_and(|row| row.collected.is_none()) {
-            tokio::time::sleep(COLLECTING_PAUSE).await;
-            self.hosting.journal.catch_up().await?;
-        }
-        self.put(order.by, published, crate_file).await
     }
 
     /// Everything up to the journal. It is judged twice: here, so that what will be refused costs
@@ -214,7 +171,7 @@ impl Publisher {
         // It was shorter before it was known where the dependencies are from.
         bounds.line(&line).map_err(|why| Error::new(Kind::TooLarge, why.to_string()))?;
         let published = Box::new(Published { line, size, metadata });
-        let order = self.put(by, published, crate_file.clone()).await?;
+        let order = self.versions.put(by, published, crate_file.clone()).await?;
         Ok((order, crate_file, answer))
     }
 

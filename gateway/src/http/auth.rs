@@ -12,7 +12,8 @@ use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::secret::Secret;
-use cratehouse_journal::principal::{Principal, Scope};
+use cratehouse_journal::authorize::{Action, authorize_principal};
+use cratehouse_journal::principal::Principal;
 
 /// The longest `Authorization` header that is looked at, in bytes.
 pub const MAX_HEADER_BYTES: usize = 4096;
@@ -31,7 +32,7 @@ pub async fn reader(
         return Ok(None);
     }
     let who = caller(gateway, headers, client).await?;
-    who.check(Scope::Read, None).map_err(Error::forbidden)?;
+    authorize_principal(&who, Action::Read)?;
     Ok(Some(who))
 }
 
@@ -42,7 +43,7 @@ pub fn reader_at_hand(gateway: &Gateway, headers: &HeaderMap) -> Option<Option<A
     }
     let token = presented(headers).ok()??;
     let who = gateway.tokens.at_hand(token.reveal())?;
-    who.check(Scope::Read, None).ok()?;
+    authorize_principal(&who, Action::Read).ok()?;
     Some(Some(who))
 }
 
@@ -85,7 +86,7 @@ pub async fn administrator(
     client: ClientKey,
 ) -> Result<Arc<Principal>> {
     let who = caller(gateway, headers, client).await?;
-    who.check(Scope::Admin, None).map_err(Error::forbidden)?;
+    authorize_principal(&who, Action::Administer)?;
     Ok(who)
 }
 

@@ -24,6 +24,7 @@ use crate::http::{auth, forwarded, manage, pages, policy};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_journal::authorize::{Action, authorize_principal};
 use cratehouse_journal::catalog::UserRow;
 use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::Principal;
@@ -253,7 +254,7 @@ impl App {
         owner: Owner,
         upload: &mut Upload<Incoming>,
     ) -> Result<Bytes> {
-        flows::publish::may_publish(who)?;
+        authorize_principal(who, Action::Publish)?;
         let (gateway, limits) = (&self.gateway, &self.gateway.config.limits);
         let (room, largest) =
             (self.bodies.publish.room(owner), flows::publish::frame_bytes(limits));

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{CommandActor, Judged, Refusal, lagging};
+use super::checks::lagging;
+use super::{CommandActor, Judged, Refusal};
+use crate::authorize::Action;
 use crate::catalog::{Tables, View};
 use crate::entry::EventKind;
-use crate::principal::Scope;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 
@@ -39,7 +40,7 @@ pub(super) fn condemn<T: Tables>(
     by: &CommandActor,
     checksums: &[Checksum],
 ) -> Judged {
-    by.check(Scope::Admin, None)?;
+    by.authorize(Action::Administer)?;
     nothing_pending(&view.pending()?).map_err(lagging)?;
     let named = view.named()?;
     let unnamed: BTreeSet<_> = checksums.iter().filter(|sum| !named.contains(sum)).collect();
@@ -53,7 +54,7 @@ pub(super) fn collect<T: Tables>(
     by: &CommandActor,
     checksums: &[Checksum],
 ) -> Judged {
-    by.check(Scope::Admin, None)?;
+    by.authorize(Action::Administer)?;
     for sum in checksums {
         if view.condemned(sum)?.is_none_or(|row| row.collected.is_some()) {
             let text = format!("{sum} is not condemned: somebody else has ended this sweep");

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::create_token::MAX_TOKENS;
 use super::*;
 use crate::catalog::Catalog;
 use crate::entry::{Entry, EntryId, Event};
 use crate::principal::CratePattern;
+use crate::principal::Scope;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::Metadata;
 use cratehouse_package::test_util::{line, name, version};

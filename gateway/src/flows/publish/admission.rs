@@ -6,32 +6,11 @@ use crate::config::Limits;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::parsers::ClientParsers;
-use cratehouse_journal::principal::{Principal, Scope};
 use cratehouse_package::publish_frame::{self, Named, UploadError};
 
 /// The largest body of a publish request, in bytes.
 pub fn frame_bytes(limits: &Limits) -> usize {
     upload_limits(limits).body_bytes()
-}
-
-/// Whether the token may publish anything at all.
-///
-/// # Errors
-/// [`Kind::Forbidden`].
-pub fn may_publish(who: &Principal) -> Result<()> {
-    let may = |scope| who.grant.scopes.contains(&scope);
-    match may(Scope::PublishNew) || may(Scope::PublishUpdate) {
-        true => Ok(()),
-        false => {
-            let [new, update] = [Scope::PublishNew, Scope::PublishUpdate];
-            let all = who.grant.scopes.iter().chain([&new, &update]).map(ToString::to_string);
-            Err(Error::forbidden(format_args!(
-                "this token has neither the scope `{new}` nor `{update}`: ask for one with it (`cratehouse token \
-                 create --user … --scope {}`)",
-                all.collect::<Vec<_>>().join(",")
-            )))
-        }
-    }
 }
 
 /// How many bytes of a body have to be here before [`named`] can read it, by what is here; where it is

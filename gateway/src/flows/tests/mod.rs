@@ -2,9 +2,7 @@
 
 mod evict;
 mod fill;
-mod format;
 mod judging;
 mod licenses;
 mod names;
 mod streaming;
-mod verify;

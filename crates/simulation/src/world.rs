@@ -16,16 +16,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::history::{self, Answer, Record};
-use super::registry::{Fulfilled, Operation, Registry, User};
-use crate::flows::fixture::{self, limits};
-use crate::flows::gc;
-use crate::flows::open::forgetting;
-use crate::flows::simulation::operations::{
+use crate::history::{self, Answer, Record};
+use crate::operations::{
     ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of,
 };
-use crate::flows::simulation::store::{SimulatedStore, Weather, Wire, holds};
-use crate::gateway::Gateway;
+use crate::registry::{Fulfilled, Operation, Registry, User};
+use crate::store::{SimulatedStore, Weather, Wire, holds};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_share::FairShares;
@@ -37,10 +33,13 @@ use cratehouse_journal::checkpoint_format::{Name, Reader, Writer};
 use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
 use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_journal::entry_store::journal_in;
+use cratehouse_journal::garbage;
 use cratehouse_journal::principal::{TokenId, UserId};
+use cratehouse_journal::publish::VersionWriter;
 use cratehouse_journal::writer::bugs::Bug;
-use cratehouse_journal::writer::{JournalWriter, Settings};
-use cratehouse_mirror::index::cache::IndexCache;
+use cratehouse_journal::writer::{JournalHandle, JournalWriter, Settings};
+use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
@@ -59,24 +58,24 @@ const SETTLED: Duration = Duration::from_secs(45);
 
 /// What is to be tried.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Plan {
-    pub(super) bug: Option<Bug>,
+pub(crate) struct Plan {
+    pub(crate) bug: Option<Bug>,
     /// Create-only puts overwrite.
-    pub(super) overwrites: bool,
+    pub(crate) overwrites: bool,
     /// Every sound checkpoint is believed.
-    pub(super) believes: bool,
+    pub(crate) believes: bool,
     /// Publishes count their bytes as put when their entry is, and not when their put began.
-    pub(super) forgets_puts: bool,
+    pub(crate) forgets_puts: bool,
 }
 
 /// What came of it.
-pub(super) struct Run {
-    pub(super) story: Vec<String>,
-    pub(super) outcome: Result<(), String>,
+pub(crate) struct Run {
+    pub(crate) story: Vec<String>,
+    pub(crate) outcome: Result<(), String>,
 }
 
 /// Runs one seed.
-pub(super) fn run(seed: u64, plan: &Plan) -> Run {
+pub(crate) fn run(seed: u64, plan: &Plan) -> Run {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -113,8 +112,16 @@ struct Replica {
     disk: Option<Catalog>,
 }
 
+/// What a running replica is asked through.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) catalog: Catalog,
+    pub(crate) journal: JournalHandle,
+    pub(crate) versions: VersionWriter,
+}
+
 struct Life {
-    gateway: Arc<Gateway>,
+    process: Arc<Process>,
     checkpointer: Checkpointer,
     writer: JoinHandle<()>,
     /// What is under way for those who use it: it ends with the process.
@@ -263,21 +270,15 @@ impl World {
             follow: FOLLOW,
             founding: Level::KNOWN,
         };
-        let index = IndexCache::new(0, 1 << 20);
         let mut tries = 0..MOST_STARTS;
         let (journal, writer) = loop {
             if tries.next().is_none() {
                 return;
             }
             let journal = journal_in(&objects);
-            let (index, metrics) = (index.clone(), metrics.clone());
-            let (writer, appender) = JournalWriter::new(
-                journal,
-                catalog.clone(),
-                forgetting(&index),
-                metrics,
-                settings(),
-            );
+            let metrics = metrics.clone();
+            let (writer, appender) =
+                JournalWriter::new(journal, catalog.clone(), Box::new(|_| ()), metrics, settings());
             let seed = self.draw(|rng| rng.random());
             let mut writer = writer.simulated(seed, self.plan.bug);
             match writer.begin(|_, _| ()).await {
@@ -288,10 +289,10 @@ impl World {
         };
         checkpointer.namer = Some(Namer { journal: journal.clone(), heads: writer.heads() });
         let writer = tokio::spawn(writer.run(CancellationToken::new()));
-        let config = fixture::config(&[], limits());
-        let gateway = fixture::gateway(config, &objects, catalog, index, metrics, journal);
-        let gateway = Arc::new(gateway);
-        let life = Life { gateway, checkpointer, writer, requests: JoinSet::new() };
+        let (blobs, bounds) = (blobs_in(&objects), IndexBounds::default());
+        let versions = VersionWriter { journal: journal.clone(), blobs, bounds };
+        let process = Arc::new(Process { catalog, journal, versions });
+        let life = Life { process, checkpointer, writer, requests: JoinSet::new() };
         self.replicas[at].lock().unwrap().life = Some(life);
     }
 
@@ -300,14 +301,14 @@ impl World {
         if let Some(mut life) = replica.life.take() {
             life.writer.abort();
             life.requests.abort_all();
-            replica.disk = Some(life.gateway.catalog.clone());
+            replica.disk = Some(life.process.catalog.clone());
             self.tell(format!("{at} is killed"));
         }
     }
 
-    fn gateway(&self, at: usize) -> Option<Arc<Gateway>> {
+    fn process(&self, at: usize) -> Option<Arc<Process>> {
         let replica = self.replicas[at].lock().unwrap();
-        replica.life.as_ref().map(|life| Arc::clone(&life.gateway))
+        replica.life.as_ref().map(|life| Arc::clone(&life.process))
     }
 
     fn anyone(&self) -> usize {
@@ -315,7 +316,7 @@ impl World {
     }
 
     /// Has something done by a replica; `None` when that died meanwhile, or does not run.
-    async fn ask<T, F>(&self, at: usize, work: impl FnOnce(Arc<Gateway>) -> F) -> Option<T>
+    async fn ask<T, F>(&self, at: usize, work: impl FnOnce(Arc<Process>) -> F) -> Option<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
@@ -324,7 +325,7 @@ impl World {
         {
             let mut replica = self.replicas[at].lock().unwrap();
             let life = replica.life.as_mut()?;
-            let work = work(Arc::clone(&life.gateway));
+            let work = work(Arc::clone(&life.process));
             life.requests.spawn(async move {
                 let _ = answer.send(work.await);
             });
@@ -338,7 +339,7 @@ impl World {
             self.nap(2000).await;
             let at = self.anyone();
             let wish = self.draw(draw_wish);
-            if self.gateway(at).is_some() {
+            if self.process(at).is_some() {
                 self.wish(at, wish).await;
             }
         }
@@ -356,9 +357,9 @@ impl World {
         let asked = self.sea.head();
         let work = {
             let (wish, forgets_puts) = (wish.clone(), self.plan.forgets_puts);
-            move |gateway: Arc<Gateway>| async move {
-                let answer = fulfil(&gateway, token, &wish, forgets_puts).await;
-                (answer, gateway.catalog.head().unwrap().seq)
+            move |process: Arc<Process>| async move {
+                let answer = fulfil(&process, token, &wish, forgets_puts).await;
+                (answer, process.catalog.head().unwrap().seq)
             }
         };
         let (answer, applied) = match self.ask(at, work).await {
@@ -413,8 +414,8 @@ impl World {
     /// Somebody who can write below `checkpoints/` alone puts one there that is not what the journal
     /// says, in place of the genuine ones.
     async fn forge(&self, at: usize) {
-        let Some(gateway) = self.gateway(at) else { return };
-        let (name, bytes) = gateway.catalog.dump().unwrap();
+        let Some(process) = self.process(at) else { return };
+        let (name, bytes) = process.catalog.dump().unwrap();
         let (name, bytes) = forged(name, bytes);
         let folder = Path::from(FOLDER);
         let genuine: Vec<_> = self.sea.inner.list(Some(&folder)).try_collect().await.unwrap();
@@ -433,10 +434,14 @@ impl World {
         while !over.is_cancelled() {
             self.nap(2500).await;
             let at = self.anyone();
-            let plan =
-                gc::Plan { stored_before: Timestamp::MAX, dry_run: false, force: false, finish };
-            let work = move |gateway: Arc<Gateway>| async move {
-                gc::sweep(&gateway.journal, &gateway.mirror.files.blobs, &plan, |_, _| ()).await
+            let plan = garbage::Plan {
+                stored_before: Timestamp::MAX,
+                dry_run: false,
+                force: false,
+                finish,
+            };
+            let work = move |process: Arc<Process>| async move {
+                garbage::sweep(&process.journal, &process.versions.blobs, &plan, |_, _| ()).await
             };
             match self.ask(at, work).await {
                 Some(Ok(swept)) => {
@@ -467,10 +472,10 @@ impl World {
         self.works_again().await?;
         let mut catalogs = Vec::new();
         for at in 0..self.replicas.len() {
-            let gateway = self.gateway(at).ok_or(format!("{at} has not come back"))?;
-            let caught_up = gateway.journal.catch_up().await.and(ready(&gateway));
+            let process = self.process(at).ok_or(format!("{at} has not come back"))?;
+            let caught_up = process.journal.catch_up().await.and(ready(&process));
             caught_up.map_err(|e| format!("{at} has not recovered: {}", e.chain()))?;
-            catalogs.push(gateway.catalog.clone());
+            catalogs.push(process.catalog.clone());
         }
         let rows = catalogs.first().map(Catalog::rows);
         if let Some(at) = catalogs.iter().position(|c| Some(c.rows()) != rows) {
@@ -496,8 +501,8 @@ impl World {
         }
         sleep(FOLLOW * 6 / 5 + Duration::from_millis(10)).await;
         for at in 0..self.replicas.len() {
-            let gateway = self.gateway(at).ok_or(format!("{at} has not come back"))?;
-            if gateway.catalog.head().unwrap().seq < self.sea.head() {
+            let process = self.process(at).ok_or(format!("{at} has not come back"))?;
+            if process.catalog.head().unwrap().seq < self.sea.head() {
                 return Err(format!("{at} does not follow"));
             }
         }
@@ -559,8 +564,8 @@ fn renamed(name: Name, bytes: Bytes, login: &str) -> (Name, Bytes) {
     writer.finish().unwrap()
 }
 
-fn ready(gateway: &Gateway) -> Result<()> {
-    gateway.journal.ready().map_err(Error::unavailable)
+fn ready(process: &Process) -> Result<()> {
+    process.journal.ready().map_err(Error::unavailable)
 }
 
 /// Whether a catalog says what the simplest registry says.

@@ -1,41 +1,41 @@
-//! What those who use a registry may wish for, and how the gateway is asked for it.
+//! What those who use a registry may wish for, and how a replica is asked for it.
 
 use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use super::history::Answer;
-use super::registry::{Fulfilled, Operation};
-use crate::flows::fixture;
-use crate::gateway::Gateway;
+use crate::history::Answer;
+use crate::registry::{Fulfilled, Operation};
+use crate::world::Process;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Kind, Result};
 use cratehouse_journal::change;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_journal::principal::{Grant, Principal, Scope, TokenId, UserId};
 use cratehouse_package::published::{Metadata, Published};
+use cratehouse_package::test_util::{line, name, version};
 
-pub(super) const USERS: u32 = 3;
+pub(crate) const USERS: u32 = 3;
 /// The last one may do everything.
-pub(super) const ADMIN: u32 = USERS;
+pub(crate) const ADMIN: u32 = USERS;
 const CRATES: [&str; 3] = ["alpha", "Alpha", "beta"];
 const VERSIONS: [&str; 3] = ["1.0.0", "1.1.0", "2.0.0"];
 /// What crate files hold; many publishes are refused, so that much of it is garbage.
 const BYTES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 /// What that of the last publish holds.
-pub(super) const LAST: &str = "last";
+pub(crate) const LAST: &str = "last";
 
-pub(super) fn text_of(cksum: &Checksum) -> &'static str {
+pub(crate) fn text_of(cksum: &Checksum) -> &'static str {
     let mut all = BYTES.into_iter().chain([LAST]);
     all.find(|text| Checksum::of(text.as_bytes()) == *cksum).unwrap()
 }
 
-pub(super) fn user_of(token: u32) -> u32 {
+pub(crate) fn user_of(token: u32) -> u32 {
     token % USERS + 1
 }
 
-pub(super) fn grant_of(user: u32) -> Grant {
+pub(crate) fn grant_of(user: u32) -> Grant {
     let mut grant = Grant::usual();
     if user == ADMIN {
         grant.scopes.insert(Scope::Admin);
@@ -43,7 +43,7 @@ pub(super) fn grant_of(user: u32) -> Grant {
     grant
 }
 
-pub(super) fn draw_wish(rng: &mut StdRng) -> Operation {
+pub(crate) fn draw_wish(rng: &mut StdRng) -> Operation {
     let krate = CRATES.choose(rng).unwrap().to_string();
     let version = VERSIONS.choose(rng).unwrap().to_string();
     let user = rng.random_range(1..=USERS);
@@ -60,8 +60,8 @@ pub(super) fn draw_wish(rng: &mut StdRng) -> Operation {
 }
 
 /// As the web API does it.
-pub(super) async fn fulfil(
-    gateway: &Gateway,
+pub(crate) async fn fulfil(
+    process: &Process,
     token: u32,
     wish: &Operation,
     forgets_puts: bool,
@@ -73,19 +73,17 @@ pub(super) async fn fulfil(
         token: TokenId(token),
         grant: grant_of(user),
     });
-    let name = fixture::name;
-    let version = fixture::version;
     let command = match wish {
         Operation::Publish { krate, version, cksum } => {
             let text = text_of(cksum);
-            let line = fixture::line(krate, version, text.as_bytes());
+            let line = line(krate, version, text.as_bytes());
             let published = Published { line, size: 1, metadata: Metadata::default() };
             let bytes = Bytes::from_static(text.as_bytes());
-            let mut order = gateway.publisher.put(by, Box::new(published), bytes.clone()).await?;
+            let mut order = process.versions.put(by, Box::new(published), bytes.clone()).await?;
             if let (Command::Publish { put_at, .. }, true) = (&mut order.command, forgets_puts) {
                 *put_at = u64::MAX;
             }
-            return gateway.publisher.enter(order, bytes).await.map(|()| true);
+            return process.versions.append(order, bytes).await.map(|()| true);
         }
         Operation::Yank { krate, version: v, yanked } => {
             Command::Yank { krate: name(krate), version: version(v), yanked: *yanked }
@@ -104,13 +102,13 @@ pub(super) async fn fulfil(
     let order = ActorCommand { by, command };
     // As requests do, and as the command line does.
     let events = match token.is_multiple_of(2) {
-        true => change::change(&gateway.journal, order).await?,
-        false => gateway.journal.append(order).await?,
+        true => change::change(&process.journal, order).await?,
+        false => process.journal.append(order).await?,
     };
     Ok(!events.is_empty())
 }
 
-pub(super) fn answer_of(outcome: &Result<bool>) -> Answer {
+pub(crate) fn answer_of(outcome: &Result<bool>) -> Answer {
     match outcome {
         Ok(true) => Answer::Certain(Fulfilled::Done),
         Ok(false) => Answer::Certain(Fulfilled::Already),

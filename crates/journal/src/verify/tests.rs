@@ -1,15 +1,16 @@
-//! `cratehouse_journal::verify` over what whole gateways have written.
+//! Stores that were damaged in every way.
 
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
 
-use crate::config::Limits;
-use crate::flows::fixture::{TestGateway, memory, name, version};
+use super::*;
+use crate::commands::Command;
+use crate::entry_store::journal_in;
+use crate::test_util::TestReplica;
 use cratehouse_core::checksum::Checksum;
-use cratehouse_journal::commands::Command;
-use cratehouse_journal::entry_store::journal_in;
-use cratehouse_journal::verify::*;
+use cratehouse_package::test_util::{name, version};
 use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::objects::Objects;
 
@@ -23,18 +24,18 @@ fn entry_path(seq: u64) -> Path {
 /// A store with a hundred entries, of which the 10th publishes `foo`, the 20th `bar` and the
 /// 30th removes `bar`.
 async fn store() -> Arc<dyn ObjectStore> {
-    let store = memory();
-    let house = TestGateway::open(&store, &[], Limits::default()).await;
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let replica = TestReplica::open(&store).await;
     for n in 1..=ENTRIES {
         match n {
-            10 => house.publish("foo", "1.0.0", b"foo").await,
-            20 => house.publish("bar", "1.0.0+x", b"bar").await,
+            10 => replica.publish("foo", "1.0.0", b"foo").await,
+            20 => replica.publish("bar", "1.0.0+x", b"bar").await,
             30 => {
                 let (krate, version) = (name("bar"), version("1.0.0+x"));
                 let reason = "gone".to_owned();
-                house.order(Command::Remove { krate, version, reason }).await;
+                replica.command(Command::Remove { krate, version, reason }).await;
             }
-            n => house.order(Command::CreateUser { login: format!("user{n}") }).await,
+            n => replica.command(Command::CreateUser { login: format!("user{n}") }).await,
         }
     }
     store

@@ -7,29 +7,29 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::registry::{Fulfilled, Operation, Registry, User};
+use crate::registry::{Fulfilled, Operation, Registry, User};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::entry::{Actor, Entry, Event, EventKind};
 
 /// One wish, and what its asker learned.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Nobody else has this one: how the journal's events are told apart.
-    pub(super) token: u32,
-    pub(super) who: User,
-    pub(super) wish: Operation,
-    pub(super) replica: usize,
+    pub(crate) token: u32,
+    pub(crate) who: User,
+    pub(crate) wish: Operation,
+    pub(crate) replica: usize,
     /// How many entries the journal had when it was asked, and when it was answered.
-    pub(super) asked: u64,
-    pub(super) answered: u64,
+    pub(crate) asked: u64,
+    pub(crate) answered: u64,
     /// What the replica had applied when it answered.
-    pub(super) applied: u64,
-    pub(super) answer: Answer,
+    pub(crate) applied: u64,
+    pub(crate) answer: Answer,
 }
 
 /// What an asker learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Done, or it was so already, or refused.
     Certain(Fulfilled),
     /// Certainly not done, for want of the store.
@@ -54,7 +54,7 @@ struct State {
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn check(
+pub(crate) fn check(
     begin: Checksum,
     journal: &[Vec<u8>],
     records: &[Record],

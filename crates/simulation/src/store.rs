@@ -28,8 +28,8 @@ const LATENESS: u32 = 20;
 
 /// What every replica shares.
 #[derive(Debug, Default)]
-pub(super) struct SimulatedStore {
-    pub(super) inner: InMemory,
+pub(crate) struct SimulatedStore {
+    pub(crate) inner: InMemory,
     /// Entries in the journal.
     entries: AtomicU64,
     /// Until when nothing comes into effect.
@@ -38,12 +38,12 @@ pub(super) struct SimulatedStore {
 
 impl SimulatedStore {
     /// How many entries the journal has at this moment.
-    pub(super) fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
     }
 
     /// For a while, nothing comes into effect for anybody.
-    pub(super) fn pause(&self, wait: Duration) {
+    pub(crate) fn pause(&self, wait: Duration) {
         *self.still_until.lock().unwrap() = Some(Instant::now() + wait);
     }
 
@@ -57,21 +57,21 @@ impl SimulatedStore {
 
 /// How rough it is: requests among a thousand.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Weather {
+pub(crate) struct Weather {
     /// Fail, and are not done.
-    pub(super) lost: u32,
+    pub(crate) lost: u32,
     /// Are done, and their answer is lost.
-    pub(super) unanswered: u32,
+    pub(crate) unanswered: u32,
     /// Fail, and are done some time later all the same.
-    pub(super) late: u32,
+    pub(crate) late: u32,
     /// Puts alone: are not done, and the answer says that the object exists.
-    pub(super) conflicts: u32,
+    pub(crate) conflicts: u32,
     /// Take up to 10 s either way.
-    pub(super) slow: u32,
+    pub(crate) slow: u32,
     /// The usual time that a request takes either way, at the most.
-    pub(super) usual: Duration,
+    pub(crate) usual: Duration,
     /// Create-only puts overwrite, as those of some servers do.
-    pub(super) overwrites: bool,
+    pub(crate) overwrites: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ enum Fate {
 }
 
 /// One replica's way to the sea.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     sea: Arc<SimulatedStore>,
     state: Mutex<State>,
 }
@@ -97,17 +97,17 @@ struct State {
 }
 
 impl Wire {
-    pub(super) fn new(sea: &Arc<SimulatedStore>, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(sea: &Arc<SimulatedStore>, seed: u64) -> Arc<Self> {
         let rng = StdRng::seed_from_u64(seed);
         let state = State { rng, weather: Weather::default(), cut_until: None };
         Arc::new(Self { sea: Arc::clone(sea), state: Mutex::new(state) })
     }
 
-    pub(super) fn set(&self, weather: Weather) {
+    pub(crate) fn set(&self, weather: Weather) {
         self.state.lock().unwrap().weather = weather;
     }
 
-    pub(super) fn cut(&self, wait: Duration) {
+    pub(crate) fn cut(&self, wait: Duration) {
         self.state.lock().unwrap().cut_until = Some(Instant::now() + wait);
     }
 
@@ -272,7 +272,7 @@ impl fmt::Display for Wire {
 }
 
 /// Whether the sea holds exactly these bytes there.
-pub(super) async fn holds(sea: &SimulatedStore, path: &Path, bytes: &[u8]) -> bool {
+pub(crate) async fn holds(sea: &SimulatedStore, path: &Path, bytes: &[u8]) -> bool {
     match sea.inner.get(path).await {
         Ok(found) => found
             .into_stream()

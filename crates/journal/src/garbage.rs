@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::commands::{ActorCommand, Command, CommandActor, nothing_pending};
+use crate::entry::EventKind;
+use crate::writer::JournalHandle;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_journal::commands::{ActorCommand, Command, CommandActor, nothing_pending};
-use cratehouse_journal::entry::EventKind;
-use cratehouse_journal::writer::JournalHandle;
 use cratehouse_storage::blobs::{Blobs, Origin, Stored};
 
 /// Crate files in one pair of entries: a publish of one of them waits while these are deleted.

@@ -4,6 +4,14 @@
 //!
 //! `CRATEHOUSE_SEEDS=20000` runs more of them; `CRATEHOUSE_SEED=17` runs one and tells its story.
 
+#![cfg(test)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_macros,
+    reason = "nothing here but tests"
+)]
+
 mod history;
 mod operations;
 mod registry;
@@ -12,7 +20,7 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::world::{Plan, Run};
+use crate::world::{Plan, Run};
 use cratehouse_journal::writer::bugs::Bug;
 
 /// Seeds in one run of the tests: within so many each mistake below is found.

@@ -8,7 +8,7 @@ use cratehouse_journal::entry::EventKind;
 
 /// The state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Registry {
+pub(crate) struct Registry {
     /// By lower-case name.
     crates: BTreeMap<String, Krate>,
     /// Bytes that are being deleted.
@@ -31,7 +31,7 @@ struct Release {
 
 /// What somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Publish { krate: String, version: String, cksum: Checksum },
     Yank { krate: String, version: String, yanked: bool },
     Remove { krate: String, version: String },
@@ -41,14 +41,14 @@ pub(super) enum Operation {
 
 /// Who wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) id: u32,
-    pub(super) admin: bool,
+pub(crate) struct User {
+    pub(crate) id: u32,
+    pub(crate) admin: bool,
 }
 
 /// What becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fulfilled {
+pub(crate) enum Fulfilled {
     Done,
     Already,
     Refused,
@@ -58,7 +58,7 @@ use Fulfilled::{Already, Done, Refused};
 
 impl Registry {
     /// Does what somebody wants, if that may be.
-    pub(super) fn fulfil(&mut self, who: User, wish: &Operation) -> Fulfilled {
+    pub(crate) fn fulfil(&mut self, who: User, wish: &Operation) -> Fulfilled {
         match wish {
             Operation::Publish { krate, version, cksum } => {
                 self.publish(who, krate, version, *cksum)
@@ -133,7 +133,7 @@ impl Registry {
     ///
     /// # Errors
     /// When it may not be.
-    pub(super) fn sweep(&mut self, event: &EventKind) -> Result<(), String> {
+    pub(crate) fn sweep(&mut self, event: &EventKind) -> Result<(), String> {
         match event {
             EventKind::Condemned { checksums } => {
                 if !self.condemned.is_empty() {
@@ -156,7 +156,7 @@ impl Registry {
     }
 
     /// Name, version, checksum, and whether it is yanked, of all that was not removed.
-    pub(super) fn present(&self) -> impl Iterator<Item = (String, String, Checksum, bool)> {
+    pub(crate) fn present(&self) -> impl Iterator<Item = (String, String, Checksum, bool)> {
         self.crates.values().flat_map(|krate| {
             let present = krate.versions.iter().filter(|(_, release)| !release.removed);
             present.map(|(version, release)| {
@@ -166,7 +166,7 @@ impl Registry {
     }
 
     /// The owners of each crate.
-    pub(super) fn owners(&self) -> impl Iterator<Item = (String, Vec<u32>)> {
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (String, Vec<u32>)> {
         self.crates
             .values()
             .map(|krate| (krate.name.clone(), krate.owners.iter().copied().collect()))

@@ -1,10 +1,10 @@
-//! Judging format levels: nothing is written that a replica of an earlier release could not
+//! Enable a format level: nothing is written that a replica of an earlier release could not
 //! read, before an operator has said that there is none left.
 
-use super::{CommandActor, Judged, Refusal, lagging};
-use crate::checkpoint_format::Name;
+use super::checks::lagging;
+use super::{CommandActor, Judged, Refusal};
+use crate::authorize::Action;
 use crate::entry::EventKind;
-use crate::principal::Scope;
 use cratehouse_core::error::Error;
 use cratehouse_storage::format_level::Level;
 
@@ -20,26 +20,12 @@ pub(super) fn admitted(
 }
 
 /// Enables a level that this release knows, `known` at the most, unless it is so already.
-pub(super) fn enable(enabled: Level, by: &CommandActor, asked: Level, known: Level) -> Judged {
-    by.check(Scope::Admin, None)?;
+pub(super) fn judge(enabled: Level, by: &CommandActor, asked: Level, known: Level) -> Judged {
+    by.authorize(Action::Administer)?;
     match enabled.raises(asked, known) {
         Ok(true) => Ok(vec![EventKind::LevelEnabled { level: asked }]),
         Ok(false) => Ok(Vec::new()),
         Err(why) => Err(Refusal::from(Error::invalid(why))),
-    }
-}
-
-/// Names a checkpoint: only what a replica has written, of an entry that there is.
-pub(super) fn name_checkpoint(head: u64, by: &CommandActor, name: Name) -> Judged {
-    let Name { seq, hash } = name;
-    match (by, (1..=head).contains(&seq)) {
-        (CommandActor::Principal(_), _) => {
-            Err(Error::forbidden("replicas name their checkpoints themselves").into())
-        }
-        (_, false) => {
-            Err(lagging(Error::invalid(format!("there is no entry {seq} to have a checkpoint of"))))
-        }
-        _ => Ok(vec![EventKind::Checkpointed { seq, hash }]),
     }
 }
 
@@ -81,7 +67,7 @@ mod tests {
     #[test]
     fn a_level_is_enabled_once_and_only_if_it_is_known() {
         let next = Level::KNOWN.next();
-        let enable = |enabled, asked, known| enable(enabled, &CommandActor::Operator, asked, known);
+        let enable = |enabled, asked, known| judge(enabled, &CommandActor::Operator, asked, known);
         let events = enable(Level::FIRST, next, next).unwrap();
         assert_eq!(events, [EventKind::LevelEnabled { level: next }]);
         assert_eq!(enable(next, next, next).unwrap(), []);

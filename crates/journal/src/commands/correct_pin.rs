@@ -1,10 +1,11 @@
-//! Judging corrections of pins. A pin is an object of the store that never changes; what an
+//! Correct a pin. A pin is an object of the store that never changes; what an
 //! administrator finds out later stands over it, in the journal, with the reason.
 
-use super::{CommandActor, Judged, stated};
+use super::checks::stated;
+use super::{CommandActor, Judged};
+use crate::authorize::Action;
 use crate::catalog::{Tables, View};
 use crate::entry::EventKind;
-use crate::principal::Scope;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
@@ -18,14 +19,14 @@ pub(super) struct Pin<'a> {
 }
 
 /// Lets `checksum` stand over a pin, unless it does already.
-pub(super) fn correct<T: Tables>(
+pub(super) fn judge<T: Tables>(
     view: &View<T>,
     by: &CommandActor,
     pin: &Pin<'_>,
     checksum: Checksum,
     reason: &str,
 ) -> Judged {
-    by.check(Scope::Admin, None)?;
+    by.authorize(Action::Administer)?;
     let reason = stated(reason)?;
     let Pin { upstream, krate, version, pinned } = *pin;
     let corrected = view.corrected_pin(upstream, krate, version)?;
@@ -54,11 +55,11 @@ mod tests {
         let (krate, version) = ("Foo".parse().unwrap(), "1.0.0+b".parse().unwrap());
         let (a, b) = (Checksum::of(b"a"), Checksum::of(b"b"));
         let pin = Pin { upstream: "up", krate: &krate, version: &version, pinned: a };
-        let unsaid = correct(&draft, &CommandActor::Operator, &pin, b, " ").unwrap_err();
+        let unsaid = judge(&draft, &CommandActor::Operator, &pin, b, " ").unwrap_err();
         assert_eq!(unsaid.error.kind, Kind::Invalid);
-        assert_eq!(correct(&draft, &CommandActor::Operator, &pin, a, "why").unwrap(), []);
+        assert_eq!(judge(&draft, &CommandActor::Operator, &pin, a, "why").unwrap(), []);
 
-        let events = correct(&draft, &CommandActor::Operator, &pin, b, "why").unwrap();
+        let events = judge(&draft, &CommandActor::Operator, &pin, b, "why").unwrap();
         let [what] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!(what.level(), Level::SECOND);
         let event = Event { by: Actor::Operator, what: what.clone() };
@@ -68,7 +69,7 @@ mod tests {
         let other = draft.corrected_pin("up", &krate, &"1.0.0".parse().unwrap()).unwrap();
         assert_eq!(other, None, "a version is meant exactly");
 
-        let back = correct(&draft, &CommandActor::Operator, &pin, a, "after all").unwrap();
+        let back = judge(&draft, &CommandActor::Operator, &pin, a, "after all").unwrap();
         let was = |what: &EventKind| matches!(what, EventKind::PinCorrected { former, .. } if *former == b);
         assert!(back.iter().all(was) && back.len() == 1, "{back:?}");
     }

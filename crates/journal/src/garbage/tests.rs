@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use super::*;
-use crate::flows::fixture::{TestGateway, limits, line, memory, name, version};
-use cratehouse_journal::commands::must_put_again;
+use crate::commands::must_put_again;
+use crate::test_util::TestReplica;
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
+use cratehouse_package::test_util::{line, name, version};
 use cratehouse_storage::blobs::{Blob, blobs_in};
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
@@ -18,19 +20,19 @@ use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
 const ALL: Plan =
     Plan { stored_before: Timestamp::MAX, dry_run: false, force: false, finish: false };
 
-/// Two houses over one store: one serves, one sweeps.
+/// Two replicas over one store: one serves, one sweeps.
 struct Street {
     store: Arc<dyn ObjectStore>,
-    server: TestGateway,
-    sweeper: TestGateway,
+    server: TestReplica,
+    sweeper: TestReplica,
     blobs: Blobs,
 }
 
 impl Street {
     async fn new() -> Self {
-        let store = memory();
-        let server = TestGateway::open(&store, &[], limits()).await;
-        let sweeper = TestGateway::open(&store, &[], limits()).await;
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let server = TestReplica::open(&store).await;
+        let sweeper = TestReplica::open(&store).await;
         let blobs = blobs_in(&Objects::same(Arc::clone(&store)));
         Self { store, server, sweeper, blobs }
     }
@@ -47,12 +49,12 @@ impl Street {
     }
 
     async fn sweep(&self, plan: Plan) -> Result<Swept> {
-        sweep(&self.sweeper.gateway.journal, &self.blobs, &plan, |_, _| ()).await
+        sweep(&self.sweeper.journal, &self.blobs, &plan, |_, _| ()).await
     }
 
     async fn head(&self) -> u64 {
-        self.sweeper.gateway.journal.catch_up().await.unwrap();
-        self.sweeper.gateway.catalog.head().unwrap().seq
+        self.sweeper.journal.catch_up().await.unwrap();
+        self.sweeper.catalog.head().unwrap().seq
     }
 }
 
@@ -70,7 +72,7 @@ async fn what_nothing_names_is_deleted_and_what_a_version_names_stays() {
     street.server.publish("bar", "1.0.0", b"shared").await;
     for vers in ["2.0.0", "3.0.0"] {
         let (krate, version, reason) = (name("foo"), version(vers), "leaked".to_owned());
-        street.server.order(Command::Remove { krate, version, reason }).await;
+        street.server.command(Command::Remove { krate, version, reason }).await;
     }
     let orphan = street.put(b"orphan").await;
     let before = street.head().await;
@@ -99,7 +101,7 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
         for append_after in put_after..=3 {
             let street = Street::new().await;
             let orphan = [street.put(b"orphan").await];
-            let (server, sweeper) = (&street.server.gateway, &street.sweeper.gateway);
+            let (server, sweeper) = (&street.server, &street.sweeper);
             let mut condemned = Vec::new();
             let mut publishing = None;
             let mut order = None;
@@ -113,13 +115,13 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
                 if step == put_after {
                     let bytes = Bytes::from_static(b"orphan");
                     let put =
-                        server.publisher.put(CommandActor::Operator, published(b"orphan"), bytes);
+                        server.versions.put(CommandActor::Operator, published(b"orphan"), bytes);
                     order = Some(put.await.unwrap());
                 }
                 if step == append_after {
-                    let (server, order) = (Arc::clone(server), order.take().unwrap());
+                    let (versions, order) = (server.versions.clone(), order.take().unwrap());
                     let bytes = Bytes::from_static(b"orphan");
-                    let enter = async move { server.publisher.enter(order, bytes).await };
+                    let enter = async move { versions.append(order, bytes).await };
                     publishing = Some(tokio::spawn(enter));
                     tokio::task::yield_now().await;
                 }
@@ -137,18 +139,18 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
 async fn one_sweep_at_a_time_and_one_that_was_cut_off_is_ended_on_request() {
     let street = Street::new().await;
     let orphan = street.put(b"orphan").await;
-    condemn(&street.server.gateway.journal, &[orphan]).await.unwrap();
+    condemn(&street.server.journal, &[orphan]).await.unwrap();
     for _ in 0..2 {
         assert!(street.sweep(ALL).await.unwrap_err().message.contains("gc --finish"));
     }
     let other = street.put(b"other").await;
-    assert!(condemn(&street.server.gateway.journal, &[other]).await.is_err());
+    assert!(condemn(&street.server.journal, &[other]).await.is_err());
     assert!(street.has(b"orphan").await);
 
     let swept = street.sweep(Plan { finish: true, ..ALL }).await.unwrap();
     assert_eq!(swept.deleted, 2);
     assert!(!street.has(b"orphan").await && !street.has(b"other").await);
-    let late = collect(&street.server.gateway.journal, &[orphan]).await.unwrap_err();
+    let late = collect(&street.server.journal, &[orphan]).await.unwrap_err();
     assert!(late.message.contains("somebody else"), "{late}");
 }
 
@@ -163,17 +165,17 @@ async fn a_delete_without_an_answer_stops_the_sweep_before_it_is_collected() {
         };
         let faulty = FaultyStore::new(Arc::clone(&street.store), Box::new(plan));
         let blobs = blobs_in(&Objects::same(Arc::new(faulty)));
-        let gateway = &street.sweeper.gateway;
-        let error = sweep(&gateway.journal, &blobs, &ALL, |_, _| ()).await.unwrap_err();
+        let sweeper = &street.sweeper;
+        let error = sweep(&sweeper.journal, &blobs, &ALL, |_, _| ()).await.unwrap_err();
         assert!(error.message.contains("gc --finish"), "{error}");
-        let pending = gateway.catalog.view().unwrap().pending().unwrap();
+        let pending = sweeper.catalog.view().unwrap().pending().unwrap();
         assert_eq!(BTreeSet::from_iter(pending), orphans, "{fault:?}");
         let order = Command::Publish {
             published: published(b"orphan"),
             put_at: u64::MAX,
             bounds: IndexBounds::default(),
         };
-        let refusal = super::order(&street.server.gateway.journal, order).await.unwrap_err();
+        let refusal = super::order(&street.server.journal, order).await.unwrap_err();
         assert!(must_put_again(&refusal), "{refusal}");
 
         let swept = street.sweep(Plan { finish: true, ..ALL }).await.unwrap();

@@ -1,15 +1,23 @@
-//! `cratehouse_journal::format` over what whole gateways have written.
+//! Format levels that replicas know, and do not know.
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 
-use crate::flows::fixture::{TestGateway, limits, memory};
+use super::*;
+use crate::commands::{ActorCommand, Command, CommandActor};
+use crate::entry::{Actor, Entry, EntryId, Event, EventKind};
+use crate::entry_store::journal_in;
+use crate::test_util::TestReplica;
 use cratehouse_core::error::Kind;
-use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
-use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
-use cratehouse_journal::entry_store::journal_in;
-use cratehouse_journal::format::*;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
+
+fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
 
 fn create_user(login: &str) -> ActorCommand {
     ActorCommand {
@@ -20,24 +28,23 @@ fn create_user(login: &str) -> ActorCommand {
 
 #[tokio::test]
 async fn what_is_enabled_already_is_not_written_again_and_the_unknown_is_refused() {
-    let house = TestGateway::open(&memory(), &[], limits()).await;
-    assert_eq!(enabled(&house.gateway.journal).unwrap(), Level::FIRST);
-    assert!(!enable(&house.gateway.journal, CommandActor::Operator, Level::FIRST).await.unwrap());
-    let refusal = enable(&house.gateway.journal, CommandActor::Operator, Level::KNOWN.next())
-        .await
-        .unwrap_err();
+    let replica = TestReplica::open(&memory()).await;
+    assert_eq!(enabled(&replica.journal).unwrap(), Level::FIRST);
+    assert!(!enable(&replica.journal, CommandActor::Operator, Level::FIRST).await.unwrap());
+    let refusal =
+        enable(&replica.journal, CommandActor::Operator, Level::KNOWN.next()).await.unwrap_err();
     assert_eq!(refusal.kind, Kind::Invalid, "{refusal}");
     assert!(refusal.message.contains("this release knows"), "{refusal}");
-    assert_eq!(house.gateway.journal.catalog().head().unwrap().seq, 0, "nothing is in the journal");
+    assert_eq!(replica.journal.catalog().head().unwrap().seq, 0, "nothing is in the journal");
 }
 
 /// As a replica that was forgotten, when all others got a later release.
 #[tokio::test]
 async fn a_replica_that_does_not_know_the_level_stops_there_with_an_alarm_and_is_not_ready() {
     let store = memory();
-    let house = TestGateway::open(&store, &[], limits()).await;
-    house.order(Command::CreateUser { login: "alice".to_owned() }).await;
-    let before = house.gateway.journal.catalog().head().unwrap();
+    let replica = TestReplica::open(&store).await;
+    replica.command(Command::CreateUser { login: "alice".to_owned() }).await;
+    let before = replica.journal.catalog().head().unwrap();
     let what = EventKind::LevelEnabled { level: Level::KNOWN.next() };
     let entry = Entry {
         seq: 2,
@@ -52,13 +59,13 @@ async fn a_replica_that_does_not_know_the_level_stops_there_with_an_alarm_and_is
     journal.create(2, entry.seal().unwrap().0).await.unwrap();
 
     for login in ["bob", "carol"] {
-        let refusal = house.gateway.journal.append(create_user(login)).await.unwrap_err();
+        let refusal = replica.journal.append(create_user(login)).await.unwrap_err();
         assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");
         assert!(refusal.message.contains("journal entry 2 enables"), "{refusal}");
     }
-    let why = house.gateway.journal.ready().unwrap_err();
+    let why = replica.journal.ready().unwrap_err();
     assert!(why.contains("upgrade this replica"), "{why}");
-    assert_eq!(house.alarms("release_too_old"), 1);
-    assert_eq!(house.gateway.journal.catalog().head().unwrap(), before, "it is not skipped");
+    assert_eq!(replica.alarms("release_too_old"), 1);
+    assert_eq!(replica.journal.catalog().head().unwrap(), before, "it is not skipped");
     assert_eq!(journal.newest_hint(0).await.unwrap(), 2, "and nothing is put behind it");
 }

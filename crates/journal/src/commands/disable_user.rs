@@ -1,0 +1,16 @@
+//! Disable a user: none of their tokens counts from then on.
+
+use super::checks::known;
+use super::{CommandActor, Judged};
+use crate::authorize::Action;
+use crate::catalog::{Tables, View};
+use crate::entry::EventKind;
+
+pub(super) fn judge<T: Tables>(view: &View<T>, by: &CommandActor, login: &str) -> Judged {
+    by.authorize(Action::Administer)?;
+    let user = known(view, login)?;
+    Ok(match user.disabled {
+        true => Vec::new(),
+        false => vec![EventKind::UserDisabled { user: user.id }],
+    })
+}
