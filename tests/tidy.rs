@@ -324,9 +324,9 @@ mod the_checkers {
     fn see_an_import_that_points_up_a_floor() {
         let up = |path, text| !imports_up(path, text).is_empty();
         assert!(up("model/name.rs", "use crate::config::Config;"));
-        assert!(up("stores/blobs.rs", "use crate::flows::download;"));
+        assert!(up("stores/blobs.rs", "use crate::flows::registry::download;"));
         assert!(up("stores/blobs.rs", "use crate::gateway::Gateway;"));
-        assert!(up("flows/yank.rs", "    fn f(_: &crate::http::route::Route) {}"));
+        assert!(up("flows/yank.rs", "    fn f(_: &crate::http::request::route::Route) {}"));
         assert!(up("config.rs", "use crate::stores::journal::Broken;"));
         assert!(up("stores/blobs.rs", "use crate::{model::name, http};"), "groups hide floors");
         assert!(up("model.rs", "x\npub(crate) use crate::stores::blobs;"));
@@ -349,7 +349,7 @@ mod the_checkers {
         assert!(imports_up("model/name.rs", "use crate::model::version;").is_empty());
         assert!(imports_up("stores/blobs.rs", "use crate::config::Config;").is_empty());
         assert!(imports_up("flows/yank.rs", "use crate::stores::blobs;").is_empty());
-        assert!(imports_up("http/route.rs", "use crate::flows::yank;").is_empty());
+        assert!(imports_up("http/request/route.rs", "use crate::flows::yank;").is_empty());
         assert!(imports_up("program.rs", "use crate::http::serve;").is_empty());
         let elsewhere = "pub(crate) fn f() {}\n// crate::http is above\nuse other_crate::http;";
         assert!(imports_up("model/name.rs", elsewhere).is_empty());

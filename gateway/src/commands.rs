@@ -27,8 +27,8 @@ use crate::cli::{
 };
 use crate::config::{Config, EXIT_CONFIG, Tls};
 use crate::flows::open::{Keep, Running};
-use crate::flows::show::{COLUMNS, Selection, Shown, show};
-use crate::flows::{founded, store_copy};
+use crate::flows::store::show::{COLUMNS, Selection, Shown, show};
+use crate::flows::store::{copy, founded};
 use crate::gateway::Gateway;
 use cratehouse_core::console::{self, Stdout, tell};
 use cratehouse_core::error::{Error, Kind, Result};
@@ -305,14 +305,14 @@ async fn copy_store(config: &Config, what: &StoreCopy) -> Result<ExitCode> {
     let (source, target) = (open(&from)?, open(&to)?);
     source.refuse_mistakes(&from.store).await?;
     target.refuse_mistakes(&to.store).await?;
-    let copied = store_copy::copy(&source, &target, config.log.format).await?;
+    let copied = copy::copy(&source, &target, config.log.format).await?;
     for note in &copied.notes {
         tell(note);
     }
     for wrong in &copied.wrong {
         print(wrong)?;
     }
-    let store_copy::Copied { registry, head, objects, present, .. } = copied;
+    let copy::Copied { registry, head, objects, present, .. } = copied;
     let objects = format!("{objects} objects copied, {present} there already");
     if !copied.wrong.is_empty() {
         print(&format!("the copy is not whole, and was not made a registry ({objects})"))?;

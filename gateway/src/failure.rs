@@ -1,7 +1,7 @@
 //! How a command ends that does not succeed.
 
 use crate::config::Tls;
-use crate::http::tls::TlsError;
+use crate::http::transport::tls::TlsError;
 use cratehouse_core::error::{Error, Kind};
 
 /// Why a command does not succeed.

@@ -1,7 +1,7 @@
 //! What a gateway does about a request whose answer is in memory.
 
-use cratehouse::flows::download::Part;
-use cratehouse::http::auth;
+use cratehouse::flows::registry::download::Part;
+use cratehouse::http::request::authenticate;
 use cratehouse_core::client_key::ClientKey;
 use divan::{Bencher, black_box};
 use hyper::HeaderMap;
@@ -50,7 +50,7 @@ fn token_in_header(bencher: Bencher) {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, house.token.parse().unwrap());
     bencher.bench(|| {
-        at_once(auth::reader(&house.gateway, black_box(&headers), ClientKey::OWN)).unwrap()
+        at_once(authenticate::reader(&house.gateway, black_box(&headers), ClientKey::OWN)).unwrap()
     });
 }
 

@@ -1,8 +1,9 @@
 //! A request before it reaches a flow, and its answer after.
 
 use bytes::Bytes;
-use cratehouse::http::route::route;
-use cratehouse::http::{negotiate, respond};
+use cratehouse::http::request::negotiate;
+use cratehouse::http::request::route::route;
+use cratehouse::http::response::respond;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_package::index::IndexFile;
 use divan::{Bencher, black_box};

@@ -1,7 +1,6 @@
 //! May this principal do this to this crate? The one answer, from facts alone: the gates in HTTP ask it before
 //! a body is read, and the judge asks it again when a command is appended.
 
-use crate::commands::CommandActor;
 use crate::principal::{Principal, Scope, UserId};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::CrateName;
@@ -57,22 +56,11 @@ impl From<Denied> for Error {
     }
 }
 
-/// Whether whoever gives a command may do this.
-///
-/// # Errors
-/// What is missing, and how to come by it.
-pub fn authorize(by: &CommandActor, action: Action<'_>) -> Result<(), Denied> {
-    match by {
-        CommandActor::Operator | CommandActor::Replica => Ok(()),
-        CommandActor::Principal(who) => authorize_principal(who, action),
-    }
-}
-
 /// Whether the holder of a token may do this.
 ///
 /// # Errors
 /// What is missing, and how to come by it.
-pub fn authorize_principal(who: &Principal, action: Action<'_>) -> Result<(), Denied> {
+pub fn authorize(who: &Principal, action: Action<'_>) -> Result<(), Denied> {
     match action {
         Action::Read => scope(who, Scope::Read, None),
         Action::Publish => either_publish_scope(who),
@@ -171,7 +159,7 @@ mod tests {
     /// Which of them a token may: one character an action, in that order.
     fn may(scopes: &[Scope], owners: &[UserId]) -> String {
         let (who, krate) = (principal(scopes), "foo".parse().unwrap());
-        let letter = |action| match authorize_principal(&who, action) {
+        let letter = |action| match authorize(&who, action) {
             Ok(()) => 'x',
             Err(_) => '-',
         };
@@ -202,14 +190,6 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_store_may_do_everything() {
-        let krate = "foo".parse().unwrap();
-        for by in [CommandActor::Operator, CommandActor::Replica] {
-            assert!(actions(&krate, &[]).into_iter().all(|action| authorize(&by, action).is_ok()));
-        }
-    }
-
-    #[test]
     fn a_pattern_bounds_every_action_on_a_crate_and_nothing_else() {
         let mut who = principal(&[
             Scope::PublishNew,
@@ -221,7 +201,7 @@ mod tests {
         who.grant.crates = vec!["acme-*".parse().unwrap()];
         for (name, expected) in [("acme-x", "xxxxxxx--"), ("foo", "xx----x--")] {
             let krate = name.parse().unwrap();
-            let letter = |action| if authorize_principal(&who, action).is_ok() { 'x' } else { '-' };
+            let letter = |action| if authorize(&who, action).is_ok() { 'x' } else { '-' };
             let found: String = actions(&krate, &[ALICE]).map(letter).iter().collect();
             assert_eq!(found, expected, "{name}");
         }
@@ -231,7 +211,7 @@ mod tests {
     fn what_another_replica_may_have_changed_is_said_so() {
         let krate: CrateName = "foo".parse().unwrap();
         let lags = |scopes: &[Scope], action| {
-            authorize_principal(&principal(scopes), action).unwrap_err().lag_could_explain
+            authorize(&principal(scopes), action).unwrap_err().lag_could_explain
         };
         let of = OfCrate { krate: &krate, owners: Some(&[BOB]) };
         assert!(lags(&[Scope::PublishUpdate], Action::PublishUpdate(of)), "ownership may be new");

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use crate::flows::show::Since;
+use crate::flows::store::show::Since;
 use crate::model::pull::Subject;
 use cratehouse_journal::token_expiry::instant;
 use cratehouse_package::name::CrateName;

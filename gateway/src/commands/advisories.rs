@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use crate::cli::AdvisoriesCommand;
 use crate::config::Config;
-use crate::flows::advisories::{Current, Fetched, Fetcher};
-use crate::flows::founded;
 use crate::flows::open::advisories_in;
+use crate::flows::policy::advisories::{Current, Fetched, Fetcher};
+use crate::flows::store::founded;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::Result;
 use cratehouse_core::progress::grouped;

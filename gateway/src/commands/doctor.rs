@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::cli::Doctor;
 use crate::config::{Config, Tls};
-use crate::flows::doctor::{Finding, Gravity, certificate, examine};
-use crate::http::tls;
+use crate::flows::store::doctor::{Finding, Gravity, certificate, examine};
+use crate::http::transport::tls;
 use cratehouse_core::error::Result;
 use cratehouse_core::progress::say;
 use cratehouse_core::table::Table;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::flows::audit;
+use crate::flows::registry::clashes;
 use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
@@ -46,7 +46,7 @@ pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) ->
 
 /// The names that are hosted here and taken elsewhere; a status for scripts.
 pub(super) async fn clashes(gateway: &Arc<Gateway>, json: bool) -> Result<ExitCode> {
-    let clashes = audit::names(&gateway.hosting, &gateway.mirror.chain).await?;
+    let clashes = clashes::names(&gateway.hosting, &gateway.mirror.chain).await?;
     let status = if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
         print_json(&clashes)?;

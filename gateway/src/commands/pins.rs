@@ -1,7 +1,7 @@
 //! `pin`: the checksums of mirrored versions, as they were first served and as they were corrected.
 
 use crate::cli::{PinCommand, PinCorrect, VersionSpec};
-use crate::flows::pins::{self, Pinned};
+use crate::flows::registry::pins::{self, Pinned};
 use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 use crate::config::Config;
-use crate::flows::advisories::kept;
-use crate::flows::founded;
 use crate::flows::open::{Keep, Running, advisories_in};
-use crate::flows::policy_check::{Allowance, Reach};
-use crate::flows::policy_store::try_policy;
+use crate::flows::policy::advisories::kept;
+use crate::flows::policy::store::try_policy;
+use crate::flows::registry::policy_check::{Allowance, Reach};
+use crate::flows::store::founded;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::cli::Prefetch;
-use crate::flows::prefetch::{Prefetched, Wanted};
+use crate::flows::registry::prefetch::{Prefetched, Wanted};
 use crate::gateway::Gateway;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};

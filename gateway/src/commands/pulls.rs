@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use crate::cli::Pulls;
 use crate::config::Config;
-use crate::flows::download_log::{Answer, ask, start};
-use crate::flows::founded;
 use crate::flows::open::pulls_in;
+use crate::flows::pulls::log::{Answer, ask, start};
+use crate::flows::store::founded;
 use crate::model::pull::{COLUMNS, Pull, Selection, Totals, encode};
 use cratehouse_core::console::{Stdout, tell};
 use cratehouse_core::error::{Error, Result};

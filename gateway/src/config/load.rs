@@ -36,7 +36,7 @@ const MAX_UPSTREAMS: usize = 64;
 /// Cargo gives up on a request after this long without a byte (cargo: `http.timeout`).
 const CARGO_PATIENCE_SECONDS: u64 = 30;
 /// What of that a publish may spend on the journal: the rest is for what comes before
-/// (`flows/publish.rs`).
+/// (`flows/registry/publish.rs`).
 const APPEND_SECONDS: u64 = 13;
 
 /// See [`Config::load`].

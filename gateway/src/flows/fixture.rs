@@ -8,13 +8,14 @@ use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{self, Config, Limits};
-use crate::flows::download::{File, Part};
-use crate::flows::download_log::DownloadLog;
-use crate::flows::open::pulls_in;
-use crate::flows::policy_store::PolicyStore;
+use crate::flows::open::{forgetting, pulls_in};
+use crate::flows::policy::store::PolicyStore;
+use crate::flows::pulls::log::DownloadLog;
+use crate::flows::registry::download::{File, Part};
 use crate::gateway::{Gateway, Parts};
 use cratehouse_core::error::Result;
 use cratehouse_core::fair_share::FairShares;
@@ -123,11 +124,20 @@ impl TestGateway {
         policy: &str,
         clock: fn() -> Timestamp,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap(); // it is read once, when the house is opened
-        std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
-        let mut config = config(upstreams, limits());
-        config.policy.dir = Some(folder.path().to_owned());
+        let (config, _folder) = with_policy(config(upstreams, limits()), policy);
         Self::of(store, config, clock).await
+    }
+
+    /// One with a policy, whose configuration is changed.
+    pub(super) async fn changed(
+        store: &Arc<dyn ObjectStore>,
+        upstreams: &[&Public],
+        policy: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let (mut config, _folder) = with_policy(config(upstreams, limits()), policy);
+        change(&mut config);
+        Self::of(store, config, Timestamp::now).await
     }
 
     async fn of(store: &Arc<dyn ObjectStore>, config: Config, clock: fn() -> Timestamp) -> Self {
@@ -142,17 +152,18 @@ impl TestGateway {
             follow: Duration::from_millis(50),
             founding: Level::KNOWN,
         };
+        let cache = &config.cache;
+        let index = IndexCache::bounded(cache.index_bytes, cache.absent_bytes, 1 << 20);
         let (mut writer, journal) = JournalWriter::new(
             journal_in(&objects),
             catalog.clone(),
-            Box::new(|_| ()),
+            forgetting(&index),
             metrics.clone(),
             settings,
         );
         writer.begin(|_, _| ()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(writer.run(stop.clone()));
-        let index = IndexCache::new(0, 1 << 20);
         let gateway = gateway_at(clock, config, &objects, catalog, index, metrics, journal);
         Self { gateway: Arc::new(gateway), _writer: stop.drop_guard() }
     }
@@ -206,6 +217,14 @@ impl TestGateway {
             .await
             .unwrap();
     }
+}
+
+/// A configuration with a policy. Its folder is read once, when the gateway is opened.
+fn with_policy(mut config: Config, policy: &str) -> (Config, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    config.policy.dir = Some(folder.path().to_owned());
+    (config, folder)
 }
 
 impl File {

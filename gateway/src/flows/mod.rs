@@ -1,33 +1,14 @@
-//! What is held by a process, and what is done with it: a thing or a verb a file.
+//! What the registry does, in folders by capability. A flow is a struct of the parts that it uses; what is held
+//! (caches, logs, what is known) stands apart from what is done with it.
 
-pub mod advisories;
-pub mod audit;
-pub mod authenticate;
-pub mod dependencies;
-pub mod doctor;
-pub mod download;
-pub mod download_log;
+pub mod access;
 #[cfg(test)]
 mod fixture;
-pub mod founded;
-pub mod hosting;
-pub mod lock_file;
-pub mod lookup;
 pub mod open;
-pub mod pins;
-pub mod policy_check;
-pub mod policy_store;
-pub mod prefetch;
-pub mod publish;
-pub mod replica_note;
+pub mod policy;
+pub mod pulls;
+pub mod registry;
 pub mod reread;
-pub mod search;
-pub mod show;
-pub mod store_copy;
-pub mod store_watch;
+pub mod store;
 #[cfg(test)]
 mod tests;
-pub mod token_cache;
-pub mod trying;
-pub mod views;
-pub mod violations;

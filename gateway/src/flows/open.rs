@@ -6,12 +6,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::flows::advisories::{self, Keeper};
-use crate::flows::download_log::{self, DownloadLog};
-use crate::flows::policy_store::{Kept, PolicyStore, try_policy};
+use crate::flows::policy::advisories::{self, Keeper};
+use crate::flows::policy::store::{Kept, PolicyStore, try_policy};
+use crate::flows::pulls::log::{self, DownloadLog};
 use crate::flows::reread::Reread;
-use crate::flows::store_watch::StoreWatch;
-use crate::flows::{founded, replica_note};
+use crate::flows::store::store_watch::StoreWatch;
+use crate::flows::store::{founded, replica_note};
 use crate::gateway::{Gateway, Parts};
 use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
@@ -233,7 +233,7 @@ impl Running {
             tasks.push(("keeper of names", tokio::spawn(keeping)));
             let (owned, stopped) = (Arc::clone(&gateway), stop.clone());
             let recording =
-                async move { download_log::run(&owned.pulls, &owned.config.pulls, stopped).await };
+                async move { log::run(&owned.pulls, &owned.config.pulls, stopped).await };
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
         }
         if let Some(exporting) = exporting {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::gateway::Gateway;
-use crate::http::body::Budgets;
-use crate::http::browser::Origins;
-use crate::http::outgoing::Outgoing;
-use crate::http::responses::Responses;
+use crate::http::pages::browser::Origins;
+use crate::http::request::body::Budgets;
+use crate::http::response::responses::Responses;
+use crate::http::transport::outgoing::Outgoing;
 use cratehouse_core::error::Result;
 use cratehouse_core::fair_share::Share;
 

@@ -1,31 +1,13 @@
-//! The fourth floor: HTTP. Bytes become a [`route::Route`], `dispatch` is the one match from it
-//! to a flow, and `respond` alone knows status codes.
+//! The fourth layer: HTTP. `transport` gives bytes, `request` makes a [`request::route::Route`] of them,
+//! `dispatch` is the one match from it to a file of `api` or `pages`, and `response` alone knows status codes.
+//! `ops` is the listener of those who run the gateway.
 
-pub mod admin;
-pub mod answer;
+pub mod api;
 pub mod app;
-pub mod auth;
-pub mod body;
-pub mod browser;
-mod coalescing;
 pub mod dispatch;
-mod eager;
-pub mod forwarded;
-mod host;
-mod in_flight;
-mod kept_head;
-pub mod listen;
-pub mod manage;
-mod measure;
-pub mod negotiate;
-pub mod outgoing;
+pub mod ops;
 pub mod pages;
-pub mod policy;
-mod proxy_header;
-pub mod respond;
-pub mod responses;
-pub mod route;
+pub mod request;
+pub mod response;
 pub mod serve;
-pub mod tls;
-pub mod watchdog;
-pub mod workers;
+pub mod transport;

@@ -23,12 +23,16 @@ use tracing::{Instrument as _, Level, Span};
 
 use crate::config::ProxyHeader;
 use crate::gateway::Gateway;
-use crate::http::body::Upload;
-use crate::http::listen::{Bounds, ConnectionShares, IDLE, Listening, STALL};
-use crate::http::respond::{self, Answer, RequestId};
-use crate::http::route::{self, Form, Refused, Route};
-use crate::http::workers::Workers;
-use crate::http::{app::App, dispatch::Asker, forwarded, host, in_flight, kept_head};
+use crate::http::api::call::{Asker, Call};
+use crate::http::app::App;
+use crate::http::dispatch;
+use crate::http::request::body::Upload;
+use crate::http::request::route::{self, Form, Refused, Route};
+use crate::http::request::{forwarded, host, in_flight};
+use crate::http::response::respond::{self, Answer, RequestId};
+use crate::http::transport::kept_head;
+use crate::http::transport::listen::{Bounds, ConnectionShares, IDLE, Listening, STALL};
+use crate::http::transport::workers::Workers;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::{Shown, excerpt};
@@ -113,7 +117,7 @@ fn answer(app: &Arc<App>, request: Request<Incoming>, peer: SocketAddr) -> Answe
         .and_then(|()| route::route(&head.method, head.uri.path(), head.uri.query()));
     let asker = asked.asker(&head);
     let at_hand = route.as_ref().ok().and_then(|route| {
-        let answer = AssertUnwindSafe(|| app.at_hand(route, &head.headers, asker));
+        let answer = AssertUnwindSafe(|| dispatch::at_hand(app, route, &head.headers, asker));
         let outcome =
             catch_unwind(answer).unwrap_or_else(|panic| Some(panicked(panic.as_ref())))?;
         Some(Line::of(&app.gateway, &asked, &head, route.label()).end(outcome, None))
@@ -184,7 +188,9 @@ async fn find(
         Ok(route) => {
             let work = async {
                 admit(app, head)?;
-                app.dispatch(route, &head.headers, asker, &mut upload).await
+                let (asker, client) = asker;
+                let (headers, upload) = (&head.headers, &mut upload);
+                dispatch::dispatch(Call { app, headers, asker, client, upload }, route).await
             };
             (survive(work).instrument(unanswered.span()).await, None)
         }

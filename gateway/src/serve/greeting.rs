@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::config::{Config, Flags, Tls};
-use crate::flows::founded::shown;
+use crate::flows::store::founded::shown;
 use cratehouse_core::console::{LogFormat, tell};
 use cratehouse_package::cargo_config::cargo_configuration;
 use cratehouse_storage::url::StoreUrl;

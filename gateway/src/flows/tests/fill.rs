@@ -1,8 +1,8 @@
 //! Fills from upstreams: turns, memory, and on whose behalf.
 
 use crate::config::Limits;
-use crate::flows::download::Part;
 use crate::flows::fixture::{Public, TestGateway, limits, memory, name};
+use crate::flows::registry::download::Part;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_mirror::upstream::Turn;

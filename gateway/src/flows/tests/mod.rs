@@ -6,3 +6,4 @@ mod judging;
 mod licenses;
 mod names;
 mod streaming;
+mod twins;

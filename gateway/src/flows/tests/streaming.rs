@@ -9,8 +9,8 @@ use futures_util::stream::BoxStream;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::flows::download::{File, Part};
 use crate::flows::fixture::{Public, TestGateway, limits, memory, name, version};
+use crate::flows::registry::download::{File, Part};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Kind, Result};
 use cratehouse_mirror::files::crate_file::STREAM_BYTES;

@@ -1,0 +1,4 @@
+//! Who asks.
+
+pub mod authenticate;
+pub mod token_cache;

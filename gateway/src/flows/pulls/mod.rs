@@ -1,0 +1,3 @@
+//! Who pulled what.
+
+pub mod log;

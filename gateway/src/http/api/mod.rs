@@ -1,0 +1,12 @@
+//! The web API and the index, a file a resource. Each handler takes a [`call::Call`].
+
+pub mod admin;
+pub mod call;
+pub mod crate_files;
+pub mod index;
+pub mod me;
+pub mod owners;
+pub mod policy;
+pub mod publish;
+pub mod search;
+pub mod yank;

@@ -1,0 +1,4 @@
+//! What people see in a browser.
+
+pub mod browser;
+pub mod home;

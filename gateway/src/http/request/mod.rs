@@ -1,0 +1,9 @@
+//! What a request is: its route, its token, its body, and where it comes from.
+
+pub mod authenticate;
+pub mod body;
+pub mod forwarded;
+pub mod host;
+pub mod in_flight;
+pub mod negotiate;
+pub mod route;
