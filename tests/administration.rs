@@ -13,7 +13,7 @@ fn foo() -> Krate {
 }
 
 /// A gateway on which alice has published `foo`, and her token.
-fn house() -> (Gateway, String) {
+fn server() -> (Gateway, String) {
     let gateway = Gateway::start();
     let token = gateway.token("alice");
     gateway.client().publish(&foo(), &token).assert_status(200);
@@ -22,7 +22,7 @@ fn house() -> (Gateway, String) {
 
 #[test]
 fn a_removed_version_is_gone_and_its_number_burned() {
-    let (gateway, token) = house();
+    let (gateway, token) = server();
     let client = gateway.client();
     client.publish(&Krate::new("foo", "1.1.0"), &token).assert_status(200);
     client.download("foo", "1.0.0").assert_status(200);
@@ -98,7 +98,7 @@ fn names_audit_finds_names_that_an_upstream_has_taken_since() {
 
 #[test]
 fn users_and_tokens_are_managed_over_https_by_administrators_alone() {
-    let (gateway, alice) = house();
+    let (gateway, alice) = server();
     let root = gateway.token_with("root", &["--scope", "admin"]);
     let client = gateway.client();
     let post = |path: &str, body: Value, token: &str| {
@@ -285,7 +285,7 @@ fn tokens_come_and_go_in_both_ways() {
 
 #[test]
 fn a_version_is_removed_and_the_journal_looked_at_over_https() {
-    let (gateway, token) = house();
+    let (gateway, token) = server();
     let admin = Admin::of(&gateway);
     let head = admin.ok(Method::GET, "journal/head", None);
     let path = "crates/foo/1.0.0";
@@ -322,7 +322,7 @@ fn append_from_a_later_release(gateway: &Gateway, event: Value) -> u64 {
 
 #[test]
 fn a_format_level_is_enabled_only_where_it_is_known_and_stops_who_does_not_know_it() {
-    let (mut gateway, token) = house();
+    let (mut gateway, token) = server();
     let levels = "format level 2 is enabled; this release knows levels up to 2";
     assert_eq!(gateway.cli_ok(&["format", "show"]), levels);
     let lower = gateway.cli(&["format", "enable", "1"]);

@@ -25,7 +25,7 @@ fn public() -> Upstream {
     upstream
 }
 
-fn house(upstream: &Upstream) -> Builder {
+fn server(upstream: &Upstream) -> Builder {
     Gateway::builder().upstream(UpstreamConfig::from(upstream).fresh_seconds(3600))
 }
 
@@ -45,7 +45,7 @@ fn mute(gateway: &Gateway) -> Client {
 #[test]
 fn explanations_that_nobody_reads_hold_a_share_of_a_budget_and_not_a_gigabyte() {
     let upstream = public();
-    let gateway = house(&upstream).start();
+    let gateway = server(&upstream).start();
     let client = gateway.client();
     client.get(EXPLAIN).assert_status(200);
     client.index("small").assert_status(200);
@@ -86,7 +86,7 @@ fn explanations_that_nobody_reads_hold_a_share_of_a_budget_and_not_a_gigabyte() 
 #[test]
 fn an_explanation_comes_in_pages_that_have_every_version_once() {
     let upstream = public();
-    let gateway = house(&upstream).start();
+    let gateway = server(&upstream).start();
     let client = gateway.client();
     let (mut seen, mut before) = (Vec::new(), String::new());
     loop {
@@ -109,7 +109,7 @@ fn an_explanation_comes_in_pages_that_have_every_version_once() {
 #[test]
 fn requests_that_wait_for_an_upstream_are_bounded_and_hits_are_not() {
     let upstream = public();
-    let builder = house(&upstream).set("limits", "requests = 4\nper_address_percent = 100");
+    let builder = server(&upstream).set("limits", "requests = 4\nper_address_percent = 100");
     let gateway = builder.start();
     let client = gateway.client();
     client.index("small").assert_status(200);
@@ -140,7 +140,7 @@ fn requests_that_wait_for_an_upstream_are_bounded_and_hits_are_not() {
 #[test]
 fn a_search_reads_no_file_and_many_at_once_take_few_threads() {
     let upstream = public();
-    let mut gateway = house(&upstream).start();
+    let mut gateway = server(&upstream).start();
     let token = gateway.token("alice");
     for name in ["big", "small"] {
         gateway.client().index(name).assert_status(200);

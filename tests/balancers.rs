@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use cratehouse_tests::balancer::Balancer;
 use cratehouse_tests::client::Client;
 use cratehouse_tests::gateway::{Builder, Gateway};
-use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
+use cratehouse_tests::test_gateway::TestGateway;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ fn introduction(client: &str) -> Vec<u8> {
 /// The header of a health check: the balancer speaks for itself.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
 
-/// A house whose `foo` is published, by whoever the balancer may be, and the addresses of who
+/// A registry whose `foo` is published, by whoever the balancer may be, and the addresses of who
 /// pulled it, which are told at the end.
 fn behind(builder: Builder, trusted: &str, header: &str) -> Gateway {
     let builder = builder
@@ -145,18 +145,18 @@ fn a_header_of_anybody_else_is_not_one() {
 /// Downloads with these headers, by the word of a proxy on this machine; who pulled.
 fn downloads(trusted: &str, header: &str, said: &[&str]) -> Vec<String> {
     let gateway = behind(Gateway::builder().plain_http(), trusted, header);
-    let mut house = TestGateway::of(gateway);
-    house.publish(&foo()).assert_status(200);
+    let mut server = TestGateway::of(gateway);
+    server.publish(&foo()).assert_status(200);
     for words in said {
         let path = "/api/v1/crates/foo/1.0.0/download";
-        house.client.get_with(path, &[(header, words)]).assert_status(200);
+        server.client.get_with(path, &[(header, words)]).assert_status(200);
     }
     // A refusal is logged with the same address.
     let path = "/api/v1/crates/foo/9.9.9/download";
-    house.client.get_with(path, &[(header, said[0])]).assert_status(404);
-    let pullers = pullers(&mut house.gateway);
+    server.client.get_with(path, &[(header, said[0])]).assert_status(404);
+    let pullers = pullers(&mut server.gateway);
     let first = format!("peer={}", pullers[0]);
-    let log = house.gateway.log();
+    let log = server.gateway.log();
     assert!(log.lines().any(|line| line.contains("9.9.9") && line.contains(&first)), "{log}");
     pullers
 }
@@ -188,9 +188,9 @@ fn an_ipv4_proxy_on_an_ipv6_socket_is_the_same_proxy() {
     gateway.stop();
     gateway.reconfigure(|text| text.replacen(&v4, &format!("listen = \"[::]:{port}\""), 1));
     gateway.start_again();
-    let mut house = TestGateway::of(gateway);
-    house.publish(&foo()).assert_status(200);
+    let mut server = TestGateway::of(gateway);
+    server.publish(&foo()).assert_status(200);
     let path = "/api/v1/crates/foo/1.0.0/download";
-    house.client.get_with(path, &[("x-forwarded-for", CLIENT)]).assert_status(200);
-    assert_eq!(pullers(&mut house.gateway), [CLIENT]);
+    server.client.get_with(path, &[("x-forwarded-for", CLIENT)]).assert_status(200);
+    assert_eq!(pullers(&mut server.gateway), [CLIENT]);
 }

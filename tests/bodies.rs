@@ -3,9 +3,9 @@
 
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::h2::{Connection, Stream};
-use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::{eventually, until};
+use cratehouse_tests::test_gateway::TestGateway;
 use cratehouse_tests::upstream::Upstream;
 use serde_json::json;
 
@@ -32,40 +32,40 @@ fn refused(gateway: &Gateway) -> f64 {
 
 #[test]
 fn slow_promises_on_one_connection_do_not_stop_a_publish_or_a_check() {
-    let house = TestGateway::new();
-    let slow = Connection::open(&house.gateway);
+    let server = TestGateway::new();
+    let slow = Connection::open(&server.gateway);
     let promise = [("content-length", "4194304")];
     let streams: Vec<_> = (0..70).map(|_| slow.begin("POST", CHECK, &promise)).collect();
     slow.trickle(&streams);
     let last = slow.begin("GET", "/index/config.json", &[]);
     assert_eq!(answer(&last).0, 200, "all of them have begun");
-    house.accept(&foo());
-    until("they are being read", || memory(&house.gateway, "policy_check") > 0.0);
+    server.accept(&foo());
+    until("they are being read", || memory(&server.gateway, "policy_check") > 0.0);
     let lock = b"version = 4\n".to_vec();
-    let checked = house.client.send(reqwest::Method::POST, CHECK, &[], Some(lock));
+    let checked = server.client.send(reqwest::Method::POST, CHECK, &[], Some(lock));
     checked.assert_status(200);
     assert!(streams.iter().all(|stream| stream.answer().is_none()), "they are still under way");
-    assert!(memory(&house.gateway, "policy_check") < 1e6, "what has arrived counts");
-    assert_eq!(refused(&house.gateway), 0.0);
+    assert!(memory(&server.gateway, "policy_check") < 1e6, "what has arrived counts");
+    assert_eq!(refused(&server.gateway), 0.0);
     drop((streams, slow));
-    until("it is given back", || memory(&house.gateway, "policy_check") == 0.0);
+    until("it is given back", || memory(&server.gateway, "policy_check") == 0.0);
 }
 
 #[test]
 fn slow_publishes_of_one_who_may_not_are_refused_before_their_bodies() {
-    let house = TestGateway::new();
-    let reader = house.gateway.token_with("bob", &["--scope", "read"]);
-    let slow = Connection::open(&house.gateway);
+    let server = TestGateway::new();
+    let reader = server.gateway.token_with("bob", &["--scope", "read"]);
+    let slow = Connection::open(&server.gateway);
     let headers = [("content-length", LARGE), ("authorization", reader.as_str())];
     let streams: Vec<_> = (0..27).map(|_| slow.begin("PUT", NEW, &headers)).collect();
     for stream in &streams {
         let (status, text) = answer(stream);
         assert!(status == 403 && text.contains("publish-new"), "{status} {text}");
     }
-    house.accept(&foo());
-    assert_eq!(memory(&house.gateway, "publish"), 0.0);
+    server.accept(&foo());
+    assert_eq!(memory(&server.gateway, "publish"), 0.0);
     let refused = [("outcome", "refused")];
-    assert_eq!(house.gateway.metric("cratehouse_publishes_total", &refused), 27.0);
+    assert_eq!(server.gateway.metric("cratehouse_publishes_total", &refused), 27.0);
 }
 
 /// The length and the JSON of a publish, and the length of a crate file that never comes.
@@ -77,19 +77,19 @@ fn beginning(krate: &Krate) -> Vec<u8> {
 
 #[test]
 fn name_pattern_owner_and_version_are_judged_before_the_archive() {
-    let house = TestGateway::new();
-    house.accept(&foo());
-    let limited = house.gateway.token_with("alice", &["--crate", "acme-*"]);
-    let updates = house.gateway.token_with("alice", &["--scope", "publish-update"]);
-    let stranger = house.gateway.token("bob");
-    let connection = Connection::open(&house.gateway);
+    let server = TestGateway::new();
+    server.accept(&foo());
+    let limited = server.gateway.token_with("alice", &["--crate", "acme-*"]);
+    let updates = server.gateway.token_with("alice", &["--scope", "publish-update"]);
+    let stranger = server.gateway.token("bob");
+    let connection = Connection::open(&server.gateway);
     for (krate, token, status, said) in [
         (Krate::new("foo", "1.1.0"), &stranger, 403, "owners"),
         (Krate::new("foo", "1.1.0"), &limited, 403, "is not among them"),
         (Krate::new("bar", "1.0.0"), &updates, 403, "publish-new"),
-        (Krate::new("FOO", "1.1.0"), &house.token, 400, "exists already"),
-        (Krate::new("std", "1.0.0"), &house.token, 400, "std"),
-        (foo(), &house.token, 400, "already uploaded"),
+        (Krate::new("FOO", "1.1.0"), &server.token, 400, "exists already"),
+        (Krate::new("std", "1.0.0"), &server.token, 400, "std"),
+        (foo(), &server.token, 400, "already uploaded"),
     ] {
         let headers = [("content-length", LARGE), ("authorization", token.as_str())];
         let stream = connection.begin("PUT", NEW, &headers);
@@ -97,16 +97,16 @@ fn name_pattern_owner_and_version_are_judged_before_the_archive() {
         let (got, text) = answer(&stream);
         assert!(got == status && text.contains(said), "{said}: {got} {text}");
     }
-    until("all room is given back", || memory(&house.gateway, "publish") == 0.0);
-    house.accept(&Krate::new("foo", "1.1.0"));
+    until("all room is given back", || memory(&server.gateway, "publish") == 0.0);
+    server.accept(&Krate::new("foo", "1.1.0"));
 }
 
 #[test]
 fn whom_a_crate_gets_for_an_owner_is_read_from_owners_alone() {
-    let house = TestGateway::new();
-    house.accept(&foo());
-    let stranger = house.gateway.token("bob");
-    let connection = Connection::open(&house.gateway);
+    let server = TestGateway::new();
+    server.accept(&foo());
+    let stranger = server.gateway.token("bob");
+    let connection = Connection::open(&server.gateway);
     let headers = [("content-length", "60000"), ("authorization", stranger.as_str())];
     for method in ["PUT", "DELETE"] {
         let stream = connection.begin(method, "/api/v1/crates/foo/owners", &headers);
@@ -118,10 +118,10 @@ fn whom_a_crate_gets_for_an_owner_is_read_from_owners_alone() {
 #[test]
 fn one_address_and_one_token_take_no_more_than_their_share() {
     let limits = "publish_memory_mib = 40";
-    let house = TestGateway::of(Gateway::builder().set("limits", limits).start());
-    let connection = Connection::open(&house.gateway);
+    let server = TestGateway::of(Gateway::builder().set("limits", limits).start());
+    let connection = Connection::open(&server.gateway);
     let whole = 40.0 * 1024.0 * 1024.0;
-    let headers = [("content-length", LARGE), ("authorization", house.token.as_str())];
+    let headers = [("content-length", LARGE), ("authorization", server.token.as_str())];
     let begun = beginning(&foo());
     let streams: Vec<_> = (0..12)
         .map(|_| {
@@ -132,23 +132,24 @@ fn one_address_and_one_token_take_no_more_than_their_share() {
         })
         .collect();
     // Two of the largest bodies are more than a quarter of so little: 22 MiB.
-    until("the share is used up", || memory(&house.gateway, "publish") > 0.2 * whole);
-    until("some are refused", || refused(&house.gateway) > 0.0);
-    assert!(memory(&house.gateway, "publish") < 0.6 * whole);
+    until("the share is used up", || memory(&server.gateway, "publish") > 0.2 * whole);
+    until("some are refused", || refused(&server.gateway) > 0.0);
+    assert!(memory(&server.gateway, "publish") < 0.6 * whole);
     let refused: Vec<_> = streams.iter().filter_map(Stream::answer).collect();
     for (status, text) in refused {
         assert!(status == 503 && text.contains("your address"), "{status} {text}");
     }
     drop((streams, connection));
-    house.accept(&foo());
+    server.accept(&foo());
 }
 
 #[test]
 fn hundreds_of_jobs_behind_one_address_with_one_token_are_not_refused() {
     let upstream = Upstream::start();
-    let house = TestGateway::of(Gateway::builder().upstream(&upstream).reserved(&["foo*"]).start());
-    let connections: Vec<_> = (0..4).map(|_| Connection::open(&house.gateway)).collect();
-    let headers = [("authorization", house.token.as_str())];
+    let server =
+        TestGateway::of(Gateway::builder().upstream(&upstream).reserved(&["foo*"]).start());
+    let connections: Vec<_> = (0..4).map(|_| Connection::open(&server.gateway)).collect();
+    let headers = [("authorization", server.token.as_str())];
     let streams: Vec<_> = (0..200)
         .map(|nth| {
             let krate = Krate::new(&format!("foo{nth}"), "1.0.0").ballast(100_000);
@@ -167,14 +168,14 @@ fn hundreds_of_jobs_behind_one_address_with_one_token_are_not_refused() {
         let (status, text) = answer(stream);
         assert_eq!(status, 200, "{text}");
     }
-    assert_eq!(refused(&house.gateway), 0.0);
+    assert_eq!(refused(&server.gateway), 0.0);
 }
 
 #[test]
 fn a_json_body_that_is_no_publish_is_judged_as_before() {
-    let house = TestGateway::new();
-    let connection = Connection::open(&house.gateway);
-    let headers = [("authorization", house.token.as_str())];
+    let server = TestGateway::new();
+    let connection = Connection::open(&server.gateway);
+    let headers = [("authorization", server.token.as_str())];
     let stream = connection.begin("PUT", NEW, &headers);
     let mut json = foo().publish_json("");
     json["readme"] = json!("x".repeat((1 << 20) + 1));

@@ -6,9 +6,9 @@ use std::net::TcpStream;
 
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::h2::Connection;
-use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::eventually;
+use cratehouse_tests::test_gateway::TestGateway;
 use reqwest::Method;
 
 const CHECK: &str = "/api/v1/policy/check";
@@ -16,10 +16,10 @@ const LOCK: &[u8] = b"version = 4\n";
 
 #[test]
 fn what_a_page_of_another_site_sends_is_refused_and_changes_nothing() {
-    let house = TestGateway::new();
-    let url = house.gateway.url();
+    let server = TestGateway::new();
+    let url = server.gateway.url();
     let body = Krate::new("foo", "1.0.0").publish_body();
-    let before = house.truth();
+    let before = server.truth();
     let foreign = [
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-site", "same-site"),
@@ -27,7 +27,7 @@ fn what_a_page_of_another_site_sends_is_refused_and_changes_nothing() {
         ("origin", "null"),
     ];
     for header in foreign {
-        let headers = [header, ("authorization", house.token.as_str())];
+        let headers = [header, ("authorization", server.token.as_str())];
         for (method, path, body) in [
             (Method::PUT, "/api/v1/crates/new", &body[..]),
             (Method::POST, CHECK, LOCK),
@@ -35,17 +35,17 @@ fn what_a_page_of_another_site_sends_is_refused_and_changes_nothing() {
             (Method::PUT, "/api/v1/crates/foo/owners", b"{\"users\":[\"bob\"]}"),
             (Method::POST, "/api/v1/admin/users", b"{\"login\":\"eve\"}"),
         ] {
-            let reply = house.client.send(method.clone(), path, &headers, Some(body.to_vec()));
+            let reply = server.client.send(method.clone(), path, &headers, Some(body.to_vec()));
             reply.assert_refused(403, "another site");
         }
-        house.client.get_with("/index/config.json", &[header]).assert_status(200);
+        server.client.get_with("/index/config.json", &[header]).assert_status(200);
     }
-    assert_eq!(house.truth(), before);
-    assert_eq!(house.gateway.metric("cratehouse_foreign_requests_total", &[]), 20.0);
+    assert_eq!(server.truth(), before);
+    assert_eq!(server.gateway.metric("cratehouse_foreign_requests_total", &[]), 20.0);
     for header in
         [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none"), ("origin", url.as_str())]
     {
-        let reply = house.client.send(Method::POST, CHECK, &[header], Some(LOCK.to_vec()));
+        let reply = server.client.send(Method::POST, CHECK, &[header], Some(LOCK.to_vec()));
         reply.assert_status(200);
     }
 }
@@ -88,26 +88,26 @@ fn over_http_2_a_host_header_says_what_the_authority_says() {
 
 #[test]
 fn every_answer_tells_browsers_not_to_guess_what_it_is() {
-    let house = TestGateway::new();
-    house.accept(&Krate::new("foo", "1.0.0"));
-    let index = house.client.index("foo");
+    let server = TestGateway::new();
+    server.accept(&Krate::new("foo", "1.0.0"));
+    let index = server.client.index("foo");
     let etag = index.header("etag").unwrap().to_owned();
     let replies = [
-        house.client.get("/"),
-        house.client.get("/me"),
-        house.client.get("/index/config.json"),
-        house.client.get_with("/index/3/f/foo", &[("if-none-match", &etag)]).assert_status(304),
+        server.client.get("/"),
+        server.client.get("/me"),
+        server.client.get("/index/config.json"),
+        server.client.get_with("/index/3/f/foo", &[("if-none-match", &etag)]).assert_status(304),
         index,
-        house.client.index("absent").assert_status(404),
-        house.client.download("foo", "1.0.0").assert_status(200),
-        house.client.download("foo", "9.9.9").assert_status(404),
-        house.client.get("/nothing").assert_status(404),
-        house.client.send(Method::HEAD, "/index/3/f/foo", &[], None).assert_status(200),
-        house.client.send(Method::PATCH, "/", &[], None).assert_status(405),
-        house.publish(&Krate::new("foo", "1.0.0")).assert_status(400),
-        house.gateway.admin().get("/livez").assert_status(200),
-        house.gateway.admin().get("/metrics").assert_status(200),
-        house.gateway.admin().get("/nothing").assert_status(404),
+        server.client.index("absent").assert_status(404),
+        server.client.download("foo", "1.0.0").assert_status(200),
+        server.client.download("foo", "9.9.9").assert_status(404),
+        server.client.get("/nothing").assert_status(404),
+        server.client.send(Method::HEAD, "/index/3/f/foo", &[], None).assert_status(200),
+        server.client.send(Method::PATCH, "/", &[], None).assert_status(405),
+        server.publish(&Krate::new("foo", "1.0.0")).assert_status(400),
+        server.gateway.admin().get("/livez").assert_status(200),
+        server.gateway.admin().get("/metrics").assert_status(200),
+        server.gateway.admin().get("/nothing").assert_status(404),
     ];
     for reply in replies {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{reply}");

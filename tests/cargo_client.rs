@@ -10,7 +10,7 @@ use serde_json::Value;
 const CRATES_IO_SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// A gateway that mirrors these crates, and alice's cargo.
-fn house(crates: &[Krate]) -> (Upstream, Gateway, Cargo) {
+fn site(crates: &[Krate]) -> (Upstream, Gateway, Cargo) {
     let upstream = Upstream::with(crates);
     let gateway = Gateway::mirroring(&upstream);
     let cargo = Cargo::new(&gateway).token(&gateway.token("alice"));
@@ -39,7 +39,7 @@ fn metadata(cargo: &Cargo, folder: &Folder) -> Value {
 #[test]
 fn publish_says_so_and_another_project_builds_with_it() {
     covers!(47);
-    let (_upstream, gateway, cargo) = house(&[]);
+    let (_upstream, gateway, cargo) = site(&[]);
     let greeter = Project::new("greeter").lib("pub fn hello() -> &'static str { \"hello\" }");
     let ran = cargo.run(&greeter.write(), &["publish", "--registry", REGISTRY]).assert_ok();
     ran.assert_says("Published greeter v0.1.0 at registry `cratehouse`");
@@ -55,7 +55,7 @@ fn publish_says_so_and_another_project_builds_with_it() {
 #[test]
 fn publish_again_is_stopped_and_warnings_are_printed() {
     covers!(53, 67);
-    let (_upstream, _gateway, cargo) = house(&[]);
+    let (_upstream, _gateway, cargo) = site(&[]);
     let project = Project::new("greeter");
     publish(&cargo, &project).assert_says("reserve");
     let args = ["publish", "--registry", REGISTRY, "--no-verify"];
@@ -65,7 +65,7 @@ fn publish_again_is_stopped_and_warnings_are_printed() {
 #[test]
 fn a_large_crate_is_published() {
     covers!(50);
-    let (_upstream, _gateway, cargo) = house(&[]);
+    let (_upstream, _gateway, cargo) = site(&[]);
     let noise: String = (0..40_000u64)
         .map(|n| format!("// {:016x}{:016x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n.pow(3)))
         .collect();
@@ -74,7 +74,7 @@ fn a_large_crate_is_published() {
 
 #[test]
 fn add_writes_a_dependency_on_either_origin() {
-    let (_upstream, _gateway, cargo) = house(&[Krate::new("public", "1.2.3")]);
+    let (_upstream, _gateway, cargo) = site(&[Krate::new("public", "1.2.3")]);
     publish(&cargo, &Project::new("private").version("0.3.0"));
     let app = Project::new("app").write();
     cargo.run(&app, &["add", "public"]).assert_ok();
@@ -89,7 +89,7 @@ fn add_writes_a_dependency_on_either_origin() {
 fn a_private_crate_with_both_kinds_of_dependencies_duplicates_nothing() {
     covers!(62, 64, 83);
     let public = Krate::new("public", "1.0.0").lib("pub struct Thing;");
-    let (_upstream, gateway, cargo) = house(&[public]);
+    let (_upstream, gateway, cargo) = site(&[public]);
     publish(&cargo, &Project::new("base").lib("pub struct Base;"));
     let wrapper = Project::new("wrapper")
         .ours("base", "0.1")
@@ -141,7 +141,7 @@ fn renamed_optional_target_build_and_dev_dependencies_survive() {
     let crates = ["real", "opt", "unixy", "builder", "tester"].map(|name| {
         Krate::new(name, "1.0.0").feature("default", &["std"]).feature("std", &[]).feature("x", &[])
     });
-    let (_upstream, gateway, cargo) = house(&crates);
+    let (_upstream, gateway, cargo) = site(&crates);
     let project = Project::new("lib")
         .line("dependencies", "alias = { package = \"real\", version = \"1\", features = [\"x\"] }")
         .line(
@@ -191,7 +191,7 @@ fn renamed_optional_target_build_and_dev_dependencies_survive() {
 #[test]
 fn links_and_rust_version_reach_the_resolver() {
     covers!(19);
-    let (_upstream, gateway, cargo) = house(&[]);
+    let (_upstream, gateway, cargo) = site(&[]);
     for name in ["one", "two"] {
         let project = Project::new(name)
             .package("links = \"z\"")
@@ -208,7 +208,7 @@ fn links_and_rust_version_reach_the_resolver() {
 #[test]
 fn a_workspace_of_three_crates_is_published_in_order() {
     covers!(71);
-    let (_upstream, gateway, cargo) = house(&[]);
+    let (_upstream, gateway, cargo) = site(&[]);
     let ours = |name: &str| {
         format!("{name} = {{ path = \"../{name}\", version = \"0.1\", registry = \"cratehouse\" }}")
     };
@@ -231,7 +231,7 @@ fn a_lock_file_made_with_crates_io_is_fetched_unchanged() {
     covers!(81);
     let inner = Krate::new("inner", "1.4.2");
     let outer = Krate::new("outer", "2.0.0").dep("inner", "^1");
-    let (_upstream, _gateway, cargo) = house(&[inner.clone(), outer.clone()]);
+    let (_upstream, _gateway, cargo) = site(&[inner.clone(), outer.clone()]);
     let app = Project::new("app").dep("outer", "2").write();
     let package = |k: &Krate, deps: &str| {
         format!(
@@ -257,7 +257,7 @@ fn a_lock_file_made_with_crates_io_is_fetched_unchanged() {
 
 #[test]
 fn an_update_sees_a_new_version_upstream() {
-    let (upstream, _gateway, cargo) = house(&[Krate::new("public", "1.0.0")]);
+    let (upstream, _gateway, cargo) = site(&[Krate::new("public", "1.0.0")]);
     let app = Project::new("app").dep("public", "1").write();
     cargo.run(&app, &["fetch"]).assert_ok();
     upstream.publish(&Krate::new("public", "1.1.0"));
@@ -273,7 +273,7 @@ fn binaries_are_installed_from_either_origin_through_the_gateway_alone() {
     let finder = Krate::new("findgrep", "14.0.0")
         .dep("helper", "1")
         .file("src/main.rs", "fn main() { println!(\"found {}\", helper::N) }");
-    let (upstream, gateway, cargo) = house(&[helper, finder]);
+    let (upstream, gateway, cargo) = site(&[helper, finder]);
     let tool = Project::new("our-tool").dep("helper", "1");
     publish(&cargo, &tool.main("fn main() { println!(\"ours {}\", helper::N) }"));
     let cargo = cargo.env("https_proxy", "http://127.0.0.1:9").env("no_proxy", "127.0.0.1");
@@ -292,7 +292,7 @@ fn binaries_are_installed_from_either_origin_through_the_gateway_alone() {
 #[test]
 fn yank_and_its_undoing_by_cargo() {
     covers!(74, 75);
-    let (_upstream, gateway, cargo) = house(&[]);
+    let (_upstream, gateway, cargo) = site(&[]);
     publish(&cargo, &Project::new("lib"));
     let anywhere = Folder::empty();
     let yank = ["yank", "lib@0.1.0", "--registry", REGISTRY];
@@ -307,7 +307,7 @@ fn yank_and_its_undoing_by_cargo() {
 #[test]
 fn owners_by_cargo() {
     covers!(77, 78);
-    let (_upstream, gateway, cargo) = house(&[]);
+    let (_upstream, gateway, cargo) = site(&[]);
     gateway.token("bob");
     publish(&cargo, &Project::new("lib"));
     let owner = |change: &[&str]| {
@@ -323,7 +323,7 @@ fn owners_by_cargo() {
 #[test]
 fn search_and_info_by_cargo() {
     covers!(80);
-    let (_upstream, _gateway, cargo) = house(&[Krate::new("public", "1.0.0")]);
+    let (_upstream, _gateway, cargo) = site(&[Krate::new("public", "1.0.0")]);
     let lib = Project::new("lib")
         .package("description = \"Does what it does & more\"")
         .package("license = \"MIT\"");
@@ -341,7 +341,7 @@ fn search_and_info_by_cargo() {
 
 #[test]
 fn a_cold_home_builds_by_its_lock_file() {
-    let (upstream, mut gateway, cargo) = house(&[Krate::new("public", "1.0.0")]);
+    let (upstream, mut gateway, cargo) = site(&[Krate::new("public", "1.0.0")]);
     publish(&cargo, &Project::new("lib").dep("public", "1"));
     let app = Project::new("app").ours("lib", "0.1").write();
     cargo.run(&app, &["build"]).assert_ok();

@@ -2,8 +2,8 @@
 
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::{CRATES_IO, Dep, Krate};
+use cratehouse_tests::test_gateway::TestGateway;
 use cratehouse_tests::upstream::Upstream;
 use serde_json::{Value, json};
 
@@ -15,18 +15,18 @@ fn foo() -> Krate {
 fn dependencies_must_exist_and_be_bounded() {
     covers!(60);
     let upstream = Upstream::with(&[Krate::new("Real-Dep", "1.0.0")]);
-    let house = TestGateway::of(Gateway::mirroring(&upstream));
-    house.refuse(&foo().dep("Real-Dep", "*"), 400, "*");
-    house.refuse(&foo().dep("unheard-of", "1"), 400, "unheard-of");
-    house.refuse(&foo().with(Dep::new("unheard-of", "1").dev()), 400, "unheard-of");
-    house.refuse(&foo().dep("Real-Dep", "not a requirement"), 400, "");
-    house.refuse(&foo().dep("real_dep", "1"), 400, "");
-    let ours = house.gateway.index_url();
+    let server = TestGateway::of(Gateway::mirroring(&upstream));
+    server.refuse(&foo().dep("Real-Dep", "*"), 400, "*");
+    server.refuse(&foo().dep("unheard-of", "1"), 400, "unheard-of");
+    server.refuse(&foo().with(Dep::new("unheard-of", "1").dev()), 400, "unheard-of");
+    server.refuse(&foo().dep("Real-Dep", "not a requirement"), 400, "");
+    server.refuse(&foo().dep("real_dep", "1"), 400, "");
+    let ours = server.gateway.index_url();
     let unknown = foo().with(Dep::new("private", "1").registry_index(&ours));
-    house.refuse(&unknown, 400, "private");
-    house.accept(&foo().dep("Real-Dep", "1.*"));
+    server.refuse(&unknown, 400, "private");
+    server.accept(&foo().dep("Real-Dep", "1.*"));
     upstream.set(|s| s.down = true);
-    let reply = house.publish(&Krate::new("foo", "1.1.0").dep("never-asked", "1"));
+    let reply = server.publish(&Krate::new("foo", "1.1.0").dep("never-asked", "1"));
     reply.assert_trouble();
     assert!(!reply.details().is_empty(), "trouble is not an answer: {reply}");
 }
@@ -36,9 +36,9 @@ fn dependencies_come_from_registries_on_the_list_alone() {
     covers!(61);
     let theirs = "sparse+https://elsewhere.example/index/";
     let krate = foo().with(Dep::new("theirs", "1").registry_index(theirs));
-    let house = TestGateway::new();
-    house.refuse(&krate, 400, theirs);
-    house.refuse(
+    let server = TestGateway::new();
+    server.refuse(&krate, 400, theirs);
+    server.refuse(
         &foo().with(Dep::new("x", "1").registry_index(&format!("{theirs}.git"))),
         400,
         "elsewhere",
@@ -57,16 +57,16 @@ fn the_index_says_where_each_dependency_comes_from() {
         .upstream(&upstream)
         .set("server", "aliases = [\"https://old.acme.example\"]")
         .start();
-    let house = TestGateway::of(gateway);
-    let ours = house.gateway.index_url();
-    house.accept(&Krate::new("private", "1.0.0"));
+    let server = TestGateway::of(gateway);
+    let ours = server.gateway.index_url();
+    server.accept(&Krate::new("private", "1.0.0"));
     for (n, url) in [ours.as_str(), "sparse+https://old.acme.example/index/"].iter().enumerate() {
         let version = format!("1.{n}.0");
         let krate = Krate::new("foo", &version)
             .with(Dep::new("private", "1").registry_index(url))
             .dep("public", "1");
-        house.accept(&krate);
-        let line = house.client.index("foo").line(&version);
+        server.accept(&krate);
+        let line = server.client.index("foo").line(&version);
         let registry = |name: &str| {
             let deps = line["deps"].as_array().unwrap();
             deps.iter().find(|d| d["name"] == name).unwrap()["registry"].clone()
@@ -79,15 +79,15 @@ fn the_index_says_where_each_dependency_comes_from() {
 #[test]
 fn an_index_line_keeps_every_flag_of_a_dependency() {
     let upstream = Upstream::with(&["a", "b", "c", "d"].map(|name| Krate::new(name, "1.0.0")));
-    let house = TestGateway::of(Gateway::mirroring(&upstream));
+    let server = TestGateway::of(Gateway::mirroring(&upstream));
     let krate = foo()
         .with(Dep::new("a", "^1.0").renamed("alias").optional().features(&["x"]))
         .with(Dep::new("b", "1").build().no_default_features())
         .with(Dep::new("c", "1").dev().target("cfg(unix)"))
         .with(Dep::new("d", ">=1, <2").target("x86_64-unknown-linux-gnu"))
         .feature("nice", &["dep:alias"]);
-    house.accept(&krate);
-    let line = house.client.index("foo").line("1.0.0");
+    server.accept(&krate);
+    let line = server.client.index("foo").line("1.0.0");
     let dep = |name: &str| {
         let deps = line["deps"].as_array().unwrap();
         deps.iter().find(|d| d["name"] == name).unwrap_or_else(|| panic!("{name}: {line}")).clone()
@@ -110,13 +110,13 @@ fn an_index_line_keeps_every_flag_of_a_dependency() {
 fn a_crate_may_depend_on_itself_for_its_tests() {
     let upstream = Upstream::with(&[Krate::new("foo-bar", "9.0.0")]);
     let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
-    let house = TestGateway::of(gateway);
-    let ours = house.gateway.index_url();
+    let server = TestGateway::of(gateway);
+    let ours = server.gateway.index_url();
     for name in ["acme-self", "alone"] {
         let itself = || Dep::new(name, "1").dev().registry_index(&ours);
-        house.accept(&Krate::new(name, "1.0.0").with(itself()));
-        house.accept(&Krate::new(name, "1.1.0").with(itself()));
-        let line = house.client.index(name).line("1.0.0");
+        server.accept(&Krate::new(name, "1.0.0").with(itself()));
+        server.accept(&Krate::new(name, "1.1.0").with(itself()));
+        let line = server.client.index(name).line("1.0.0");
         assert_eq!(line["deps"][0]["registry"], Value::Null, "{line}");
     }
     assert!(
@@ -126,33 +126,33 @@ fn a_crate_may_depend_on_itself_for_its_tests() {
     );
     // Of another spelling it would be another crate, and there is none.
     let other = Dep::new("acme_self", "1").dev().registry_index(&ours);
-    house.refuse(&Krate::new("acme-self", "1.2.0").with(other), 400, "acme-self");
+    server.refuse(&Krate::new("acme-self", "1.2.0").with(other), 400, "acme-self");
 }
 
 #[test]
 fn a_reserved_name_is_unknown_until_it_is_published_and_never_asked_for() {
     let upstream = Upstream::with(&[Krate::new("acme-lib", "1.0.0")]);
     let gateway = Gateway::builder().upstream(&upstream).reserved(&["acme-*"]).start();
-    let house = TestGateway::of(gateway);
+    let server = TestGateway::of(gateway);
     upstream.forget_requests();
     let app = |version: &str| Krate::new("acme-app", version).dep("acme-lib", "1");
-    house.refuse(&app("1.0.0"), 400, "acme-lib");
-    house.accept(&Krate::new("acme-lib", "1.0.0"));
+    server.refuse(&app("1.0.0"), 400, "acme-lib");
+    server.accept(&Krate::new("acme-lib", "1.0.0"));
     // The manifest says crates.io, but the name is ours.
-    house.accept(&app("1.0.0"));
-    assert_eq!(house.client.index("acme-app").line("1.0.0")["deps"][0]["registry"], Value::Null);
+    server.accept(&app("1.0.0"));
+    assert_eq!(server.client.index("acme-app").line("1.0.0")["deps"][0]["registry"], Value::Null);
     assert_eq!(upstream.requests(), []);
 }
 
 #[test]
 fn a_renamed_dependency_on_a_hosted_crate_keeps_both_names() {
-    let house = TestGateway::new();
-    let ours = house.gateway.index_url();
-    house.accept(&Krate::new("Corp_Base", "1.0.0"));
+    let server = TestGateway::new();
+    let ours = server.gateway.index_url();
+    server.accept(&Krate::new("Corp_Base", "1.0.0"));
     let renamed = |package: &str| Dep::new(package, "1").renamed("base").registry_index(&ours);
-    house.accept(&foo().with(renamed("Corp_Base")));
-    let dep = house.client.index("foo").line("1.0.0")["deps"][0].clone();
+    server.accept(&foo().with(renamed("Corp_Base")));
+    let dep = server.client.index("foo").line("1.0.0")["deps"][0].clone();
     assert_eq!((&dep["name"], &dep["package"]), (&json!("base"), &json!("Corp_Base")));
     assert_eq!(dep["registry"], Value::Null);
-    house.refuse(&Krate::new("foo", "1.1.0").with(renamed("corp-base")), 400, "Corp_Base");
+    server.refuse(&Krate::new("foo", "1.1.0").with(renamed("corp-base")), 400, "Corp_Base");
 }

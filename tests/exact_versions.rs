@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 /// A gateway with `foo` 1.0.0+a by alice, and the token of an administrator.
-fn house() -> (Gateway, String) {
+fn server() -> (Gateway, String) {
     let gateway = Gateway::start();
     let alice = gateway.token("alice");
     gateway.client().publish(&Krate::new("foo", "1.0.0+a"), &alice).assert_status(200);
@@ -17,7 +17,7 @@ fn house() -> (Gateway, String) {
 
 #[test]
 fn what_changes_a_version_names_the_one_that_there_is() {
-    let (gateway, root) = house();
+    let (gateway, root) = server();
     let client = gateway.client();
     let yanked = || client.index("foo").line("1.0.0+a")["yanked"] == true;
     let journal = || gateway.stored("journal").len();
@@ -45,7 +45,7 @@ fn what_changes_a_version_names_the_one_that_there_is() {
 
 #[test]
 fn a_number_is_published_once_whatever_its_build_metadata() {
-    let (gateway, _root) = house();
+    let (gateway, _root) = server();
     let alice = gateway.token_with("bob", &[]);
     let again = gateway.client().publish(&Krate::new("foo", "1.0.0+b"), &alice);
     assert!([400, 403].contains(&again.status), "{again}");

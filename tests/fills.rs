@@ -42,17 +42,17 @@ fn bytes_that_do_not_match_are_neither_served_nor_stored() {
     let upstream = Upstream::with(&[serde()]);
     let gateway = Gateway::mirroring(&upstream);
     let client = gateway.client();
-    for trouble in [
+    for failure in [
         Answer::Bytes(Krate::new("evil", "1.0.0").crate_bytes()),
         Answer::Empty,
         Answer::CutShort,
         Answer::Status(500),
         Answer::HangUp,
     ] {
-        upstream.set(|s| s.krate = trouble.clone());
+        upstream.set(|s| s.krate = failure.clone());
         let reply = client.download("serde", "1.0.0");
-        assert!([502, 503, 504].contains(&reply.status), "{trouble:?}: {reply}");
-        assert_eq!(gateway.stored("blobs/mirror"), [""; 0], "{trouble:?}");
+        assert!([502, 503, 504].contains(&reply.status), "{failure:?}: {reply}");
+        assert_eq!(gateway.stored("blobs/mirror"), [""; 0], "{failure:?}");
     }
     assert!(gateway.metric("cratehouse_alarms_total", &[]) >= 1.0);
     upstream.set(|s| s.krate = Answer::Normal);

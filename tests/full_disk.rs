@@ -73,7 +73,7 @@ impl Drop for Disk {
 }
 
 /// A gateway whose store is on this disk, with `foo`, and alice's token.
-fn house(disk: &Disk) -> (Gateway, String) {
+fn server(disk: &Disk) -> (Gateway, String) {
     let url = format!("url = \"file://{}\"", disk.path().join("store").display());
     let gateway = Gateway::builder().set("store", &url).start();
     let token = gateway.token("alice");
@@ -121,7 +121,7 @@ fn recovers(disk: &Disk, gateway: &Gateway, token: &str) {
 #[test]
 fn a_full_disk_is_named_everywhere_and_over_when_there_is_room() {
     let disk = Disk::mount(8);
-    let (gateway, token) = house(&disk);
+    let (gateway, token) = server(&disk);
     until("its size is known", || gateway.metric("cratehouse_store_disk_bytes", &[]) > 0.0);
     disk.fill();
     is_named(&gateway, &token, "full", "is full");
@@ -132,7 +132,7 @@ fn a_full_disk_is_named_everywhere_and_over_when_there_is_room() {
 #[test]
 fn a_disk_that_became_read_only_is_named_everywhere_and_over_when_it_is_mended() {
     let disk = Disk::mount(8);
-    let (gateway, token) = house(&disk);
+    let (gateway, token) = server(&disk);
     disk.run("mount", &["-o", "remount,ro"]);
     is_named(&gateway, &token, "read_only", "read-only");
     disk.run("mount", &["-o", "remount,rw"]);
@@ -142,7 +142,7 @@ fn a_disk_that_became_read_only_is_named_everywhere_and_over_when_it_is_mended()
 #[test]
 fn a_start_on_a_full_disk_says_so_and_waits_for_room() {
     let disk = Disk::mount(8);
-    let (mut gateway, _) = house(&disk);
+    let (mut gateway, _) = server(&disk);
     assert!(gateway.stop().success());
     disk.fill();
     gateway.spawn();

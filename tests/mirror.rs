@@ -127,7 +127,7 @@ fn a_publish_upstream_is_seen_at_once_when_not_found_is_not_remembered() {
 fn a_known_file_is_served_stale_from_memory_while_the_upstream_is_down() {
     covers!(20);
     // A gateway for each: trouble is remembered for a moment, and the upstream left alone.
-    for trouble in
+    for failure in
         [Answer::Status(500), Answer::Status(503), Answer::Empty, Answer::CutShort, Answer::HangUp]
     {
         let upstream = Upstream::with(&[serde()]);
@@ -135,13 +135,13 @@ fn a_known_file_is_served_stale_from_memory_while_the_upstream_is_down() {
         let gateway = Gateway::mirroring(&upstream);
         let client = gateway.client();
         let first = client.index("serde").assert_status(200);
-        upstream.set(|s| s.index = trouble.clone());
+        upstream.set(|s| s.index = failure.clone());
         for _ in 0..2 {
             let stale = client.index("serde").assert_status(200);
-            assert_eq!(stale.body, first.body, "{trouble:?}");
+            assert_eq!(stale.body, first.body, "{failure:?}");
         }
-        assert!(upstream.index_count("serde") >= 2, "{trouble:?}: it was asked");
-        assert_eq!(gateway.metric(LOOKUPS, STALE), 2.0, "{trouble:?}");
+        assert!(upstream.index_count("serde") >= 2, "{failure:?}: it was asked");
+        assert_eq!(gateway.metric(LOOKUPS, STALE), 2.0, "{failure:?}");
     }
 }
 
@@ -204,7 +204,7 @@ fn only_a_definite_not_found_is_a_404() {
         assert_eq!(reply.status, 404, "{status}: {reply}");
     }
     let other = Krate::new("other", "1.0.0").index_line() + "\n";
-    for (n, trouble) in [
+    for (n, failure) in [
         Answer::Status(400),
         Answer::Status(401),
         Answer::Status(403),
@@ -224,10 +224,10 @@ fn only_a_definite_not_found_is_a_404() {
     .into_iter()
     .enumerate()
     {
-        upstream.set(|s| s.index = trouble.clone());
+        upstream.set(|s| s.index = failure.clone());
         let reply = client.index(&format!("trouble{n}"));
-        assert!([502, 503, 504].contains(&reply.status), "{trouble:?}: {reply}");
-        assert!(reply.header("retry-after").is_some(), "{trouble:?}: {reply}");
+        assert!([502, 503, 504].contains(&reply.status), "{failure:?}: {reply}");
+        assert!(reply.header("retry-after").is_some(), "{failure:?}: {reply}");
     }
 }
 
@@ -236,12 +236,12 @@ fn a_file_cut_short_is_trouble() {
     covers!(21);
     let line = serde().index_line() + "\n";
     let half = Answer::Bytes(line.as_bytes()[..line.len() / 2].to_vec());
-    for trouble in [Answer::CutShort, half] {
+    for failure in [Answer::CutShort, half] {
         let upstream = Upstream::with(&[serde(), Krate::new("serde", "1.0.1")]);
-        upstream.set(|s| s.index = trouble.clone());
+        upstream.set(|s| s.index = failure.clone());
         let gateway = Gateway::mirroring(&upstream);
         gateway.client().index("serde").assert_trouble();
-        assert!(gateway.stored("mirror").iter().all(|p| !p.contains("/index/")), "{trouble:?}");
+        assert!(gateway.stored("mirror").iter().all(|p| !p.contains("/index/")), "{failure:?}");
     }
 }
 
@@ -370,13 +370,13 @@ fn not_found_passes_a_name_on_and_trouble_does_not() {
     assert_eq!((first.index_count("nobody"), second.index_count("nobody")), (1, 1));
 
     let troubles = [Answer::Status(500), Answer::Empty, Answer::HangUp, Answer::Status(403)];
-    for (n, trouble) in troubles.into_iter().enumerate() {
+    for (n, failure) in troubles.into_iter().enumerate() {
         let name = format!("another{n}");
         second.publish(&Krate::new(&name, "1.0.0"));
-        first.set(|s| s.index = trouble.clone());
+        first.set(|s| s.index = failure.clone());
         let reply = client.index(&name);
-        assert!([502, 503, 504].contains(&reply.status), "{trouble:?}: {reply}");
-        assert!(first.index_count(&name) > 0, "{trouble:?}: the first was asked");
+        assert!([502, 503, 504].contains(&reply.status), "{failure:?}: {reply}");
+        assert!(first.index_count(&name) > 0, "{failure:?}: the first was asked");
     }
     assert_eq!(second.mentions("another"), [], "the second was not asked");
 }

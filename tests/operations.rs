@@ -16,7 +16,7 @@ fn foo() -> Krate {
 }
 
 /// A gateway on which alice has published `foo`, and her token.
-fn house() -> (Gateway, String) {
+fn registry() -> (Gateway, String) {
     let gateway = Gateway::start();
     let token = gateway.token("alice");
     gateway.client().publish(&foo(), &token).assert_status(200);
@@ -45,7 +45,7 @@ fn a_start_in_an_empty_folder_makes_what_it_needs_and_says_how_to_use_it() {
 
 #[test]
 fn the_cargo_configuration_that_it_prints_works() {
-    let (gateway, _) = house();
+    let (gateway, _) = registry();
     let log = gateway.log();
     let (_, after) = log.split_once("Point cargo here:\n").expect("it says so");
     let printed: String = after
@@ -62,7 +62,7 @@ fn the_cargo_configuration_that_it_prints_works() {
 
 #[test]
 fn a_second_start_reuses_everything() {
-    let (mut gateway, token) = house();
+    let (mut gateway, token) = registry();
     let ca = std::fs::read(gateway.ca_path()).unwrap();
     let client = gateway.client();
     let etag = client.index("foo").header("etag").unwrap().to_owned();
@@ -76,7 +76,7 @@ fn a_second_start_reuses_everything() {
 
 #[test]
 fn a_catalog_that_was_deleted_is_rebuilt_from_the_journal() {
-    let (mut gateway, token) = house();
+    let (mut gateway, token) = registry();
     gateway.client().yank("foo", "1.0.0", &token).assert_status(200);
     let before = gateway.client().index("foo").body;
     gateway.stop();
@@ -211,7 +211,7 @@ fn the_environment_counts_as_the_file_does() {
 
 #[test]
 fn journal_verify_finds_damage_and_says_where() {
-    let (mut gateway, token) = house();
+    let (mut gateway, token) = registry();
     gateway.client().yank("foo", "1.0.0", &token).assert_status(200);
     gateway.cli_ok(&["journal", "verify"]);
     gateway.stop();
@@ -245,7 +245,7 @@ fn journal_verify_finds_damage_and_says_where() {
 
 #[test]
 fn the_command_line_and_a_running_server_see_each_other() {
-    let (gateway, token) = house();
+    let (gateway, token) = registry();
     let client = gateway.client();
     assert!(gateway.cli_ok(&["user", "list"]).contains("alice"));
     assert!(!gateway.cli(&["user", "add", "alice"]).status.success(), "there is one already");

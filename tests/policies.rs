@@ -85,9 +85,9 @@ fn locked_to(krate: &Krate) -> Folder {
     app
 }
 
-fn resolved(house: &TestGateway) -> String {
+fn resolved(server: &TestGateway) -> String {
     let app = Project::new("app").dep("public", "1").write();
-    house.cargo.run(&app, &["generate-lockfile"]).assert_ok();
+    server.cargo.run(&app, &["generate-lockfile"]).assert_ok();
     let lock = app.lock();
     let (_, rest) = lock.split_once("name = \"public\"\nversion = \"").expect("it is locked");
     rest.split('"').next().unwrap().to_owned()
@@ -113,93 +113,93 @@ fn a_version_too_young_is_not_chosen_until_it_is_old_enough() {
     // Old enough in a while.
     let ago = Duration::from_secs(3600) - Duration::from_secs(20);
     upstream.publish_line(&young, &published(&young, ago));
-    let house = TestGateway::with(upstream, "[age]\nminimum = \"1h\"\n");
-    assert_eq!(resolved(&house), "1.0.0");
-    let etag = house.gateway.client().index("public").header("etag").unwrap().to_owned();
+    let server = TestGateway::with(upstream, "[age]\nminimum = \"1h\"\n");
+    assert_eq!(resolved(&server), "1.0.0");
+    let etag = server.gateway.client().index("public").header("etag").unwrap().to_owned();
     let app = locked_to(&young);
-    house.cargo.run(&app, &["fetch", "--locked"]).assert_ok();
-    house.cargo.run(&app, &["build", "--locked"]).assert_ok();
-    let aged = || house.yanked("public").is_empty();
+    server.cargo.run(&app, &["fetch", "--locked"]).assert_ok();
+    server.cargo.run(&app, &["build", "--locked"]).assert_ok();
+    let aged = || server.yanked("public").is_empty();
     until("the version is old enough", aged);
-    assert_eq!(resolved(&house), "1.1.0");
-    assert_ne!(house.gateway.client().index("public").header("etag").unwrap(), etag);
-    assert_eq!(house.upstream.index_count("public"), 1, "nobody asked the upstream for that");
+    assert_eq!(resolved(&server), "1.1.0");
+    assert_ne!(server.gateway.client().index("public").header("etag").unwrap(), etag);
+    assert_eq!(server.upstream.index_count("public"), 1, "nobody asked the upstream for that");
 }
 
 #[test]
 fn a_banned_version_is_passed_over_and_its_download_says_why() {
     covers!(32);
-    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0"), one("1.2.0").yanked()], BAN);
-    assert_eq!(resolved(&house), "1.0.0");
-    let fetch = house.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]);
+    let server = TestGateway::new(&[one("1.0.0"), one("1.1.0"), one("1.2.0").yanked()], BAN);
+    assert_eq!(resolved(&server), "1.0.0");
+    let fetch = server.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]);
     fetch
         .assert_err("`public` 1.1.0 is denied by the policy of this registry")
         .assert_says("rule `ban`: known to be malicious")
         .assert_says("the newest allowed version is 1.0.0")
         .assert_says("ask the platform team");
-    house.gateway.client().download("public", "1.0.0").assert_status(200);
-    assert_eq!(house.gateway.metric("cratehouse_policy_denied_downloads_total", &[]), 1.0);
+    server.gateway.client().download("public", "1.0.0").assert_status(200);
+    assert_eq!(server.gateway.metric("cratehouse_policy_denied_downloads_total", &[]), 1.0);
     let labels = [("rule", "ban"), ("action", "deny"), ("mode", "enforce")];
-    assert_eq!(house.gateway.metric(FINDINGS, &labels), 1.0);
+    assert_eq!(server.gateway.metric(FINDINGS, &labels), 1.0);
 }
 
 /// Cargo has no words for a policy; it must not fail on the file, and say what it can.
 #[test]
 fn of_a_crate_that_is_banned_whole_cargo_says_that_its_versions_are_yanked() {
     covers!(11);
-    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], "[[ban]]\nname = \"public\"\n");
+    let server = TestGateway::new(&[one("1.0.0"), one("1.1.0")], "[[ban]]\nname = \"public\"\n");
     let app = Project::new("app").dep("public", "1").write();
-    house
+    server
         .cargo
         .run(&app, &["generate-lockfile"])
         .assert_err("version 1.1.0 is yanked")
         .assert_says("version 1.0.0 is yanked");
-    house.gateway.client().index("public").assert_status(200);
+    server.gateway.client().index("public").assert_status(200);
 }
 
 #[test]
 fn hosted_versions_are_judged_too() {
     let policies = BAN.replace("public", "ours");
-    let house = TestGateway::new(&[], &policies);
-    let token = house.gateway.token("alice");
+    let server = TestGateway::new(&[], &policies);
+    let token = server.gateway.token("alice");
     let publish =
-        |version: &str| house.gateway.client().publish(&Krate::new("ours", version), &token);
+        |version: &str| server.gateway.client().publish(&Krate::new("ours", version), &token);
     publish("1.0.0").assert_status(200);
     publish("1.1.0").assert_refused(403, "known to be malicious");
-    assert!(house.yanked("ours").is_empty(), "nothing was published");
-    house.policy("");
+    assert!(server.yanked("ours").is_empty(), "nothing was published");
+    server.policy("");
     until("nothing is banned", || publish("1.1.0").status == 200);
-    house.policy(&policies);
-    until("the ban is in force", || house.yanked("ours") == ["1.1.0"]);
-    house.gateway.client().download("ours", "1.0.0").assert_status(200);
-    let denied = house.gateway.client().download("ours", "1.1.0").assert_status(403);
+    server.policy(&policies);
+    until("the ban is in force", || server.yanked("ours") == ["1.1.0"]);
+    server.gateway.client().download("ours", "1.0.0").assert_status(200);
+    let denied = server.gateway.client().download("ours", "1.1.0").assert_status(403);
     assert!(denied.text().contains("known to be malicious"), "{}", denied.text());
-    house.policy("");
-    until("the ban is lifted", || house.yanked("ours").is_empty());
-    house.gateway.client().download("ours", "1.1.0").assert_status(200);
+    server.policy("");
+    until("the ban is lifted", || server.yanked("ours").is_empty());
+    server.gateway.client().download("ours", "1.1.0").assert_status(200);
 }
 
 /// cargo looks for what it has published in the index, where it passes over what is yanked.
 #[test]
 fn a_publish_that_is_held_says_so_and_one_that_is_denied_is_refused_in_cargos_words() {
     let hold = BAN.replace("public", "ours").replace("[[ban]]", "[[ban]]\naction = \"hold\"");
-    let house = TestGateway::new(&[], &hold);
-    let token = house.gateway.token("alice");
-    let published = house.gateway.client().publish(&Krate::new("ours", "1.1.0"), &token);
+    let server = TestGateway::new(&[], &hold);
+    let token = server.gateway.token("alice");
+    let published = server.gateway.client().publish(&Krate::new("ours", "1.1.0"), &token);
     let warnings = published.assert_status(200).json()["warnings"]["other"].to_string();
     for part in ["known to be malicious", "appears as yanked", "there is no need to wait"] {
         assert!(warnings.contains(part), "{warnings}");
     }
-    assert_eq!(house.yanked("ours"), ["1.1.0"]);
+    assert_eq!(server.yanked("ours"), ["1.1.0"]);
 
-    house.policy(&BAN.replace("public", "ours").replace("=1.1.0", "=1.2.0"));
-    until("the ban is in force", || house.yanked("ours").is_empty());
-    let cargo = Cargo::new(&house.gateway).token(&token);
+    server.policy(&BAN.replace("public", "ours").replace("=1.1.0", "=1.2.0"));
+    until("the ban is in force", || server.yanked("ours").is_empty());
+    let cargo = Cargo::new(&server.gateway).token(&token);
     let project = Project::new("ours").version("1.2.0").write();
     let ran = cargo.run(&project, &["publish", "--registry", REGISTRY, "--no-verify"]);
     ran.assert_err("known to be malicious").assert_says("nothing was published");
     let refusals = [("section", "verdict"), ("mode", "enforce")];
-    let objections = house.gateway.metric("cratehouse_policy_objections_total", &refusals);
+    let objections = server.gateway.metric("cratehouse_policy_objections_total", &refusals);
     assert_eq!(objections, 1.0);
 }
 
@@ -210,83 +210,83 @@ fn a_waiver_lets_a_version_through_while_it_lasts() {
             "{BAN}\n[[waiver]]\nname = \"public\"\nversion = \"=1.1.0\"\nuntil = {until}\nreason = \"reviewed\"\nwho = \"ada\"\n"
         )
     };
-    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], &waiver("2999-12-31"));
-    assert_eq!(resolved(&house), "1.1.0");
-    house.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]).assert_ok();
-    assert_eq!(house.gateway.metric("cratehouse_policy_waivers", &[("state", "in_force")]), 1.0);
-    house.policy(&waiver("2020-12-31"));
-    let ended = || house.yanked("public") == ["1.1.0"];
+    let server = TestGateway::new(&[one("1.0.0"), one("1.1.0")], &waiver("2999-12-31"));
+    assert_eq!(resolved(&server), "1.1.0");
+    server.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]).assert_ok();
+    assert_eq!(server.gateway.metric("cratehouse_policy_waivers", &[("state", "in_force")]), 1.0);
+    server.policy(&waiver("2020-12-31"));
+    let ended = || server.yanked("public") == ["1.1.0"];
     until("the waiver has ended", ended);
-    house.cargo.forget_caches();
-    let fetch = house.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]);
+    server.cargo.forget_caches();
+    let fetch = server.cargo.run(&locked_to(&one("1.1.0")), &["fetch", "--locked"]);
     fetch.assert_err("known to be malicious");
 }
 
 #[test]
 fn a_policy_is_taken_up_without_a_restart_and_a_broken_one_is_not() {
-    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], "");
-    assert!(house.yanked("public").is_empty());
-    house.policy(BAN);
-    until("the ban is in force", || house.yanked("public") == ["1.1.0"]);
-    house.policy(&BAN.replace("reason", "raison"));
-    let broken = || house.gateway.metric(BROKEN, &[("what", "policy")]) == 1.0;
+    let server = TestGateway::new(&[one("1.0.0"), one("1.1.0")], "");
+    assert!(server.yanked("public").is_empty());
+    server.policy(BAN);
+    until("the ban is in force", || server.yanked("public") == ["1.1.0"]);
+    server.policy(&BAN.replace("reason", "raison"));
+    let broken = || server.gateway.metric(BROKEN, &[("what", "policy")]) == 1.0;
     until("the broken policy is told", broken);
-    assert_eq!(house.yanked("public"), ["1.1.0"], "the last good one stays");
+    assert_eq!(server.yanked("public"), ["1.1.0"], "the last good one stays");
     let log = "policy.toml";
     until("the log names the file", || {
-        house.gateway.log_contains(log) && house.gateway.log_contains("raison")
+        server.gateway.log_contains(log) && server.gateway.log_contains("raison")
     });
-    house.policy("");
+    server.policy("");
     until("the policy is mended", || {
-        house.yanked("public").is_empty()
-            && house.gateway.metric(BROKEN, &[("what", "policy")]) == 0.0
+        server.yanked("public").is_empty()
+            && server.gateway.metric(BROKEN, &[("what", "policy")]) == 0.0
     });
 }
 
 #[test]
 fn a_start_with_a_broken_policy_is_refused() {
-    let mut house = TestGateway::new(&[], "");
-    house.gateway.stop();
-    house.policy("[age]\nminimun = \"3d\"\n");
-    house.gateway.spawn();
-    assert!(!house.gateway.wait().success());
-    assert!(house.gateway.log_contains("minimun"), "{}", house.gateway.log());
+    let mut server = TestGateway::new(&[], "");
+    server.gateway.stop();
+    server.policy("[age]\nminimun = \"3d\"\n");
+    server.gateway.spawn();
+    assert!(!server.gateway.wait().success());
+    assert!(server.gateway.log_contains("minimun"), "{}", server.gateway.log());
 }
 
 #[test]
 fn an_advisory_that_is_added_takes_effect() {
     let policy = "[advisories]\nvulnerability = \"hold\"\n";
-    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], policy);
-    assert!(house.yanked("public").is_empty());
-    let folder = house.policies.path().join("db/crates/public");
+    let server = TestGateway::new(&[one("1.0.0"), one("1.1.0")], policy);
+    assert!(server.yanked("public").is_empty());
+    let folder = server.policies.path().join("db/crates/public");
     std::fs::create_dir_all(&folder).unwrap();
     let advisory = "```toml\n[advisory]\nid = \"RUSTSEC-2026-0001\"\npackage = \"public\"\ndate = \"2026-01-02\"\n\n[versions]\npatched = [\">= 1.1.0\"]\n```\n\n# A hole in public\n\nIt leaks.\n";
     write(&folder, "RUSTSEC-2026-0001.md", advisory);
-    let held = || house.yanked("public") == ["1.0.0"];
+    let held = || server.yanked("public") == ["1.0.0"];
     until("the advisory is in force", held);
-    house.cargo.run(&locked_to(&one("1.0.0")), &["fetch", "--locked"]).assert_ok();
-    assert_eq!(house.gateway.metric("cratehouse_policy_advisories", &[]), 1.0);
+    server.cargo.run(&locked_to(&one("1.0.0")), &["fetch", "--locked"]).assert_ok();
+    assert_eq!(server.gateway.metric("cratehouse_policy_advisories", &[]), 1.0);
 }
 
 #[test]
 fn what_is_observed_is_counted_and_changes_nothing() {
-    let house =
+    let server =
         TestGateway::new(&[one("1.0.0"), one("1.1.0")], &format!("mode = \"observe\"\n{BAN}"));
-    assert_eq!(house.gateway.client().index("public").body, house.upstream.index_file("public"));
-    house.gateway.client().download("public", "1.1.0").assert_status(200);
+    assert_eq!(server.gateway.client().index("public").body, server.upstream.index_file("public"));
+    server.gateway.client().download("public", "1.1.0").assert_status(200);
     let labels = [("rule", "ban"), ("action", "deny"), ("mode", "observe")];
-    assert_eq!(house.gateway.metric(FINDINGS, &labels), 1.0);
-    assert_eq!(house.gateway.metric(VERDICTS, &[("verdict", "allow")]), 2.0);
+    assert_eq!(server.gateway.metric(FINDINGS, &labels), 1.0);
+    assert_eq!(server.gateway.metric(VERDICTS, &[("verdict", "allow")]), 2.0);
 }
 
 #[test]
 fn verdicts_are_given_once_and_not_for_each_request() {
-    let house = TestGateway::new(&[one("1.0.0"), one("1.1.0")], BAN);
-    let client = house.gateway.client();
+    let server = TestGateway::new(&[one("1.0.0"), one("1.1.0")], BAN);
+    let client = server.gateway.client();
     for _ in 0..10 {
         client.index("public").assert_status(200);
         client.download("public", "1.0.0").assert_status(200);
     }
-    let verdicts = |verdict| house.gateway.metric(VERDICTS, &[("verdict", verdict)]);
+    let verdicts = |verdict| server.gateway.metric(VERDICTS, &[("verdict", verdict)]);
     assert_eq!((verdicts("allow"), verdicts("deny")), (1.0, 1.0));
 }

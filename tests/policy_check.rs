@@ -42,7 +42,7 @@ fn public() -> Upstream {
 }
 
 /// A gateway with the policy in force.
-fn house(upstream: &Upstream) -> Gateway {
+fn site(upstream: &Upstream) -> Gateway {
     start(Gateway::builder().upstream(upstream))
 }
 
@@ -104,7 +104,7 @@ fn package<'a>(report: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn every_package_of_a_lock_file_has_its_verdict_as_a_table_and_as_json() {
     let upstream = public();
-    let gateway = house(&upstream);
+    let gateway = site(&upstream);
     let token = gateway.token("alice");
     gateway.client().publish(&Krate::new("in-house", "1.0.0"), &token).assert_status(200);
     upstream.forget_requests();
@@ -151,7 +151,7 @@ note: in-house 1.0.0: it is locked as a crate of crates.io and is one of this re
 #[test]
 fn the_status_tells_a_denied_package_from_one_that_could_not_be_judged() {
     let upstream = public();
-    let gateway = house(&upstream);
+    let gateway = site(&upstream);
     let check = |packages: &[String]| {
         lock(&gateway, packages);
         run(&gateway, &["policy", "check"])
@@ -184,7 +184,7 @@ fn the_status_tells_a_denied_package_from_one_that_could_not_be_judged() {
 #[test]
 fn a_folder_is_tried_whatever_is_in_force_and_a_broken_one_is_no_verdict() {
     let upstream = public();
-    let gateway = house(&upstream);
+    let gateway = site(&upstream);
     lock(&gateway, &[locked("evil", "1.0.0"), locked("good", "1.0.0")]);
     let check = |folder: &str| run(&gateway, &["policy", "check", "--policy", folder]);
     write_policy(&gateway, "open", "");
@@ -216,7 +216,7 @@ fn a_folder_is_tried_whatever_is_in_force_and_a_broken_one_is_no_verdict() {
 #[test]
 fn a_diff_shows_what_a_change_of_the_policy_would_do() {
     let upstream = public();
-    let gateway = house(&upstream);
+    let gateway = site(&upstream);
     let packages = ["evil 1.0.0", "fresh 1.1.0", "good 1.0.0"];
     let packages = packages.map(|spec| spec.split_once(' ').unwrap());
     lock(&gateway, &packages.map(|(name, version)| locked(name, version)));
@@ -286,7 +286,7 @@ fn a_lock_file_is_judged_over_https_for_who_may_read() {
 #[test]
 fn names_of_other_registries_are_asked_nowhere() {
     let upstream = public();
-    let gateway = house(&upstream);
+    let gateway = site(&upstream);
     let partner = "source = \"sparse+https://partner.example/index/\"\n";
     let foreign =
         |name: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\n{partner}\n");
@@ -310,7 +310,7 @@ fn names_of_other_registries_are_asked_nowhere() {
 #[test]
 fn every_version_is_explained_or_one() {
     let upstream = public();
-    let gateway = house(&upstream);
+    let gateway = site(&upstream);
     let client = gateway.client();
     let explain = |path: &str| client.get(&format!("/api/v1/policy/explain/{path}"));
     let all = explain("Fresh").assert_status(200).json();
@@ -345,7 +345,7 @@ fn every_version_is_explained_or_one() {
 #[test]
 fn waivers_win_and_are_listed_and_a_running_server_takes_them_up() {
     let upstream = public();
-    let gateway = house(&upstream);
+    let gateway = site(&upstream);
     let waiver = |version: &str, until: &str| {
         format!(
             "[[waiver]]\nname = \"evil\"\nversion = \"{version}\"\nuntil = {until}\n\

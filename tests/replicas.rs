@@ -12,7 +12,7 @@ use cratehouse_tests::fault_proxy::{Fault, FaultProxy};
 use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::http::Request;
 use cratehouse_tests::krate::{Krate, sha256};
-use cratehouse_tests::patience::{eventually, until};
+use cratehouse_tests::patience::{PATIENCE, eventually_within, until};
 use cratehouse_tests::replicas::Replicas;
 use cratehouse_tests::rgw::Rgw;
 use reqwest::Method;
@@ -164,7 +164,8 @@ struct Disturbance<'a> {
 impl Disturbance<'_> {
     /// Waits until that many jobs of the phase are done.
     fn after(&self, jobs: usize) {
-        until("the publishers get on", || self.done.load(Ordering::SeqCst) >= jobs);
+        let get_on = || (self.done.load(Ordering::SeqCst) >= jobs).then_some(());
+        eventually_within(3 * PATIENCE, "the publishers get on", get_on);
     }
 
     /// SIGKILL, an empty disk, and a new start.
@@ -238,7 +239,8 @@ fn insist(
 ) -> (Reply, usize) {
     let headers = [("authorization", token), ("accept", "application/json")];
     let mut tries = 0;
-    let reply = eventually("a definite answer", || {
+    // Longer than one wait: the store is away twice in some phases, and has to come back on a busy machine.
+    let reply = eventually_within(3 * PATIENCE, "a definite answer", || {
         tries += 1;
         let sent = client.try_send(method.clone(), path, &headers, Some(body.clone()));
         let definite = sent.ok().filter(|reply| reply.status < 500);

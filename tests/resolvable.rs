@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use cratehouse_tests::cargo::{Cargo, Folder, Project};
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::{Dep, Krate, index_path};
+use cratehouse_tests::test_gateway::TestGateway;
 use cratehouse_tests::upstream::Upstream;
 
 /// Tables that are tried beside those that stand here by name.
@@ -145,18 +145,18 @@ fn readable(cargo: &Cargo, lines: &BTreeMap<String, String>) -> BTreeMap<String,
 #[test]
 fn what_is_accepted_is_what_the_real_cargo_reads() {
     let upstream = Upstream::with(&DEPENDENCIES.map(dependency));
-    let house = TestGateway::of(Gateway::mirroring(&upstream));
-    let cargo = Cargo::new(&house.gateway);
+    let server = TestGateway::of(Gateway::mirroring(&upstream));
+    let cargo = Cargo::new(&server.gateway);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let drawn = (0..CASES).map(|n| some_table(&format!("drawn-{n}"), &mut dice));
     let named = named();
     let krates: Vec<Krate> = named.iter().map(|(krate, _)| krate.clone()).chain(drawn).collect();
     let (mut accepted, mut lines) = (BTreeMap::new(), BTreeMap::new());
     for krate in &krates {
-        let reply = house.publish(krate);
+        let reply = server.publish(krate);
         assert!([200, 400].contains(&reply.status), "{}: {reply}", krate.manifest());
         let line = match reply.status {
-            200 => house.client.index(&krate.name).assert_status(200).text(),
+            200 => server.client.index(&krate.name).assert_status(200).text(),
             _ => krate.index_line(),
         };
         lines.insert(krate.name.clone(), line.trim_end().to_owned());

@@ -116,14 +116,14 @@ impl Scene {
         let fleet = Fleet::start(|builder| {
             builder
                 .upstream(UpstreamConfig::from(&upstream).fresh_seconds(5))
-                .reserved(&["house-*", "worker-*"])
+                .reserved(&["server-*", "worker-*"])
                 .set("server", "unready_seconds = 2")
                 .set("tls", "reload_seconds = 1")
         });
         let token = fleet.replicas[0].token("alice");
         let client = fleet.client();
         for n in 0..HOUSE {
-            let krate = Krate::new(&format!("house-{n}"), "1.0.0").dep("public-0", "1");
+            let krate = Krate::new(&format!("server-{n}"), "1.0.0").dep("public-0", "1");
             client.publish(&krate, &token).assert_status(200);
         }
         fleet.settle();
@@ -243,7 +243,7 @@ impl Worker<'_> {
     fn publish(&self, cargo: &Cargo) -> Did {
         self.newest.fetch_add(1, Ordering::SeqCst);
         let project = Project::new(&self.name()).version(&self.version());
-        let project = project.ours("house-0", "1").dep("public-1", "1").write();
+        let project = project.ours("server-0", "1").dep("public-1", "1").write();
         let send = || run("publish", cargo, &project, &["--no-verify", "--registry", REGISTRY]);
         let did = send();
         if did.was_cut() {
@@ -263,15 +263,15 @@ impl Worker<'_> {
                 let app = Project::new("app");
                 let app = match self.earlier() {
                     Some(version) => app.ours(&self.name(), &format!("={version}")),
-                    None => app.ours("house-0", "1"),
+                    None => app.ours("server-0", "1"),
                 };
                 run("fetch", cargo, &app.write(), &[])
             }
             Step::FetchAll => {
                 let public = (0..PUBLIC).map(|n| format!("public-{n}"));
                 let app = public.fold(Project::new("app"), |app, name| app.dep(&name, "1"));
-                let house = (0..HOUSE).map(|n| format!("house-{n}"));
-                let app = house.fold(app, |app, name| app.ours(&name, "1"));
+                let server = (0..HOUSE).map(|n| format!("server-{n}"));
+                let app = server.fold(app, |app, name| app.ours(&name, "1"));
                 run("fetch", cargo, &app.write(), &[])
             }
         }

@@ -89,7 +89,7 @@ fn fleet(upstream: &Upstream) -> Fleet {
     Fleet::start(|builder| {
         let builder = builder
             .upstream(UpstreamConfig::from(upstream).fresh_seconds(20))
-            .reserved(&["house-*"]);
+            .reserved(&["server-*"]);
         BOUNDS.iter().fold(builder, |builder, (section, line)| builder.set(section, line))
     })
 }
@@ -122,7 +122,7 @@ impl Load {
             let path = match turn % 3 {
                 0 => format!("/index/{}", index_path(&name)),
                 1 => format!("/api/v1/crates/{name}/1.0.0/download"),
-                _ => format!("/index/{}", index_path(&format!("house-{}", turn / 3 % HOSTED))),
+                _ => format!("/index/{}", index_path(&format!("server-{}", turn / 3 % HOSTED))),
             };
             self.note(&self.reads, &path, client.try_send(Method::GET, &path, &[], None));
             if turn.is_multiple_of(REQUESTS_A_CONNECTION) {
@@ -144,7 +144,7 @@ impl Load {
 }
 
 fn hosted(turn: usize) -> Krate {
-    Krate::new(&format!("house-{}", turn % HOSTED), &format!("1.0.{}", turn / HOSTED))
+    Krate::new(&format!("server-{}", turn % HOSTED), &format!("1.0.{}", turn / HOSTED))
 }
 
 fn sample(replica: &Gateway) -> Sample {

@@ -252,8 +252,8 @@ fn refused(ran: &Ran) -> String {
 }
 
 fn column_is_as_the_table_says(nth: usize) {
-    let house = TestGateway::new(LAYOUTS[nth]);
-    let column = house.column();
+    let server = TestGateway::new(LAYOUTS[nth]);
+    let column = server.column();
     let page = std::fs::read_to_string(PAGE).unwrap();
     let table = page.split_once(BEGINS).unwrap().1.split_once(ENDS).unwrap().0;
     let rows: Vec<Vec<&str>> = table
@@ -264,7 +264,7 @@ fn column_is_as_the_table_says(nth: usize) {
         |row: usize, column: usize| rows.get(row).and_then(|cells| cells.get(column).copied());
     let actual: String =
         column.iter().map(|(command, outcome)| format!("{command}: {outcome}\n")).collect();
-    assert_eq!(cell(0, nth + 1), Some(house.layout.title));
+    assert_eq!(cell(0, nth + 1), Some(server.layout.title));
     assert_eq!(rows.len(), column.len() + 2, "{actual}");
     for (at, (command, outcome)) in column.iter().enumerate() {
         assert_eq!(cell(at + 2, 0), Some(*command), "{actual}");

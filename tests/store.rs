@@ -5,8 +5,8 @@ use cratehouse_tests::gateway::{Builder, Gateway};
 use cratehouse_tests::google::Google;
 use cratehouse_tests::krate::Krate;
 
-/// A house with `foo` 1.0.0 and 2.0.0, published by alice; the second was removed.
-fn house() -> Gateway {
+/// A registry with `foo` 1.0.0 and 2.0.0, published by alice; the second was removed.
+fn site() -> Gateway {
     let gateway = Gateway::start();
     let token = gateway.token("alice");
     for version in ["1.0.0", "2.0.0"] {
@@ -25,7 +25,7 @@ fn a_start_tries_its_store_and_leaves_nothing_there() {
 
 #[test]
 fn the_audit_trail_tells_who_did_what() {
-    let gateway = house();
+    let gateway = site();
     let trail = gateway.cli_ok(&["journal", "show", "--crate", "foo"]);
     let deeds: Vec<Vec<_>> = trail.lines().skip(1).map(|line| line.split('\t').collect()).collect();
     assert!(deeds[0][2].starts_with("alice (token "), "{trail}");
@@ -40,7 +40,7 @@ fn the_audit_trail_tells_who_did_what() {
 
 #[test]
 fn a_copy_serves_what_the_original_serves() {
-    let gateway = house();
+    let gateway = site();
     let copy = gateway.folder().join("copy");
     let (from, to) = (gateway.data().join("store"), format!("file://{}", copy.display()));
     let args = ["store", "copy", &format!("file://{}", from.display()), &to];
@@ -104,7 +104,7 @@ fn a_bucket_without_a_name_or_without_what_its_cloud_wants_is_refused() {
 
 #[test]
 fn garbage_is_deleted_and_what_a_version_names_stays() {
-    let gateway = house();
+    let gateway = site();
     assert_eq!(gateway.stored("blobs/hosted").len(), 2);
     assert!(gateway.cli_ok(&["gc"]).contains("1 too young, 0 deleted"));
     let dry = gateway.cli_ok(&["gc", "--grace", "0s", "--dry-run"]);

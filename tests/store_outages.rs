@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::patience::until;
+use cratehouse_tests::test_gateway::TestGateway;
 
 /// How a folder can fail. (Permissions would not stop a process that runs as root.)
 #[derive(Debug, Clone, Copy)]
@@ -53,33 +53,34 @@ fn survives(outage: Outage) {
         .set("limits", "append_seconds = 2")
         .set("limits", "follow_ms = 50")
         .start();
-    let mut house = TestGateway::of(gateway);
-    house.publish(&Krate::new("foo", "1.0.0")).assert_status(200);
-    house.publish(&Krate::new("bar", "1.0.0")).assert_status(200);
-    let file = house.client.index("foo").assert_status(200).body;
-    let bytes = house.client.download("foo", "1.0.0").assert_status(200).body;
+    let mut server = TestGateway::of(gateway);
+    server.publish(&Krate::new("foo", "1.0.0")).assert_status(200);
+    server.publish(&Krate::new("bar", "1.0.0")).assert_status(200);
+    let file = server.client.index("foo").assert_status(200).body;
+    let bytes = server.client.download("foo", "1.0.0").assert_status(200).body;
 
-    outage.begin(&house.gateway);
-    assert_eq!(house.client.index("foo").assert_status(200).body, file, "from memory");
-    assert_eq!(house.client.download("foo", "1.0.0").assert_status(200).body, bytes);
-    house.client.index("bar").assert_status(200); // never asked for before: from the catalog
-    house.publish(&Krate::new("foo", "1.1.0")).assert_trouble();
-    house.client.download("bar", "1.0.0").assert_trouble();
-    house.client.yank("bar", "1.0.0", &house.token).assert_trouble();
-    assert_eq!(house.client.index("foo").assert_status(200).body, file, "nothing was published");
-    house.gateway.admin().get("/livez").assert_status(200);
+    outage.begin(&server.gateway);
+    assert_eq!(server.client.index("foo").assert_status(200).body, file, "from memory");
+    assert_eq!(server.client.download("foo", "1.0.0").assert_status(200).body, bytes);
+    server.client.index("bar").assert_status(200); // never asked for before: from the catalog
+    server.publish(&Krate::new("foo", "1.1.0")).assert_trouble();
+    server.client.download("bar", "1.0.0").assert_trouble();
+    server.client.yank("bar", "1.0.0", &server.token).assert_trouble();
+    assert_eq!(server.client.index("foo").assert_status(200).body, file, "nothing was published");
+    server.gateway.admin().get("/livez").assert_status(200);
 
-    let created = outage.end(&house.gateway);
+    let created = outage.end(&server.gateway);
     assert_eq!(created, Vec::<String>::new(), "written to where it is lost");
-    house.client.download("bar", "1.0.0").assert_status(200);
-    until("it publishes again", || house.publish(&Krate::new("foo", "1.2.0")).status == 200);
-    let versions = |house: &TestGateway| house.client.index("foo").assert_status(200).lines().len();
-    assert_eq!(versions(&house), 2);
-    house.gateway.cli_ok(&["journal", "verify"]);
-    let seen = (house.client.index("foo").body, house.client.index("bar").body);
-    house.gateway.restart_on_an_empty_disk();
-    house.client = house.gateway.client();
-    assert_eq!((house.client.index("foo").body, house.client.index("bar").body), seen);
+    server.client.download("bar", "1.0.0").assert_status(200);
+    until("it publishes again", || server.publish(&Krate::new("foo", "1.2.0")).status == 200);
+    let versions =
+        |server: &TestGateway| server.client.index("foo").assert_status(200).lines().len();
+    assert_eq!(versions(&server), 2);
+    server.gateway.cli_ok(&["journal", "verify"]);
+    let seen = (server.client.index("foo").body, server.client.index("bar").body);
+    server.gateway.restart_on_an_empty_disk();
+    server.client = server.gateway.client();
+    assert_eq!((server.client.index("foo").body, server.client.index("bar").body), seen);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use cratehouse_tests::cargo::{Cargo, Project, REGISTRY};
 use cratehouse_tests::covers;
 use cratehouse_tests::gateway::Gateway;
-use cratehouse_tests::house::TestGateway;
 use cratehouse_tests::krate::Krate;
 use cratehouse_tests::tarball::TarballBuilder;
+use cratehouse_tests::test_gateway::TestGateway;
 use tar::EntryType;
 
 fn foo() -> Krate {
@@ -20,7 +20,7 @@ fn tarball(more: impl FnOnce(TarballBuilder) -> TarballBuilder) -> Vec<u8> {
 #[test]
 fn badly_made_tarballs_are_refused() {
     covers!(58);
-    let house = TestGateway::of(Gateway::builder().set("limits", "unpacked_mib = 1").start());
+    let server = TestGateway::of(Gateway::builder().set("limits", "unpacked_mib = 1").start());
     let manifest = foo().manifest();
     let manifest = manifest.as_bytes();
     let alone = |path: &str| TarballBuilder::new().file(path, manifest).gzip();
@@ -56,19 +56,19 @@ fn badly_made_tarballs_are_refused() {
         ("nothing packed", TarballBuilder::new().gzip()),
         ("noise", vec![0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
     ] {
-        let before = house.truth();
-        let reply = house.client.publish_raw(foo().publish_body_with(&bytes), &house.token);
+        let before = server.truth();
+        let reply = server.client.publish_raw(foo().publish_body_with(&bytes), &server.token);
         assert!([400, 413].contains(&reply.status), "{what}: {reply}");
         assert!(!reply.details().is_empty(), "{what}");
-        assert_eq!(house.truth(), before, "{what}");
+        assert_eq!(server.truth(), before, "{what}");
     }
-    house.accept(&foo());
+    server.accept(&foo());
 }
 
 /// Each of these holds something else for one reader than for another.
 #[test]
 fn archives_that_two_readers_see_differently_are_refused() {
-    let house = TestGateway::new();
+    let server = TestGateway::new();
     let with = |paths: &[&str]| {
         tarball(|t| paths.iter().fold(t, |t, path| t.file(&format!("foo-1.0.0/{path}"), b"")))
     };
@@ -94,13 +94,13 @@ fn archives_that_two_readers_see_differently_are_refused() {
         &["a\u{1b}[2J"],
         &["a\\b"],
     ] {
-        house.refuse_body(foo().publish_body_with(&with(paths)), 400, "the crate file has");
+        server.refuse_body(foo().publish_body_with(&with(paths)), 400, "the crate file has");
     }
     let folder = tarball(|t| t.folder("foo-1.0.0/a/").folder("foo-1.0.0/a/"));
-    house.refuse_body(foo().publish_body_with(&folder), 400, "twice");
+    server.refuse_body(foo().publish_body_with(&folder), 400, "twice");
     let long = with(&[&"deep/".repeat(900)]);
-    house.refuse_body(foo().publish_body_with(&long), 400, "");
-    house.accept(&foo());
+    server.refuse_body(foo().publish_body_with(&long), 400, "");
+    server.accept(&foo());
 }
 
 /// File names, and whether cargo packages them.
@@ -128,8 +128,8 @@ const NAMES: [(&str, bool); 17] = [
 #[cfg(target_os = "linux")]
 #[test]
 fn what_the_real_cargo_packages_is_taken_with_a_warning() {
-    let house = TestGateway::of(Gateway::builder().reserved(&["odd*"]).start());
-    let cargo = Cargo::new(&house.gateway).token(&house.token);
+    let server = TestGateway::of(Gateway::builder().reserved(&["odd*"]).start());
+    let cargo = Cargo::new(&server.gateway).token(&server.token);
     let args = ["publish", "--registry", REGISTRY, "--no-verify"];
     let plain = cargo.run(&Project::new("odd").write(), &args).assert_ok();
     assert!(!plain.stderr.contains("Windows"), "{plain}");
@@ -152,14 +152,14 @@ fn what_the_real_cargo_packages_is_taken_with_a_warning() {
 #[test]
 fn more_entries_than_allowed_are_refused() {
     covers!(58);
-    let house = TestGateway::of(Gateway::builder().set("limits", "tar_entries = 5").start());
+    let server = TestGateway::of(Gateway::builder().set("limits", "tar_entries = 5").start());
     let bytes = tarball(|t| (0..9).fold(t, |t, n| t.file(&format!("foo-1.0.0/{n}"), b"")));
-    house.refuse_body(foo().publish_body_with(&bytes), 400, "");
+    server.refuse_body(foo().publish_body_with(&bytes), 400, "");
 }
 
 #[test]
 fn what_is_odd_but_allowed_is_accepted() {
-    let house = TestGateway::new();
+    let server = TestGateway::new();
     let deep = format!("foo-1.0.0/{}", "deep/".repeat(40));
     let bytes = tarball(|t| {
         t.folder("foo-1.0.0/src/")
@@ -167,18 +167,18 @@ fn what_is_odd_but_allowed_is_accepted() {
             .file(&format!("{deep}y"), b"a name of 200 bytes")
             .file("foo-1.0.0/examples/a/Cargo.toml", b"another package's")
     });
-    let reply = house.client.publish_raw(foo().publish_body_with(&bytes), &house.token);
+    let reply = server.client.publish_raw(foo().publish_body_with(&bytes), &server.token);
     reply.assert_status(200);
     let lower = Krate::new("bar", "1.0.0");
     let bytes =
         TarballBuilder::new().file("bar-1.0.0/cargo.toml", lower.manifest().as_bytes()).gzip();
-    house.client.publish_raw(lower.publish_body_with(&bytes), &house.token).assert_status(200);
+    server.client.publish_raw(lower.publish_body_with(&bytes), &server.token).assert_status(200);
 }
 
 #[test]
 fn manifests_that_cargo_would_not_package_are_refused() {
     covers!(59);
-    let house = TestGateway::new();
+    let server = TestGateway::new();
     let package = "[package]\nname = \"foo\"\nversion = \"1.0.0\"\n";
     for (what, text) in [
         ("a patch", format!("{package}[patch.crates-io]\nbar = {{ path = \"../bar\" }}\n")),
@@ -193,10 +193,10 @@ fn manifests_that_cargo_would_not_package_are_refused() {
         ("nothing", String::new()),
         ("a feature that leads nowhere", format!("{package}[features]\na = [\"b\"]\n")),
     ] {
-        let before = house.truth();
-        let reply = house.publish(&foo().manifest_text(&text));
+        let before = server.truth();
+        let reply = server.publish(&foo().manifest_text(&text));
         assert_eq!(reply.status, 400, "{what}: {reply}");
         assert!(!reply.details().is_empty());
-        assert_eq!(house.truth(), before, "{what}");
+        assert_eq!(server.truth(), before, "{what}");
     }
 }

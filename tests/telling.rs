@@ -16,7 +16,7 @@ fn foo() -> Krate {
 }
 
 /// A gateway on which alice has published `foo`, and her token.
-fn house() -> (Gateway, String) {
+fn server() -> (Gateway, String) {
     let gateway = Gateway::start();
     let token = gateway.token("alice");
     gateway.client().publish(&foo(), &token).assert_status(200);
@@ -43,7 +43,7 @@ fn a_client_that_leaves_before_its_answer_is_told_of() {
 
 #[test]
 fn the_admin_listener_says_how_it_is() {
-    let (gateway, _) = house();
+    let (gateway, _) = server();
     let admin = gateway.admin();
     for path in ["/livez", "/readyz"] {
         admin.get(path).assert_status(200);
@@ -124,7 +124,7 @@ fn json_logs_are_json_on_every_line() {
 
 #[test]
 fn every_answer_carries_a_request_id_and_a_refusal_is_logged_under_it() {
-    let (gateway, _) = house();
+    let (gateway, _) = server();
     let reply = gateway.client().publish_raw(Vec::new(), "wrong");
     let id = reply.header("x-request-id").unwrap_or_else(|| panic!("{reply}"));
     until("the log has it", || gateway.log_contains(id));
@@ -148,7 +148,7 @@ fn an_id_stands_on_every_line_of_a_request_whatever_the_filter_lets_pass() {
 
 #[test]
 fn a_time_in_the_log_has_two_decimals_at_most() {
-    let (gateway, _) = house();
+    let (gateway, _) = server();
     until("a request is in the log", || gateway.log_contains("ms="));
     let log = gateway.log();
     let times: Vec<_> = log

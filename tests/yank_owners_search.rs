@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 
 /// A gateway with `foo` 1.0.0 and 1.1.0 by alice, and her token.
-fn house() -> (Gateway, Client, String) {
+fn server() -> (Gateway, Client, String) {
     let gateway = Gateway::start();
     let (client, token) = (gateway.client(), gateway.token("alice"));
     for version in ["1.0.0", "1.1.0"] {
@@ -27,7 +27,7 @@ fn assert_ok(reply: &Reply) {
 #[test]
 fn a_yanked_version_is_avoided_by_new_resolutions_alone() {
     covers!(74);
-    let (gateway, client, token) = house();
+    let (gateway, client, token) = server();
     for _ in 0..2 {
         assert_ok(&client.yank("foo", "1.1.0", &token));
         assert_eq!(client.index("foo").line("1.1.0")["yanked"], true);
@@ -42,7 +42,7 @@ fn a_yanked_version_is_avoided_by_new_resolutions_alone() {
 #[test]
 fn unyank_takes_any_content_type_or_none() {
     covers!(75);
-    let (gateway, client, token) = house();
+    let (gateway, client, token) = server();
     for kind in [None, Some("application/json"), Some("application/octet-stream")] {
         assert_ok(&client.yank("foo", "1.1.0", &token));
         let mut headers = vec![("authorization", token.as_str())];
@@ -57,7 +57,7 @@ fn unyank_takes_any_content_type_or_none() {
 
 #[test]
 fn what_is_not_there_cannot_be_yanked() {
-    let (_gateway, client, token) = house();
+    let (_gateway, client, token) = server();
     client.yank("foo", "9.0.0", &token).assert_refused(404, "9.0.0");
     client.yank("bar", "1.0.0", &token).assert_refused(404, "bar");
     client.unyank("foo", "9.0.0", &token).assert_refused(404, "9.0.0");
@@ -82,7 +82,7 @@ fn a_mirrored_crate_cannot_be_yanked_here() {
 #[test]
 fn owners_have_a_number_and_a_login() {
     covers!(77);
-    let (gateway, client, token) = house();
+    let (gateway, client, token) = server();
     let reply = client.get_as("/api/v1/crates/foo/owners", &token).assert_status(200);
     let users = reply.json()["users"].clone();
     assert_eq!(users.as_array().map(Vec::len), Some(1));
@@ -96,7 +96,7 @@ fn owners_have_a_number_and_a_login() {
 #[test]
 fn owners_come_and_go_and_the_last_one_stays() {
     covers!(78, 79);
-    let (gateway, client, alice) = house();
+    let (gateway, client, alice) = server();
     let bob = gateway.token("bob");
     let said = |reply: Reply| {
         assert_ok(&reply);
@@ -124,7 +124,7 @@ fn owners_come_and_go_and_the_last_one_stays() {
 #[test]
 fn both_owners_cannot_leave_at_once() {
     covers!(79);
-    let (gateway, client, alice) = house();
+    let (gateway, client, alice) = server();
     let bob = gateway.token("bob");
     assert_ok(&client.owners(Method::PUT, "foo", &["bob"], &alice));
     let both = client.owners(Method::DELETE, "foo", &["alice", "bob"], &alice);
@@ -140,7 +140,7 @@ fn both_owners_cannot_leave_at_once() {
 #[test]
 fn search_finds_names_and_descriptions() {
     covers!(80);
-    let (_gateway, client, token) = house();
+    let (_gateway, client, token) = server();
     for n in 0..12 {
         let krate = Krate::new(&format!("corp-tool-{n}"), "1.0.0")
             .package("description", format!("Polishes the brass & glass, part {n}"));

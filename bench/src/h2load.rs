@@ -147,7 +147,7 @@ impl Load {
             Expected::NotModified => parsed.redirects,
         };
         let protocol = if self.http1 { "http/1.1" } else { "h2" };
-        if (parsed.seen.requests, expected) != (requests, requests) || parsed.trouble > 0 {
+        if (parsed.seen.requests, expected) != (requests, requests) || parsed.failure > 0 {
             return Err("h2load had other answers than expected".to_owned());
         }
         match parsed.seen.agreed.ends_with(protocol) {
@@ -181,7 +181,7 @@ struct Parsed {
     /// Answers with 3xx.
     redirects: u64,
     /// Requests without an answer, or with 4xx or 5xx.
-    trouble: u64,
+    failure: u64,
 }
 
 /// Reads what it prints at its end.
@@ -208,7 +208,7 @@ fn parse(text: &str) -> Option<Parsed> {
         },
         success: count(codes, " 2xx")?,
         redirects: count(codes, " 3xx")?,
-        trouble: count(requests, " failed")?
+        failure: count(requests, " failed")?
             + count(requests, " errored")?
             + count(requests, " timeout")?,
     })
@@ -256,7 +256,7 @@ time for request:      119us     73.72ms     14.76ms      9.10ms    72.33%
             body_bytes: 15_300_000,
             agreed: "TLSv1.3, TLS_AES_128_GCM_SHA256, X25519 253 bits, h2".to_owned(),
         };
-        assert_eq!(parsed, Parsed { seen, success: 990, redirects: 10, trouble: 0 });
+        assert_eq!(parsed, Parsed { seen, success: 990, redirects: 10, failure: 0 });
         assert_eq!(parse("starting benchmark...\n"), None);
     }
 

@@ -148,33 +148,33 @@ mod tests {
 
     #[test]
     fn what_is_nearest_counts_and_paths_are_meant_from_beside_the_folder() {
-        let house = Folders::new(&[
+        let server = Folders::new(&[
             ("home/.cargo/config.toml", "[http]\ncainfo = \"ca.pem\"\nproxy = \"localhost:1\""),
             ("work/.cargo/config.toml", "[build]\njobs = 2\n[http]\ntimeout = 3"),
         ]);
-        let http = house.read(&[]).unwrap();
-        assert_eq!(http.cainfo, house.at("home/ca.pem"));
+        let http = server.read(&[]).unwrap();
+        assert_eq!(http.cainfo, server.at("home/ca.pem"));
         assert_eq!(http.proxy.as_deref(), Some("localhost:1"));
-        let house = Folders::new(&[
+        let server = Folders::new(&[
             ("home/.cargo/config.toml", "[http]\ncainfo = \"ca.pem\"\nproxy = \"localhost:1\""),
             ("work/project/.cargo/config.toml", "http.cainfo = \"near.pem\""),
             ("work/.cargo/config", "http.cainfo = \"far.pem\""),
         ]);
-        let http = house.read(&[]).unwrap();
-        assert_eq!(http.cainfo, house.at("work/project/near.pem"));
+        let http = server.read(&[]).unwrap();
+        assert_eq!(http.cainfo, server.at("work/project/near.pem"));
         assert_eq!(http.proxy.as_deref(), Some("localhost:1"));
         let http =
-            house.read(&[("CARGO_HTTP_CAINFO", "own.pem"), ("CARGO_HTTP_PROXY", "")]).unwrap();
-        assert_eq!(http.cainfo, house.at("work/project/own.pem"));
+            server.read(&[("CARGO_HTTP_CAINFO", "own.pem"), ("CARGO_HTTP_PROXY", "")]).unwrap();
+        assert_eq!(http.cainfo, server.at("work/project/own.pem"));
     }
 
     #[test]
     fn another_home_of_cargo_is_read_in_its_place() {
-        let house = Folders::new(&[
+        let server = Folders::new(&[
             ("home/.cargo/config.toml", "http.cainfo = \"ca.pem\""),
             ("work/cargo/config.toml", "http.cainfo = \"/etc/ca.pem\""),
         ]);
-        let http = house.read(&[("CARGO_HOME", "../cargo")]).unwrap();
+        let http = server.read(&[("CARGO_HOME", "../cargo")]).unwrap();
         assert_eq!(http.cainfo, Some("/etc/ca.pem".into()));
         assert_eq!(Folders::new(&[]).read(&[]).unwrap(), CargoConfig::default());
     }
@@ -183,8 +183,8 @@ mod tests {
     fn the_variable_of_a_registry_is_found_by_its_index() {
         let index = |name: &str, url: &str| format!("[registries.{name}]\nindex = \"{url}\"\n");
         let text = [index("acme-crates", "sparse+https://a/index/"), index("other", "https://b/")];
-        let house = Folders::new(&[("home/.cargo/config.toml", &text.concat())]);
-        let config = house.read(&[]).unwrap();
+        let server = Folders::new(&[("home/.cargo/config.toml", &text.concat())]);
+        let config = server.read(&[]).unwrap();
         let token = |wanted: &str, variables: &[(&str, &str)]| {
             config.token_of(
                 |index| index == wanted,
@@ -202,8 +202,8 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_named() {
-        let house = Folders::new(&[("work/.cargo/config.toml", "http.cainfo = 7")]);
-        let why = house.read(&[]).unwrap_err();
+        let server = Folders::new(&[("work/.cargo/config.toml", "http.cainfo = 7")]);
+        let why = server.read(&[]).unwrap_err();
         assert!(why.contains("config.toml cannot be read"), "{why}");
     }
 }

@@ -42,7 +42,7 @@ pub fn init(log: &Log) -> Result<(), LoggingError> {
 }
 
 /// The fields of the spans around a line (the request's id among them) stand on the line. What the
-/// library would say of its own trouble it would say past the queue, with std's macro that panics.
+/// library would say of its own failures it would say past the queue, with std's macro that panics.
 fn subscriber(
     log: &Log,
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,

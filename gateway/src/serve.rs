@@ -43,7 +43,7 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
         private::complaint(&config.data),
     ];
     troubles.iter().flatten().for_each(|line| say(voice, line));
-    // Bound, so that trouble with it is told, and closed to everybody until all is open.
+    // Bound, so that a failure of it is told, and closed to everybody until all is open.
     let socket = bind("server.listen", config.server.listen)?;
     let admin_listener =
         listen("server.admin_listen", bind("server.admin_listen", config.server.admin_listen)?)?;
@@ -56,7 +56,7 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     }
     let admin_at = admin_listener.local_addr().map_err(Error::internal)?;
     say(voice, &format!("admin on http://{admin_at}/"));
-    let (stage, stages) = watch::channel(Stage::Starting { at: Part::Store, trouble: None });
+    let (stage, stages) = watch::channel(Stage::Starting { at: Part::Store, failure: None });
     let admin_stop = CancellationToken::new();
     let workers = Workers::start().map_err(Error::internal)?;
     let watchdog = Arc::new(workers.watchdog());
@@ -139,9 +139,9 @@ async fn open(
     stage: &watch::Sender<Stage>,
 ) -> Result<Running> {
     let (begun, mut attempts) = (Instant::now(), 0);
-    let trouble = RefCell::new(None);
+    let failure = RefCell::new(None);
     let begins = |at| {
-        stage.send_replace(Stage::Starting { at, trouble: trouble.borrow().clone() });
+        stage.send_replace(Stage::Starting { at, failure: failure.borrow().clone() });
     };
     loop {
         let (config, url, process) = (Arc::clone(config), url.to_owned(), process.clone());
@@ -153,7 +153,7 @@ async fn open(
         let Some(pause) = pause_after(e.kind, attempts, begun.elapsed()) else { return Err(e) };
         attempts += 1;
         tracing::warn!(error = e.chain(), "the start is tried again in {} s", pause.as_secs());
-        *trouble.borrow_mut() = Some(e.message);
+        *failure.borrow_mut() = Some(e.message);
         begins(Part::Store);
         tokio::time::sleep(pause).await;
     }
@@ -161,10 +161,10 @@ async fn open(
 
 /// How long to wait before another attempt; `None` when there is to be none: what waiting does not
 /// mend is a store that refuses us or misbehaves, or a journal that is broken or newer.
-fn pause_after(trouble: Kind, attempts: u32, since_begin: Duration) -> Option<Duration> {
+fn pause_after(failure: Kind, attempts: u32, since_begin: Duration) -> Option<Duration> {
     let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempts)).min(LONGEST_PAUSE);
     let is_over = since_begin + pause > START_PATIENCE;
-    (trouble == Kind::Unavailable && !is_over).then_some(pause)
+    (failure == Kind::Unavailable && !is_over).then_some(pause)
 }
 
 /// For how long a stop goes on accepting connections, until the balancers have noticed. Whoever

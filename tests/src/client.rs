@@ -205,7 +205,7 @@ impl Reply {
         details
     }
 
-    /// Panics unless this is trouble that passes: 502, 503 or 504, with a `Retry-After`.
+    /// Panics unless this is a failure that passes: 502, 503 or 504, with a `Retry-After`.
     #[track_caller]
     pub fn assert_trouble(&self) {
         assert!([502, 503, 504].contains(&self.status), "{self}");

@@ -149,10 +149,10 @@ async fn proxy(
             pass_on(&request, shared.target).await?;
             Err(HungUp)
         }
-        Some(Fault::Refuse(status)) => Ok(trouble(status)),
+        Some(Fault::Refuse(status)) => Ok(failure(status)),
         Some(Fault::ApplyAndAnswer(status)) => {
             pass_on(&request, shared.target).await?;
-            Ok(trouble(status))
+            Ok(failure(status))
         }
         Some(Fault::Delay(time)) => {
             tokio::time::sleep(time).await;
@@ -161,7 +161,7 @@ async fn proxy(
     }
 }
 
-fn trouble(status: u16) -> hyper::Response<Full<Bytes>> {
+fn failure(status: u16) -> hyper::Response<Full<Bytes>> {
     hyper::Response::builder().status(status).body(Full::default()).unwrap()
 }
 

@@ -174,7 +174,7 @@ impl Gateway {
     }
 
     /// Starts the process as a supervisor does: one that gives up, as it may while its store is
-    /// in trouble, is started again. Returns when it is ready.
+    /// failing, is started again. Returns when it is ready.
     pub fn start_again_and_again(&mut self) {
         let admin = self.admin();
         until("the gateway is ready", || {

@@ -9,8 +9,17 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Looks again and again until there is something, and panics with `what` when
 /// [`PATIENCE`] is over.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, look)
+}
+
+/// The same with another patience, for what waits for several things in turn.
+pub fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;

@@ -5,11 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up cannot be measured")]
 
 mod files;
-mod house;
 mod input;
 mod lookups;
 mod policies;
 mod requests;
+mod test_gateway;
 
 #[global_allocator]
 static COUNTED: divan::AllocProfiler = divan::AllocProfiler::system();

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use self::cases::Case;
-use self::houses::{Houses, KINDS, Kind};
+use self::gateways::{Houses, KINDS, Kind};
 use self::outcome::{Outcome, compare};
 use crate::chart::{Bar, Chart};
 use crate::corpus::{Corpus, Source};
@@ -16,7 +16,7 @@ use crate::report::{MustBe, Report};
 use crate::{Result, tools};
 
 mod cases;
-mod houses;
+mod gateways;
 mod outcome;
 
 /// What is measured.
@@ -65,20 +65,21 @@ pub(crate) fn measure(options: &Options) -> Result<Report> {
     let mut report = Report::begin("compare", options, COLUMNS)?.using(tools);
     let corpus = Corpus::open(&options.corpus)?;
     eprintln!("compare: {corpus}");
-    let houses = Houses::open(&corpus)?;
-    let mut cases = cases::all(&corpus, &houses)?;
+    let registries = Houses::open(&corpus)?;
+    let mut cases = cases::all(&corpus, &registries)?;
     cases.retain(|case| options.case.as_ref().is_none_or(|start| case.label.starts_with(start)));
-    let outcomes = turns(options, &houses, &cases)?;
+    let outcomes = turns(options, &registries, &cases)?;
     same_work(&outcomes)?;
     for outcome in &outcomes {
         report.row(outcome.cells(), outcome)?;
     }
     judge(&mut report, &cases, &outcomes);
     report.note(format!("Corpus: {corpus}."));
-    let idle = houses.all.iter().map(|house| (house.kind.label(), house.idle as f64 / 1e6));
+    let idle =
+        registries.all.iter().map(|registry| (registry.kind.label(), registry.idle as f64 / 1e6));
     let idle: Vec<_> = idle.map(|(label, mb)| format!("{label} {mb:.0}")).collect();
     report.note(format!("Resident MB when nobody had asked yet: {}.", idle.join(", ")));
-    let idle = houses.of(Kind::Gateway)?.idle as f64 / 1e6;
+    let idle = registries.of(Kind::Gateway)?.idle as f64 / 1e6;
     report.bound("resident MB of an idle gateway", idle, MustBe::Below(IDLE_MB));
     if let Some(path) = &options.plot {
         fs::write(path, chart(&cases, &outcomes).svg())?;
@@ -88,10 +89,10 @@ pub(crate) fn measure(options: &Options) -> Result<Report> {
 
 /// Servers take turns, so that what else the machine does meets all of them; who is first changes
 /// with each round.
-fn turns(options: &Options, houses: &Houses, cases: &[Case]) -> Result<Vec<Outcome>> {
+fn turns(options: &Options, registries: &Houses, cases: &[Case]) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for case in cases {
-        let requests = case.calibrated(houses, options.seconds)?;
+        let requests = case.calibrated(registries, options.seconds)?;
         let mut own: Vec<_> =
             case.kinds.iter().map(|kind| Outcome::new(case.label, *kind)).collect();
         // The round before the first warms up, and does not count.
@@ -99,7 +100,7 @@ fn turns(options: &Options, houses: &Houses, cases: &[Case]) -> Result<Vec<Outco
             let first = round % own.len();
             own.rotate_left(first);
             for outcome in &mut own {
-                let sample = case.turn(houses, houses.of(outcome.server)?, requests)?;
+                let sample = case.turn(registries, registries.of(outcome.server)?, requests)?;
                 if round > 0 {
                     outcome.rounds.push(sample);
                 }

@@ -107,7 +107,7 @@ pub(crate) fn measure(options: &Options) -> Result<Report> {
         let label = policy.label();
         report.note(format!("With nobody asking, policy {label}: {ms:.1} CPU ms a second."));
     }
-    bench.houses.iter_mut().for_each(TestGateway::watch_no_more);
+    bench.servers.iter_mut().for_each(TestGateway::watch_no_more);
     bench.warm(&mut outcomes)?;
     for outcome in &outcomes {
         report.row(outcome.cells(), outcome)?;
@@ -123,7 +123,7 @@ pub(crate) fn measure(options: &Options) -> Result<Report> {
 /// An upstream, and a gateway in front of it for every policy.
 struct Bench<'a> {
     options: &'a Options,
-    houses: Vec<TestGateway>,
+    servers: Vec<TestGateway>,
     runtime: Runtime,
     _upstream: Upstream,
 }
@@ -144,13 +144,13 @@ impl<'a> Bench<'a> {
             let (path, file) = (format!("/index/{}", sort.path(round)), sort.file(round, now));
             upstream.set(|switches| _ = switches.paths.insert(path, Answer::Bytes(file)));
         }
-        let houses =
+        let servers =
             POLICIES.into_iter().map(|policy| TestGateway::new(options, policy, &upstream));
-        let (houses, runtime) = (houses.collect::<Result<Vec<_>>>()?, Runtime::new()?);
-        for visitor in houses.iter().flat_map(|house| &house.visitors) {
+        let (servers, runtime) = (servers.collect::<Result<Vec<_>>>()?, Runtime::new()?);
+        for visitor in servers.iter().flat_map(|server| &server.visitors) {
             runtime.block_on(visitor.greet())?;
         }
-        Ok(Self { options, houses, runtime, _upstream: upstream })
+        Ok(Self { options, servers, runtime, _upstream: upstream })
     }
 
     /// Every file is fetched once by every gateway. What was fetched is looked at: whether the
@@ -158,19 +158,19 @@ impl<'a> Bench<'a> {
     fn fetch(&self) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
         for sort in &SORTS {
-            for house in &self.houses {
-                let mut outcome = Outcome::of(sort, house.policy);
+            for server in &self.servers {
+                let mut outcome = Outcome::of(sort, server.policy);
                 for round in 0..self.options.rounds {
-                    let (used, bytes) = self.one_lookup(house, &sort.path(round))?;
+                    let (used, bytes) = self.one_lookup(server, &sort.path(round))?;
                     outcome.fetched_ms.push(used.as_secs_f64() * 1e3);
                     outcome.gzip_bytes = bytes;
                 }
-                outcome.hidden = house.hidden(sort);
-                let quiet = sort.harmless || house.policy == Policy::None;
+                outcome.hidden = server.hidden(sort);
+                let quiet = sort.harmless || server.policy == Policy::None;
                 if quiet != (outcome.hidden == 0) {
                     return Err(format!("versions hidden by mistake, or not: {outcome:?}").into());
                 }
-                eprintln!("policies: {}, {}: fetched", sort.label, house.policy.label());
+                eprintln!("policies: {}, {}: fetched", sort.label, server.policy.label());
                 outcomes.push(outcome);
             }
         }
@@ -180,27 +180,27 @@ impl<'a> Bench<'a> {
     /// Each file is judged anew because the policy is another one.
     fn judge(&self, outcomes: &mut [Outcome]) -> Result<()> {
         let [canary, measured @ ..] = &SORTS;
-        for (round, house) in (0..self.options.rounds)
-            .flat_map(|round| self.houses.iter().map(move |house| (round, house)))
-            .filter(|(_, house)| house.policy != Policy::None)
+        for (round, server) in (0..self.options.rounds)
+            .flat_map(|round| self.servers.iter().map(move |server| (round, server)))
+            .filter(|(_, server)| server.policy != Policy::None)
         {
-            let (version, verdicts) = (house.policy_version(), house.verdicts());
-            alter(&house.policy_folder(), round)?;
-            until("another policy is in force", || house.policy_version() != version);
+            let (version, verdicts) = (server.policy_version(), server.verdicts());
+            alter(&server.policy_folder(), round)?;
+            until("another policy is in force", || server.policy_version() != version);
             // The metric is set a moment before the policy is in force.
             let canary = format!("/index/{}", canary.path(0));
-            let client = house.gateway.client();
+            let client = server.gateway.client();
             until("files are judged anew", || {
                 client.get(&canary).assert_status(200);
-                house.verdicts() > verdicts
+                server.verdicts() > verdicts
             });
             for sort in measured {
-                let before = house.verdicts();
-                let (used, _) = self.one_lookup(house, &sort.path(0))?;
-                if house.verdicts() - before != sort.versions() as f64 {
+                let before = server.verdicts();
+                let (used, _) = self.one_lookup(server, &sort.path(0))?;
+                if server.verdicts() - before != sort.versions() as f64 {
                     return Err(format!("{} was not judged once", sort.label).into());
                 }
-                let mine = |one: &&mut Outcome| one.is(sort, house.policy);
+                let mine = |one: &&mut Outcome| one.is(sort, server.policy);
                 if let Some(outcome) = outcomes.iter_mut().find(mine) {
                     outcome.judged_ms.push(used.as_secs_f64() * 1e3);
                 }
@@ -214,17 +214,17 @@ impl<'a> Bench<'a> {
     fn warm(&self, outcomes: &mut [Outcome]) -> Result<()> {
         let length = Duration::from_millis(self.options.millis);
         for round in 0..=self.options.warm_rounds {
-            let turns = self.houses.iter().cycle().skip(round % self.houses.len());
-            let turns: Vec<_> = turns.take(self.houses.len()).collect();
-            for (sort, house) in
-                SORTS.iter().flat_map(|sort| turns.iter().map(move |house| (sort, house)))
+            let turns = self.servers.iter().cycle().skip(round % self.servers.len());
+            let turns: Vec<_> = turns.take(self.servers.len()).collect();
+            for (sort, server) in
+                SORTS.iter().flat_map(|sort| turns.iter().map(move |server| (sort, server)))
             {
                 let paths = Arc::new((0..self.options.rounds).map(|nth| sort.path(nth)).collect());
-                let asking = look_up(&house.visitors, self.options.streams, &paths, length);
-                let before = house.threads()?;
+                let asking = look_up(&server.visitors, self.options.streams, &paths, length);
+                let before = server.threads()?;
                 let lookups = self.runtime.block_on(asking)?;
-                let used = house.threads()?.since(&before);
-                let mine = |one: &&mut Outcome| one.is(sort, house.policy) && round > 0;
+                let used = server.threads()?.since(&before);
+                let mine = |one: &&mut Outcome| one.is(sort, server.policy) && round > 0;
                 if let Some(outcome) = outcomes.iter_mut().find(mine) {
                     outcome.warm_us.push(used.as_secs_f64() * 1e6 / lookups as f64);
                     outcome.lookups += lookups;
@@ -238,20 +238,20 @@ impl<'a> Bench<'a> {
 
     /// CPU milliseconds that every gateway uses in a second when nobody asks.
     fn idle(&self) -> Result<Vec<(Policy, f64)>> {
-        let threads = || self.houses.iter().map(TestGateway::threads).collect::<Result<Vec<_>>>();
+        let threads = || self.servers.iter().map(TestGateway::threads).collect::<Result<Vec<_>>>();
         let before = threads()?;
         self.runtime.block_on(async { tokio::time::sleep(IDLE).await });
         let used = threads()?.into_iter().zip(before).map(|(now, before)| now.since(&before));
         let per_second = used.map(|used| used.as_secs_f64() * 1e3 / IDLE.as_secs_f64());
-        Ok(self.houses.iter().map(|house| house.policy).zip(per_second).collect())
+        Ok(self.servers.iter().map(|server| server.policy).zip(per_second).collect())
     }
 
     /// The CPU time of a single lookup, and the size of what came.
-    fn one_lookup(&self, house: &TestGateway, path: &str) -> Result<(Duration, usize)> {
-        let visitor = house.visitors.first().ok_or("there is nobody who asks")?;
-        let before = house.threads()?;
+    fn one_lookup(&self, server: &TestGateway, path: &str) -> Result<(Duration, usize)> {
+        let visitor = server.visitors.first().ok_or("there is nobody who asks")?;
+        let before = server.threads()?;
         let bytes = self.runtime.block_on(visitor.index(path))?;
-        Ok((house.threads()?.since(&before), bytes))
+        Ok((server.threads()?.since(&before), bytes))
     }
 }
 
@@ -278,19 +278,19 @@ impl TestGateway {
             builder = builder.set("policy", "advisories = \"advisories\"");
             builder = builder.set("policy", WATCHING);
         }
-        let mut house = Self { policy, gateway: builder.prepare(), visitors: Vec::new() };
+        let mut server = Self { policy, gateway: builder.prepare(), visitors: Vec::new() };
         let lists = Lists { bans: options.bans, exceptions: options.exceptions };
-        policy.write(&house.policy_folder(), lists)?;
-        let database = house.gateway.folder().join("advisories");
+        policy.write(&server.policy_folder(), lists)?;
+        let database = server.gateway.folder().join("advisories");
         write_advisories(&database, options.advisories, options.rounds)?;
-        house.gateway.start_again();
-        let known = house.gateway.metric("cratehouse_policy_advisories", &[]);
+        server.gateway.start_again();
+        let known = server.gateway.metric("cratehouse_policy_advisories", &[]);
         if policy != Policy::None && known < options.advisories as f64 {
             return Err(format!("{known} advisories are known").into());
         }
-        let visitors = (0..options.connections).map(|_| Visitor::of(&house.gateway));
-        house.visitors = visitors.collect::<Result<Vec<_>>>()?;
-        Ok(house)
+        let visitors = (0..options.connections).map(|_| Visitor::of(&server.gateway));
+        server.visitors = visitors.collect::<Result<Vec<_>>>()?;
+        Ok(server)
     }
 
     /// Starts it again, to look for changes of its policy hardly ever.

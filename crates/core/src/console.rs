@@ -118,7 +118,7 @@ impl Lines {
         let lines = Self::default();
         let shared = Arc::clone(&lines.0);
         let thread = thread::Builder::new().name("lines".to_owned());
-        // Without the thread all lines are lost, and counted; the process has other trouble then.
+        // Without the thread all lines are lost, and counted; the process has other failures then.
         let _ = thread.spawn(move || shared.write_all(write));
         lines
     }

@@ -1,4 +1,4 @@
-//! The one error of everything above: what kind of trouble, what the client is told, and what
+//! The one error of everything above: what kind of failure, what the client is told, and what
 //! caused it. the gateway's `http/response/respond.rs` alone turns a kind into a status.
 
 mod refusal;
@@ -15,7 +15,7 @@ use crate::excerpt;
 /// What went wrong, in a form that can be shared by all who waited for the same thing.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// What sort of trouble.
+    /// What kind of failure.
     pub kind: Kind,
     /// What the client reads: one or two sentences that say what to do. No secret, no path.
     pub message: String,
@@ -25,7 +25,7 @@ pub struct Error {
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// What sort of trouble it is, by what the client can do about it.
+/// What kind of failure it is, by what the client can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The request is wrong, and stays so.

@@ -138,24 +138,24 @@ mod tests {
     #[tokio::test]
     async fn room_is_given_back_or_taken_when_the_size_is_known() {
         let budget = MemoryBudget::new(10 * MIB);
-        let mut room = budget.reserve(10 * MIB).await;
-        assert_eq!(room.fit(100), 100);
+        let mut permit = budget.reserve(10 * MIB).await;
+        assert_eq!(permit.fit(100), 100);
         let other = budget.try_reserve(5 * MIB).unwrap();
         assert!(budget.try_reserve(10 * MIB).is_none());
-        assert_eq!(room.fit(4 * MIB), 4 * MIB);
-        assert_eq!(room.fit(6 * MIB), 4 * MIB, "there is no more");
+        assert_eq!(permit.fit(4 * MIB), 4 * MIB);
+        assert_eq!(permit.fit(6 * MIB), 4 * MIB, "there is no more");
         drop(other);
-        assert_eq!(room.fit(20 * MIB), 20 * MIB, "as far as the whole goes");
+        assert_eq!(permit.fit(20 * MIB), 20 * MIB, "as far as the whole goes");
         assert!(budget.try_reserve(1).is_none());
-        drop(room);
+        drop(permit);
         assert_eq!((budget.taken(), budget.free()), (0, 10 * MIB));
     }
 
     #[test]
     fn room_is_held_until_the_last_part_of_the_bytes_is_gone() {
         let budget = MemoryBudget::new(10 * MIB);
-        let room = budget.try_reserve(3).unwrap();
-        let bytes = bytes_holding(Bytes::from_static(b"abc"), room);
+        let permit = budget.try_reserve(3).unwrap();
+        let bytes = bytes_holding(Bytes::from_static(b"abc"), permit);
         let part = bytes.slice(1..2);
         assert_eq!((&bytes[..], budget.taken()), (&b"abc"[..], MemoryBudget::weight(3)));
         drop(bytes);

@@ -1,5 +1,5 @@
 //! Bytes that are counted for as long as anybody has a part of them. Unlike a budget it refuses
-//! nothing by itself: whoever is about to make more asks whether it is full.
+//! nothing by itself: code that is about to make more asks whether it is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -16,7 +16,7 @@ const REDRAWN: Duration = Duration::from_millis(100);
 /// How wide the bar is, in characters.
 const BAR: u64 = 16;
 
-/// One step under way. Shared by reference with whoever does the work.
+/// One step under way. Shared by reference with the work.
 #[derive(Debug)]
 pub struct Progress {
     what: String,

@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 
 /// Threads for work that blocks: files, the catalog, hashing, names that are resolved.
 const BLOCKING_THREADS: usize = 256;
-/// Such threads of a lane, which has no such work: tokio wants one at the least.
-const LANE_BLOCKING_THREADS: usize = 1;
+/// Such threads of a worker, which has no such work: tokio wants one at the least.
+const WORKER_BLOCKING_THREADS: usize = 1;
 /// Threads that index files are made on, where there are fewer cores.
 const FEWEST_MAKERS: usize = 2;
 /// The thread that the process begins with, and those of libraries.
@@ -43,9 +43,9 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 /// The most threads that the process has on a machine of so many cores: `deploy/`'s bounds are
 /// held against it.
 pub const fn at_most(cores: usize) -> usize {
-    let workers = cores;
-    let lanes = cores * (1 + LANE_BLOCKING_THREADS);
-    OTHER_THREADS + workers + BLOCKING_THREADS + lanes + renderers(cores)
+    let runtime = cores;
+    let workers = cores * (1 + WORKER_BLOCKING_THREADS);
+    OTHER_THREADS + runtime + BLOCKING_THREADS + workers + renderers(cores)
 }
 
 const fn renderers(cores: usize) -> usize {
@@ -77,7 +77,7 @@ pub fn begin() -> io::Result<Runtime> {
 /// # Errors
 /// As [`begin`].
 pub fn worker() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().max_blocking_threads(LANE_BLOCKING_THREADS).build()
+    Builder::new_current_thread().enable_all().max_blocking_threads(WORKER_BLOCKING_THREADS).build()
 }
 
 /// A runtime that runs no task: what it has is a pool of a few threads, which stay.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// The length of version 00, in bytes; later ones may go on after it.
 const LENGTH: usize = 55;
-/// The flag that says that whoever asks records this trace.
+/// The flag that says that the caller records this trace.
 const SAMPLED: u8 = 1;
 
 /// A trace, and the span in it that asks.
@@ -28,7 +28,7 @@ pub struct TraceId(pub [u8; 16]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpanId(pub [u8; 8]);
 
-/// It is no `traceparent`: whoever gets such a one begins a trace of its own.
+/// It is no `traceparent`: a service that gets such a one begins a trace of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent")]
 pub struct NoTraceParent;

@@ -53,7 +53,7 @@ pub struct Told {
     pub took: Duration,
     /// What else is known of it; the keys are OpenTelemetry's, where it has one.
     pub facts: Vec<KeyValue>,
-    /// Whether it failed, by our own fault or by that of whoever was asked.
+    /// Whether it failed, by our own fault or by that of the service that was asked.
     pub failed: bool,
 }
 
@@ -108,7 +108,7 @@ impl Trace {
         self.own.trace
     }
 
-    /// The header `traceparent` for whoever is asked on its behalf.
+    /// The header `traceparent` for the service that is asked on its behalf.
     pub fn header(&self) -> String {
         self.own.to_string()
     }

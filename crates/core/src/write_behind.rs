@@ -1,6 +1,5 @@
-//! Copies that follow an answer: what the store should have of a mirrored file is put there after
-//! whoever asked for it has it. Of one thing they follow each other in order; at a stop they are
-//! waited for.
+//! Write-behind: mirrored files are put into the store after the response is given. Writes of one key keep
+//! their order; a shutdown waits for pending writes.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -11,11 +10,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-/// Copies that are under way at the most. Who comes with one more waits until one has ended; and
+/// Writes that are pending at the most. Who comes with one more waits until one has ended; and
 /// so do, now and then, two that share a place by chance.
 const PLACES: usize = 1024;
 
-/// Copies under way.
+/// Pending writes.
 pub struct WriteBehind {
     places: Box<[Arc<Mutex<()>>]>,
     hasher: RandomState,
@@ -28,7 +27,7 @@ pub struct Turn {
 }
 
 impl WriteBehind {
-    /// Waits until no earlier copy of the same thing is under way.
+    /// Waits until no earlier write of the same key is pending.
     pub async fn turn(&self, of: impl Hash) -> Option<Turn> {
         let at = self.hasher.hash_one(of) % PLACES as u64;
         let place = self.places.get(usize::try_from(at).ok()?)?;

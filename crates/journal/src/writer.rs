@@ -122,7 +122,7 @@ pub struct JournalWriter {
     last_read: Option<Instant>,
     unflushed_since: Option<Instant>,
     /// When the journal was last seen to hold the entry that the catalog stands at; `None`: not
-    /// since there was trouble with the store.
+    /// since there was a failure of the store.
     recognised: Option<Instant>,
     /// When another replica was last seen to append.
     contended_at: Option<Instant>,
@@ -146,7 +146,7 @@ struct Status {
     /// For ever: nothing is skipped.
     broken: Option<String>,
     /// For now.
-    trouble: Option<String>,
+    failure: Option<String>,
     /// Why the store did not let the journal be read the last time, where waiting does not mend it.
     refusal: Option<Refusal>,
     /// When the journal was last read to its end.
@@ -234,7 +234,7 @@ impl JournalHandle {
     /// # Errors
     /// Says what is wrong.
     pub fn catalog_ready(&self) -> Result<(), String> {
-        lock(&self.status).trouble.clone().map_or(Ok(()), Err)
+        lock(&self.status).failure.clone().map_or(Ok(()), Err)
     }
 
     /// Why the journal cannot be followed until an operator has looked, where the store says so: an entry

@@ -1,5 +1,5 @@
 //! What the mirror asks of the registry around it: the crates that it hosts itself, and what its administrators
-//! decided of pins. The journal is not known here; whoever puts the parts together answers from it.
+//! decided of pins. The journal is not known here; where the parts are put together it is answered from.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -104,7 +104,7 @@ struct UpstreamRequest<'a> {
     /// Whether the body may be compressed on the way. Never a crate file: those are gzip
     /// themselves, and some servers label them so.
     inflate: bool,
-    room: AskRoom<'a>,
+    permit: AskPermit<'a>,
     /// The most bytes that its body may have, whatever room there is.
     largest: u64,
     arriving: Arriving<'a>,
@@ -115,7 +115,7 @@ struct UpstreamRequest<'a> {
 
 /// Told how many bytes a body has, where that is announced, it says how many it may have. The
 /// body is then read or refused; nobody waits for room while an answer stands open.
-pub type AskRoom<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
+pub type AskPermit<'a> = &'a mut (dyn FnMut(Option<u64>) -> u64 + Send + Sync);
 
 /// Told of so many more bytes of a body, it says whether there is memory for them.
 pub type Arriving<'a> = &'a mut (dyn FnMut(u64) -> bool + Send + Sync);
@@ -187,19 +187,19 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let url = self.index_url(&name.index_path())?;
         let largest = self.index_bytes as u64;
-        let (room, within) = (&mut |_| largest, self.config.timeout);
-        let errand = UpstreamRequest {
+        let (permit, within) = (&mut |_| largest, self.config.timeout);
+        let request = UpstreamRequest {
             kind: "index",
             url,
             validators,
             inflate: true,
-            room,
+            permit,
             largest,
             arriving,
             within,
             trace: None,
         };
-        let answer = self.run_in_turn(turn, errand).await;
+        let answer = self.run_in_turn(turn, request).await;
         self.note(&answer);
         self.crowded.note(turn, &answer);
         answer
@@ -223,10 +223,10 @@ impl Upstream {
         &self,
         _place: &CratePlace,
         listed: &Listed,
-        room: AskRoom<'_>,
+        permit: AskPermit<'_>,
     ) -> Result<CrateAnswer, UpstreamError> {
         let learned = self.template().await?;
-        let answer = self.crate_at(&learned.template, listed, room).await?;
+        let answer = self.crate_at(&learned.template, listed, permit).await?;
         let doubtful = self.config.dl.is_none() && learned.at.elapsed() > CONFIG_DOUBT;
         if !(doubtful && matches!(answer, CrateAnswer::NotFound)) {
             return Ok(answer);
@@ -235,11 +235,11 @@ impl Upstream {
         let again = self.template().await?;
         match again.template == learned.template {
             true => Ok(answer),
-            false => self.crate_at(&again.template, listed, room).await,
+            false => self.crate_at(&again.template, listed, permit).await,
         }
     }
 
-    /// The trouble that this upstream was in a moment ago, if any: what we have a copy of need
+    /// The failure that this upstream was in a moment ago, if any: what we have a copy of need
     /// not be asked for just now.
     pub fn resting(&self) -> Option<UpstreamError> {
         let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,10 +254,10 @@ impl Upstream {
 
     fn note(&self, answer: &Result<Answer, UpstreamError>) {
         let rest = match answer {
-            Err(trouble) if trouble.is_ours() => return,
-            Err(trouble) if trouble.is_general() => {
-                let rest = trouble.retry_after.unwrap_or(REST).max(REST);
-                Some((Instant::now() + rest, trouble.clone()))
+            Err(failure) if failure.is_ours() => return,
+            Err(failure) if failure.is_general() => {
+                let rest = failure.retry_after.unwrap_or(REST).max(REST);
+                Some((Instant::now() + rest, failure.clone()))
             }
             _ => None,
         };
@@ -268,23 +268,23 @@ impl Upstream {
         &self,
         template: &DlTemplate,
         listed: &Listed,
-        room: AskRoom<'_>,
+        permit: AskPermit<'_>,
     ) -> Result<CrateAnswer, UpstreamError> {
         let text = template.expand(listed);
         let url = Url::parse(&text)
             .map_err(|e| self.nonsense(format!("its `dl` leads to `{text}`: {e}")))?;
-        let errand = UpstreamRequest {
+        let request = UpstreamRequest {
             kind: "crate",
             url,
             validators: None,
             inflate: false,
-            room,
+            permit,
             largest: self.crate_bytes,
             arriving: &mut |_| true,
             within: self.fill,
             trace: None,
         };
-        match self.run(errand).await? {
+        match self.run(request).await? {
             Answer::Found { body, .. } => {
                 Ok(CrateAnswer::Found(body.unpack().map_err(|e| self.misfit(&e))?))
             }
@@ -303,21 +303,21 @@ impl Upstream {
                 *last = Some(Arc::clone(&learned));
                 Ok(learned)
             }
-            Err(trouble) => {
+            Err(failure) => {
                 let last = self.last_learned.lock().unwrap_or_else(PoisonError::into_inner);
-                last.clone().ok_or_else(|| (*trouble).clone())
+                last.clone().ok_or_else(|| (*failure).clone())
             }
         }
     }
 
     async fn learn(&self) -> Result<Arc<Learned>, UpstreamError> {
         let url = self.index_url("config.json")?;
-        let errand = UpstreamRequest {
+        let request = UpstreamRequest {
             kind: "config",
             url,
             validators: None,
             inflate: true,
-            room: &mut |_| CONFIG_BYTES,
+            permit: &mut |_| CONFIG_BYTES,
             largest: CONFIG_BYTES,
             arriving: &mut |_| true,
             within: self.config.timeout,
@@ -325,7 +325,7 @@ impl Upstream {
         };
         // All crate files of all clients wait for it.
         let turn = Turn { held: true, ..Turn::OWN };
-        let answer = self.run_in_turn(turn, errand).await?;
+        let answer = self.run_in_turn(turn, request).await?;
         let Answer::Found { body, .. } = answer else {
             return Err(self.nonsense("it has no config.json"));
         };
@@ -339,54 +339,54 @@ impl Upstream {
         self.config.index.join(path).map_err(|e| self.nonsense(format!("{path}: {e}")))
     }
 
-    /// Runs an errand at the index when its turn has come. What a client revalidates is held: the last known
+    /// Runs an request at the index when its turn has come. What a client revalidates is held: the last known
     /// answer is better than a long wait.
     async fn run_in_turn(
         &self,
         turn: Turn,
-        errand: UpstreamRequest<'_>,
+        request: UpstreamRequest<'_>,
     ) -> Result<Answer, UpstreamError> {
         let is_held = turn.held && turn.client != ClientKey::OWN;
-        let within = if is_held { errand.within.min(HELD_WAIT) } else { errand.within };
+        let within = if is_held { request.within.min(HELD_WAIT) } else { request.within };
         let _place = self.place(&self.index_requests, turn, within).await?;
-        self.run(errand).await
+        self.run(request).await
     }
 
-    /// Runs an errand that has its place, within its time, and measures it.
-    async fn run(&self, mut errand: UpstreamRequest<'_>) -> Result<Answer, UpstreamError> {
+    /// Runs an request that has its place, within its time, and measures it.
+    async fn run(&self, mut request: UpstreamRequest<'_>) -> Result<Answer, UpstreamError> {
         let started = Instant::now();
-        errand.trace = traces::current().map(|trace| trace.part());
-        let answer = match timeout(errand.within, self.ask(&mut errand)).await {
+        request.trace = traces::current().map(|trace| trace.part());
+        let answer = match timeout(request.within, self.ask(&mut request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.trouble(
+            Err(_) => Err(self.failure(
                 UpstreamErrorKind::Timeout,
-                format!("no whole answer from {} in {:?}", shown(&errand.url), errand.within),
+                format!("no whole answer from {} in {:?}", shown(&request.url), request.within),
             )),
         };
         let outcome = match &answer {
             Ok(Answer::Found { .. }) => "200".to_owned(),
             Ok(Answer::NotModified) => "304".to_owned(),
             Ok(Answer::NotFound) => "404".to_owned(),
-            Err(trouble) => trouble.outcome(),
+            Err(failure) => failure.outcome(),
         };
         let took = started.elapsed();
         match &answer {
-            Err(trouble) if trouble.is_ours() => self.count_refused(trouble),
+            Err(failure) if failure.is_ours() => self.count_refused(failure),
             _ => {
-                let labels = [self.name(), errand.kind, &outcome];
+                let labels = [self.name(), request.kind, &outcome];
                 let requests = self.metrics.upstream_requests.with_label_values(&labels);
                 requests.observe(took.as_secs_f64());
             }
         }
-        if let Some(trace) = errand.trace {
+        if let Some(trace) = request.trace {
             trace.tell(Told {
-                name: format!("upstream {}", errand.kind).into(),
+                name: format!("upstream {}", request.kind).into(),
                 side: Side::Client,
                 took,
                 facts: vec![
                     KeyValue::new("cratehouse.upstream", self.name().to_owned()),
                     KeyValue::new("cratehouse.outcome", outcome),
-                    KeyValue::new("url.full", shown(&errand.url)),
+                    KeyValue::new("url.full", shown(&request.url)),
                 ],
                 failed: answer.is_err(),
             });
@@ -401,26 +401,26 @@ impl Upstream {
         within: Duration,
     ) -> Result<Place, UpstreamError> {
         timeout(within, places.turn(turn)).await.map_err(|_| {
-            let trouble =
-                self.trouble(UpstreamErrorKind::Crowded, "too many requests of ours wait for it");
-            self.count_refused(&trouble);
-            trouble
+            let failure =
+                self.failure(UpstreamErrorKind::Crowded, "too many requests of ours wait for it");
+            self.count_refused(&failure);
+            failure
         })
     }
 
-    fn count_refused(&self, trouble: &UpstreamError) {
-        let labels = [self.name(), trouble.reason()];
+    fn count_refused(&self, failure: &UpstreamError) {
+        let labels = [self.name(), failure.reason()];
         self.metrics.upstream_refused.with_label_values(&labels).inc();
     }
 
     /// Asks, and follows redirects.
-    async fn ask(&self, errand: &mut UpstreamRequest<'_>) -> Result<Answer, UpstreamError> {
-        let mut url = errand.url.clone();
+    async fn ask(&self, request: &mut UpstreamRequest<'_>) -> Result<Answer, UpstreamError> {
+        let mut url = request.url.clone();
         for _ in 0..=self.redirects {
-            let response = self.send(errand, &url).await?;
-            let conditional = errand.validators.is_some_and(|v| *v != Validators::default());
+            let response = self.send(request, &url).await?;
+            let conditional = request.validators.is_some_and(|v| *v != Validators::default());
             match meaning(response.status().as_u16(), conditional) {
-                Meaning::Found => return self.receive(errand, response).await,
+                Meaning::Found => return self.receive(request, response).await,
                 Meaning::NotModified => return Ok(Answer::NotModified),
                 Meaning::NotFound => return Ok(Answer::NotFound),
                 Meaning::Redirect => url = self.redirected(&url, &response)?,
@@ -430,18 +430,18 @@ impl Upstream {
         Err(self.nonsense(format!(
             "more than {} redirects from {}",
             self.redirects,
-            shown(&errand.url)
+            shown(&request.url)
         )))
     }
 
     async fn send(
         &self,
-        errand: &UpstreamRequest<'_>,
+        request: &UpstreamRequest<'_>,
         url: &Url,
     ) -> Result<Response, UpstreamError> {
         let (door, token) = self.door(url)?;
-        let mut headers = headers(errand.validators, errand.inflate, token);
-        let trace = errand.trace.as_ref().filter(|_| self.trusted.contains(&url.origin()));
+        let mut headers = headers(request.validators, request.inflate, token);
+        let trace = request.trace.as_ref().filter(|_| self.trusted.contains(&url.origin()));
         if let Some(Ok(value)) = trace.map(|trace| HeaderValue::try_from(trace.header())) {
             headers.insert(TRACE_PARENT, value);
         }
@@ -487,28 +487,28 @@ impl Upstream {
 
     async fn receive(
         &self,
-        errand: &mut UpstreamRequest<'_>,
+        request: &mut UpstreamRequest<'_>,
         mut response: Response,
     ) -> Result<Answer, UpstreamError> {
-        let (url, announced) = (shown(&errand.url), response.content_length());
+        let (url, announced) = (shown(&request.url), response.content_length());
         let validators = validators(response.headers());
-        let (room, largest) = ((errand.room)(announced), errand.largest);
-        let is_allowed = room < largest && announced.is_none_or(|bytes| bytes <= largest);
+        let (permit, largest) = ((request.permit)(announced), request.largest);
+        let is_allowed = permit < largest && announced.is_none_or(|bytes| bytes <= largest);
         let unusable = |e: io::Error| match e.kind() {
             io::ErrorKind::FileTooLarge if is_allowed => {
-                self.trouble(UpstreamErrorKind::NoRoom { announced }, format!("{url}: {e}"))
+                self.failure(UpstreamErrorKind::NoRoom { announced }, format!("{url}: {e}"))
             }
             _ => self.unusable(&url, announced, &e),
         };
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let mut body = collector(errand.inflate, room, &response).map_err(unusable)?;
+        let permit = usize::try_from(permit).unwrap_or(usize::MAX);
+        let mut body = collector(request.inflate, permit, &response).map_err(unusable)?;
         let received = self.metrics.upstream_bytes.with_label_values(&[self.name()]);
-        while let Some(piece) = response.chunk().await.map_err(|e| self.broken(&errand.url, e))? {
+        while let Some(piece) = response.chunk().await.map_err(|e| self.broken(&request.url, e))? {
             let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
             received.inc_by(bytes);
-            if !(errand.arriving)(bytes) {
+            if !(request.arriving)(bytes) {
                 return Err(
-                    self.trouble(UpstreamErrorKind::NoMemory, format!("{url}: no memory for it"))
+                    self.failure(UpstreamErrorKind::NoMemory, format!("{url}: no memory for it"))
                 );
             }
             body.push(&piece).map_err(unusable)?;
@@ -526,7 +526,7 @@ impl Upstream {
             io::ErrorKind::FileTooLarge => UpstreamErrorKind::TooLarge { announced },
             _ => UpstreamErrorKind::Nonsense,
         };
-        self.trouble(kind, format!("{url}: {error}"))
+        self.failure(kind, format!("{url}: {error}"))
     }
 
     fn refused(&self, kind: UpstreamErrorKind, url: &Url, response: &Response) -> UpstreamError {
@@ -535,7 +535,7 @@ impl Upstream {
         UpstreamError {
             status: Some(status.as_u16()),
             retry_after: wait.and_then(|text| retry_after(text, Timestamp::now())),
-            ..self.trouble(kind, format!("{} answered {status}", shown(url)))
+            ..self.failure(kind, format!("{} answered {status}", shown(url)))
         }
     }
 
@@ -544,14 +544,14 @@ impl Upstream {
             true => UpstreamErrorKind::Timeout,
             false => UpstreamErrorKind::Unreachable,
         };
-        self.trouble(kind, format!("{}: {}", shown(url), explain(&error.without_url())))
+        self.failure(kind, format!("{}: {}", shown(url), explain(&error.without_url())))
     }
 
     fn nonsense(&self, detail: impl Into<String>) -> UpstreamError {
-        self.trouble(UpstreamErrorKind::Nonsense, detail)
+        self.failure(UpstreamErrorKind::Nonsense, detail)
     }
 
-    fn trouble(&self, kind: UpstreamErrorKind, detail: impl Into<String>) -> UpstreamError {
+    fn failure(&self, kind: UpstreamErrorKind, detail: impl Into<String>) -> UpstreamError {
         UpstreamError::new(self.name(), kind, detail)
     }
 }

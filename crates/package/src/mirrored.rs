@@ -54,7 +54,7 @@ impl Mirrored {
     }
 }
 
-/// Why a line of an upstream's answer is left out; or why the whole is no index file: then it is trouble,
+/// Why a line of an upstream's answer is left out; or why the whole is no index file: then it is a failure,
 /// and nothing of it is served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
@@ -370,18 +370,18 @@ mod tests {
         let sum = read_text(good.replace("ba78", "")).unwrap_err();
         assert_eq!(sum, Unreadable::NoChecksum(1));
         for nothing in ["<html>\n", "{}\n{}\n", "\n[]\n", &format!("{}\n", line("foo", "1"))] {
-            let trouble = read_text(nothing).unwrap_err();
-            assert!(matches!(trouble, Unreadable::NoneReadable(_)), "{nothing}: {trouble}");
+            let failure = read_text(nothing).unwrap_err();
+            assert!(matches!(failure, Unreadable::NoneReadable(_)), "{nothing}: {failure}");
         }
         let cut = &good[..good.len() - 10];
         for bad in ["<html>", "[\"foo\",\"1.0.0\"]", "null", "{}", cut] {
-            let trouble = read_text(format!("{good}\n{bad}")).unwrap_err();
-            assert!(matches!(trouble, Unreadable::NotALine(2, _)), "{bad}: {trouble}");
+            let failure = read_text(format!("{good}\n{bad}")).unwrap_err();
+            assert!(matches!(failure, Unreadable::NotALine(2, _)), "{bad}: {failure}");
         }
         let binary = Bytes::from([good.as_bytes(), b"\n\xff"].concat());
         let own = OwnRegistries::default();
-        let trouble = read(&binary, &"foo".parse().unwrap(), &own).unwrap_err();
-        assert_eq!(trouble, Unreadable::NotText(2));
+        let failure = read(&binary, &"foo".parse().unwrap(), &own).unwrap_err();
+        assert_eq!(failure, Unreadable::NotText(2));
     }
 
     #[test]

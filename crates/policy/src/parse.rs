@@ -20,7 +20,7 @@ pub struct PolicyText {
     pub text: String,
 }
 
-/// Why files are no policy: everything that is wrong, the first trouble of each file.
+/// Why files are no policy: everything that is wrong, the first failure of each file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct PolicyError {
     /// One at the least.

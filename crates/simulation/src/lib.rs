@@ -14,6 +14,7 @@
 
 mod history;
 mod operations;
+mod process;
 mod registry;
 mod store;
 mod world;

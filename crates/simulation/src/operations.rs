@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::history::Answer;
+use crate::process::Process;
 use crate::registry::{Fulfilled, Operation};
-use crate::world::Process;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Kind, Result};
 use cratehouse_journal::change;

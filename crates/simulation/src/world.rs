@@ -20,6 +20,7 @@ use crate::history::{self, Answer, Record};
 use crate::operations::{
     ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of,
 };
+use crate::process::Process;
 use crate::registry::{Fulfilled, Operation, Registry, User};
 use crate::store::{SimulatedStore, Weather, Wire, holds};
 use cratehouse_core::checksum::Checksum;
@@ -37,7 +38,7 @@ use cratehouse_journal::garbage;
 use cratehouse_journal::principal::{TokenId, UserId};
 use cratehouse_journal::publish::VersionWriter;
 use cratehouse_journal::writer::bugs::Bug;
-use cratehouse_journal::writer::{JournalHandle, JournalWriter, Settings};
+use cratehouse_journal::writer::{JournalWriter, Settings};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
@@ -110,14 +111,6 @@ struct Replica {
     life: Option<Life>,
     /// What is on its disk.
     disk: Option<Catalog>,
-}
-
-/// What a running replica is asked through.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) catalog: Catalog,
-    pub(crate) journal: JournalHandle,
-    pub(crate) versions: VersionWriter,
 }
 
 struct Life {

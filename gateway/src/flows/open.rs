@@ -211,14 +211,14 @@ impl Running {
             let sweeping = Arc::clone(&gateway.mirror.evictor).run(stop.clone());
             tasks.push(("sweeper", tokio::spawn(sweeping)));
             let every = gateway.config.policy.reload;
-            let book = Arc::clone(&gateway.policy_store);
-            let keeper = Keeper::new(&gateway.config, advisory_store, book, &gateway.metrics);
+            let store = Arc::clone(&gateway.policy_store);
+            let keeper = Keeper::new(&gateway.config, advisory_store, store, &gateway.metrics);
             if let Some(keeper) = keeper {
                 let keeping = keeper.run(every, reread.clone(), stop.clone());
                 tasks.push(("keeper of advisories", tokio::spawn(keeping)));
             }
             let watching = Arc::clone(&gateway.policy_store).watch(every, reread, stop.clone());
-            tasks.push(("rulebook", tokio::spawn(watching)));
+            tasks.push(("policy store", tokio::spawn(watching)));
             let store = &gateway.config.store.url;
             let replica = &gateway.config.server.replica;
             if let Some(watch) = StoreWatch::of(store, &objects.durable, replica, &gateway.metrics)

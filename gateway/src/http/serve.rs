@@ -265,7 +265,7 @@ struct Line<'a> {
     span: OnceCell<Span>,
 }
 
-/// A request until its answer is there: whoever leaves before is told of, too.
+/// A request until its answer is there: clients that leave before it are logged, too.
 struct Unanswered<'a>(Option<Line<'a>>);
 
 impl Unanswered<'_> {
@@ -329,7 +329,7 @@ impl<'a> Line<'a> {
 
     /// The answer that an outcome is, counted and told.
     fn end(&self, outcome: Result<Answer>, allow: Option<&str>) -> Answer {
-        let (answer, trouble) = match outcome {
+        let (answer, failure) = match outcome {
             Ok(answer) => (answer, None),
             Err(error) => {
                 let login = format!("{}/me", self.gateway.url);
@@ -339,8 +339,8 @@ impl<'a> Line<'a> {
         };
         let is_head = self.head.method == Method::HEAD;
         let answer = respond::finish(answer, is_head, allow, self.asked.id);
-        self.count(answer.status().as_str(), respond::body_bytes(&answer), trouble.as_ref());
-        self.log(answer.status().as_u16(), trouble.as_ref());
+        self.count(answer.status().as_str(), respond::body_bytes(&answer), failure.as_ref());
+        self.log(answer.status().as_u16(), failure.as_ref());
         self.trace(answer.status().as_str());
         answer
     }
@@ -366,17 +366,17 @@ impl<'a> Line<'a> {
         });
     }
 
-    fn count(&self, status: &str, bytes: u64, trouble: Option<&Error>) {
+    fn count(&self, status: &str, bytes: u64, failure: Option<&Error>) {
         let metrics = &self.gateway.metrics;
         let took = self.asked.at.elapsed().as_secs_f64();
         metrics.requests.with_label_values(&[self.label, status]).observe(took);
         metrics.bytes_sent.with_label_values(&[self.label]).inc_by(bytes);
-        if let Some(error) = trouble {
+        if let Some(error) = failure {
             metrics.refusals.with_label_values(&[respond::label(error.kind)]).inc();
         }
     }
 
-    fn log(&self, status: u16, trouble: Option<&Error>) {
+    fn log(&self, status: u16, failure: Option<&Error>) {
         let level = level(self.label, &self.head.method, status);
         if level > LevelFilter::current() {
             return;
@@ -387,7 +387,7 @@ impl<'a> Line<'a> {
         let suppressed = (suppressed > 0).then_some(suppressed);
         let (path, ms) = (excerpt(self.path()), self.ms());
         let path = path.as_str();
-        let error = trouble.map(Error::chain);
+        let error = failure.map(Error::chain);
         let error = error.as_deref();
         self.span().in_scope(|| match level {
             Level::ERROR => tracing::error!(path, status, ms, error, suppressed, "failed"),

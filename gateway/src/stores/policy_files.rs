@@ -3,7 +3,7 @@
 //! Its `*.toml` files are read, sorted by name; hidden files are not, so that an editor's and
 //! Kubernetes' own (`..data`) do not count. Links are followed: a mounted ConfigMap is a folder of
 //! links through `..data`, which is turned to a new folder when it changes. A folder that is
-//! changed while it is read may give files of both; whoever polls reads it again, since the
+//! changed while it is read may give files of both; polling reads it again, since the
 //! fingerprint is another then.
 
 use std::fs::{self, File};

@@ -3,7 +3,7 @@
 use cratehouse_tests::krate::sha256;
 use serde::Serialize;
 
-use super::houses::{Contestant, Houses, KINDS, Kind};
+use super::gateways::{Contestant, Houses, KINDS, Kind};
 use crate::Result;
 use crate::corpus::Corpus;
 use crate::h2load::{Expected, Load, Seen};
@@ -65,11 +65,11 @@ const WAITS_PART: u64 = 4;
 const CALIBRATION_SECONDS: f64 = 0.3;
 
 /// All of them, in the order of the table.
-pub(super) fn all(corpus: &Corpus, houses: &Houses) -> Result<Vec<Case>> {
+pub(super) fn all(corpus: &Corpus, servers: &Houses) -> Result<Vec<Case>> {
     let mut mix: Vec<String> = corpus.index.iter().map(|file| file.url_path()).collect();
     mix.sort_by_key(|path| sha256(path.as_bytes())); // shuffled, the same way each time
     let largest = corpus.index.iter().max_by_key(|file| file.bytes).ok_or("an empty corpus")?;
-    let packed = corpus.index.iter().zip(&houses.site.packed_bytes);
+    let packed = corpus.index.iter().zip(&servers.site.packed_bytes);
     let small = packed.min_by_key(|(_, bytes)| bytes.abs_diff(SMALL)).ok_or("an empty corpus")?.0;
     let [small, largest] = [small, largest].map(|file| vec![file.url_path()]);
     let krate = |bytes| Ok::<_, crate::Error>(vec![corpus.crate_of(bytes)?.url_path()]);
@@ -103,11 +103,11 @@ pub(super) fn all(corpus: &Corpus, houses: &Houses) -> Result<Vec<Case>> {
 impl Case {
     /// How many requests take about so long: whole rounds of the paths for every connection, so
     /// that each server sends the same bytes.
-    pub(super) fn calibrated(&self, houses: &Houses, seconds: f64) -> Result<u64> {
-        let house = houses.of(Kind::Nginx)?;
+    pub(super) fn calibrated(&self, servers: &Houses, seconds: f64) -> Result<u64> {
+        let server = servers.of(Kind::Nginx)?;
         let (mut requests, least) = (self.unit(), CALIBRATION_SECONDS.min(seconds));
         loop {
-            let pace = self.pace(houses, house, requests)?;
+            let pace = self.pace(servers, server, requests)?;
             if requests as f64 / pace >= least {
                 let units = (pace * seconds / self.unit() as f64).round() as u64;
                 return Ok(units.max(1) * self.unit());
@@ -119,47 +119,47 @@ impl Case {
     /// One turn of one server.
     pub(super) fn turn(
         &self,
-        houses: &Houses,
-        house: &Contestant,
+        servers: &Houses,
+        server: &Contestant,
         requests: u64,
     ) -> Result<Sample> {
-        let mut sample = self.asked(houses, house, requests)?;
-        if let Some(load) = self.load(house)? {
+        let mut sample = self.asked(servers, server, requests)?;
+        if let Some(load) = self.load(server)? {
             let part = (requests / WAITS_PART / self.unit()).max(1) * self.unit();
-            let waits = load.waits(&house.url(), &self.paths, part)?;
+            let waits = load.waits(&server.url(), &self.paths, part)?;
             sample.p50_ms = waits.quantile(0.5).as_secs_f64() * 1e3;
             sample.p99_ms = waits.quantile(0.99).as_secs_f64() * 1e3;
         }
-        sample.resident = house.resident()?;
+        sample.resident = server.resident()?;
         Ok(sample)
     }
 
     /// A turn without the waits of kept connections.
-    fn asked(&self, houses: &Houses, house: &Contestant, requests: u64) -> Result<Sample> {
-        let before = house.threads()?;
-        let mut sample = match (&self.ask, self.load(house)?) {
-            (Ask::Knock(sort), _) => self.knock(houses, house, *sort, requests)?,
-            (_, Some(load)) => Sample::seen(load.run(&house.url(), &self.paths, requests)?),
+    fn asked(&self, servers: &Houses, server: &Contestant, requests: u64) -> Result<Sample> {
+        let before = server.threads()?;
+        let mut sample = match (&self.ask, self.load(server)?) {
+            (Ask::Knock(sort), _) => self.knock(servers, server, *sort, requests)?,
+            (_, Some(load)) => Sample::seen(load.run(&server.url(), &self.paths, requests)?),
             (_, None) => return Err("nothing to ask".into()),
         };
-        let used = house.threads()?.since(&before);
+        let used = server.threads()?.since(&before);
         sample.cpu_us = used.as_secs_f64() * 1e6 / sample.requests as f64;
         Ok(sample)
     }
 
-    fn pace(&self, houses: &Houses, house: &Contestant, requests: u64) -> Result<f64> {
-        Ok(self.asked(houses, house, requests)?.requests_per_second)
+    fn pace(&self, servers: &Houses, server: &Contestant, requests: u64) -> Result<f64> {
+        Ok(self.asked(servers, server, requests)?.requests_per_second)
     }
 
     fn knock(
         &self,
-        houses: &Houses,
-        house: &Contestant,
+        servers: &Houses,
+        server: &Contestant,
         sort: Sort,
         requests: u64,
     ) -> Result<Sample> {
         let path = self.paths.first().ok_or("nothing to ask for")?;
-        let seen = Door::new(house.addr(), path, &houses.authority, sort)?.knock(requests)?;
+        let seen = Door::new(server.addr(), path, &servers.authority, sort)?.knock(requests)?;
         Ok(Sample {
             requests: seen.connections,
             requests_per_second: seen.connections as f64 / seen.took.as_secs_f64(),
@@ -171,17 +171,17 @@ impl Case {
     }
 
     /// How h2load asks this server.
-    fn load(&self, house: &Contestant) -> Result<Option<Load>> {
+    fn load(&self, server: &Contestant) -> Result<Option<Load>> {
         let load = match &self.ask {
             Ask::Knock(_) => return Ok(None),
             Ask::Load(load) => load.clone(),
             Ask::Revalidate(load) => {
                 let path = self.paths.first().ok_or("nothing to ask for")?;
-                load.clone().header("if-none-match", &house.etag(path)?)
+                load.clone().header("if-none-match", &server.etag(path)?)
             }
         };
         let with = |load: Load, (name, value): &(String, String)| load.header(name, value);
-        Ok(Some(house.headers.iter().fold(load, with)))
+        Ok(Some(server.headers.iter().fold(load, with)))
     }
 
     /// The least number of requests in which every connection goes round all paths.

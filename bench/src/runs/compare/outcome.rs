@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::cases::Sample;
-use super::houses::Kind;
+use super::gateways::Kind;
 use crate::stats::median;
 
 /// A row of the table.

@@ -22,7 +22,7 @@ const PUT_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::f
 /// beside the time that a put takes.
 const CONTENTION: Duration = Duration::from_secs(10);
 const WINNER_PAUSE: Duration = Duration::from_millis(30);
-/// Puts that win without a break, after which there is one, whoever competes.
+/// Puts that win without a break, after which there is one, whichever replica competes.
 const MAX_WINS: u32 = 10;
 
 impl JournalWriter {
@@ -90,7 +90,7 @@ impl JournalWriter {
             }
             tokio::time::sleep(pause + self.jitter(pause)).await;
             pause = (pause * 2).min(PUT_PAUSES.1);
-            // The trouble may have been a store that was set back: then there is a gap before
+            // The failure may have been a store that was set back: then there is a gap before
             // this number, and nothing may be put behind it.
             self.recognised = None;
             if self.recognise().await.is_err() && lock(&self.status).broken.is_some() {

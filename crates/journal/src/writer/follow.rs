@@ -67,7 +67,7 @@ impl JournalWriter {
 
     /// The entry that the catalog stands at must stand in the journal: a store that was
     /// restored from a backup may be behind. Looked at when the catalog is opened, after every
-    /// trouble with the store, and now and then.
+    /// a failure of the store, and now and then.
     pub(super) async fn recognise(&mut self) -> Result<()> {
         if let Some(why) = lock(&self.status).broken.clone() {
             return Err(Error::unavailable(why));
@@ -212,7 +212,7 @@ impl JournalWriter {
         self.tell_heads();
         self.mind_strangers(&applied.strangers);
         self.unflushed_since.get_or_insert_with(Instant::now);
-        lock(&self.status).trouble = None;
+        lock(&self.status).failure = None;
         if let Ok(head) = self.catalog.head() {
             self.metrics.journal_head.set(i64::try_from(head.seq).unwrap_or(i64::MAX));
         }
@@ -265,6 +265,6 @@ impl JournalWriter {
         error!(error = %why.chain(), "the catalog could not be written");
         self.metrics.alarms.with_label_values(&["catalog_unwritable"]).inc();
         let what = "the catalog cannot be written: look at its disk, and start again";
-        lock(&self.status).trouble = Some(what.to_owned());
+        lock(&self.status).failure = Some(what.to_owned());
     }
 }

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::files::crate_file::{Content, FIRST_ROOM_BYTES, Got, Source};
+use crate::files::crate_file::{Content, FIRST_PERMIT_BYTES, Got, Source};
 use crate::settings::CrateMemory;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
@@ -46,8 +46,8 @@ const LARGE_ASIDE: usize = 1;
 #[derive(Debug)]
 pub struct CrateCache {
     memory: Memory,
-    flights: SingleFlight<(Origin, Checksum), Result<Got>>,
-    /// Whole copies of what is otherwise only streamed, for whoever must read them.
+    single_flight: SingleFlight<(Origin, Checksum), Result<Got>>,
+    /// Whole copies of what is otherwise only streamed, for what must read them whole.
     pub(crate) wholes: SingleFlight<Checksum, Result<Bytes>>,
     pub(crate) large_aside: Arc<Semaphore>,
     /// Mirrored files that turned out to be damaged while they were sent: filled again.
@@ -66,17 +66,17 @@ impl CrateCache {
     pub fn of(limits: &CrateMemory, metrics: Metrics) -> Self {
         let memory = Memory::new(limits.kept_bytes, limits.more_bytes, limits.wait, metrics);
         // No more than there is memory for at first; so a client's share of them is its share of that.
-        let most = (memory.budget.total() / FIRST_ROOM_BYTES).clamp(1, limits.requests as u64);
+        let most = (memory.budget.total() / FIRST_PERMIT_BYTES).clamp(1, limits.requests as u64);
         let most = usize::try_from(most).unwrap_or(limits.requests);
         let turns = || FairShares::new(most, &limits.per_address);
         let wholes = SingleFlight::bounded(turns());
         Self { wholes, ..Self::new(memory, SingleFlight::bounded(turns())) }
     }
 
-    fn new(memory: Memory, flights: SingleFlight<(Origin, Checksum), Result<Got>>) -> Self {
+    fn new(memory: Memory, single_flight: SingleFlight<(Origin, Checksum), Result<Got>>) -> Self {
         Self {
             memory,
-            flights,
+            single_flight,
             wholes: SingleFlight::default(),
             large_aside: Arc::new(Semaphore::new(LARGE_ASIDE)),
             damaged: Cache::new(REMEMBERED),
@@ -116,13 +116,13 @@ impl CrateCache {
     ///
     /// # Errors
     /// Unavailable, when there is none in time.
-    pub async fn room(&self, bytes: u64) -> Result<MemoryPermit> {
-        self.memory.room(bytes).await
+    pub async fn reserve(&self, bytes: u64) -> Result<MemoryPermit> {
+        self.memory.reserve(bytes).await
     }
 
     /// The same, if others need only be given up for it.
-    pub(crate) fn room_now(&self, bytes: u64) -> Option<MemoryPermit> {
-        self.memory.room_now(bytes)
+    pub(crate) fn try_reserve(&self, bytes: u64) -> Option<MemoryPermit> {
+        self.memory.try_reserve(bytes)
     }
 
     /// Whether a file of so many bytes is brought into memory as a whole.
@@ -131,9 +131,9 @@ impl CrateCache {
     }
 
     /// Verified bytes that hold their room, found again for as long as anybody has them.
-    pub(crate) fn share(&self, cksum: Checksum, bytes: Bytes, mut room: MemoryPermit) -> Bytes {
-        room.fit(bytes.len() as u64);
-        self.memory.shares.add(cksum, bytes, room)
+    pub(crate) fn share(&self, cksum: Checksum, bytes: Bytes, mut permit: MemoryPermit) -> Bytes {
+        permit.fit(bytes.len() as u64);
+        self.memory.shares.add(cksum, bytes, permit)
     }
 
     /// A crate file from memory, else what `load` brings within `bound`: one `load` for all who
@@ -161,7 +161,7 @@ impl CrateCache {
         let start = || {
             let loading = load();
             async move {
-                // Another flight may have landed since we looked, and what was given up may
+                // Another request may have brought it since we looked, and what was given up may
                 // still be on its way to a client.
                 if let Some(got) = memory.find(&cksum) {
                     return Ok(got);
@@ -172,7 +172,7 @@ impl CrateCache {
             }
         };
         let crowded = |_: &Error| self.memory.metrics.requests_refused.inc();
-        let flight = self.flights.join_for(client, key, start).await.inspect_err(crowded)?;
+        let flight = self.single_flight.join_for(client, key, start).await.inspect_err(crowded)?;
         flight.unwrap_or_else(|| Err(broke_off()))
     }
 }
@@ -186,12 +186,12 @@ fn too_slow(bound: Duration) -> Error {
     .retry_after(Duration::from_secs(5))
 }
 
-/// A flight that crashed.
+/// A load that crashed.
 pub(crate) fn broke_off() -> Error {
     Error::new(Kind::Internal, "fetching the crate file broke off; the registry's log knows more")
 }
 
-/// The cache itself, which flights share.
+/// The cache itself, which its single flight shares.
 #[derive(Debug, Clone)]
 struct Memory {
     files: Cache<Checksum, Bytes>,
@@ -238,29 +238,29 @@ impl Memory {
         }
     }
 
-    async fn room(&self, bytes: u64) -> Result<MemoryPermit> {
-        if let Some(room) = self.budget.try_reserve(bytes) {
-            return Ok(room);
+    async fn reserve(&self, bytes: u64) -> Result<MemoryPermit> {
+        if let Some(permit) = self.budget.try_reserve(bytes) {
+            return Ok(permit);
         }
         let waiting = async {
             let mut reserving = pin!(self.budget.reserve(bytes));
             loop {
-                // In the queue first, so that what is given up comes to whoever is first.
-                if let Some(room) = reserving.as_mut().now_or_never() {
-                    return room;
+                // In the queue first, so that what is given up comes to the first in the queue.
+                if let Some(permit) = reserving.as_mut().now_or_never() {
+                    return permit;
                 }
                 self.give_up(bytes);
-                if let Ok(room) = timeout(GIVE_UP_EVERY, reserving.as_mut()).await {
-                    return room;
+                if let Ok(permit) = timeout(GIVE_UP_EVERY, reserving.as_mut()).await {
+                    return permit;
                 }
             }
         };
         timeout(self.wait, waiting).await.map_err(|_| self.no_room(bytes))
     }
 
-    fn room_now(&self, bytes: u64) -> Option<MemoryPermit> {
-        if let Some(room) = self.budget.try_reserve(bytes) {
-            return Some(room);
+    fn try_reserve(&self, bytes: u64) -> Option<MemoryPermit> {
+        if let Some(permit) = self.budget.try_reserve(bytes) {
+            return Some(permit);
         }
         self.give_up(bytes);
         self.budget.try_reserve(bytes)
@@ -322,8 +322,8 @@ impl LiveFiles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(self: &Arc<Self>, cksum: Checksum, bytes: Bytes, room: MemoryPermit) -> Bytes {
-        let share = Arc::new(Share { bytes, cksum, among: Arc::clone(self), _room: room });
+    fn add(self: &Arc<Self>, cksum: Checksum, bytes: Bytes, permit: MemoryPermit) -> Bytes {
+        let share = Arc::new(Share { bytes, cksum, among: Arc::clone(self), _room: permit });
         self.all().insert(cksum, Arc::downgrade(&share));
         share.into_bytes()
     }

@@ -8,7 +8,7 @@ use cratehouse_storage::blobs::Origin;
 /// The memory that a crate file of unknown size is given at first. Nine in ten are smaller. What
 /// is announced to be larger gets more on the spot; it is asked for a second time only when
 /// there is no memory just then, or when nothing was announced.
-pub(crate) const FIRST_ROOM_BYTES: u64 = 1 << 20;
+pub(crate) const FIRST_PERMIT_BYTES: u64 = 1 << 20;
 
 /// What is asked of the store at one time: each piece is a request of its own, because no store
 /// keeps one open for as long as a slow client takes. Every piece but the first has this size.

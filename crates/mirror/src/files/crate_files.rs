@@ -106,8 +106,8 @@ impl CrateFiles {
         cksum: Checksum,
         size: u64,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let room = self.cache.room(size.min(STREAM_BYTES)).await?;
-        Ok(streaming::pieces(self, Stored { origin, cksum, size }, room))
+        let permit = self.cache.reserve(size.min(STREAM_BYTES)).await?;
+        Ok(streaming::pieces(self, Stored { origin, cksum, size }, permit))
     }
 
     /// The bytes of a mirrored file, also of one that is streamed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::files::crate_file::{Content, FIRST_ROOM_BYTES, Got, Source};
+use crate::files::crate_file::{Content, FIRST_PERMIT_BYTES, Got, Source};
 use crate::files::crate_files::{CrateFiles, Found, Reading, Unread};
 use crate::files::noted_uses::Uses;
 use crate::index::chain::Chain;
@@ -72,18 +72,18 @@ impl Filler {
             return Ok(Got { content, cksum, source: Source::Store });
         }
         self.pinner.refuse_if_pinned_otherwise(&wanted).await?;
-        let (bytes, mut room) = self.fetch(client, &wanted).await?;
+        let (bytes, mut permit) = self.fetch(client, &wanted).await?;
         let size = bytes.len() as u64;
-        room.fit(size);
+        permit.fit(size);
         self.pinner.pin(&wanted).await?;
         let content = if cache.takes_whole(size) {
-            let shared = cache.share(cksum, bytes.clone(), room);
+            let shared = cache.share(cksum, bytes.clone(), permit);
             self.store_later(wanted, bytes, shared.clone()).await;
             Content::Whole(shared)
         } else if self.store(&wanted, bytes.clone()).await {
-            Content::InStore { size, at_hand: Some(bytes_holding(bytes, room)) }
+            Content::InStore { size, at_hand: Some(bytes_holding(bytes, permit)) }
         } else {
-            Content::Whole(cache.share(cksum, bytes, room))
+            Content::Whole(cache.share(cksum, bytes, permit))
         };
         Ok(Got { content, cksum, source: Source::Upstream })
     }
@@ -107,7 +107,7 @@ impl Filler {
             return Ok(None);
         }
         let largest = self.files.limits.mirrored_bytes;
-        let (origin, likely, wait) = (Origin::Mirrored, FIRST_ROOM_BYTES, STORE_WAIT);
+        let (origin, likely, wait) = (Origin::Mirrored, FIRST_PERMIT_BYTES, STORE_WAIT);
         match (Reading { files, origin, cksum, likely, largest, wait }).find().await {
             Ok(Found::File(content)) => return Ok(Some(content)),
             Ok(Found::Nothing) => {}
@@ -193,10 +193,10 @@ impl Filler {
         upstream: &Upstream,
         listed: &Listed,
     ) -> Result<Option<(Bytes, MemoryPermit)>> {
-        let (answer, room) = self.ask(client, upstream, listed).await?;
+        let (answer, permit) = self.ask(client, upstream, listed).await?;
         let CrateAnswer::Found(bytes) = answer else { return Ok(None) };
         if has_checksum(&bytes, &listed.cksum).await {
-            return Ok(Some((bytes, room)));
+            return Ok(Some((bytes, permit)));
         }
         self.files.metrics.alarms.with_label_values(&["wrong_bytes"]).inc();
         if let Some(suppressed) = self.files.lines.wrong_bytes.admit() {
@@ -227,9 +227,9 @@ impl Filler {
         let (cache, turn) = (&self.files.cache, Turn { client, held: false });
         // In this order: those that wait for their turn have no memory that others could use.
         let place = upstream.crate_place(turn).await?;
-        let mut room = cache.room(largest.min(FIRST_ROOM_BYTES)).await?;
-        let error = match ask_within(&mut room, largest, upstream, &place, listed).await {
-            Ok(answer) => return Ok((answer, room)),
+        let mut permit = cache.reserve(largest.min(FIRST_PERMIT_BYTES)).await?;
+        let error = match ask_within(&mut permit, largest, upstream, &place, listed).await {
+            Ok(answer) => return Ok((answer, permit)),
             Err(error) => error,
         };
         let needed = match error.kind {
@@ -238,13 +238,13 @@ impl Filler {
             }
             _ => return Err(error.into()),
         };
-        if needed > largest || needed <= room.bytes() {
+        if needed > largest || needed <= permit.bytes() {
             return Err(error.into());
         }
         // Not held while waiting for more, or two fills could wait for each other.
-        drop(room);
-        let mut room = cache.room(needed).await?;
-        Ok((ask_within(&mut room, largest, upstream, &place, listed).await?, room))
+        drop(permit);
+        let mut permit = cache.reserve(needed).await?;
+        Ok((ask_within(&mut permit, largest, upstream, &place, listed).await?, permit))
     }
 }
 
@@ -255,15 +255,15 @@ fn same_bytes<'a>(file: &'a IndexFile, wanted: &Listed) -> Option<&'a Listed> {
 
 /// Asks with the room that there is, and as much as is announced if that is to be had at once.
 async fn ask_within(
-    room: &mut MemoryPermit,
+    permit: &mut MemoryPermit,
     largest: u64,
     upstream: &Upstream,
     place: &CratePlace,
     listed: &Listed,
 ) -> Result<CrateAnswer, UpstreamError> {
     let mut fit = |announced: Option<u64>| match announced {
-        Some(bytes) if bytes <= largest => room.fit(bytes),
-        _ => room.bytes(),
+        Some(bytes) if bytes <= largest => permit.fit(bytes),
+        _ => permit.bytes(),
     };
     upstream.crate_file(place, listed, &mut fit).await
 }

@@ -50,21 +50,21 @@ pub struct IndexCache {
     /// The shelves of names that no place is known to have.
     absent: Cache<NameKey, Arc<Shelf>>,
     /// Index files that are being made.
-    pub flights: Arc<SingleFlight<Flight, CachedLookup>>,
+    pub single_flight: Arc<SingleFlight<LookupKey, CachedLookup>>,
     /// Who unpacks, reads and compresses them.
     pub renderers: RenderPool,
     /// The bodies of index files that anybody has.
     tally: Arc<MemoryInUse>,
 }
 
-/// What a flight is for.
+/// What is made once for all who ask for it at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Flight {
+pub struct LookupKey {
     /// As it is spelled in the index path.
     pub name: CrateName,
     /// Where the file comes from.
     pub place: Place,
-    /// Hosted: the generation, so that nobody who asks after a change joins a flight from before.
+    /// Hosted: the generation, so that nobody who asks after a change joins what was begun before.
     pub generation: Option<u64>,
     /// Mirrored: whether the upstream is asked even though the copy is fresh.
     pub force: bool,
@@ -341,12 +341,18 @@ impl IndexCache {
         let absent = Cache::builder().max_capacity(absent).weigher(weigh);
         let absent = absent.expire_after(WhileCurrent).build();
         let tally = Arc::new(MemoryInUse::new(capacity.saturating_add(more)));
-        Self { shelves, absent, flights: Arc::default(), renderers: RenderPool::default(), tally }
+        Self {
+            shelves,
+            absent,
+            single_flight: Arc::default(),
+            renderers: RenderPool::default(),
+            tally,
+        }
     }
 
     /// The same, where so many files are made at one time. For the one that lookups ask.
     pub fn with_flights(self, bound: FairShares) -> Self {
-        Self { flights: Arc::new(SingleFlight::bounded(bound)), ..self }
+        Self { single_flight: Arc::new(SingleFlight::bounded(bound)), ..self }
     }
 
     /// The memory that the bodies of index files take now, in bytes.
@@ -538,7 +544,7 @@ impl IndexCache {
     }
 }
 
-/// The result of a flight; one that crashed is our own fault.
+/// The result of a lookup that others may share; one that crashed is our own fault.
 pub fn landed(result: Option<CachedLookup>) -> CachedLookup {
     let crashed = || {
         let message = "something went wrong inside the registry while it made an index file";

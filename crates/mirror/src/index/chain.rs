@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use self::memory::{admit, remembered_file, unbegun};
 use crate::hosting::HostedNames;
-use crate::index::cache::{CachedLookup, Flight, IndexCache, Outcome, Place, landed};
+use crate::index::cache::{CachedLookup, IndexCache, LookupKey, Outcome, Place, landed};
 use crate::index::credit::{Credit, Credits};
 use crate::index::read_through::{Begun, ReadThrough, Rendered};
 use crate::index::taken;
@@ -212,7 +212,7 @@ impl Chain {
         asked: &Asked,
     ) -> (CachedLookup, Beginner) {
         let place = Place::Upstream(at);
-        let flight = Flight { name: name.clone(), place, generation: None, force: asked.force };
+        let key = LookupKey { name: name.clone(), place, generation: None, force: asked.force };
         let (owned, krate, asked) = (Arc::clone(self), name.clone(), asked.clone());
         let (client, mut beginner) = (asked.client, Beginner::Another);
         // It may outlive the request: then this settles what the name costs.
@@ -224,7 +224,7 @@ impl Chain {
                 known
             }
         };
-        match self.index.flights.join_for(client, flight, work).await {
+        match self.index.single_flight.join_for(client, key, work).await {
             Ok(result) => (landed(result), beginner),
             Err(crowded) => (unbegun(self, name, place, crowded), Beginner::This),
         }

@@ -49,7 +49,7 @@ pub struct Learned {
 /// Who reads crate files for their licences.
 #[derive(Debug)]
 pub struct Readers {
-    flights: SingleFlight<(CrateName, CrateVersion, Checksum), Result<LicenseFact>>,
+    single_flight: SingleFlight<(CrateName, CrateVersion, Checksum), Result<LicenseFact>>,
     parsers: Arc<Parsers>,
     pub(crate) aside: Arc<Semaphore>,
     pub(crate) background: Arc<Semaphore>,
@@ -59,7 +59,7 @@ impl Readers {
     /// As many at one time as there are cores: crate files are inflated.
     pub fn new(per_address: &PerAddress, metrics: &Metrics) -> Self {
         Self {
-            flights: SingleFlight::default(),
+            single_flight: SingleFlight::default(),
             parsers: Arc::new(Parsers::new(per_address, metrics, "license")),
             aside: Arc::new(Semaphore::new(ASIDE)),
             background: Arc::new(Semaphore::new(BACKGROUND)),
@@ -209,7 +209,7 @@ impl Readers {
         };
         let broke_off =
             || Error::unavailable("reading the licence of a crate file broke off; try again");
-        self.flights.join(key, work).await.ok_or_else(broke_off)?
+        self.single_flight.join(key, work).await.ok_or_else(broke_off)?
     }
 }
 

@@ -20,7 +20,7 @@ impl MirroredNames {
         self.table.note(at, file);
     }
 
-    /// The same, for work that outlives whoever waits for it.
+    /// The same, for work that outlives the requests that wait for it.
     pub(crate) fn noter(&self) -> impl FnOnce(usize, &IndexFile) + Send + use<> {
         let names = Arc::clone(&self.table);
         move |at, file| names.note(at, file)

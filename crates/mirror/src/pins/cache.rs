@@ -60,12 +60,12 @@ impl Pins {
         if let Some(pinned) = self.known(wanted, corrections) {
             return Ok(pinned);
         }
-        let key = (wanted.key(), corrections); // who came before a correction reads for himself
+        let key = (wanted.key(), corrections); // a request from before a correction reads by itself
         let (known, place) = (self.known.clone(), wanted.key());
         let start = || {
             let reading = read();
             async move {
-                // Another flight may have landed since we looked.
+                // Another request may have read it since we looked.
                 if let Some((_, pinned)) = known.get(&place).filter(|(at, _)| *at == corrections) {
                     return Ok(pinned);
                 }

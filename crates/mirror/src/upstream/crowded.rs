@@ -22,7 +22,7 @@ impl Crowded {
     /// What came of a turn.
     pub(super) fn note<T>(&self, turn: Turn, answer: &Result<T, UpstreamError>) {
         let is_crowded =
-            |trouble: &UpstreamError| matches!(trouble.kind, UpstreamErrorKind::Crowded);
+            |failure: &UpstreamError| matches!(failure.kind, UpstreamErrorKind::Crowded);
         if turn.held && answer.as_ref().is_err_and(is_crowded) {
             self.0.insert(turn.client, ());
         }

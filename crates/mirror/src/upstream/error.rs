@@ -1,4 +1,4 @@
-//! What an answer of an upstream means: found, not found, or trouble.
+//! What an answer of an upstream means: found, not found, or a failure.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 pub struct UpstreamError {
     /// The upstream's name.
     pub upstream: String,
-    /// What sort of trouble.
+    /// What kind of failure.
     pub kind: UpstreamErrorKind,
     /// What happened, for the log. It may name hosts.
     pub detail: String,
@@ -30,7 +30,7 @@ pub struct UpstreamError {
     pub status: Option<u16>,
 }
 
-/// What sort of trouble.
+/// What kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamErrorKind {
     /// No answer in time.
@@ -65,7 +65,7 @@ impl UpstreamError {
         Self { upstream, kind, detail, retry_after: None, status: None }
     }
 
-    /// Whether the upstream as a whole is in trouble, not just this answer.
+    /// Whether the upstream as a whole is failing, not just this answer.
     pub fn is_general(&self) -> bool {
         use UpstreamErrorKind::{Nonsense, TooLarge};
         !(self.is_ours() || matches!(self.kind, Nonsense | TooLarge { .. }))
@@ -97,8 +97,8 @@ impl UpstreamError {
 }
 
 impl From<UpstreamError> for Error {
-    fn from(trouble: UpstreamError) -> Self {
-        let (kind, what) = match trouble.kind {
+    fn from(failure: UpstreamError) -> Self {
+        let (kind, what) = match failure.kind {
             UpstreamErrorKind::Timeout => (Kind::UpstreamTimeout, "did not answer in time"),
             UpstreamErrorKind::Busy => (Kind::Unavailable, "is busy"),
             UpstreamErrorKind::Unreachable => (Kind::BadUpstream, "cannot be reached"),
@@ -116,14 +116,14 @@ impl From<UpstreamError> for Error {
             }
         };
         // Cargo heeds a `Retry-After` with 429 and 503 alone (cargo `util/network/retry.rs`).
-        let kind = if trouble.retry_after.is_some() { Kind::Unavailable } else { kind };
-        let upstream = &trouble.upstream;
+        let kind = if failure.retry_after.is_some() { Kind::Unavailable } else { kind };
+        let upstream = &failure.upstream;
         let message = format!(
             "the upstream registry `{upstream}` {what}; try again shortly, and ask this \
              registry's operators if it lasts"
         );
-        let wait = trouble.retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
-        Error::new(kind, message).retry_after(wait).because(trouble)
+        let wait = failure.retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
+        Error::new(kind, message).retry_after(wait).because(failure)
     }
 }
 
@@ -204,9 +204,9 @@ mod tests {
 
     #[test]
     fn trouble_names_the_upstream_and_nothing_else_to_the_client() {
-        let trouble =
+        let failure =
             UpstreamError::new("up", UpstreamErrorKind::Timeout, "https://inner.example: slow");
-        let error = Error::from(trouble);
+        let error = Error::from(failure);
         assert_eq!(error.kind, Kind::UpstreamTimeout);
         assert!(error.message.contains("`up`") && !error.message.contains("inner"));
         assert_eq!(error.retry_after, Some(RETRY_AFTER_DEFAULT));
@@ -219,8 +219,8 @@ mod tests {
             [(UpstreamErrorKind::Nonsense, 500), (UpstreamErrorKind::Timeout, 504)]
         {
             let wait = Some(Duration::from_secs(7));
-            let trouble = UpstreamError { retry_after: wait, ..UpstreamError::new("up", kind, "") };
-            let error = Error::from(UpstreamError { status: Some(status), ..trouble });
+            let failure = UpstreamError { retry_after: wait, ..UpstreamError::new("up", kind, "") };
+            let error = Error::from(UpstreamError { status: Some(status), ..failure });
             assert_eq!((error.kind, error.retry_after), (Kind::Unavailable, wait), "{status}");
         }
     }

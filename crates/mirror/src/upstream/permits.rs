@@ -103,7 +103,7 @@ impl UpstreamPermits {
         self.state().new.clients.keys().copied().collect()
     }
 
-    /// Waits for a place. The caller bounds the time; whoever gives up leaves the line.
+    /// Waits for a place. The caller bounds the time; a request that gives up leaves the queue.
     pub(super) async fn turn(&self, turn: Turn) -> Place {
         let waiting = {
             let mut state = self.state();

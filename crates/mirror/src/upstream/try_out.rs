@@ -13,17 +13,17 @@ impl Upstream {
         }
         // It may do without a `config.json`.
         let url = self.index_url("se/rd/serde")?;
-        let errand = UpstreamRequest {
+        let request = UpstreamRequest {
             kind: "index",
             url,
             validators: None,
             inflate: true,
-            room: &mut |_| self.index_bytes as u64,
+            permit: &mut |_| self.index_bytes as u64,
             largest: self.index_bytes as u64,
             arriving: &mut |_| true,
             within: self.config.timeout,
             trace: None,
         };
-        self.run_in_turn(Turn { held: true, ..Turn::OWN }, errand).await.map(drop)
+        self.run_in_turn(Turn { held: true, ..Turn::OWN }, request).await.map(drop)
     }
 }

@@ -23,7 +23,7 @@ const METADATA_WAIT: Duration = Duration::from_secs(2);
 const METADATA: &str = "http://169.254.169.254";
 
 impl Objects {
-    /// Asks a bucket once, whether its settings are right. Of other stores, and of trouble that may pass, it
+    /// Asks a bucket once, whether its settings are right. Of other stores, and of a failure that may pass, it
     /// says nothing.
     ///
     /// # Errors

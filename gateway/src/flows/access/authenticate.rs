@@ -138,23 +138,23 @@ mod tests {
     use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     struct Alice {
-        house: TestGateway,
+        server: TestGateway,
         secret: TokenSecret,
     }
 
     impl Alice {
         async fn with(grant: Grant) -> Self {
-            let house = TestGateway::open(&memory(), &[], Limits::default()).await;
+            let server = TestGateway::open(&memory(), &[], Limits::default()).await;
             let (login, secret) = ("alice".to_owned(), TokenSecret::random());
-            house.order(Command::CreateUser { login: login.clone() }).await;
+            server.order(Command::CreateUser { login: login.clone() }).await;
             let (name, hash) = (String::new(), secret.hash());
-            house.order(Command::CreateToken { login, name, hash, grant }).await;
-            Self { house, secret }
+            server.order(Command::CreateToken { login, name, hash, grant }).await;
+            Self { server, secret }
         }
 
         async fn shows_it(&self) -> Result<Arc<Principal>, Kind> {
             let shown = self
-                .house
+                .server
                 .gateway
                 .tokens
                 .authenticate(ClientKey::Exempt, self.secret.reveal())
@@ -168,7 +168,7 @@ mod tests {
         let alice = Alice::with(Grant::usual()).await;
         let first = alice.shows_it().await.unwrap();
         assert!(Arc::ptr_eq(&first, &alice.shows_it().await.unwrap()));
-        alice.house.order(Command::CreateUser { login: "bob".to_owned() }).await;
+        alice.server.order(Command::CreateUser { login: "bob".to_owned() }).await;
         let second = alice.shows_it().await.unwrap();
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(first, second);
@@ -176,8 +176,8 @@ mod tests {
 
     #[tokio::test]
     async fn where_reads_are_open_a_token_that_counts_is_a_way_past_strangers() {
-        let house = TestGateway::open(&memory(), &[], Limits::default()).await;
-        let reader = |client| house.gateway.hosting.reader(client);
+        let server = TestGateway::open(&memory(), &[], Limits::default()).await;
+        let reader = |client| server.gateway.hosting.reader(client);
         for stranger in [ClientKey::of([192, 0, 2, 1].into()), ClientKey::Exempt] {
             assert_eq!(reader(stranger), Waiter::Unauthenticated(stranger));
             assert_eq!(reader(stranger.trusted()), Waiter::Authenticated);
@@ -189,11 +189,11 @@ mod tests {
     async fn a_token_that_was_shown_counts_no_more_once_it_is_revoked_or_its_user_disabled() {
         let alice = Alice::with(Grant::usual()).await;
         let token = alice.shows_it().await.unwrap().token;
-        alice.house.order(Command::RevokeToken { token }).await;
+        alice.server.order(Command::RevokeToken { token }).await;
         assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
         let alice = Alice::with(Grant::usual()).await;
         alice.shows_it().await.unwrap();
-        alice.house.order(Command::DisableUser { login: "alice".to_owned() }).await;
+        alice.server.order(Command::DisableUser { login: "alice".to_owned() }).await;
         assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
     }
 
@@ -203,16 +203,16 @@ mod tests {
             Grant { expires: Some("2026-01-31T12:00:00.5Z".parse().unwrap()), ..Grant::usual() };
         let alice = Alice::with(ended).await;
         let why = async |alice: &Alice, token: &str| {
-            let shown = alice.house.gateway.tokens.authenticate(ClientKey::Exempt, token).await;
+            let shown = alice.server.gateway.tokens.authenticate(ClientKey::Exempt, token).await;
             shown.unwrap_err().message
         };
         let told = why(&alice, alice.secret.reveal()).await;
         assert!(told.contains("(number 1, of `alice`) ended at 2026-01-31T12:00:00Z: "), "{told}");
         assert!(told.contains("`cratehouse token create --user alice`"), "{told}");
-        alice.house.order(Command::RevokeToken { token: TokenId(1) }).await;
+        alice.server.order(Command::RevokeToken { token: TokenId(1) }).await;
         let told = why(&alice, alice.secret.reveal()).await;
         assert!(told.contains("(number 1, of `alice`) was revoked: ask"), "{told}");
-        alice.house.order(Command::DisableUser { login: "alice".to_owned() }).await;
+        alice.server.order(Command::DisableUser { login: "alice".to_owned() }).await;
         let told = why(&alice, alice.secret.reveal()).await;
         assert!(told.starts_with("the user `alice` of this token is disabled"), "{told}");
         for unknown in ["", "crh_x", &"x".repeat(2000), TokenSecret::random().reveal()] {
@@ -226,7 +226,7 @@ mod tests {
     async fn a_token_that_is_remembered_ends_all_the_same() {
         let alice = Alice::with(Grant::usual()).await;
         let who = alice.shows_it().await.unwrap();
-        let (gateway, hash) = (&alice.house.gateway, alice.secret.hash());
+        let (gateway, hash) = (&alice.server.gateway, alice.secret.hash());
         let mut ended = Principal::clone(&who);
         ended.grant.expires = Some(Timestamp::UNIX_EPOCH);
         gateway.tokens.holders.remember(hash, gateway.catalog.changes(), Arc::new(ended));
@@ -252,12 +252,12 @@ mod tests {
     async fn a_replica_that_is_cut_off_honours_tokens_for_a_while_only() {
         let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
         let shared: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
-        let house = TestGateway::open(&shared, &[], Limits::default()).await;
+        let server = TestGateway::open(&shared, &[], Limits::default()).await;
         let (login, secret) = ("alice".to_owned(), TokenSecret::random());
-        house.order(Command::CreateUser { login: login.clone() }).await;
+        server.order(Command::CreateUser { login: login.clone() }).await;
         let (name, hash, grant) = (String::new(), secret.hash(), Grant::usual());
-        house.order(Command::CreateToken { login, name, hash, grant }).await;
-        let known = || house.gateway.tokens.authenticate(ClientKey::Exempt, secret.reveal());
+        server.order(Command::CreateToken { login, name, hash, grant }).await;
+        let known = || server.gateway.tokens.authenticate(ClientKey::Exempt, secret.reveal());
         known().await.unwrap();
         store.plan(Box::new(|_, _| Fault::Before));
         tokio::time::sleep(HONOURED / 2).await;

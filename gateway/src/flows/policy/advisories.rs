@@ -283,7 +283,7 @@ pub(crate) struct Keeper {
     not_before: Instant,
     /// The archive that was last read, and whether it was good.
     seen: Option<Checksum>,
-    trouble: Option<String>,
+    failure: Option<String>,
 }
 
 impl Keeper {
@@ -305,7 +305,7 @@ impl Keeper {
             metrics: metrics.clone(),
             every,
             not_before: Instant::now(),
-            trouble: None,
+            failure: None,
         })
     }
 
@@ -342,7 +342,7 @@ impl Keeper {
         let store = &self.fetcher.store;
         let outcome = match store.current().await {
             Ok(None) => return,
-            Ok(Some(current)) if self.seen == Some(current.archive) && self.trouble.is_none() => {
+            Ok(Some(current)) if self.seen == Some(current.archive) && self.failure.is_none() => {
                 return self.policy_store.checked_advisories(current.checked);
             }
             Ok(Some(current)) => {
@@ -352,9 +352,9 @@ impl Keeper {
         };
         match outcome {
             Ok((archive, kept)) => {
-                let book = Arc::clone(&self.policy_store);
-                match aside_in_time(move || book.keep(Ok(kept))).await {
-                    Ok(()) => (self.seen, self.trouble) = (Some(archive), None),
+                let store = Arc::clone(&self.policy_store);
+                match aside_in_time(move || store.keep(Ok(kept))).await {
+                    Ok(()) => (self.seen, self.failure) = (Some(archive), None),
                     Err(e) => warn!(error = e.chain(), "taking up the advisories crashed"),
                 }
             }
@@ -365,18 +365,18 @@ impl Keeper {
     /// Trouble with the store has metrics of its own; a database that is damaged has not.
     async fn note(&mut self, error: &Error) {
         let why = error.chain();
-        if self.trouble.as_ref() == Some(&why) {
+        if self.failure.as_ref() == Some(&why) {
             return;
         }
         if error.kind == Kind::Unavailable {
             warn!(%why, "the advisories in the store cannot be looked at");
-            self.trouble = Some(why);
+            self.failure = Some(why);
             return;
         }
-        let (book, text) = (Arc::clone(&self.policy_store), why.clone());
-        match aside_in_time(move || book.keep(Err(text))).await {
-            Ok(()) => self.trouble = Some(why),
-            Err(e) => warn!(error = e.chain(), "noting trouble with the advisories crashed"),
+        let (store, text) = (Arc::clone(&self.policy_store), why.clone());
+        match aside_in_time(move || store.keep(Err(text))).await {
+            Ok(()) => self.failure = Some(why),
+            Err(e) => warn!(error = e.chain(), "noting a failure of the advisories crashed"),
         }
     }
 

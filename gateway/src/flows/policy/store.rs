@@ -34,7 +34,7 @@ pub struct PolicyStore {
     seen: Mutex<Seen>,
     /// What the store keeps, where the configuration names no database.
     kept: Mutex<KeptOrTrouble>,
-    /// Held by whoever reads anew.
+    /// Held while the files are read anew.
     reloading: Mutex<()>,
     metrics: Metrics,
 }
@@ -61,12 +61,12 @@ struct Sources {
     upstreams: Vec<String>,
 }
 
-/// Fingerprints of what was last read, so that a change is noticed and trouble told once.
+/// Fingerprints of what was last read, so that a change is noticed and a failure is logged once.
 #[derive(Debug, Default)]
 struct Seen {
     policy: Option<Read>,
     advisories: Option<Read>,
-    trouble: [Option<String>; 2],
+    failure: [Option<String>; 2],
     /// Looks since the database was looked at.
     looks: u32,
     /// Whether it was told that there is no database.
@@ -164,7 +164,7 @@ impl PolicyStore {
         }
     }
 
-    /// Says once that a rule is off for want of a database, which is no trouble: nobody has lost anything.
+    /// Says once that a rule is off for want of a database, which is no failure: nobody has lost anything.
     pub(crate) fn tell_of_missing_advisories(&self, scheduled: bool) {
         let in_force = self.generation();
         let missing = in_force.policy.wants_advisories() && in_force.advisories.is_none();
@@ -268,7 +268,7 @@ impl PolicyStore {
         Ok(Some(Arc::new(advisories)))
     }
 
-    /// The same of those in the store. That there are none is no trouble.
+    /// The same of those in the store. That there are none is no failure.
     fn changed_in_store(&self) -> Result<Option<Arc<Advisories>>, String> {
         let Some(kept) = self.kept().clone()? else { return Ok(None) };
         if let Some(former) = as_before(&self.seen().advisories, kept.archive) {
@@ -283,23 +283,23 @@ impl PolicyStore {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells trouble once, and its end.
+    /// Logs a failure once, and its end.
     fn settled<T>(&self, what: &str, at: usize, outcome: Result<T, String>) -> Option<T> {
         let mut seen = self.seen();
-        let trouble = seen.trouble.get_mut(at)?;
+        let failure = seen.failure.get_mut(at)?;
         let broken = self.metrics.policy_broken.with_label_values(&[what]);
         broken.set(i64::from(outcome.is_err()));
         match outcome {
             Ok(good) => {
-                if trouble.take().is_some() {
+                if failure.take().is_some() {
                     info!("the {what} can be read again");
                 }
                 Some(good)
             }
             Err(why) => {
-                if trouble.as_ref() != Some(&why) {
+                if failure.as_ref() != Some(&why) {
                     error!(%why, "the {what} cannot be used; what was read before stays in force");
-                    *trouble = Some(why);
+                    *failure = Some(why);
                 }
                 None
             }

@@ -56,11 +56,11 @@ mod tests {
     #[tokio::test]
     async fn names_that_strangers_have_taken_are_found_and_reserved_ones_are_not_asked_about() {
         let public = Public::start(b"theirs").await;
-        let house = TestGateway::open(&memory(), &[&public], limits()).await;
+        let server = TestGateway::open(&memory(), &[&public], limits()).await;
         for name in ["Foo", "tool", "acme-x"] {
-            house.publish(name, "1.0.0", b"ours").await;
+            server.publish(name, "1.0.0", b"ours").await;
         }
-        let clashes = names(&house.gateway.hosting, &house.gateway.mirror.chain).await.unwrap();
+        let clashes = names(&server.gateway.hosting, &server.gateway.mirror.chain).await.unwrap();
         let [clash] = &clashes[..] else { panic!("{clashes:?}") };
         assert_eq!((clash.name.as_str(), clash.upstream.as_str()), ("Foo", "up1"));
         assert!(public.server.paths().iter().all(|path| !path.contains("acme")));

@@ -18,7 +18,7 @@ use cratehouse_journal::catalog::{Catalog, CrateRow, VersionRow};
 use cratehouse_journal::writer::JournalHandle;
 use cratehouse_mirror::hosting::HostedNames as _;
 use cratehouse_mirror::index::cache::{
-    Answered, CachedLookup, Flight, IndexCache, Outcome, Place, landed,
+    Answered, CachedLookup, IndexCache, LookupKey, Outcome, Place, landed,
 };
 use cratehouse_mirror::index::chain::Chain;
 use cratehouse_mirror::index::judged::{Facts, Judging};
@@ -207,7 +207,7 @@ impl Lookup {
         name: &CrateName,
         row: CrateRow,
     ) -> CachedLookup {
-        let flight = Flight {
+        let key = LookupKey {
             name: name.clone(),
             place: Place::Hosted,
             generation: Some(row.changed),
@@ -218,7 +218,7 @@ impl Lookup {
             let made = owned.make_hosted(&name, &row).await;
             made.unwrap_or_else(|e| CachedLookup::failed(e, Duration::ZERO))
         };
-        match self.index.flights.join_for(client, flight, work).await {
+        match self.index.single_flight.join_for(client, key, work).await {
             Ok(result) => landed(result),
             Err(crowded) => {
                 self.metrics.requests_refused.inc();

@@ -71,7 +71,7 @@ impl PolicyChecks {
     /// the same index files: a report for each policy, the packages in the same order.
     /// `progress(done, total)` is called after each package; `allowance` says what may be read for licences.
     ///
-    /// A package that cannot be judged, because an upstream is in trouble for instance, is told in its
+    /// A package that cannot be judged, because an upstream is failing for instance, is told in its
     /// row, and fails no other.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl PolicyChecks {
 
     /// Why the versions of a crate, or one of them, are judged as they are by the policy in force.
     /// Upper and lower case of the name do not matter. `turn` is awaited when the crate is known, and before
-    /// its versions are judged; it ends with that, whoever still waits for it.
+    /// its versions are judged; it ends with that, whether a request still waits for it or not.
     ///
     /// # Errors
     /// Absent, when there is no such crate or version; else as a lookup.

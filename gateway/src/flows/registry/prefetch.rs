@@ -189,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn every_package_is_tried_and_the_failures_are_told() {
         let public = Public::start(b"x").await;
-        let house = TestGateway::open(&memory(), &[&public], limits()).await;
+        let server = TestGateway::open(&memory(), &[&public], limits()).await;
         let lock = |name: &str, version: &str, sum: &[u8]| {
             format!(
                 "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n\
@@ -203,16 +203,17 @@ mod tests {
         let seen = std::cell::RefCell::new(Vec::new());
         let progress = |done, total| seen.borrow_mut().push((done, total));
         let done =
-            house.gateway.prefetcher.prefetch(&locks(&[&text, &text]), progress).await.unwrap();
+            server.gateway.prefetcher.prefetch(&locks(&[&text, &text]), progress).await.unwrap();
         assert_eq!((done.fetched, done.fetched_bytes, done.present), (1, 1, 0));
         let failed = done.failed;
         let failed: Vec<_> = failed.iter().map(|(what, e)| (what.as_str(), e.kind)).collect();
         assert_eq!(failed, [("Foo 1.0.1", Kind::Absent), ("bar 1.0.0", Kind::Absent)]);
         assert_eq!(seen.into_inner(), [(1, 3), (2, 3), (3, 3)]);
-        assert_eq!((public.fills(), house.foo().await.1), (1, "hit"));
+        assert_eq!((public.fills(), server.foo().await.1), (1, "hit"));
 
         let changed = lock("Foo", "1.0.0", b"y");
-        let done = house.gateway.prefetcher.prefetch(&locks(&[&changed]), |_, _| ()).await.unwrap();
+        let done =
+            server.gateway.prefetcher.prefetch(&locks(&[&changed]), |_, _| ()).await.unwrap();
         let failed = done.failed;
         assert!(failed[0].1.message.contains("checksum"), "{failed:?}");
     }
@@ -220,12 +221,12 @@ mod tests {
     #[tokio::test]
     async fn names_of_other_registries_are_left_out_and_told() {
         let public = Public::start(b"x").await;
-        let house = TestGateway::open(&memory(), &[&public], limits()).await;
+        let server = TestGateway::open(&memory(), &[&public], limits()).await;
         let from = |source: &str| package("Foo", &format!("source = \"{source}\""));
         let ours = "sparse+https://crates.acme.example/index/";
         let upstream = format!("sparse+{}/index/", public.server.url);
         let lock = ["sparse+https://partner.example/index/", ours, &upstream].map(from).concat();
-        let done = house.gateway.prefetcher.prefetch(&locks(&[&lock]), |_, _| ()).await.unwrap();
+        let done = server.gateway.prefetcher.prefetch(&locks(&[&lock]), |_, _| ()).await.unwrap();
         let elsewhere = ("Foo 1.0.0+b", "sparse+https://partner.example/index/");
         assert_eq!(done.elsewhere, [(elsewhere.0.to_owned(), elsewhere.1.to_owned())]);
         let failed: Vec<_> = done.failed.iter().map(|(what, e)| (what.as_str(), e.kind)).collect();
@@ -233,7 +234,8 @@ mod tests {
 
         public.server.paths();
         let partner = from("sparse+https://partner.example/index/").replace("Foo", "secret");
-        let done = house.gateway.prefetcher.prefetch(&locks(&[&partner]), |_, _| ()).await.unwrap();
+        let done =
+            server.gateway.prefetcher.prefetch(&locks(&[&partner]), |_, _| ()).await.unwrap();
         assert_eq!((done.failed.len(), done.elsewhere.len()), (0, 1));
         assert_eq!(public.server.paths(), Vec::<String>::new());
     }
@@ -241,9 +243,9 @@ mod tests {
     #[tokio::test]
     async fn crates_are_fetched_by_name_or_requirement_and_what_was_done_is_told() {
         let public = Public::start(b"x").await;
-        let house = TestGateway::open(&memory(), &[&public], limits()).await;
+        let server = TestGateway::open(&memory(), &[&public], limits()).await;
         let fetch = async |wanted: &[&str]| {
-            house.gateway.prefetcher.prefetch(&crates(wanted), |_, _| ()).await.unwrap()
+            server.gateway.prefetcher.prefetch(&crates(wanted), |_, _| ()).await.unwrap()
         };
         let done = fetch(&["foo"]).await;
         assert_eq!((done.fetched, done.present, done.failed.len()), (1, 0, 0), "{done:?}");
@@ -259,23 +261,28 @@ mod tests {
                 .locks,
             ..crates(&["foo"])
         };
-        let done = house.gateway.prefetcher.prefetch(&mixed, |_, _| ()).await.unwrap();
+        let done = server.gateway.prefetcher.prefetch(&mixed, |_, _| ()).await.unwrap();
         assert_eq!((done.unpublished, done.present), (1, 1));
     }
 
     #[tokio::test]
     async fn what_is_no_lock_file_is_refused() {
-        let house = TestGateway::open(&memory(), &[], limits()).await;
+        let server = TestGateway::open(&memory(), &[], limits()).await;
         let odd = format!("{}é{}", "0".repeat(31), "0".repeat(31));
         let source = "source = \"sparse+https://crates.acme.example/index/\"";
         let odd = package("a", &format!("{source}\nchecksum = \"{odd}\""));
         for lock in ["[package", "version = 4\n[[package]]\nname = 1", &odd] {
-            let refused =
-                house.gateway.prefetcher.locks.packages(ClientKey::Exempt, lock).await.unwrap_err();
+            let refused = server
+                .gateway
+                .prefetcher
+                .locks
+                .packages(ClientKey::Exempt, lock)
+                .await
+                .unwrap_err();
             assert_eq!(refused.kind, Kind::Invalid, "{lock}");
         }
         let told =
-            house.gateway.prefetcher.prefetch(&locks(&["[package"]), |_, _| ()).await.unwrap_err();
+            server.gateway.prefetcher.prefetch(&locks(&["[package"]), |_, _| ()).await.unwrap_err();
         assert!(told.message.starts_with("Cargo.lock: this is not a Cargo.lock"), "{told}");
     }
 }

@@ -150,31 +150,31 @@ mod tests {
         Published { line: line("Foo", "1.0.0", b""), size: 1, metadata: Metadata::default() }
     }
 
-    fn objections(house: &TestGateway, section: &str, mode: &str) -> u64 {
-        house.gateway.metrics.policy_objections.with_label_values(&[section, mode]).get()
+    fn objections(server: &TestGateway, section: &str, mode: &str) -> u64 {
+        server.gateway.metrics.policy_objections.with_label_values(&[section, mode]).get()
     }
 
     #[tokio::test]
     async fn an_objection_refuses_and_says_why() {
-        let house = TestGateway::ruled(&memory(), &[], RULES).await;
-        house.publish("tokio", "1.0.0", b"x").await;
-        let refused = house.gateway.publisher.rules.to_publish(&published(), true).unwrap_err();
+        let server = TestGateway::ruled(&memory(), &[], RULES).await;
+        server.publish("tokio", "1.0.0", b"x").await;
+        let refused = server.gateway.publisher.rules.to_publish(&published(), true).unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("a `description`"));
-        let refused = house.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap_err();
+        let refused = server.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("`tokio`"));
-        house.gateway.publisher.rules.to_name(&name("unlike")).await.unwrap();
-        let counted = ["publish", "names"].map(|section| objections(&house, section, "enforce"));
+        server.gateway.publisher.rules.to_name(&name("unlike")).await.unwrap();
+        let counted = ["publish", "names"].map(|section| objections(&server, section, "enforce"));
         assert_eq!(counted, [1, 1]);
     }
 
     #[tokio::test]
     async fn what_is_observed_is_counted_and_nothing_else() {
-        let house =
+        let server =
             TestGateway::ruled(&memory(), &[], &format!("mode = \"observe\"\n{RULES}")).await;
-        house.publish("tokio", "1.0.0", b"x").await;
-        house.gateway.publisher.rules.to_publish(&published(), true).unwrap();
-        house.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
-        let counted = ["publish", "names"].map(|section| objections(&house, section, "observe"));
+        server.publish("tokio", "1.0.0", b"x").await;
+        server.gateway.publisher.rules.to_publish(&published(), true).unwrap();
+        server.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
+        let counted = ["publish", "names"].map(|section| objections(&server, section, "observe"));
         assert_eq!(counted, [1, 1]);
     }
 
@@ -183,11 +183,11 @@ mod tests {
         let rules = "contact = \"#crates\"\n[[ban]]\nname = \"foo\"\nversion = \"=1.0.0+b\"\n\
                      reason = \"leaks\"\n[[ban]]\nname = \"foo\"\nversion = \"=2.0.0\"\n\
                      action = \"hold\"\nreason = \"too new\"\n";
-        let house = TestGateway::ruled(&memory(), &[], rules).await;
+        let server = TestGateway::ruled(&memory(), &[], rules).await;
         let judged = async |version: &str| {
             let line = line("Foo", version, b"");
             let published = Published { line, size: 1, metadata: Metadata::default() };
-            house.gateway.publisher.rules.to_version(&published).await
+            server.gateway.publisher.rules.to_version(&published).await
         };
         assert_eq!(judged("1.0.0+a").await.unwrap(), None, "another version of that number");
         let refused = judged("1.0.0+b").await.unwrap_err();
@@ -195,15 +195,15 @@ mod tests {
         assert!(refused.message.contains("rule `ban`: leaks; ask #crates"), "{refused:?}");
         let told = judged("2.0.0").await.unwrap().unwrap();
         assert!(told.contains("rule `ban`: too new") && told.contains("as yanked"), "{told}");
-        assert_eq!(objections(&house, "verdict", "enforce"), 1);
+        assert_eq!(objections(&server, "verdict", "enforce"), 1);
     }
 
     #[tokio::test]
     async fn without_rules_nobody_objects() {
-        let house = TestGateway::ruled(&memory(), &[], "").await;
-        house.publish("tokio", "1.0.0", b"x").await;
-        house.gateway.publisher.rules.to_publish(&published(), false).unwrap();
-        house.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
-        assert_eq!(house.gateway.publisher.rules.to_version(&published()).await.unwrap(), None);
+        let server = TestGateway::ruled(&memory(), &[], "").await;
+        server.publish("tokio", "1.0.0", b"x").await;
+        server.gateway.publisher.rules.to_publish(&published(), false).unwrap();
+        server.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
+        assert_eq!(server.gateway.publisher.rules.to_version(&published()).await.unwrap(), None);
     }
 }

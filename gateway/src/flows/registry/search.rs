@@ -94,7 +94,7 @@ impl Search {
         let turn = self.turns.searches.turn(client).await?;
         let (owned, query) = (Arc::clone(self), Query::new(query));
         let finding = self.hosting.catalog.scan(move |view| {
-            let _turn = turn; // until it is over, whoever still waits for it
+            let _turn = turn; // until it is over, whether a request still waits for it or not
             owned.find(view, &query, page)
         });
         let Found { hits, total, unknown } = finding.await?;

@@ -1,5 +1,5 @@
 //! Each replica notes itself in the store, so that `cratehouse doctor` can tell which releases run over it.
-//! The notes decide nothing: whoever fails to write one, or reads a wrong one, works as well as ever.
+//! The notes decide nothing: a replica that fails to write one, or reads a wrong one, works as well as ever.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use cratehouse_storage::format_level::Level;
 
 /// How often a replica notes itself.
 pub const EVERY: Duration = Duration::from_secs(600);
-/// A note that is older than this is of a replica that was taken away without a stop; whoever starts removes
+/// A note that is older than this is of a replica that was taken away without a stop; a replica that starts removes
 /// it.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How long a stop waits for the note's removal.

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Tried {
     /// The store, an upstream …
     pub what: String,
-    /// A sentence, or the trouble.
+    /// A sentence, or the failure.
     pub outcome: Result<String>,
 }
 

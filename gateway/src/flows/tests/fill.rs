@@ -12,8 +12,8 @@ const MIB: u64 = 1 << 20;
 #[tokio::test]
 async fn a_fill_that_waits_for_its_turn_has_no_memory_yet() {
     let public = Public::start(b"bytes").await;
-    let house = TestGateway::open(&memory(), &[&public], limits()).await;
-    let upstream = &house.gateway.mirror.upstreams[0];
+    let server = TestGateway::open(&memory(), &[&public], limits()).await;
+    let upstream = &server.gateway.mirror.upstreams[0];
     let mut places = Vec::new();
     for _ in 0..limits().upstream_requests {
         places.push(upstream.crate_place(Turn::OWN).await.unwrap());
@@ -22,11 +22,11 @@ async fn a_fill_that_waits_for_its_turn_has_no_memory_yet() {
         while upstream.crates_waiting() == 0 {
             tokio::task::yield_now().await;
         }
-        let taken = house.taken();
+        let taken = server.taken();
         drop(places);
         taken
     };
-    let (answer, taken) = tokio::join!(house.foo(), its_turn_comes);
+    let (answer, taken) = tokio::join!(server.foo(), its_turn_comes);
     assert_eq!((taken, answer.1, answer.0.unwrap().as_ref()), (0, "miss", &b"bytes"[..]));
 }
 
@@ -34,15 +34,15 @@ async fn a_fill_that_waits_for_its_turn_has_no_memory_yet() {
 async fn what_another_upstream_lists_is_asked_on_behalf_of_the_client() {
     let (first, second) = (Public::start(b"bytes").await, Public::start(b"bytes").await);
     first.set(|state| state.sent = None);
-    let house = TestGateway::open(&memory(), &[&first, &second], limits()).await;
-    let upstream = &house.gateway.mirror.upstreams[1];
+    let server = TestGateway::open(&memory(), &[&first, &second], limits()).await;
+    let upstream = &server.gateway.mirror.upstreams[1];
     let mut places = Vec::new();
     for _ in 0..limits().upstream_requests {
         places.push(upstream.index_place().await);
     }
     let client = ClientKey::of([192, 0, 2, 1].into());
     let (name, version) = (name("Foo"), "1.0.0".parse().unwrap());
-    let downloading = house.gateway.downloads.get_for(client, &name, &version, Part::Bytes);
+    let downloading = server.gateway.downloads.get_for(client, &name, &version, Part::Bytes);
     let its_turn_comes = async {
         while upstream.index_waiting().is_empty() {
             tokio::task::yield_now().await;
@@ -59,10 +59,10 @@ async fn what_another_upstream_lists_is_asked_on_behalf_of_the_client() {
 async fn a_large_crate_file_waits_for_memory_without_an_open_answer() {
     let public = Public::start(&vec![7; 3 << 20]).await;
     let limits = Limits { fill_memory_bytes: 4 << 20, ..limits() };
-    let house = TestGateway::open(&memory(), &[&public], limits).await;
-    let crates = &house.gateway.mirror.files.cache;
-    let others = crates.room(10 * MIB).await.unwrap();
-    let waiting = house.foo();
+    let server = TestGateway::open(&memory(), &[&public], limits).await;
+    let crates = &server.gateway.mirror.files.cache;
+    let others = crates.reserve(10 * MIB).await.unwrap();
+    let waiting = server.foo();
     let freed = async {
         // One who waits has taken what there is.
         while crates.taken() < 12 * MIB {

@@ -11,8 +11,8 @@ use crate::flows::fixture::{Public, State, TestGateway, memory, name, version};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Kind;
 
-async fn is_yanked(house: &TestGateway) -> bool {
-    let file = house.gateway.lookup.find(&name("foo")).await.unwrap().unwrap();
+async fn is_yanked(server: &TestGateway) -> bool {
+    let file = server.gateway.lookup.find(&name("foo")).await.unwrap().unwrap();
     file.version(&version("1.0.0")).unwrap().yanked
 }
 
@@ -21,13 +21,13 @@ fn change(public: &Public, bytes: &[u8]) {
     public.set(|state| *state = State { listed: bytes.clone(), sent: bytes, chunked: false });
 }
 
-/// A house whose upstream has changed the bytes of a version that was served.
+/// A registry whose upstream has changed the bytes of a version that was served.
 async fn betrayed(policy: &str, clock: fn() -> Timestamp) -> (Public, TestGateway) {
     let (store, public) = (memory(), Public::start(b"x").await);
-    let house = TestGateway::ruled_at(&store, &[&public], policy, clock).await;
-    assert!(house.foo().await.0.is_ok());
+    let server = TestGateway::ruled_at(&store, &[&public], policy, clock).await;
+    assert!(server.foo().await.0.is_ok());
     change(&public, b"y");
-    (public, house)
+    (public, server)
 }
 
 #[tokio::test]
@@ -41,25 +41,25 @@ async fn a_checksum_that_changed_is_what_the_policy_makes_of_it_and_always_an_al
         (says("checksum_changed = \"allow\""), false, true),
         (says("mode = \"observe\""), false, true),
     ] {
-        let (_public, house) = betrayed(&policy, Timestamp::now).await;
-        assert_eq!(is_yanked(&house).await, yanked, "{policy}");
-        match house.foo().await.0 {
+        let (_public, server) = betrayed(&policy, Timestamp::now).await;
+        assert_eq!(is_yanked(&server).await, yanked, "{policy}");
+        match server.foo().await.0 {
             Ok(bytes) => assert!(served && bytes == "y", "{policy}"),
             Err(refused) => {
                 assert!(!served && refused.message.contains("another checksum"), "{policy}");
             }
         }
-        assert_eq!(house.alarms("checksum_changed"), 1, "{policy}");
+        assert_eq!(server.alarms("checksum_changed"), 1, "{policy}");
     }
 }
 
 #[tokio::test]
 async fn what_is_listed_as_it_was_is_believed_again() {
-    let (public, house) = betrayed("", Timestamp::now).await;
-    assert!(is_yanked(&house).await);
+    let (public, server) = betrayed("", Timestamp::now).await;
+    assert!(is_yanked(&server).await);
     change(&public, b"x");
-    assert!(!is_yanked(&house).await);
-    assert_eq!(house.foo().await.0.unwrap(), "x");
+    assert!(!is_yanked(&server).await);
+    assert_eq!(server.foo().await.0.unwrap(), "x");
 }
 
 #[tokio::test]
@@ -73,22 +73,22 @@ async fn a_waiver_lets_a_changed_version_through_until_it_ends() {
     let waiver = format!(
         "[[waiver]]\nname = \"foo\"\nversion = \"=1.0.0\"\nuntil = {day}\nreason = \"r\"\nwho = \"w\""
     );
-    let (_public, house) = betrayed(&waiver, clock).await;
-    assert!(!is_yanked(&house).await);
-    assert_eq!(house.foo().await.0.unwrap(), "y");
+    let (_public, server) = betrayed(&waiver, clock).await;
+    assert!(!is_yanked(&server).await);
+    assert_eq!(server.foo().await.0.unwrap(), "y");
     NOW.fetch_add(86_400, Ordering::SeqCst);
-    assert!(is_yanked(&house).await);
-    assert_eq!(house.foo().await.0.unwrap_err().kind, Kind::Forbidden);
+    assert!(is_yanked(&server).await);
+    assert_eq!(server.foo().await.0.unwrap_err().kind, Kind::Forbidden);
 }
 
 /// Without the copy nothing tells the index file that a version changed, but its pin does.
 #[tokio::test]
 async fn a_change_that_only_the_pin_tells_is_judged_by_the_policy_too() {
     for (policy, served) in [("", false), ("[integrity]\nchecksum_changed = \"hold\"", true)] {
-        let (_public, house) = betrayed(policy, Timestamp::now).await;
-        house.gateway.mirror.store.delete_index("up1", &name("foo")).await.unwrap();
-        assert_eq!(house.foo().await.0.is_ok(), served, "{policy}");
-        assert_eq!(house.alarms("checksum_changed"), 1, "{policy}");
+        let (_public, server) = betrayed(policy, Timestamp::now).await;
+        server.gateway.mirror.store.delete_index("up1", &name("foo")).await.unwrap();
+        assert_eq!(server.foo().await.0.is_ok(), served, "{policy}");
+        assert_eq!(server.alarms("checksum_changed"), 1, "{policy}");
     }
 }
 
@@ -96,8 +96,8 @@ async fn a_change_that_only_the_pin_tells_is_judged_by_the_policy_too() {
 async fn a_file_is_judged_to_the_end_when_its_client_leaves_and_not_for_the_next_one_again() {
     let (store, public) = (memory(), Public::start(b"x").await);
     let policy = "[[ban]]\nname = \"foo\"\nreason = \"r\"";
-    let house = TestGateway::ruled(&store, &[&public], policy).await;
-    let (gateway, foo) = (&house.gateway, name("foo"));
+    let server = TestGateway::ruled(&store, &[&public], policy).await;
+    let (gateway, foo) = (&server.gateway, name("foo"));
     let known = gateway.lookup.known(ClientKey::Exempt, &foo).await.unwrap().known;
     let file = known.answer.clone().unwrap().unwrap();
     let is_judged = || known.judging.shown(gateway.policy_store.in_force().stamp()).is_some();

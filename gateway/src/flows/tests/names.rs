@@ -15,8 +15,8 @@ async fn searches_have_the_names_read_once_and_not_again_soon_after_a_failure() 
     let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
     let shared = Arc::clone(&store) as Arc<dyn ObjectStore>;
     let public = Public::start(b"x").await;
-    let house = TestGateway::open(&shared, &[&public], limits()).await;
-    let (keeper, calls) = (&house.gateway.mirror.keeper, Arc::new(AtomicUsize::new(0)));
+    let server = TestGateway::open(&shared, &[&public], limits()).await;
+    let (keeper, calls) = (&server.gateway.mirror.keeper, Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&calls);
     let plan = move |_, path: &Path| {
         let is_mirror = path.as_ref().contains("mirror");

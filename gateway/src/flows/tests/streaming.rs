@@ -26,9 +26,9 @@ fn large(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at / 1000) as u8 ^ at as u8).collect()
 }
 
-async fn open(house: &TestGateway) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
+async fn open(server: &TestGateway) -> Result<(u64, BoxStream<'static, Result<Bytes>>)> {
     let (krate, vers) = (name("Foo"), version("1.0.0"));
-    match house.gateway.downloads.get(&krate, &vers, Part::Bytes).await?.file {
+    match server.gateway.downloads.get(&krate, &vers, Part::Bytes).await?.file {
         File::Stream { length, pieces } => Ok((length, pieces)),
         File::Whole(bytes) => panic!("{} bytes are whole", bytes.len()),
     }
@@ -46,8 +46,8 @@ async fn read(mut pieces: BoxStream<'static, Result<Bytes>>) -> (Vec<u8>, Result
     }
 }
 
-/// A house whose store has a file of this size already.
-async fn house(store: &Arc<dyn ObjectStore>, bytes: &[u8]) -> (TestGateway, Public) {
+/// A registry whose store has a file of this size already.
+async fn server(store: &Arc<dyn ObjectStore>, bytes: &[u8]) -> (TestGateway, Public) {
     let public = Public::start(bytes).await;
     let first = TestGateway::open(store, &[&public], limits()).await;
     assert_eq!(first.foo().await.0.unwrap(), bytes.to_vec());
@@ -57,12 +57,12 @@ async fn house(store: &Arc<dyn ObjectStore>, bytes: &[u8]) -> (TestGateway, Publ
 #[tokio::test]
 async fn a_large_file_comes_in_pieces_and_gives_its_room_back() {
     let bytes = large(4 * MIB + 5);
-    let (house, public) = house(&memory(), &bytes).await;
-    let (length, pieces) = open(&house).await.unwrap();
-    assert_eq!((length, house.taken()), (bytes.len() as u64, STREAM_BYTES));
+    let (server, public) = server(&memory(), &bytes).await;
+    let (length, pieces) = open(&server).await.unwrap();
+    assert_eq!((length, server.taken()), (bytes.len() as u64, STREAM_BYTES));
     let (read, end) = read(pieces).await;
     assert!(end.is_ok() && read == bytes);
-    assert_eq!((house.taken(), public.fills()), (0, 1));
+    assert_eq!((server.taken(), public.fills()), (0, 1));
 }
 
 #[tokio::test]
@@ -75,8 +75,8 @@ async fn no_more_is_read_than_a_client_takes_and_a_client_that_leaves_gives_its_
         Fault::None
     };
     let store: Arc<dyn ObjectStore> = Arc::new(FaultyStore::new(memory(), Box::new(plan)));
-    let (house, _public) = house(&store, &large(5 * MIB)).await;
-    let (_, mut pieces) = open(&house).await.unwrap();
+    let (server, _public) = server(&store, &large(5 * MIB)).await;
+    let (_, mut pieces) = open(&server).await.unwrap();
     reads.store(0, Ordering::SeqCst);
     let (first, second) = (pieces.try_next().await.unwrap(), pieces.try_next().await.unwrap());
     let third = futures_util::FutureExt::now_or_never(pieces.try_next());
@@ -85,9 +85,9 @@ async fn no_more_is_read_than_a_client_takes_and_a_client_that_leaves_gives_its_
     drop(first);
     assert!(pieces.try_next().await.unwrap().is_some());
     drop(pieces);
-    assert_eq!(house.taken(), STREAM_BYTES, "a piece is still on its way");
+    assert_eq!(server.taken(), STREAM_BYTES, "a piece is still on its way");
     drop(second);
-    assert_eq!(house.taken(), 0);
+    assert_eq!(server.taken(), 0);
 }
 
 #[tokio::test]
@@ -96,29 +96,29 @@ async fn a_damaged_file_is_never_whole_and_the_next_request_fills_it_again() {
     let mut damaged = bytes.clone();
     damaged[17] ^= 1;
     let store = memory();
-    let (house, public) = house(&store, &bytes).await;
+    let (server, public) = server(&store, &bytes).await;
     let cksum = Checksum::of(&bytes);
-    house.gateway.mirror.files.blobs.put(Origin::Mirrored, &cksum, damaged.into()).await.unwrap();
-    let (_, pieces) = open(&house).await.unwrap();
+    server.gateway.mirror.files.blobs.put(Origin::Mirrored, &cksum, damaged.into()).await.unwrap();
+    let (_, pieces) = open(&server).await.unwrap();
     let (read, end) = read(pieces).await;
     assert_eq!((read.len(), end.is_err()), (bytes.len() - PIECE_BYTES as usize, true));
-    let broken = house.gateway.metrics.streams_broken.with_label_values(&["damaged"]).get();
-    assert_eq!((house.alarms("damaged_blob"), broken, house.taken()), (1, 1, 0));
+    let broken = server.gateway.metrics.streams_broken.with_label_values(&["damaged"]).get();
+    assert_eq!((server.alarms("damaged_blob"), broken, server.taken()), (1, 1, 0));
 
     public.fills();
-    let (answer, outcome) = house.foo().await;
+    let (answer, outcome) = server.foo().await;
     assert_eq!((outcome, public.fills()), ("miss", 1));
     assert!(answer.unwrap() == bytes, "it was mended");
-    assert_eq!((house.foo().await.1, house.alarms("damaged_blob")), ("store", 1));
+    assert_eq!((server.foo().await.1, server.alarms("damaged_blob")), ("store", 1));
 }
 
 #[tokio::test]
 async fn a_damaged_hosted_file_raises_the_alarm_that_its_bytes_are_lost() {
     let bytes: &'static [u8] = Vec::leak(large(3 * MIB));
-    let house = TestGateway::open(&memory(), &[], limits()).await;
-    house.publish("Foo", "1.0.0", bytes).await;
+    let server = TestGateway::open(&memory(), &[], limits()).await;
+    server.publish("Foo", "1.0.0", bytes).await;
     let other = vec![0; bytes.len()].into();
-    house
+    server
         .gateway
         .mirror
         .files
@@ -126,11 +126,11 @@ async fn a_damaged_hosted_file_raises_the_alarm_that_its_bytes_are_lost() {
         .put(Origin::Hosted, &Checksum::of(bytes), other)
         .await
         .unwrap();
-    assert!(house.foo().await.0.is_err());
-    assert_eq!(house.alarms("hosted_blob_missing"), 1);
-    house.gateway.mirror.files.blobs.delete(Origin::Hosted, &Checksum::of(bytes)).await.unwrap();
-    assert_eq!(open(&house).await.err().unwrap().kind, Kind::Internal, "told before the answer");
-    assert_eq!(house.alarms("hosted_blob_missing"), 2);
+    assert!(server.foo().await.0.is_err());
+    assert_eq!(server.alarms("hosted_blob_missing"), 1);
+    server.gateway.mirror.files.blobs.delete(Origin::Hosted, &Checksum::of(bytes)).await.unwrap();
+    assert_eq!(open(&server).await.err().unwrap().kind, Kind::Internal, "told before the answer");
+    assert_eq!(server.alarms("hosted_blob_missing"), 2);
 }
 
 #[tokio::test]
@@ -138,8 +138,8 @@ async fn a_store_that_fails_midway_breaks_the_body_and_a_retry_has_it_whole() {
     let bytes = large(4 * MIB);
     let faulty = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
     let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
-    let (house, public) = house(&store, &bytes).await;
-    let (_, mut pieces) = open(&house).await.unwrap();
+    let (server, public) = server(&store, &bytes).await;
+    let (_, mut pieces) = open(&server).await.unwrap();
     pieces.try_next().await.unwrap();
     faulty.plan(Box::new(|call, _| match call {
         Call::Get => Fault::Before,
@@ -147,11 +147,11 @@ async fn a_store_that_fails_midway_breaks_the_body_and_a_retry_has_it_whole() {
     }));
     let (rest, end) = read(pieces).await;
     assert!(rest.len() < bytes.len() && end.is_err());
-    let broken = house.gateway.metrics.streams_broken.with_label_values(&["store"]).get();
-    assert_eq!((broken, house.taken(), house.alarms("damaged_blob")), (1, 0, 0));
+    let broken = server.gateway.metrics.streams_broken.with_label_values(&["store"]).get();
+    assert_eq!((broken, server.taken(), server.alarms("damaged_blob")), (1, 0, 0));
     faulty.plan(Box::new(|_, _| Fault::None));
     public.fills();
-    let (answer, outcome) = house.foo().await;
+    let (answer, outcome) = server.foo().await;
     assert!(answer.unwrap() == bytes);
     assert_eq!((outcome, public.fills()), ("store", 0));
 }
@@ -159,10 +159,10 @@ async fn a_store_that_fails_midway_breaks_the_body_and_a_retry_has_it_whole() {
 #[tokio::test]
 async fn the_head_of_a_large_file_is_known_without_reading_it() {
     let bytes = large(4 * MIB);
-    let (house, _public) = house(&memory(), &bytes).await;
+    let (server, _public) = server(&memory(), &bytes).await;
     let (krate, vers) = (name("Foo"), version("1.0.0"));
-    let head = house.gateway.downloads.get(&krate, &vers, Part::Head).await.unwrap();
+    let head = server.gateway.downloads.get(&krate, &vers, Part::Head).await.unwrap();
     let File::Stream { length, pieces } = head.file else { panic!("it is whole") };
-    assert_eq!((length, house.taken()), (bytes.len() as u64, 0));
+    assert_eq!((length, server.taken()), (bytes.len() as u64, 0));
     assert!(read(pieces).await.0.is_empty());
 }

@@ -40,25 +40,25 @@ async fn replica(store: &Arc<dyn ObjectStore>, public: &Public, policy: &str) ->
 /// An index file as it is sent.
 type Index = Option<(Bytes, String)>;
 
-fn index_at_hand(house: &TestGateway, view: View, krate: &str) -> Option<Index> {
-    let found = house.gateway.lookup.at_hand(view, &name(krate))?;
+fn index_at_hand(server: &TestGateway, view: View, krate: &str) -> Option<Index> {
+    let found = server.gateway.lookup.at_hand(view, &name(krate))?;
     Some(found.map(|file| (file.identity.bytes.clone(), file.identity.etag.to_string())))
 }
 
-async fn index(house: &TestGateway, view: View, krate: &str) -> Index {
-    let found = house.gateway.lookup.find_for(ClientKey::OWN, view, &name(krate)).await.unwrap();
+async fn index(server: &TestGateway, view: View, krate: &str) -> Index {
+    let found = server.gateway.lookup.find_for(ClientKey::OWN, view, &name(krate)).await.unwrap();
     found.map(|file| (file.identity.bytes.clone(), file.identity.etag.to_string()))
 }
 
-fn bytes_at_hand(house: &TestGateway, krate: &str, vers: &str) -> Option<Bytes> {
-    match house.gateway.downloads.at_hand(&name(krate), &version(vers))?.file {
+fn bytes_at_hand(server: &TestGateway, krate: &str, vers: &str) -> Option<Bytes> {
+    match server.gateway.downloads.at_hand(&name(krate), &version(vers))?.file {
         File::Whole(bytes) => Some(bytes),
         File::Stream { .. } => panic!("a stream is not at hand"),
     }
 }
 
-async fn bytes(house: &TestGateway, krate: &str, vers: &str) -> Result<Bytes, Kind> {
-    let got = house.gateway.downloads.get(&name(krate), &version(vers), Part::Bytes).await;
+async fn bytes(server: &TestGateway, krate: &str, vers: &str) -> Result<Bytes, Kind> {
+    let got = server.gateway.downloads.get(&name(krate), &version(vers), Part::Bytes).await;
     Ok(got.map_err(|e| e.kind)?.file.read().await.unwrap())
 }
 

@@ -36,9 +36,9 @@ pub async fn answer(call: Call<'_>, what: Ask) -> Result<Answer> {
             responses.json(&gateway.checks.explain(client, &name, which, turn).await?)
         }
         Ask::Waivers => {
-            let (book, in_force) =
+            let (policy, in_force) =
                 (gateway.policy_store.in_force(), gateway.policy_store.generation());
-            responses.json(&Waivers::of(in_force.policy.waivers(), book.now()))
+            responses.json(&Waivers::of(in_force.policy.waivers(), policy.now()))
         }
     }
 }
@@ -57,8 +57,8 @@ async fn reach(call: &Call<'_>) -> Reach {
 
 async fn check(call: Call<'_>, (reach, who): (Reach, Option<&Principal>)) -> Result<Answer> {
     let (gateway, responses, bodies) = (call.gateway(), call.responses(), &call.app.bodies);
-    let room = bodies.policy_check.room(call.owner(who));
-    let lock = call.upload.read(room, Largest::fixed(MAX_LOCK_BYTES), bodies.arrival).await?;
+    let permit = bodies.policy_check.reserve(call.owner(who));
+    let lock = call.upload.read(permit, Largest::fixed(MAX_LOCK_BYTES), bodies.arrival).await?;
     let lock = std::str::from_utf8(&lock)
         .map_err(|e| Error::invalid(format_args!("this is not a Cargo.lock: {e}")))?;
     // After the body, so that nobody keeps others waiting who sends slowly.

@@ -32,9 +32,9 @@ async fn frame(call: Call<'_>, who: &Principal, owner: Owner) -> Result<Bytes> {
     authorize(who, Action::Publish)?;
     let (gateway, bodies) = (call.gateway(), &call.app.bodies);
     let limits = &gateway.config.limits;
-    let (room, largest) = (bodies.publish.room(owner), publish::frame_bytes(limits));
+    let (permit, largest) = (bodies.publish.reserve(owner), publish::frame_bytes(limits));
     let largest = Largest::configured(largest, "limits.publish_crate_kib");
-    let mut body = call.upload.arriving(room, largest, bodies.arrival)?;
+    let mut body = call.upload.arriving(permit, largest, bodies.arrival)?;
     let head_bytes = |begun: &[u8]| publish::head_bytes(begun, limits);
     let wanted = head_bytes(body.at_least(0).await?)?;
     let wanted = head_bytes(body.at_least(wanted).await?)?;

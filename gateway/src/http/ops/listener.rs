@@ -45,7 +45,7 @@ pub enum Stage {
         /// What is being opened.
         at: Part,
         /// Why that, or what comes before it, has to be tried again.
-        trouble: Option<String>,
+        failure: Option<String>,
     },
     /// Requests are answered.
     Serving(Arc<Gateway>),
@@ -115,8 +115,8 @@ impl Stage {
     fn parts(&self) -> Parts {
         let fine = |state: Result<(), String>| state.map(|()| None);
         let (store, catalog, journal, policy, process) = match self {
-            Self::Starting { at, trouble } => {
-                let part = |part| fine(opened(part, *at, trouble.as_deref()));
+            Self::Starting { at, failure } => {
+                let part = |part| fine(opened(part, *at, failure.as_deref()));
                 let process = Err("starting".to_owned());
                 let journal = part(Part::Journal);
                 (part(Part::Store), part(Part::Catalog), journal, part(Part::Policy), process)
@@ -165,8 +165,8 @@ fn journal_trouble(gateway: &Gateway) -> Option<String> {
 }
 
 /// Whether a part is there while another is being opened.
-fn opened(part: Part, at: Part, trouble: Option<&str>) -> Result<(), String> {
-    match (part.cmp(&at), trouble) {
+fn opened(part: Part, at: Part, failure: Option<&str>) -> Result<(), String> {
+    match (part.cmp(&at), failure) {
         (Ordering::Less, _) => Ok(()),
         (Ordering::Equal, None) => Err("it is being opened".to_owned()),
         (Ordering::Equal, Some(why)) => Err(format!("tried again, because: {why}")),
@@ -178,7 +178,7 @@ fn opened(part: Part, at: Part, trouble: Option<&str>) -> Result<(), String> {
 fn readiness(parts: &Parts) -> Result<Answer> {
     let line = |(part, state): &(&str, Result<Option<String>, String>)| match state {
         Ok(None) => format!("{part}: ok\n"),
-        Ok(Some(trouble)) => format!("{part}: ok to read; {trouble}\n"),
+        Ok(Some(failure)) => format!("{part}: ok to read; {failure}\n"),
         Err(why) => format!("{part}: {why}\n"),
     };
     let lines: String = parts.iter().map(line).collect();
@@ -231,8 +231,8 @@ mod tests {
 
     #[test]
     fn what_is_not_open_yet_says_why() {
-        let starting = |at, trouble: Option<&str>| {
-            let stage = Stage::Starting { at, trouble: trouble.map(str::to_owned) };
+        let starting = |at, failure: Option<&str>| {
+            let stage = Stage::Starting { at, failure: failure.map(str::to_owned) };
             readiness(&stage.parts()).unwrap_err().message
         };
         let text = starting(Part::Journal, None);

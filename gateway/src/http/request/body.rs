@@ -128,7 +128,7 @@ where
     /// [`Kind::TooLarge`], if the client says that it sends more.
     pub fn arriving(
         &mut self,
-        room: BodyPermit,
+        permit: BodyPermit,
         limit: Largest,
         arrival: Arrival,
     ) -> Result<Arriving<'_, B>> {
@@ -139,7 +139,7 @@ where
         let promised = self.body.size_hint().exact();
         let most = promised.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit.bytes);
         let (here, ended, pace) = (Vec::new(), false, Pace::begin(arrival));
-        Ok(Arriving { body: &mut self.body, room, here, most, limit, pace, ended })
+        Ok(Arriving { body: &mut self.body, permit, here, most, limit, pace, ended })
     }
 
     /// The whole body, at most `limit` of it. It holds its room for as long as anybody has a
@@ -151,11 +151,11 @@ where
     /// the memory.
     pub async fn read(
         &mut self,
-        room: BodyPermit,
+        permit: BodyPermit,
         limit: Largest,
         arrival: Arrival,
     ) -> Result<Bytes> {
-        self.arriving(room, limit, arrival)?.whole().await
+        self.arriving(permit, limit, arrival)?.whole().await
     }
 
     /// A body of JSON, at most [`MAX_JSON_BYTES`].
@@ -168,7 +168,7 @@ where
         owner: Owner,
     ) -> Result<T> {
         let bytes = self
-            .read(budgets.json.room(owner), Largest::fixed(MAX_JSON_BYTES), budgets.arrival)
+            .read(budgets.json.reserve(owner), Largest::fixed(MAX_JSON_BYTES), budgets.arrival)
             .await?;
         serde_json::from_slice(&bytes).map_err(|e| {
             let why = excerpt(&e.to_string());
@@ -202,7 +202,7 @@ where
 pub struct Arriving<'u, B> {
     body: &'u mut B,
     /// For the capacity of what is here.
-    room: BodyPermit,
+    permit: BodyPermit,
     here: Vec<u8>,
     /// What the client says it sends, or else the limit: more is never allocated at once.
     most: usize,
@@ -253,7 +253,7 @@ where
         while !self.ended {
             self.step().await?;
         }
-        Ok(bytes_holding(Bytes::from(self.here), self.room))
+        Ok(bytes_holding(Bytes::from(self.here), self.permit))
     }
 
     async fn step(&mut self) -> Result<()> {
@@ -271,19 +271,19 @@ where
         if data.len() > self.limit.bytes - self.here.len() {
             return Err(self.limit.exceeded());
         }
-        self.make_room(self.here.len() + data.len()).await?;
+        self.make_space(self.here.len() + data.len()).await?;
         self.here.extend_from_slice(&data);
         Ok(())
     }
 
     /// Makes what is here large enough: by doubling, but for no more than is expected.
-    async fn make_room(&mut self, needed: usize) -> Result<()> {
+    async fn make_space(&mut self, needed: usize) -> Result<()> {
         let has = self.here.capacity();
         if needed <= has {
             return Ok(());
         }
         let wanted = has.saturating_mul(2).max(FIRST_ALLOCATION).min(self.most).max(needed);
-        let waited = self.room.grow(wanted - has).await?;
+        let waited = self.permit.grow(wanted - has).await?;
         self.pace.excuse(waited);
         self.here.reserve_exact(wanted - self.here.len());
         Ok(())
@@ -291,7 +291,7 @@ where
 
     fn note(&mut self, bytes: usize) -> Result<()> {
         self.pace.note(bytes).map_err(|late| {
-            self.room.note_slow();
+            self.permit.note_slow();
             let Arrival { within, rate } = self.pace.arrival();
             Error::new(Kind::TooSlow, match late {
                 Late::Whole => format!(

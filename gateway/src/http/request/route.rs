@@ -141,8 +141,8 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
     if path.len() > MAX_PATH_BYTES || query.is_some_and(|q| q.len() > MAX_QUERY_BYTES) {
         return Err(malformed(format_args!("the URL is too long: {MAX_PATH_BYTES} bytes at most")));
     }
-    let mut room = [""; MAX_SEGMENTS];
-    let segments = split(path, &mut room).ok_or(Refused::Unknown)?;
+    let mut segments_of = [""; MAX_SEGMENTS];
+    let segments = split(path, &mut segments_of).ok_or(Refused::Unknown)?;
     let found = match Verb::of(method) {
         Some(verb) => find(verb, segments, query),
         None => Err(Refused::Unknown),
@@ -220,13 +220,16 @@ fn beside_the_index(segments: &[&str]) -> Refused {
     }
 }
 
-fn split<'p, 'r>(path: &'p str, room: &'r mut [&'p str; MAX_SEGMENTS]) -> Option<&'r [&'p str]> {
+fn split<'p, 'r>(
+    path: &'p str,
+    segments_of: &'r mut [&'p str; MAX_SEGMENTS],
+) -> Option<&'r [&'p str]> {
     let mut count = 0;
     for segment in path.strip_prefix('/')?.split('/') {
-        *room.get_mut(count)? = segment;
+        *segments_of.get_mut(count)? = segment;
         count += 1;
     }
-    room.get(..count)
+    segments_of.get(..count)
 }
 
 /// One segment without its percent-encoding; `+` stays `+`, as in a crate version.

@@ -164,32 +164,32 @@ mod tests {
 
     #[test]
     fn a_small_answer_takes_nothing_of_the_budget_and_a_large_one_its_size_until_it_is_sent() {
-        let house = Steps::new(1000);
-        let small = house.json(ClientKey::Exempt, &text(15)).unwrap();
-        assert_eq!(memory(&house.steps), (0, 1000 << 10));
+        let server = Steps::new(1000);
+        let small = server.json(ClientKey::Exempt, &text(15)).unwrap();
+        assert_eq!(memory(&server.steps), (0, 1000 << 10));
         let lines = vec![text(1); 300];
-        let large = house.json(ClientKey::Exempt, &lines).unwrap();
-        let held = house.taken();
+        let large = server.json(ClientKey::Exempt, &lines).unwrap();
+        let held = server.taken();
         assert!((300 << 10..=302 << 10).contains(&held), "{held}");
         let body = large.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
         assert_eq!(body, serde_json::to_vec(&lines).unwrap());
-        assert_eq!(house.taken(), held, "somebody still has its bytes");
+        assert_eq!(server.taken(), held, "somebody still has its bytes");
         drop((body, small));
-        assert_eq!(house.taken(), 0);
+        assert_eq!(server.taken(), 0);
     }
 
     #[test]
     fn what_does_not_fit_is_refused_while_it_is_written_and_others_go_on() {
-        let house = Steps::new(1000);
+        let server = Steps::new(1000);
         let client = |n: u8| ClientKey::of(std::net::IpAddr::from([192, 0, 2, n]));
-        let held: Vec<_> = (0..2).map(|_| house.json(client(1), &text(100)).unwrap()).collect();
-        let refused = house.json(client(1), &text(100)).unwrap_err();
+        let held: Vec<_> = (0..2).map(|_| server.json(client(1), &text(100)).unwrap()).collect();
+        let refused = server.json(client(1), &text(100)).unwrap_err();
         assert_eq!((refused.kind, refused.retry_after.is_some()), (Kind::Unavailable, true));
-        assert!(house.json(client(1), &text(10)).is_ok(), "a small one is sent");
-        assert!(house.json(client(2), &text(200)).is_ok(), "another client");
-        assert!(house.json(ClientKey::Exempt, &text(2000)).is_err(), "it never fits");
-        assert_eq!(house.metrics.response_memory_refusals.get(), 2);
+        assert!(server.json(client(1), &text(10)).is_ok(), "a small one is sent");
+        assert!(server.json(client(2), &text(200)).is_ok(), "another client");
+        assert!(server.json(ClientKey::Exempt, &text(2000)).is_err(), "it never fits");
+        assert_eq!(server.metrics.response_memory_refusals.get(), 2);
         drop(held);
-        assert_eq!(house.taken(), 0);
+        assert_eq!(server.taken(), 0);
     }
 }

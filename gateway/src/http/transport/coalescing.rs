@@ -20,7 +20,7 @@ const RECORD_BYTES: usize = 16 << 10;
 /// What is larger costs more to copy than a record of its own, in bytes.
 const SMALL_BYTES: usize = 4 << 10;
 
-/// A TLS connection whose flushes do nothing: whoever drives it calls [`CoalescedWriter::release`] each
+/// A TLS connection whose flushes do nothing: its driver calls [`CoalescedWriter::release`] each
 /// time after the connection was polled. Clones are the same connection.
 #[derive(Debug)]
 pub(crate) struct CoalescedWriter<S>(Arc<Mutex<Waiting<S>>>);

@@ -9,7 +9,7 @@ use hyper::header::{
 
 /// A head of so many bytes is kept as it is: nearly all are.
 const SMALL_BYTES: usize = 2048;
-/// The most that is kept of one header's values, in bytes. What is cut is refused by whoever reads it, as what
+/// The most that is kept of one header's values, in bytes. What is cut is refused where it is read, as what
 /// is too long: a token has fewer, and so has a list of proxies.
 const VALUE_BYTES: usize = 8192;
 

@@ -482,7 +482,7 @@ async fn next(listener: &TcpListener, looks: &mut Interval, crowd: &Crowd) -> Ar
     }
 }
 
-/// Closes a listener after whoever the system has accepted for us has been served: those clients
+/// Closes a listener after the connections that the system has accepted for us have been served: those clients
 /// believe to be connected, and would see a reset.
 async fn serve_queued(listener: TcpListener, crowd: &Arc<Crowd>, serve: impl Fn((Arrived, Seat))) {
     let Ok(listener) = listener.into_std() else { return };
@@ -501,7 +501,7 @@ fn accepted(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAd
     Ok((TcpStream::from_std(stream)?, peer))
 }
 
-/// Whether the trouble is over with the client that brought it.
+/// Whether the failure ends with the client that brought it.
 fn is_of_one_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

@@ -125,7 +125,7 @@ mod tests {
         [SIGNATURE.as_slice(), &[command, family], &length, rest].concat()
     }
 
-    /// What is read, and what is left to whoever reads next.
+    /// What is read, and what is left to the next reader.
     async fn told(mut bytes: &[u8]) -> (Result<Introduced, Refused>, &[u8]) {
         let told = read(&mut bytes).await;
         (told, bytes)

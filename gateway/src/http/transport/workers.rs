@@ -1,5 +1,5 @@
-//! Lanes: threads that each run the connections which they were given, and nothing else. A
-//! connection stays on its lane, so that answering from memory wakes no other thread and takes no
+//! Workers: threads that each run the connections which they were given, and nothing else. A
+//! connection stays on its worker, so that answering from memory wakes no other thread and takes no
 //! lock that another one wants; whatever waits for a disk or an upstream is work of the runtime
 //! that the process began with.
 
@@ -32,7 +32,7 @@ struct Worker {
     beats: Arc<AtomicU64>,
 }
 
-/// A place on a lane, until it is dropped.
+/// A place on a worker, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     runtime: Handle,
@@ -40,7 +40,7 @@ pub struct Place {
 }
 
 impl Workers {
-    /// A lane for each CPU that the process may use.
+    /// A worker for each CPU that the process may use.
     ///
     /// # Errors
     /// When the system gives no more threads or files.
@@ -70,7 +70,7 @@ impl Workers {
         Self { workers: vec![worker], end: end.clone(), _end: end.drop_guard() }
     }
 
-    /// A place on the lane with the fewest connections.
+    /// A place on the worker with the fewest connections.
     pub fn place(&self) -> Place {
         let open = |worker: &&Worker| worker.open.load(Ordering::Relaxed);
         let worker = self.workers.iter().min_by_key(open);
@@ -95,11 +95,11 @@ impl Worker {
 }
 
 fn name(at: usize) -> String {
-    format!("lane-{at}")
+    format!("worker-{at}")
 }
 
 impl Place {
-    /// The runtime of the lane.
+    /// The runtime of the worker.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_is_blocked_counts_no_more() {
+    fn a_worker_that_is_blocked_counts_no_more() {
         let workers = Workers::start().unwrap();
         let place = workers.place();
         let beats = Arc::clone(&workers.workers[0].beats);
@@ -155,7 +155,7 @@ mod tests {
         let other = Arc::clone(&workers.workers.last().unwrap().beats);
         let others = other.load(Ordering::Relaxed);
         while workers.workers.len() > 1 && other.load(Ordering::Relaxed) < others + 2 {
-            assert!(Instant::now() < end, "the other lane does not move");
+            assert!(Instant::now() < end, "the other worker does not move");
             thread::yield_now();
         }
         assert_eq!(counted(), before);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_on_a_lane_runs_on_its_own_thread_until_the_lanes_are_dropped() {
+    fn what_runs_on_a_worker_runs_on_its_own_thread_until_the_lanes_are_dropped() {
         let workers = Workers::start().unwrap();
         let place = workers.place();
         let (tell, told) = std::sync::mpsc::channel();
@@ -176,12 +176,12 @@ mod tests {
             let _ = tell.send(thread::current().name().map(str::to_owned));
         });
         let name = told.recv().unwrap().unwrap();
-        assert!(name.starts_with("lane-"), "{name}");
+        assert!(name.starts_with("worker-"), "{name}");
         place.runtime().spawn(async move {
             let _held = ended;
             std::future::pending::<()>().await;
         });
         drop(workers);
-        assert!(told.recv().is_err(), "the task was dropped with its lane");
+        assert!(told.recv().is_err(), "the task was dropped with its worker");
     }
 }

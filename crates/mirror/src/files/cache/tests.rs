@@ -105,8 +105,8 @@ fn small(keeps: u64) -> CrateCache {
 async fn bring(cache: &CrateCache, fill: u8, kib: u64) -> Result<Bytes> {
     let bytes = Bytes::from(vec![fill; (kib * KIB) as usize]);
     let cksum = Checksum::of(&bytes);
-    let room = cache.room(kib * KIB).await?;
-    let content = Content::Whole(cache.share(cksum, bytes, room));
+    let permit = cache.reserve(kib * KIB).await?;
+    let content = Content::Whole(cache.share(cksum, bytes, permit));
     let load = || async move { Ok(Got { content, cksum, source: Source::Store }) };
     let got = cache.obtain(ClientKey::Exempt, (Origin::Hosted, cksum), LONG, load).await?;
     Ok(got.content.at_hand().unwrap().clone())
@@ -143,21 +143,21 @@ async fn what_is_only_kept_makes_room_and_what_is_being_sent_does_not() {
         bring(&cache, fill, 8).await.unwrap();
     }
     assert!(cache.taken() > 56 * KIB, "{}", cache.taken());
-    let room = async {
+    let permit = async {
         loop {
-            match cache.room_now(56 * KIB) {
-                Some(room) => return room,
+            match cache.try_reserve(56 * KIB) {
+                Some(permit) => return permit,
                 None => tokio::task::yield_now().await, // the cache lets go a little later
             }
         }
     };
-    let room = timeout(LONG, room).await.unwrap();
+    let permit = timeout(LONG, permit).await.unwrap();
     assert_eq!((sent.len(), cache.taken()), (8 << 10, 64 * KIB));
-    let (kind, _) = refusal(cache.room(KIB).await);
+    let (kind, _) = refusal(cache.reserve(KIB).await);
     assert_eq!((kind, cache.memory.metrics.crate_memory_refusals.get()), (Kind::Unavailable, 1));
     drop(sent);
-    assert!(cache.room(KIB).await.is_ok());
-    drop(room);
+    assert!(cache.reserve(KIB).await.is_ok());
+    drop(permit);
 }
 
 #[tokio::test]
@@ -167,13 +167,13 @@ async fn one_who_waits_gets_what_an_answer_gives_back() {
         SingleFlight::default(),
     );
     let sent = bring(&cache, 1, 60).await.unwrap();
-    let waiting = cache.room(8 * KIB);
+    let waiting = cache.reserve(8 * KIB);
     let sending = async {
         tokio::task::yield_now().await;
         drop(sent);
     };
-    let (room, ()) = tokio::join!(waiting, sending);
-    assert_eq!(room.unwrap().bytes(), 8 * KIB);
+    let (permit, ()) = tokio::join!(waiting, sending);
+    assert_eq!(permit.unwrap().bytes(), 8 * KIB);
 }
 
 #[tokio::test]

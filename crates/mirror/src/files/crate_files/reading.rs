@@ -53,16 +53,16 @@ impl Reading<'_> {
             return self.look().await;
         }
         loop {
-            let Some(mut room) = self.room(wanted).await? else { return self.look().await };
-            match self.read(&mut room).await? {
+            let Some(mut permit) = self.reserve(wanted).await? else { return self.look().await };
+            match self.read(&mut permit).await? {
                 Blob::Whole(bytes) => {
-                    let shared = crates.share(*self.cksum, bytes, room);
+                    let shared = crates.share(*self.cksum, bytes, permit);
                     return Ok(Found::File(Content::Whole(shared)));
                 }
                 Blob::Absent => return Ok(Found::Nothing),
                 Blob::Damaged => return Ok(Found::Damaged),
                 Blob::Larger { bytes } if bytes <= self.largest && crates.takes_whole(bytes) => {
-                    drop(room); // not held while waiting for more
+                    drop(permit); // not held while waiting for more
                     wanted = bytes;
                 }
                 Blob::Larger { bytes } => return Ok(self.there(bytes).await),
@@ -70,10 +70,10 @@ impl Reading<'_> {
         }
     }
 
-    async fn read(&self, room: &mut MemoryPermit) -> Result<Blob, Unread> {
+    async fn read(&self, permit: &mut MemoryPermit) -> Result<Blob, Unread> {
         let crates = &self.files.cache;
         let fit = |size| match size <= self.largest && crates.takes_whole(size) {
-            true => room.fit(size),
+            true => permit.fit(size),
             false => 0,
         };
         self.in_time(self.files.blobs.get(self.origin, self.cksum, fit)).await
@@ -98,13 +98,13 @@ impl Reading<'_> {
     }
 
     /// Room for the whole. `None`: a stream needs less, and there is no more now.
-    async fn room(&self, bytes: u64) -> Result<Option<MemoryPermit>, Unread> {
+    async fn reserve(&self, bytes: u64) -> Result<Option<MemoryPermit>, Unread> {
         let crates = &self.files.cache;
-        match crates.room_now(bytes) {
+        match crates.try_reserve(bytes) {
             None if bytes <= STREAM_BYTES => {
-                crates.room(bytes).await.map(Some).map_err(Unread::NoRoom)
+                crates.reserve(bytes).await.map(Some).map_err(Unread::NoRoom)
             }
-            room => Ok(room),
+            permit => Ok(permit),
         }
     }
 
@@ -125,10 +125,10 @@ impl Reading<'_> {
 /// When it is not what it should be; that the store does not answer; that there is no room.
 pub(crate) async fn whole(files: &CrateFiles, file: &Stored) -> Result<Bytes> {
     let Stored { origin, cksum, size } = file;
-    let mut room = files.cache.room(*size).await?;
-    let getting = files.blobs.get(*origin, cksum, |size| room.fit(size));
+    let mut permit = files.cache.reserve(*size).await?;
+    let getting = files.blobs.get(*origin, cksum, |size| permit.fit(size));
     match timeout(files.limits.fill, getting).await {
-        Ok(Ok(Blob::Whole(bytes))) => Ok(bytes_holding(bytes, room)),
+        Ok(Ok(Blob::Whole(bytes))) => Ok(bytes_holding(bytes, permit)),
         Ok(Ok(_)) => {
             files.cache.damaged.insert(*cksum, ());
             Err(Error::unavailable("the store's copy of the crate file is damaged; try again"))

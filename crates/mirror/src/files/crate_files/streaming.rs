@@ -26,7 +26,7 @@ const PIECE_WAIT: Duration = Duration::from_secs(20);
 pub(super) fn pieces(
     files: &Arc<CrateFiles>,
     file: Stored,
-    room: MemoryPermit,
+    permit: MemoryPermit,
 ) -> BoxStream<'static, Result<Bytes>> {
     let under_way = UnderWay {
         files: Arc::clone(files),
@@ -34,7 +34,7 @@ pub(super) fn pieces(
         at: 0,
         sum: Checksumming::default(),
         turns: Arc::new(Semaphore::new(PIECES)),
-        room: Arc::new(room),
+        permit: Arc::new(permit),
         span: Span::current(),
     };
     stream::try_unfold(under_way, UnderWay::next).boxed()
@@ -48,7 +48,7 @@ struct UnderWay {
     /// Of these.
     sum: Checksumming,
     turns: Arc<Semaphore>,
-    room: Arc<MemoryPermit>,
+    permit: Arc<MemoryPermit>,
     /// The request, for what is told of it.
     span: Span,
 }
@@ -71,7 +71,7 @@ impl UnderWay {
 
     async fn read(&mut self, range: Range<u64>) -> Result<Bytes, Broken> {
         // Held by the piece: the next but one is read when this one has left.
-        let held = (Arc::clone(&self.turns).acquire_owned().await, Arc::clone(&self.room));
+        let held = (Arc::clone(&self.turns).acquire_owned().await, Arc::clone(&self.permit));
         let Stored { origin, cksum, size } = self.file;
         let (owned, sum, end) = (Arc::clone(&self.files), self.sum.clone(), range.end);
         let wanted = range.end - range.start;

@@ -32,7 +32,7 @@ impl Chain {
     }
 }
 
-/// What there is for a client that may not begin one more flight: a file that is known, however old.
+/// What there is for a client that may not begin one more request: a file that is known, however old.
 pub(super) fn unbegun(
     chain: &Chain,
     name: &CrateName,

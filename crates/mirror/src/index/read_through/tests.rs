@@ -181,7 +181,7 @@ impl Scene {
         self.look(None, false).await
     }
 
-    /// Ends the rest that trouble brought.
+    /// Ends the rest that failure brought.
     fn restart(&mut self) {
         self.upstream = upstream(&self.config);
     }
@@ -273,9 +273,9 @@ async fn a_line_that_cannot_be_read_is_left_out_counted_and_nothing_removed() {
     assert!(at("1.2.0") > at("1.1.0"));
     assert_eq!((text(&known), skipped(), scene.alarms()), (all, 2, 0));
 
-    // A torn end and an answer without one line are trouble: the last known file stays.
-    for trouble in [b[..30].to_owned(), line("1.0.0", "a") + &b[..30], "{}\n".to_owned()] {
-        scene.script.says(200, trouble);
+    // A torn end and an answer without one line are failures: the last known file stays.
+    for failure in [b[..30].to_owned(), line("1.0.0", "a") + &b[..30], "{}\n".to_owned()] {
+        scene.script.says(200, failure);
         assert_eq!(scene.cold().await.outcome, Outcome::Stale);
     }
 }

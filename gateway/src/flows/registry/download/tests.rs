@@ -91,19 +91,19 @@ fn broken_for(folder: &'static str, calls: &'static [Call]) -> Arc<dyn ObjectSto
 #[tokio::test]
 async fn hosted_bytes_come_from_the_store_then_from_memory_and_no_upstream_hears_of_them() {
     let public = Public::start(b"theirs").await;
-    let house = TestGateway::open(&memory(), &[&public], limits()).await;
-    house.publish("Foo", "1.0.0", b"ours").await;
-    let (answer, outcome) = house.foo().await;
+    let server = TestGateway::open(&memory(), &[&public], limits()).await;
+    server.publish("Foo", "1.0.0", b"ours").await;
+    let (answer, outcome) = server.foo().await;
     assert_eq!((answer.unwrap().as_ref(), outcome), (&b"ours"[..], "store"));
-    let (answer, outcome) = house.foo().await;
+    let (answer, outcome) = server.foo().await;
     assert_eq!((answer.unwrap().as_ref(), outcome), (&b"ours"[..], "hit"));
     for (krate, vers) in [("foo", "1.0.0"), ("Foo", "1.0.1"), ("acme-x", "1.0.0")] {
-        let (answer, outcome) = house.download(krate, vers).await;
+        let (answer, outcome) = server.download(krate, vers).await;
         assert_eq!((refusal(answer).0, outcome), (Kind::Absent, "negative"));
     }
     let (krate, version) = (name("Foo"), version("1.0.0"));
-    house.order(Command::Remove { krate, version, reason: "leak".to_owned() }).await;
-    let (answer, outcome) = house.foo().await;
+    server.order(Command::Remove { krate, version, reason: "leak".to_owned() }).await;
+    let (answer, outcome) = server.foo().await;
     assert_eq!((refusal(answer).0, outcome), (Kind::Absent, "negative"), "memory or not");
     assert!(public.server.paths().is_empty());
 }
@@ -132,24 +132,24 @@ async fn a_crate_that_another_replica_published_a_moment_ago_has_an_index_file()
 
 #[tokio::test]
 async fn hosted_bytes_that_are_lost_raise_an_alarm() {
-    let house = TestGateway::open(&memory(), &[], limits()).await;
-    house.publish("foo", "1.0.0", b"x").await;
-    house.gateway.mirror.files.blobs.delete(Origin::Hosted, &Checksum::of(b"x")).await.unwrap();
-    let (answer, outcome) = house.download("foo", "1.0.0").await;
+    let server = TestGateway::open(&memory(), &[], limits()).await;
+    server.publish("foo", "1.0.0", b"x").await;
+    server.gateway.mirror.files.blobs.delete(Origin::Hosted, &Checksum::of(b"x")).await.unwrap();
+    let (answer, outcome) = server.download("foo", "1.0.0").await;
     assert_eq!((refusal(answer).0, outcome), (Kind::Internal, "error"));
-    assert_eq!(house.alarms("hosted_blob_missing"), 1);
+    assert_eq!(server.alarms("hosted_blob_missing"), 1);
 }
 
 #[tokio::test]
 async fn many_askers_cost_one_fill_and_other_replicas_none() {
     let (store, public) = (memory(), Public::start(b"x").await);
-    let house = TestGateway::open(&store, &[&public], limits()).await;
+    let server = TestGateway::open(&store, &[&public], limits()).await;
     let (krate, vers) = (name("Foo"), version("1.0.0"));
-    let asks = (0..20).map(|_| house.gateway.downloads.get(&krate, &vers, Part::Bytes));
+    let asks = (0..20).map(|_| server.gateway.downloads.get(&krate, &vers, Part::Bytes));
     for answer in join_all(asks).await {
         assert_eq!(answer.unwrap().file.read().await.unwrap(), "x");
     }
-    assert_eq!((house.foo().await.1, public.fills()), ("hit", 1));
+    assert_eq!((server.foo().await.1, public.fills()), ("hit", 1));
 
     public.set(|state| state.sent = None);
     let other = TestGateway::open(&store, &[&public], limits()).await;
@@ -160,21 +160,21 @@ async fn many_askers_cost_one_fill_and_other_replicas_none() {
 async fn wrong_bytes_are_neither_served_nor_stored() {
     let public = Public::start(b"x").await;
     public.set(|state| state.sent = Some(b"evil".to_vec()));
-    let house = TestGateway::open(&memory(), &[&public], limits()).await;
-    let (answer, outcome) = house.foo().await;
+    let server = TestGateway::open(&memory(), &[&public], limits()).await;
+    let (answer, outcome) = server.foo().await;
     let (kind, message) = refusal(answer);
-    assert_eq!((kind, outcome, house.alarms("wrong_bytes")), (Kind::BadUpstream, "error", 1));
+    assert_eq!((kind, outcome, server.alarms("wrong_bytes")), (Kind::BadUpstream, "error", 1));
     assert!(message.contains("`up1`"), "{message}");
 
     public.set(|state| state.sent = Some(b"x".to_vec()));
-    assert_eq!(house.foo().await.1, "miss", "nothing was kept");
+    assert_eq!(server.foo().await.1, "miss", "nothing was kept");
 }
 
 #[tokio::test]
 async fn a_checksum_that_changed_is_refused_without_asking_for_its_bytes() {
     let (store, public) = (memory(), Public::start(b"x").await);
-    let house = TestGateway::open(&store, &[&public], limits()).await;
-    assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
+    let server = TestGateway::open(&store, &[&public], limits()).await;
+    assert_eq!((server.foo().await.1, public.fills()), ("miss", 1));
     public.set(|state| {
         *state = State { listed: Some(b"y".into()), sent: Some(b"y".into()), chunked: false }
     });
@@ -191,13 +191,13 @@ async fn a_checksum_that_changed_is_refused_without_asking_for_its_bytes() {
 async fn a_version_is_pinned_when_its_bytes_have_been_seen_and_not_before() {
     let public = Public::start(b"x").await;
     public.set(|state| state.sent = Some(b"evil".to_vec()));
-    let house = TestGateway::open(&memory(), &[&public], limits()).await;
+    let server = TestGateway::open(&memory(), &[&public], limits()).await;
     let (krate, vers) = (name("Foo"), version("1.0.0"));
-    let pinned = || house.gateway.mirror.store.pinned("up1", &krate, &vers);
-    assert_eq!(refusal(house.foo().await.0).0, Kind::BadUpstream);
+    let pinned = || server.gateway.mirror.store.pinned("up1", &krate, &vers);
+    assert_eq!(refusal(server.foo().await.0).0, Kind::BadUpstream);
     assert!(pinned().await.unwrap().is_none());
     public.set(|state| state.sent = Some(b"x".to_vec()));
-    assert_eq!(house.foo().await.1, "miss");
+    assert_eq!(server.foo().await.1, "miss");
     assert_eq!(pinned().await.unwrap().unwrap().cksum, Checksum::of(b"x"));
 }
 
@@ -205,13 +205,13 @@ async fn a_version_is_pinned_when_its_bytes_have_been_seen_and_not_before() {
 async fn listed_bytes_that_are_not_there_come_from_the_next_upstream_that_lists_the_same() {
     let (filtered, full) = (Public::start(b"x").await, Public::start(b"x").await);
     filtered.set(|state| state.sent = None);
-    let house = TestGateway::open(&memory(), &[&filtered, &full], limits()).await;
-    assert_eq!(house.foo().await.1, "miss");
+    let server = TestGateway::open(&memory(), &[&filtered, &full], limits()).await;
+    assert_eq!(server.foo().await.1, "miss");
     assert_eq!((filtered.fills(), full.fills()), (1, 1));
 
     full.set(|state| state.listed = Some(b"other".to_vec()));
-    let house = TestGateway::open(&memory(), &[&filtered, &full], limits()).await;
-    let (kind, message) = refusal(house.foo().await.0);
+    let server = TestGateway::open(&memory(), &[&filtered, &full], limits()).await;
+    let (kind, message) = refusal(server.foo().await.0);
     assert_eq!((kind, full.fills()), (Kind::BadUpstream, 0));
     assert!(message.contains("`up1`") && message.contains("no other"), "{message}");
 }
@@ -219,12 +219,12 @@ async fn listed_bytes_that_are_not_there_come_from_the_next_upstream_that_lists_
 #[tokio::test]
 async fn the_first_upstream_that_has_a_crate_answers_for_all_its_versions() {
     let (first, second) = (Public::start(b"x").await, Public::start(b"x").await);
-    let house = TestGateway::open(&memory(), &[&first, &second], limits()).await;
-    assert_eq!(house.download("Foo", "9.0.0").await.1, "negative");
+    let server = TestGateway::open(&memory(), &[&first, &second], limits()).await;
+    assert_eq!(server.download("Foo", "9.0.0").await.1, "negative");
     assert!(second.server.paths().is_empty());
     first.set(|state| state.listed = None);
-    let house = TestGateway::open(&memory(), &[&first, &second], limits()).await;
-    assert_eq!((house.foo().await.1, first.fills(), second.fills()), ("miss", 0, 1));
+    let server = TestGateway::open(&memory(), &[&first, &second], limits()).await;
+    assert_eq!((server.foo().await.1, first.fills(), second.fills()), ("miss", 0, 1));
 }
 
 #[tokio::test]
@@ -234,13 +234,13 @@ async fn a_large_crate_file_is_asked_for_once_where_its_length_is_announced() {
         let public = Public::start(&vec![7; 3 << 20]).await;
         public.set(|state| state.chunked = chunked);
         let large = Limits { mirrored_crate_bytes: 4 << 20, ..limits() };
-        let house = TestGateway::open(&memory(), &[&public], large).await;
-        assert_eq!((house.foo().await.1, public.fills()), ("miss", requests));
-        assert_eq!(house.foo().await.1, "store", "larger than memory keeps");
+        let server = TestGateway::open(&memory(), &[&public], large).await;
+        assert_eq!((server.foo().await.1, public.fills()), ("miss", requests));
+        assert_eq!(server.foo().await.1, "store", "larger than memory keeps");
 
         let small = Limits { mirrored_crate_bytes: 2 << 20, ..limits() };
-        let house = TestGateway::open(&store, &[&public], small).await;
-        let (kind, message) = refusal(house.foo().await.0);
+        let server = TestGateway::open(&store, &[&public], small).await;
+        let (kind, message) = refusal(server.foo().await.0);
         assert_eq!((kind, public.fills()), (Kind::BadUpstream, requests));
         assert!(message.contains("larger"), "{message}");
     }
@@ -257,10 +257,10 @@ async fn a_crate_file_that_fits_into_memory_is_read_from_the_store_once() {
         Fault::None
     };
     let store: Arc<dyn ObjectStore> = Arc::new(FaultyStore::new(memory(), Box::new(plan)));
-    let house = TestGateway::open(&store, &[&public], limits()).await;
-    assert_eq!(house.foo().await.1, "miss");
+    let server = TestGateway::open(&store, &[&public], limits()).await;
+    assert_eq!(server.foo().await.1, "miss");
     reads.store(0, Ordering::SeqCst);
-    assert_eq!((house.foo().await.1, reads.load(Ordering::SeqCst)), ("store", 1));
+    assert_eq!((server.foo().await.1, reads.load(Ordering::SeqCst)), ("store", 1));
 }
 
 #[tokio::test]
@@ -268,15 +268,15 @@ async fn a_store_that_loses_or_damages_mirrored_bytes_fails_no_download() {
     let public = Public::start(b"x").await;
     for calls in [&[Call::Put][..], &[Call::Get], &[Call::Put, Call::Get]] {
         let store = broken_for("blobs/mirror/", calls);
-        let house = TestGateway::open(&store, &[&public], limits()).await;
-        assert_eq!((house.foo().await.1, public.fills()), ("miss", 1));
-        assert_eq!(house.foo().await.1, "hit");
+        let server = TestGateway::open(&store, &[&public], limits()).await;
+        assert_eq!((server.foo().await.1, public.fills()), ("miss", 1));
+        assert_eq!(server.foo().await.1, "hit");
     }
     let store = memory();
-    let house = TestGateway::open(&store, &[&public], limits()).await;
+    let server = TestGateway::open(&store, &[&public], limits()).await;
     let (cksum, damaged) = (Checksum::of(b"x"), Bytes::from_static(b"?"));
-    house.gateway.mirror.files.blobs.put(Origin::Mirrored, &cksum, damaged).await.unwrap();
-    assert_eq!((house.foo().await.1, house.alarms("damaged_blob")), ("miss", 1));
+    server.gateway.mirror.files.blobs.put(Origin::Mirrored, &cksum, damaged).await.unwrap();
+    assert_eq!((server.foo().await.1, server.alarms("damaged_blob")), ("miss", 1));
     let other = TestGateway::open(&store, &[&public], limits()).await;
     assert_eq!(other.foo().await.1, "store", "the damage was mended");
 }
@@ -285,6 +285,6 @@ async fn a_store_that_loses_or_damages_mirrored_bytes_fails_no_download() {
 async fn what_cannot_be_pinned_is_not_served() {
     let public = Public::start(b"x").await;
     let store = broken_for("mirror/up1/pins/", &[Call::Put, Call::Get]);
-    let house = TestGateway::open(&store, &[&public], limits()).await;
-    assert_eq!(refusal(house.foo().await.0).0, Kind::Unavailable);
+    let server = TestGateway::open(&store, &[&public], limits()).await;
+    assert_eq!(refusal(server.foo().await.0).0, Kind::Unavailable);
 }

@@ -40,28 +40,28 @@ async fn an_unheard_of_name_is_not_asked_for_while_the_journal_cannot_be_read() 
     let faulty =
         Arc::new(FaultyStore::new(Arc::new(InMemory::new()), Box::new(|_, _| Fault::None)));
     let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
-    let house = TestGateway::open(&store, &[&public], limits()).await;
-    assert!(house.gateway.lookup.find(&name("foo")).await.unwrap().is_some());
+    let server = TestGateway::open(&store, &[&public], limits()).await;
+    assert!(server.gateway.lookup.find(&name("foo")).await.unwrap().is_some());
     public.server.paths();
     faulty.plan(Box::new(|_, path| match path.as_ref().starts_with("journal") {
         true => Fault::Before,
         false => Fault::None,
     }));
-    let refused = house.gateway.lookup.find(&name("tool")).await.unwrap_err();
+    let refused = server.gateway.lookup.find(&name("tool")).await.unwrap_err();
     assert_eq!(refused.kind, Kind::Unavailable);
     assert_eq!(public.server.paths(), Vec::<String>::new());
-    assert!(house.gateway.lookup.find(&name("foo")).await.unwrap().is_some(), "it is held");
+    assert!(server.gateway.lookup.find(&name("foo")).await.unwrap().is_some(), "it is held");
     assert_eq!(public.server.paths().len(), 1, "and revalidated");
     faulty.plan(Box::new(|_, _| Fault::None));
-    assert!(house.gateway.lookup.find(&name("tool")).await.unwrap().is_none());
+    assert!(server.gateway.lookup.find(&name("tool")).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
     let public = Public::start(b"public").await;
     let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..limits() };
-    let house = TestGateway::open(&memory(), &[&public], limits).await;
-    let gateway = &house.gateway;
+    let server = TestGateway::open(&memory(), &[&public], limits).await;
+    let gateway = &server.gateway;
     for _ in 0..100 {
         assert!(
             gateway.lookup.find_for(client(1), View::Own, &name("foo")).await.unwrap().is_some()
@@ -78,8 +78,8 @@ async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
         gateway.mirror.chain.credits.left(client(2))
     );
     assert!(gateway.mirror.chain.credits.left(client(1)) > 999.0);
-    // What is in trouble, or hosted, costs nothing.
-    house.publish("tool", "1.0.0", b"ours").await;
+    // What is failing, or hosted, costs nothing.
+    server.publish("tool", "1.0.0", b"ours").await;
     for spelling in ["tool", "acme-none"] {
         let _ = gateway.lookup.find_for(client(3), View::Own, &name(spelling)).await;
     }
@@ -108,8 +108,8 @@ async fn a_download_of_an_absent_name_looks_twice_and_is_charged_once() {
 async fn a_client_without_credit_still_has_what_is_held_and_others_have_everything() {
     let (store, public) = (memory(), Public::start(b"public").await);
     let limits = Limits { absent_burst: 1, absent_per_second: 1, ..limits() };
-    let house = TestGateway::open(&store, &[&public], limits).await;
-    let gateway = &house.gateway;
+    let server = TestGateway::open(&store, &[&public], limits).await;
+    let gateway = &server.gateway;
     assert!(gateway.lookup.find(&name("foo")).await.unwrap().is_some());
     gateway.mirror.written().await;
     let spend = || {
@@ -143,8 +143,8 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
 #[tokio::test]
 async fn who_joins_what_another_client_waits_for_asks_with_places_of_its_own() {
     let public = Public::start(b"public").await;
-    let house = TestGateway::open(&memory(), &[&public], limits()).await;
-    let (gateway, upstream) = (&house.gateway, &house.gateway.mirror.upstreams[0]);
+    let server = TestGateway::open(&memory(), &[&public], limits()).await;
+    let (gateway, upstream) = (&server.gateway, &server.gateway.mirror.upstreams[0]);
     let _half =
         (upstream.index_place_of(client(1)).await, upstream.index_place_of(client(1)).await);
     let foo = name("foo");
@@ -164,7 +164,7 @@ async fn who_joins_what_another_client_waits_for_asks_with_places_of_its_own() {
 #[tokio::test]
 async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_it_may() {
     let public = Public::start(b"x").await;
-    let house = TestGateway::open(&memory(), &[&public], limits()).await;
+    let server = TestGateway::open(&memory(), &[&public], limits()).await;
     let package = |name: &str, source: &str| {
         format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\nsource = \"{source}\"\n")
     };
@@ -175,10 +175,10 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
         package("secret", "sparse+https://partner.example/index/"),
     ]
     .concat();
-    let policies = [house.gateway.policy_store.generation()];
+    let policies = [server.gateway.policy_store.generation()];
     let check = async |reach| {
         let allowance = Allowance::of_client();
-        let reports = house.gateway.checks.check(reach, &lock, &policies, &allowance, |_, _| ());
+        let reports = server.gateway.checks.check(reach, &lock, &policies, &allowance, |_, _| ());
         let reports = reports.await;
         let counts = reports.unwrap()[0].counts;
         (counts.allow, counts.unknown, counts.outside, public.server.paths())
@@ -189,7 +189,7 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
     let (allow, unknown, outside, mut paths) = check(Reach::Upstreams(client(1))).await;
     paths.sort();
     assert_eq!((allow, unknown, outside, paths), (1, 1, 1, asked));
-    house.gateway.mirror.written().await;
+    server.gateway.mirror.written().await;
     let held = check(Reach::Held(client(1))).await;
     assert_eq!(held, (1, 1, 1, vec![path("/index/3/f/foo")]), "it is revalidated");
 }
@@ -198,8 +198,8 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
 async fn a_client_that_leaves_pays_for_what_its_work_asks_in_vain_and_for_nothing_else() {
     let public = Public::start(b"public").await;
     let limits = Limits { absent_burst: 1000, absent_per_second: 1, ..limits() };
-    let house = TestGateway::open(&memory(), &[&public], limits).await;
-    let gateway = &house.gateway;
+    let server = TestGateway::open(&memory(), &[&public], limits).await;
+    let gateway = &server.gateway;
     let left = async |client, krate: &str| {
         assert!(gateway.lookup.find_for(client, View::Own, &name(krate)).now_or_never().is_none());
         // It is joined, and so over.

@@ -40,13 +40,13 @@ async fn publish(running: &Running, vers: &str, bytes: &'static [u8]) {
 /// A folder with a registry: `foo` in two versions, and something of every folder.
 async fn registry() -> (tempfile::TempDir, Objects) {
     let folder = tempfile::tempdir().unwrap();
-    let house = running(folder.path()).await;
-    publish(&house, "1.0.0", b"one").await;
-    publish(&house, "2.0.0", b"two").await;
+    let server = running(folder.path()).await;
+    publish(&server, "1.0.0", b"one").await;
+    publish(&server, "2.0.0", b"two").await;
     let mirrored = Bytes::from_static(b"mirrored");
     let sum = Checksum::of(&mirrored);
-    house.gateway.mirror.files.blobs.put(Origin::Mirrored, &sum, mirrored).await.unwrap();
-    house.close().await;
+    server.gateway.mirror.files.blobs.put(Origin::Mirrored, &sum, mirrored).await.unwrap();
+    server.close().await;
     let objects = objects(folder.path());
     for path in ["mirror/up/index/ba/r/bar", "mirror/up/pins/bar/1.0.0", "checkpoints/2-x"] {
         objects.durable.put(&path.into(), path.into()).await.unwrap();
@@ -82,10 +82,10 @@ async fn a_copy_has_every_object_and_serves() {
     assert_eq!((&copied.notes, &copied.wrong), (&vec![], &vec![]));
     assert_eq!(content(&source).await, content(&target).await);
 
-    let house = running(folder.path()).await;
-    let got = house.gateway.downloads.get(&name("foo"), &version("2.0.0"), Part::Bytes).await;
+    let server = running(folder.path()).await;
+    let got = server.gateway.downloads.get(&name("foo"), &version("2.0.0"), Part::Bytes).await;
     assert_eq!(got.unwrap().file.read().await.unwrap(), "two");
-    house.close().await;
+    server.close().await;
 }
 
 #[tokio::test]
@@ -96,9 +96,9 @@ async fn a_second_copy_brings_what_is_new() {
     source.durable.put(&sights, "one".into()).await.unwrap();
     copy(&source, &target, HUMAN).await.unwrap();
     source.durable.put(&sights, "two".into()).await.unwrap();
-    let house = running(from.path()).await;
-    publish(&house, "3.0.0", b"three").await;
-    house.close().await;
+    let server = running(from.path()).await;
+    publish(&server, "3.0.0", b"three").await;
+    server.close().await;
     let index = Path::from("mirror/up/index/ba/r/bar");
     source.durable.put(&index, "revalidated".into()).await.unwrap();
     let copied = copy(&source, &target, HUMAN).await.unwrap();

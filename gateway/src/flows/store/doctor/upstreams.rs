@@ -29,7 +29,7 @@ pub async fn look(config: &Config) -> Result<Vec<Finding>> {
         let answer = match opened {
             Ok(upstream) => {
                 let asked = upstream.try_out().await;
-                asked.map_err(|trouble| trouble.to_string())
+                asked.map_err(|failure| failure.to_string())
             }
             Err(e) => Err(e.chain()),
         };

@@ -133,7 +133,7 @@ impl BodyBudget {
     }
 
     /// Room for a body that has not begun yet: none.
-    pub fn room(&self, owner: Owner) -> BodyPermit {
+    pub fn reserve(&self, owner: Owner) -> BodyPermit {
         let (inner, mut ledger) = (&self.0, self.0.lock());
         ledger.next += 1;
         let id = ledger.next;

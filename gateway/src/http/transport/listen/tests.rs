@@ -62,13 +62,13 @@ async fn bounded(tls: Option<TlsAcceptor>, metrics: Option<Metrics>, bounds: Bou
     let budgets = Budgets::new(&Limits::default(), &Metrics::new().unwrap());
     let (budget, arrival) = (budgets.json, Arrival { within: TOO_LONG, rate: 1 });
     let ended = tokio::spawn(listening.run(listener, move |request, _| {
-        let room = budget.room(Owner { client: ClientKey::Exempt, token: None });
+        let permit = budget.reserve(Owner { client: ClientKey::Exempt, token: None });
         async move {
             let is_head = request.method() == hyper::Method::HEAD;
             let (head, body) = request.into_parts();
             let mut upload = Upload::new(body, &head.headers);
             let answer =
-                match (head.uri.path(), upload.read(room, Largest::fixed(10), arrival).await) {
+                match (head.uri.path(), upload.read(permit, Largest::fixed(10), arrival).await) {
                     ("/large", _) => respond::text("x".repeat(LARGE)),
                     ("/medium", _) => respond::text("x".repeat(MEDIUM)),
                     ("/slow", _) => {

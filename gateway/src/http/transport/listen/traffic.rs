@@ -36,7 +36,7 @@ pub(super) struct Traffic {
     pub(super) given_up: AtomicBool,
     /// Bytes that the socket has taken so far.
     pub(super) written: AtomicU64,
-    /// The socket, when whoever spoke on it has let it go.
+    /// The socket, when its driver has let it go.
     left: Mutex<Option<TcpStream>>,
 }
 

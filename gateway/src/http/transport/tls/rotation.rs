@@ -43,7 +43,7 @@ pub struct Rotation {
     in_force: Arc<CertificateInUse>,
     source: Source,
     every: Duration,
-    /// The trouble that was told last, if it is not over.
+    /// The failure that was told last, if it is not over.
     told: Mutex<Option<String>>,
     metrics: Metrics,
 }

@@ -24,9 +24,9 @@ fn token(nth: u32) -> Owner {
 
 /// A body of `bytes`, if there is room for it at once.
 fn body(budget: &BodyBudget, owner: Owner, bytes: usize) -> Option<BodyPermit> {
-    let mut room = budget.room(owner);
-    room.grow(bytes).now_or_never()?.unwrap();
-    Some(room)
+    let mut permit = budget.reserve(owner);
+    permit.grow(bytes).now_or_never()?.unwrap();
+    Some(permit)
 }
 
 fn refusals(budget: &BodyBudget, reason: &str) -> u64 {
@@ -36,7 +36,7 @@ fn refusals(budget: &BodyBudget, reason: &str) -> u64 {
 #[test]
 fn bodies_take_what_has_arrived_and_nothing_before() {
     let budget = budget(SIZES);
-    let promised: Vec<_> = (0..1000).map(|_| budget.room(client(1))).collect();
+    let promised: Vec<_> = (0..1000).map(|_| budget.reserve(client(1))).collect();
     assert_eq!(budget.taken(), 0);
     let large = body(&budget, client(2), 3 * MIB).unwrap();
     assert_eq!(budget.taken(), 3 * MIB);
@@ -54,11 +54,11 @@ async fn one_client_or_token_takes_its_share_and_others_take_theirs() {
         let budget = budget(SIZES);
         let mut held: Vec<_> = (0..20).map_while(|_| body(&budget, owner, MIB)).collect();
         assert!(budget.taken() <= 16 * MIB && held.len() >= 10, "{}", held.len());
-        let refused = budget.room(owner).grow(MIB).await.unwrap_err();
+        let refused = budget.reserve(owner).grow(MIB).await.unwrap_err();
         assert_eq!(refused.kind, Kind::Unavailable);
         assert_eq!(refusals(&budget, reason), 1);
         assert!(body(&budget, other, MIB).is_some(), "another one is not touched");
-        let mut waiting = budget.room(owner);
+        let mut waiting = budget.reserve(owner);
         let (waited, ()) = tokio::join!(waiting.grow(MIB), async {
             tokio::time::sleep(Duration::from_secs(3)).await;
             held.truncate(2);
@@ -73,7 +73,7 @@ async fn what_is_exempt_is_bounded_by_the_whole_alone() {
     let exempt = Owner { client: ClientKey::Exempt, token: None };
     let held: Vec<_> = (0..100).map_while(|_| body(&budget, exempt, MIB)).collect();
     assert!(held.len() > 40 && budget.taken() <= 64 * MIB, "{}", held.len());
-    assert!(budget.room(exempt).grow(MIB).await.is_err());
+    assert!(budget.reserve(exempt).grow(MIB).await.is_err());
     assert_eq!(refusals(&budget, "memory"), 1);
 }
 
@@ -82,7 +82,7 @@ async fn small_bodies_pass_large_ones_that_wait() {
     let budget = budget(SIZES);
     let exempt = Owner { client: ClientKey::Exempt, token: None };
     let held: Vec<_> = (0..100).map_while(|_| body(&budget, exempt, MIB)).collect();
-    let mut large = budget.room(exempt);
+    let mut large = budget.reserve(exempt);
     let mut waiting = Box::pin(large.grow(MIB));
     assert!(waiting.as_mut().now_or_never().is_none());
     assert!(body(&budget, exempt, 100 * 1024).is_some());
@@ -96,10 +96,10 @@ async fn bodies_that_are_half_there_all_come_to_an_end() {
     let mut under_way = Vec::new();
     for nth in 0..40 {
         let owner = Owner { client: client(nth % 4).client, token: Some(TokenId(nth.into())) };
-        let mut room = budget.room(owner);
+        let mut permit = budget.reserve(owner);
         under_way.push(async move {
             for _ in 0..16 {
-                room.grow(MIB / 4).await?;
+                permit.grow(MIB / 4).await?;
                 tokio::task::yield_now().await;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -118,7 +118,7 @@ async fn a_body_waits_for_so_long_in_all_its_waits_together() {
     let budget = budget(SIZES);
     let held: Vec<_> = (0..20).map_while(|_| body(&budget, client(1), MIB)).collect();
     let begun = Instant::now();
-    assert!(budget.room(client(1)).grow(MIB).await.is_err());
+    assert!(budget.reserve(client(1)).grow(MIB).await.is_err());
     assert!((ROOM_WAIT..ROOM_WAIT * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     drop(held);
     let ledger = budget.0.lock();
@@ -131,13 +131,13 @@ async fn no_more_than_so_many_of_one_client_wait() {
     let _held: Vec<_> = (0..20).map_while(|_| body(&budget, client(1), MIB)).collect();
     let mut waiting = Vec::new();
     for _ in 0..MAX_WAITING / 4 {
-        let mut room = budget.room(client(1));
-        let mut growing = Box::pin(async move { room.grow(MIB).await });
+        let mut permit = budget.reserve(client(1));
+        let mut growing = Box::pin(async move { permit.grow(MIB).await });
         assert!(growing.as_mut().now_or_never().is_none());
         waiting.push(growing);
     }
     let begun = Instant::now();
-    assert!(budget.room(client(1)).grow(MIB).await.is_err());
+    assert!(budget.reserve(client(1)).grow(MIB).await.is_err());
     assert_eq!(begun.elapsed(), Duration::ZERO, "at once");
     drop(waiting);
     assert_eq!(budget.0.lock().whole.waiting, 0);
@@ -151,7 +151,7 @@ async fn a_site_of_many_networks_leaves_half_of_the_whole() {
         token: None,
     };
     let held: Vec<_> = (0..64).map_while(|nth| body(&budget, host(nth), MIB)).collect();
-    let all: usize = held.iter().map(|room| room.bytes).sum();
+    let all: usize = held.iter().map(|permit| permit.bytes).sum();
     assert!((20 * MIB..=36 * MIB).contains(&all), "{all}");
     assert!(body(&budget, client(1), 8 * MIB).is_some());
     drop(held);
@@ -176,19 +176,19 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _inside = runtime.enter(); // for the timers of who waits
         let budget = budget(Sizes { whole: 12 * MIB, largest: 2 * MIB, share_percent: Some(50) });
-        let mut rooms: Vec<BodyPermit> = Vec::new();
+        let mut permits: Vec<BodyPermit> = Vec::new();
         for (who, at, more, gone) in steps {
-            if gone && !rooms.is_empty() {
-                rooms.swap_remove(at % rooms.len());
-            } else if let Some(room) = rooms.get_mut(at) {
-                let more = more.min(2 * MIB - room.bytes);
-                let _ = room.grow(more).now_or_never();
+            if gone && !permits.is_empty() {
+                permits.swap_remove(at % permits.len());
+            } else if let Some(permit) = permits.get_mut(at) {
+                let more = more.min(2 * MIB - permit.bytes);
+                let _ = permit.grow(more).now_or_never();
             } else {
                 let owner = Owner { client: client(who % 3).client, token: Some(TokenId(who.into())) };
-                rooms.push(budget.room(owner));
+                permits.push(budget.reserve(owner));
             }
             prop_assert!(budget.taken() <= 12 * MIB);
-            prop_assert_eq!(budget.taken(), rooms.iter().map(|room| room.bytes).sum::<usize>());
+            prop_assert_eq!(budget.taken(), permits.iter().map(|permit| permit.bytes).sum::<usize>());
         }
     }
 }

@@ -40,9 +40,9 @@ pub(crate) struct TestGateway {
 impl TestGateway {
     /// One that hosts the crate.
     pub(crate) fn hosting() -> Self {
-        let house = Self::open(&[], None);
-        house.runtime.block_on(publish(&house.gateway));
-        house
+        let server = Self::open(&[], None);
+        server.runtime.block_on(publish(&server.gateway));
+        server
     }
 
     /// One whose upstream has the crate, and the crate files that it lists.

@@ -107,7 +107,7 @@ impl Houses {
     }
 
     pub(super) fn of(&self, kind: Kind) -> Result<&Contestant> {
-        Ok(self.all.iter().find(|house| house.kind == kind).ok_or("no such server")?)
+        Ok(self.all.iter().find(|registry| registry.kind == kind).ok_or("no such server")?)
     }
 }
 
@@ -138,9 +138,9 @@ impl Contestant {
         server: Running,
         client: Client,
     ) -> Result<Self> {
-        let mut house = Self { kind, headers, idle: 0, server, client };
-        house.idle = house.resident()?;
-        Ok(house)
+        let mut registry = Self { kind, headers, idle: 0, server, client };
+        registry.idle = registry.resident()?;
+        Ok(registry)
     }
 
     fn site(&self, corpus: &Corpus) -> Result<Site> {
