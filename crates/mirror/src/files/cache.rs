@@ -137,7 +137,8 @@ impl CrateCache {
     }
 
     /// A crate file from memory, else what `load` brings within `bound`: one `load` for all who
-    /// ask at the same time, which goes on when they leave.
+    /// ask at the same time, which goes on when they leave. A request that another client's load leaves
+    /// without an answer, because that client's places were taken, loads by itself.
     ///
     /// # Errors
     /// Those of `load`; that it takes too long; unavailable, when too many are under way, in all or for
@@ -150,15 +151,35 @@ impl CrateCache {
         load: F,
     ) -> Result<Got>
     where
-        F: FnOnce() -> W,
+        F: Fn() -> W,
         W: Future<Output = Result<Got>> + Send + 'static,
     {
-        let cksum = key.1;
-        if let Some(got) = self.memory.get(&cksum) {
+        if let Some(got) = self.memory.get(&key.1) {
             return Ok(got);
         }
-        let memory = self.memory.clone();
+        match self.load_once(client, key, bound, &load).await {
+            (Err(error), Beginner::Another) if error.kind == Kind::Unavailable => {
+                self.load_once(client, key, bound, &load).await.0
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    async fn load_once<F, W>(
+        &self,
+        client: ClientKey,
+        key: (Origin, Checksum),
+        bound: Duration,
+        load: &F,
+    ) -> (Result<Got>, Beginner)
+    where
+        F: Fn() -> W,
+        W: Future<Output = Result<Got>> + Send + 'static,
+    {
+        let (memory, cksum) = (self.memory.clone(), key.1);
+        let mut beginner = Beginner::Another;
         let start = || {
+            beginner = Beginner::This;
             let loading = load();
             async move {
                 // Another request may have brought it since we looked, and what was given up may
@@ -171,10 +192,20 @@ impl CrateCache {
                 Ok(got)
             }
         };
-        let crowded = |_: &Error| self.memory.metrics.requests_refused.inc();
-        let flight = self.single_flight.join_for(client, key, start).await.inspect_err(crowded)?;
-        flight.unwrap_or_else(|| Err(broke_off()))
+        match self.single_flight.join_for(client, key, start).await {
+            Ok(loaded) => (loaded.unwrap_or_else(|| Err(broke_off())), beginner),
+            Err(crowded) => {
+                self.memory.metrics.requests_refused.inc();
+                (Err(crowded), Beginner::This)
+            }
+        }
     }
+}
+
+/// Which request began what was waited for.
+enum Beginner {
+    This,
+    Another,
 }
 
 fn too_slow(bound: Duration) -> Error {

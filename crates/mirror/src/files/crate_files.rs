@@ -65,8 +65,11 @@ impl CrateFiles {
     /// [`Kind::Internal`] and an alarm when the bytes are lost; that the store does not answer; that
     /// there is no room in memory.
     pub async fn hosted(self: &Arc<Self>, client: ClientKey, file: HostedFile) -> Result<Got> {
-        let (key, owned) = ((Origin::Hosted, file.cksum), Arc::clone(self));
-        let load = || async move { owned.read_hosted(file).await };
+        let key = (Origin::Hosted, file.cksum);
+        let load = || {
+            let (owned, file) = (Arc::clone(self), file.clone());
+            async move { owned.read_hosted(file).await }
+        };
         self.cache.obtain(client, key, self.limits.fill, load).await
     }
 

@@ -44,8 +44,7 @@ impl Filler {
     /// store that fails is none, but for the pin.
     pub async fn verified(self: &Arc<Self>, client: ClientKey, wanted: Wanted) -> Result<Got> {
         let key = (Origin::Mirrored, wanted.listed.cksum);
-        let (owned, filled) = (Arc::clone(self), wanted.clone());
-        let fill = || async move { owned.fill(client, filled).await };
+        let fill = || Arc::clone(self).fill(client, wanted.clone());
         let got = self.files.cache.obtain(client, key, self.files.limits.fill, fill).await?;
         self.pinner.pin(&wanted).await?;
         self.uses.note(&wanted.listed.cksum);

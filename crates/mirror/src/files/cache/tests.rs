@@ -53,11 +53,14 @@ async fn a_fill_outlives_its_asker_and_lands_in_memory() {
     let cache = cache(1 << 20);
     let key = (Origin::Mirrored, Checksum::of(b"x"));
     let (go, wait) = tokio::sync::oneshot::channel::<()>();
-    let slow = async move {
+    let slow = Mutex::new(Some(Box::pin(async move {
         wait.await.unwrap();
         filled(Bytes::from_static(b"x")).await
-    };
-    let asker = cache.obtain(ClientKey::Exempt, key, LONG, || slow);
+    })));
+    let asker = cache.obtain(ClientKey::Exempt, key, LONG, || {
+        let slow = slow.lock().unwrap().take();
+        async move { slow.expect("one load").await }
+    });
     assert!(timeout(Duration::from_millis(1), asker).await.is_err());
     go.send(()).unwrap();
     let got = cache.obtain(ClientKey::Exempt, key, LONG, never).await.unwrap();
@@ -85,7 +88,7 @@ async fn a_crate_file_that_would_crowd_out_the_others_is_not_kept() {
         let bytes = Bytes::from(vec![0; size]);
         let key = (Origin::Hosted, Checksum::of(&bytes));
         cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes.clone())).await.unwrap();
-        let again = cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes)).await.unwrap();
+        let again = cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes.clone())).await.unwrap();
         assert_eq!(again.source == Source::Memory, kept, "{size}");
     }
 }
@@ -107,7 +110,10 @@ async fn bring(cache: &CrateCache, fill: u8, kib: u64) -> Result<Bytes> {
     let cksum = Checksum::of(&bytes);
     let permit = cache.reserve(kib * KIB).await?;
     let content = Content::Whole(cache.share(cksum, bytes, permit));
-    let load = || async move { Ok(Got { content, cksum, source: Source::Store }) };
+    let load = || {
+        let content = content.clone();
+        async move { Ok(Got { content, cksum, source: Source::Store }) }
+    };
     let got = cache.obtain(ClientKey::Exempt, (Origin::Hosted, cksum), LONG, load).await?;
     Ok(got.content.at_hand().unwrap().clone())
 }
@@ -192,4 +198,26 @@ async fn a_file_that_was_given_up_while_it_is_sent_is_found_again_instead_of_rea
     drop(sent);
     until_taken(&cache, 0).await;
     assert!(cache.memory.shares.all().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_waited_in_the_line_of_another_client_loads_by_itself() {
+    let cache = cache(1 << 20);
+    let key = (Origin::Mirrored, Checksum::of(b"x"));
+    let client = |n: u8| ClientKey::of([192, 0, 2, n].into());
+    let loads = AtomicUsize::new(0);
+    let crowded = || {
+        loads.fetch_add(1, Ordering::SeqCst);
+        async { Err(Error::unavailable("too many requests of this client wait")) }
+    };
+    let good = || {
+        loads.fetch_add(1, Ordering::SeqCst);
+        filled(Bytes::from_static(b"x"))
+    };
+    let first = cache.obtain(client(1), key, LONG, crowded);
+    let second = cache.obtain(client(2), key, LONG, good);
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first.unwrap_err().kind, Kind::Unavailable, "it began that load itself");
+    assert!(matches!(second.unwrap().content, Content::Whole(bytes) if bytes == "x"));
+    assert_eq!(loads.load(Ordering::SeqCst), 2);
 }

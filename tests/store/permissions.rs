@@ -15,7 +15,7 @@ use cratehouse_tests::upstream::Upstream;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const GUIDE: &str = include_str!("../docs/operations.md");
+const GUIDE: &str = include_str!("../../docs/operations.md");
 const ACTIONS: [&str; 4] = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"];
 
 /// What the queries of a listing consist of, and of a request for one object.

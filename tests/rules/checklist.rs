@@ -48,9 +48,14 @@ fn numbers_are_read_from_tests_that_run_and_from_nothing_else() {
 }
 
 fn covered() -> BTreeSet<u32> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.collect::<Vec<_>>()
+    };
+    let folders = entries(tests).into_iter().filter(|path| path.is_dir());
+    folders
+        .flat_map(|folder| entries(&folder))
         .filter(|path| path.extension().is_some_and(|e| e == "rs"))
         .filter(|path| path.file_name().is_some_and(|n| n != "checklist.rs"))
         .flat_map(|path| {

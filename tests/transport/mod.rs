@@ -1,0 +1,7 @@
+//! Connections, bodies, certificates.
+
+mod bodies;
+mod browsers;
+mod connections;
+mod rotation;
+mod unread;
