@@ -39,7 +39,7 @@ pub use cratehouse_core::per_address::{PER_ADDRESS_PERCENT, PerAddress};
 pub use cratehouse_core::secret::Secret;
 pub use cratehouse_mirror::settings::{Identity, MirrorMax, Upstream, UpstreamLimits};
 use cratehouse_package::index_bounds::IndexBounds;
-use cratehouse_package::name::{NameKey, NamePattern};
+use cratehouse_package::name::NamePattern;
 pub use cratehouse_storage::settings::Store;
 pub use cratehouse_storage::url::{Cloud, StoreUrl};
 
@@ -319,11 +319,6 @@ pub struct Tracing {
 }
 
 impl Config {
-    /// Whether a name is kept for crates that are hosted here.
-    pub fn is_reserved(&self, key: &NameKey) -> bool {
-        self.reserved.iter().any(|pattern| pattern.covers(key))
-    }
-
     /// Reads the file that the flags (or `CRATEHOUSE_CONFIG`) name, lays the environment and the
     /// flags over it, and checks the whole.
     ///

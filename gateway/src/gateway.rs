@@ -168,8 +168,6 @@ impl Gateway {
         let locks = Arc::new(LockFiles::new(&config, &url, Arc::clone(&parsers)));
         let lookup = Arc::new(Lookup {
             index: index.clone(),
-            catalog: catalog.clone(),
-            journal: journal.clone(),
             hosting: Arc::clone(&hosting),
             chain: Arc::clone(&mirror.chain),
             judge: Arc::clone(&mirror.judge),
@@ -185,7 +183,6 @@ impl Gateway {
             judge: Arc::clone(&mirror.judge),
             chain: Arc::clone(&mirror.chain),
             lookup: Arc::clone(&lookup),
-            catalog: catalog.clone(),
             hosting: Arc::clone(&hosting),
             wait: limits.fill_wait,
             metrics: metrics.clone(),

@@ -1,5 +1,5 @@
 //! The one error of everything above: what kind of failure, what the client is told, and what
-//! caused it. the gateway's `http/response/respond.rs` alone turns a kind into a status.
+//! caused it. The gateway's `http/response/respond.rs` alone turns a kind into a status.
 
 mod refusal;
 pub mod store_answer;

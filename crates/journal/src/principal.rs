@@ -78,7 +78,7 @@ pub struct TokenSecret(String);
 
 /// Why a token does not allow something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum Lacking {
     /// The action is not among its scopes.
     #[error(
         "this token does not have the scope `{missing}`: ask for one with it (`cratehouse token create --user … \
@@ -141,7 +141,7 @@ impl Grant {
         Self { scopes, crates: Vec::new(), expires: None }
     }
 
-    fn other_crate(&self, krate: &CrateName) -> Denied {
+    fn other_crate(&self, krate: &CrateName) -> Lacking {
         let mut only: Vec<_> =
             self.crates.iter().take(SHOWN_PATTERNS).map(|p| format!("`{p}`")).collect();
         let rest = self.crates.len() - only.len();
@@ -152,7 +152,7 @@ impl Grant {
             format!(" (`{p}` would be, but the case of letters, `-` and `_` count in a token's patterns)")
         });
         let near = near.unwrap_or_default();
-        Denied::Crate { krate: krate.clone(), only: only.join(", "), near }
+        Lacking::Crate { krate: krate.clone(), only: only.join(", "), near }
     }
 
     /// Whether it still counts.
@@ -166,11 +166,11 @@ impl Principal {
     ///
     /// # Errors
     /// Says what the token lacks.
-    pub(crate) fn check(&self, scope: Scope, krate: Option<&CrateName>) -> Result<(), Denied> {
+    pub(crate) fn check(&self, scope: Scope, krate: Option<&CrateName>) -> Result<(), Lacking> {
         if !self.grant.scopes.contains(&scope) {
             let all = self.grant.scopes.iter().chain([&scope]).map(ToString::to_string);
             let all = all.collect::<Vec<_>>().join(",");
-            return Err(Denied::Scope { missing: scope, all });
+            return Err(Lacking::Scope { missing: scope, all });
         }
         match krate {
             Some(name) if !self.grant.crates.is_empty() => {

@@ -14,7 +14,7 @@ pub mod hosting;
 pub mod index;
 pub mod judge;
 pub mod licenses;
-pub mod log_lines;
+mod log_lines;
 pub mod mirror;
 pub mod names;
 pub mod pins;

@@ -8,7 +8,7 @@ use cratehouse_core::metrics::Metrics;
 
 /// The limits of these lines.
 #[derive(Debug)]
-pub struct MirrorLines {
+pub(crate) struct MirrorLines {
     /// A version has another checksum than its pin.
     pub(super) checksum_changed: LineLimit,
     /// Bytes are not what the index says.
@@ -40,7 +40,7 @@ pub struct MirrorLines {
 
 impl MirrorLines {
     /// Limits that count in these metrics what is left out.
-    pub fn new(metrics: &Metrics) -> Self {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
             checksum_changed: LineLimit::new("checksum_changed", metrics),
             wrong_bytes: LineLimit::new("wrong_bytes", metrics),

@@ -101,6 +101,8 @@ pub struct Mirror {
     pub keeper: Arc<NameKeeper>,
     /// What keeps the store within its bounds.
     pub evictor: Arc<Evictor>,
+    /// Which files were served.
+    pub uses: Arc<Uses>,
     write_behind: Arc<WriteBehind>,
 }
 
@@ -189,7 +191,7 @@ impl Mirror {
             judge: Arc::clone(&judge),
             licenses: Arc::clone(&licenses),
         });
-        let evictor = Arc::new(Evictor::new(settings.eviction, blobs, uses, metrics));
+        let evictor = Arc::new(Evictor::new(settings.eviction, blobs, Arc::clone(&uses), metrics));
         Self {
             upstreams,
             store,
@@ -202,6 +204,7 @@ impl Mirror {
             license_search,
             keeper,
             evictor,
+            uses,
             write_behind,
         }
     }

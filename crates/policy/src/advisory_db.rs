@@ -35,7 +35,7 @@ pub struct Advisory {
     pub name: CrateName,
     /// What is wrong, in a line.
     pub title: String,
-    /// What kind of failure.
+    /// What kind of problem.
     pub kind: Kind,
     /// How bad, where a CVSS vector tells.
     pub severity: Option<Severity>,
@@ -46,7 +46,7 @@ pub struct Advisory {
     affected: Vec<OsvRange>,
 }
 
-/// What kind of failure an advisory is about.
+/// What kind of problem an advisory is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {

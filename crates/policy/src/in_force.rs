@@ -25,7 +25,8 @@ impl PolicyGeneration {
     }
 }
 
-/// The generation that verdicts are given by now. Until one is [`put`](Self::put), it allows everything.
+/// The generation that verdicts are given by now. Whoever has
+/// the [`PolicySwitch`] replaces it; until then it allows everything.
 #[derive(Debug)]
 pub struct PolicyInForce {
     generation: RwLock<Arc<PolicyGeneration>>,
@@ -35,15 +36,40 @@ pub struct PolicyInForce {
     clock: fn() -> Timestamp,
 }
 
+/// The right to replace the policy in force.
+#[derive(Debug)]
+pub struct PolicySwitch(Arc<PolicyInForce>);
+
 impl Default for PolicyInForce {
     fn default() -> Self {
-        Self::with_clock(Timestamp::now)
+        Self::at(Timestamp::now)
+    }
+}
+
+impl PolicySwitch {
+    /// A policy that allows everything, until another is put; verdicts are given at the time that
+    /// `clock` tells.
+    pub fn new(clock: fn() -> Timestamp) -> Self {
+        Self(Arc::new(PolicyInForce::at(clock)))
+    }
+
+    /// What is replaced.
+    pub fn in_force(&self) -> &Arc<PolicyInForce> {
+        &self.0
+    }
+
+    /// Replaces the policy in force.
+    pub fn put(&self, next: PolicyGeneration) {
+        let (stamp, silent) = (next.stamp, next.is_silent());
+        let place = &self.0;
+        *place.generation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        place.stamp.store(stamp, Ordering::Release);
+        place.silent.store(silent, Ordering::Release);
     }
 }
 
 impl PolicyInForce {
-    /// One whose verdicts are given at the time that `clock` tells.
-    pub fn with_clock(clock: fn() -> Timestamp) -> Self {
+    fn at(clock: fn() -> Timestamp) -> Self {
         let (stamp, silent) = (AtomicU64::new(0), AtomicBool::new(true));
         Self { generation: RwLock::default(), stamp, silent, clock }
     }
@@ -66,13 +92,5 @@ impl PolicyInForce {
     /// The time that verdicts are given at.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
-    }
-
-    /// Replaces the policy in force.
-    pub fn put(&self, next: PolicyGeneration) {
-        let (stamp, silent) = (next.stamp, next.is_silent());
-        *self.generation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
-        self.stamp.store(stamp, Ordering::Release);
-        self.silent.store(silent, Ordering::Release);
     }
 }

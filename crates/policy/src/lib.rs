@@ -40,7 +40,7 @@ pub use self::advisory_db::{Advisories, Advisory, Kind, Severity};
 pub use self::evaluate::RulesAbout;
 pub use self::explain::{Explained, Explanation, Which};
 pub use self::facts::{AgeFact, IntegrityFact, LicenseFact, Source, Subject};
-pub use self::in_force::{PolicyGeneration, PolicyInForce};
+pub use self::in_force::{PolicyGeneration, PolicyInForce, PolicySwitch};
 pub use self::judgement::{Finding, Judgement, ReadLicense, Rule, WaiverInForce};
 use self::parse::Rules;
 pub use self::parse::{PolicyError, PolicyText, Problem};

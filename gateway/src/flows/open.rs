@@ -176,7 +176,7 @@ impl Running {
         let upstreams = open_upstreams(&config, &metrics)?;
         let advisory_store = advisories_in(&objects);
         let kept = advisories::at_start(&config, &advisory_store).await;
-        let policy_store = open_rulebook(&config, &metrics, kept).await?;
+        let policy_store = open_policy(&config, &metrics, kept).await?;
         let pulls = DownloadLog::new(
             pulls_in(&objects),
             &config.server.replica,
@@ -208,8 +208,8 @@ impl Running {
             let (entries, heads) = (gateway.config.catalog.checkpoint_entries, writer.heads());
             let checkpointing = checkpointer.clone().run(known, entries, heads, stop.clone());
             tasks.push(("checkpointer", tokio::spawn(checkpointing)));
-            let sweeping = Arc::clone(&gateway.mirror.evictor).run(stop.clone());
-            tasks.push(("sweeper", tokio::spawn(sweeping)));
+            let evicting = Arc::clone(&gateway.mirror.evictor).run(stop.clone());
+            tasks.push(("evictor", tokio::spawn(evicting)));
             let every = gateway.config.policy.reload;
             let store = Arc::clone(&gateway.policy_store);
             let keeper = Keeper::new(&gateway.config, advisory_store, store, &gateway.metrics);
@@ -277,7 +277,7 @@ fn open_traces(config: &Config, metrics: &Metrics) -> Result<Option<(Traces, Exp
     Exporting::open(&config.tracing, replica, extra_ca, metrics)
 }
 
-async fn open_rulebook(
+async fn open_policy(
     config: &Arc<Config>,
     metrics: &Metrics,
     kept: Option<Kept>,

@@ -53,12 +53,12 @@ pub async fn dispatch(call: Call<'_>, route: Route) -> Result<Answer> {
         Route::Yank(name, version) => yank::set(call, &name, &version, true).await,
         Route::Unyank(name, version) => yank::set(call, &name, &version, false).await,
         Route::Policy(what) => policy::answer(call, what).await,
-        Route::Manage(what) => {
+        Route::Admin(what) => {
             let who =
                 authenticate::administrator(call.gateway(), call.headers, call.client).await?;
             let owner = call.owner(Some(&who));
             let by = CommandActor::Principal(Arc::unwrap_or_clone(who));
-            admin::manage(call, by, what, owner).await
+            admin::administer(call, by, what, owner).await
         }
     }
 }

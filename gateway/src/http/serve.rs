@@ -157,7 +157,7 @@ async fn in_turn(
     let client = forwarded::client_key(&app.gateway.config, asked.peer, &head.headers);
     let upload = Upload::new(body, &head.headers);
     // What judges a lock file, or sees to the registry, takes longer than cargo waits.
-    let is_patient = matches!(route, Ok(Route::Policy(_) | Route::Manage(_)));
+    let is_patient = matches!(route, Ok(Route::Policy(_) | Route::Admin(_)));
     match in_flight::enter(&app.gateway, client).await {
         Ok(place) => {
             let asker = (asked.asker(&head), client);

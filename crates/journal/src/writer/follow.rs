@@ -66,8 +66,8 @@ impl JournalWriter {
     }
 
     /// The entry that the catalog stands at must stand in the journal: a store that was
-    /// restored from a backup may be behind. Looked at when the catalog is opened, after every
-    /// a failure of the store, and now and then.
+    /// restored from a backup may be behind. Looked at when the catalog is opened, after each
+    /// failure of the store, and now and then.
     pub(super) async fn recognise(&mut self) -> Result<()> {
         if let Some(why) = lock(&self.status).broken.clone() {
             return Err(Error::unavailable(why));

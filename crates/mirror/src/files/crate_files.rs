@@ -48,17 +48,6 @@ pub struct HostedFile {
 }
 
 impl CrateFiles {
-    /// The files that `blobs` has, and of which `cache` has some.
-    pub fn new(
-        blobs: Blobs,
-        cache: CrateCache,
-        limits: FileLimits,
-        metrics: Metrics,
-        lines: Arc<MirrorLines>,
-    ) -> Self {
-        Self { blobs, cache, limits, metrics, lines }
-    }
-
     /// A hosted crate file, on behalf of a client.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::index::cache::CachedLookup;
 use crate::judge::Judge;
 use crate::licenses::reader::LicenseReader;
 use crate::pins::cache::Wanted;
+use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_package::index::Listed;
@@ -20,14 +21,18 @@ use cratehouse_policy::ReadLicense;
 /// What gives clients mirrored crate files.
 #[derive(Debug)]
 pub struct MirroredFiles {
-    /// What brings them.
-    pub filler: Arc<Filler>,
+    pub(crate) filler: Arc<Filler>,
     pub(crate) files: Arc<CrateFiles>,
     pub(crate) judge: Arc<Judge>,
     pub(crate) licenses: Arc<LicenseReader>,
 }
 
 impl MirroredFiles {
+    /// Takes note that a file was served from memory.
+    pub fn note_use(&self, cksum: &Checksum) {
+        self.filler.uses.note(cksum);
+    }
+
     /// One version's crate file, if the policy lets it through. `known` is the index file that lists it.
     ///
     /// # Errors

@@ -31,8 +31,7 @@ pub struct Filler {
     pub(crate) chain: Arc<Chain>,
     pub(crate) pinner: Arc<Pinner>,
     pub(crate) write_behind: Arc<WriteBehind>,
-    /// Which files were served.
-    pub uses: Arc<Uses>,
+    pub(crate) uses: Arc<Uses>,
 }
 
 impl Filler {

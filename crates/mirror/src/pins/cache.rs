@@ -29,7 +29,7 @@ pub struct Wanted {
 }
 
 /// Pins that were read, as they stand since the corrections of that number
-/// ([`cratehouse_journal::catalog::Catalog::corrections`]): nothing here is believed after the next one. And what was listed
+/// ([`crate::hosting::PinCorrections::count`]): nothing here is believed after the next one. And what was listed
 /// against them, so that each change raises one alarm however often it is asked for.
 #[derive(Debug)]
 pub struct Pins {

@@ -43,8 +43,9 @@ impl Authenticator {
             return Err(unknown());
         }
         let hash = Checksum::of(token.as_bytes());
+        let current = self.is_current(); // before the holder, who may be of a catalog that is read anew by then
         let waiter = match self.holder(&hash)? {
-            Some(who) if self.is_current() => return Ok(who),
+            Some(who) if current => return Ok(who),
             Some(_) => Waiter::Authenticated,
             None => Waiter::Unauthenticated(client),
         };

@@ -17,7 +17,9 @@ use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside_in_time;
-use cratehouse_policy::{Advisories, Policy, PolicyGeneration, PolicyInForce, Waiver};
+use cratehouse_policy::{
+    Advisories, Policy, PolicyGeneration, PolicyInForce, PolicySwitch, Waiver,
+};
 
 /// The advisory database is looked at every so many times that the policy is, and whenever that has
 /// changed: it has thousands of files.
@@ -29,7 +31,7 @@ const ENDING_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 #[derive(Debug)]
 pub struct PolicyStore {
     sources: Sources,
-    in_force: Arc<PolicyInForce>,
+    switch: PolicySwitch,
     /// What was last read, and found good or bad.
     seen: Mutex<Seen>,
     /// What the store keeps, where the configuration names no database.
@@ -98,7 +100,7 @@ impl PolicyStore {
     ) -> Result<Self> {
         let store = Self {
             sources: Sources::of(config),
-            in_force: Arc::new(PolicyInForce::with_clock(clock)),
+            switch: PolicySwitch::new(clock),
             seen: Mutex::default(),
             kept: Mutex::new(Ok(kept)),
             reloading: Mutex::default(),
@@ -110,12 +112,12 @@ impl PolicyStore {
 
     /// The policy in force.
     pub fn in_force(&self) -> &Arc<PolicyInForce> {
-        &self.in_force
+        self.switch.in_force()
     }
 
     /// The generation of the policy in force.
     pub fn generation(&self) -> Arc<PolicyGeneration> {
-        self.in_force.generation()
+        self.in_force().generation()
     }
 
     /// Looks for changes until told to stop, and whenever somebody asks; then at the advisories too.
@@ -215,10 +217,10 @@ impl PolicyStore {
         let version = next.policy.version().to_owned();
         let silent = next.is_silent();
         let advisories = next.advisories.as_ref().map_or(0, |all| all.len());
-        self.in_force.put(next);
+        self.switch.put(next);
         self.metrics.policy_info.reset();
         self.metrics.policy_info.with_label_values(&[&version]).set(1);
-        self.metrics.policy_loaded.set(self.in_force.now().as_second());
+        self.metrics.policy_loaded.set(self.in_force().now().as_second());
         self.metrics.advisories.set(i64::try_from(advisories).unwrap_or(i64::MAX));
         if !(at_start && silent) {
             info!(policy = version, advisories, "this policy is in force from now on");
@@ -307,7 +309,7 @@ impl PolicyStore {
     }
 
     fn count_waivers(&self) {
-        let (now, in_force) = (self.in_force.now(), self.generation());
+        let (now, in_force) = (self.in_force().now(), self.generation());
         let left = |waiver: &Waiver| waiver.until.end().duration_since(now);
         let begun = |waiver: &&Waiver| waiver.from.is_none_or(|day| day.begin() <= now);
         let live = in_force.policy.waivers().iter().filter(begun).map(left);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::config::{CRATES_IO, Config, crates_io_index};
-use crate::flows::registry::hosting::Hosting;
+use crate::flows::registry::hosting::{Hosting, NameOf};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_mirror::hosting::HostedNames as _;
@@ -81,11 +81,11 @@ impl Dependencies {
         if *name == draft.name {
             return Ok(true);
         }
-        if let Some(hosted) = self.hosting.catalog.krate(&key)? {
-            return if hosted.name == *name { Ok(true) } else { Err(misspelt(dep, &hosted.name)) };
-        }
-        if self.hosting.is_reserved(&key) {
-            return Err(unknown(dep));
+        match self.hosting.whose(&key)? {
+            NameOf::Hosted(row) if row.name == *name => return Ok(true),
+            NameOf::Hosted(row) => return Err(misspelt(dep, &row.name)),
+            NameOf::Reserved => return Err(unknown(dep)),
+            NameOf::Others => {}
         }
         let is_of_us = *source == Resolved::Ours && !self.unified;
         let may_have = |identity| !is_of_us || identity == Identity::Ours;

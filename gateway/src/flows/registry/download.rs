@@ -9,14 +9,14 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::time::timeout;
 
-use crate::flows::registry::hosting::Hosting;
+use crate::flows::registry::hosting::{Hosting, NameOf};
 use crate::flows::registry::lookup::Lookup;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
-use cratehouse_journal::catalog::{Catalog, VersionRow};
+use cratehouse_journal::catalog::{CrateRow, VersionRow};
 use cratehouse_mirror::files::crate_file::{Content, Got, Source};
 use cratehouse_mirror::files::crate_files::{CrateFiles, HostedFile};
 use cratehouse_mirror::files::download::MirroredFiles;
@@ -48,9 +48,7 @@ pub struct Downloads {
     pub chain: Arc<Chain>,
     /// Index files of hosted crates.
     pub lookup: Arc<Lookup>,
-    /// Hosted crates.
-    pub catalog: Catalog,
-    /// Which names are ours.
+    /// Which names are ours, and their crates.
     pub hosting: Arc<Hosting>,
     /// How long a download may take until it begins.
     pub wait: Duration,
@@ -159,7 +157,7 @@ impl Downloads {
         if let Some(at) = at {
             let wanted = Wanted { at, listed: listed.clone() };
             self.pinner.is_known_as_wanted(&wanted).then_some(())?;
-            self.mirrored.filler.uses.note(&cksum);
+            self.mirrored.note_use(&cksum);
         }
         self.count(Ok(Source::Memory));
         Some(Download { file: File::Whole(bytes), cksum, source: Source::Memory })
@@ -210,20 +208,18 @@ impl Downloads {
             let got = self.mirrored(client, at, &known, name, version).await?;
             return Ok((Origin::Mirrored, got));
         }
-        if let Some(krate) = self.catalog.krate(&key)? {
-            let row = self.catalog.version(&key, version)?;
-            let row = hosted_version(&krate.name, row, name, version)?;
-            if !self.judge.policy.is_silent() {
-                let known = self.lookup.hosted_file_of(client, krate).await?;
-                let _ = self.judge.admit(name, version, &known).await?; // its metadata tells its licence
+        match self.hosting.whose(&key)? {
+            NameOf::Hosted(krate) => {
+                let got = self.hosted(client, krate, name, version).await?;
+                return Ok((Origin::Hosted, got));
             }
-            return Ok((Origin::Hosted, self.files.hosted(client, file_of(row)).await?));
-        }
-        if self.hosting.is_reserved(&key) {
-            return Err(Error::absent(format_args!(
-                "there is no crate `{name}`: the name is reserved here, and nothing was published \
-                 under it"
-            )));
+            NameOf::Reserved => {
+                return Err(Error::absent(format_args!(
+                    "there is no crate `{name}`: the name is reserved here, and nothing was published \
+                     under it"
+                )));
+            }
+            NameOf::Others => {}
         }
         let (known, at) = self.chain.find(client, &lowered(name), self.chain.len()).await;
         if known.answer.clone()?.is_some() {
@@ -231,6 +227,22 @@ impl Downloads {
             return Ok((Origin::Mirrored, got));
         }
         Err(Error::absent(format_args!("there is no crate `{name}`")))
+    }
+
+    async fn hosted(
+        &self,
+        client: ClientKey,
+        krate: CrateRow,
+        name: &CrateName,
+        version: &CrateVersion,
+    ) -> Result<Got> {
+        let row = self.hosting.catalog.version(&krate.name.key(), version)?;
+        let row = hosted_version(&krate.name, row, name, version)?;
+        if !self.judge.policy.is_silent() {
+            let known = self.lookup.hosted_file_of(client, krate).await?;
+            let _ = self.judge.admit(name, version, &known).await?; // its metadata tells its licence
+        }
+        self.files.hosted(client, file_of(row)).await
     }
 
     async fn mirrored(

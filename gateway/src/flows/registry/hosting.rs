@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
-use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::catalog::{Catalog, CrateRow};
 use cratehouse_journal::writer::{JournalHandle, Waiter};
 use cratehouse_mirror::hosting::{HostedNames, PinCorrections};
 use cratehouse_package::name::{CrateName, NameKey, NamePattern};
@@ -26,7 +26,30 @@ pub struct Hosting {
     pub auth_required: bool,
 }
 
+/// Whose a name is. Every path that may ask an upstream begins with this question.
+#[derive(Debug)]
+pub enum NameOf {
+    /// A crate that is hosted here.
+    Hosted(CrateRow),
+    /// Ours, without a crate yet.
+    Reserved,
+    /// Not ours, as far as this replica knows: upstreams may have it.
+    Others,
+}
+
 impl Hosting {
+    /// Whose a name is, as far as this replica knows.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub fn whose(&self, key: &NameKey) -> Result<NameOf> {
+        Ok(match self.catalog.krate(key)? {
+            Some(row) => NameOf::Hosted(row),
+            None if self.is_reserved(key) => NameOf::Reserved,
+            None => NameOf::Others,
+        })
+    }
+
     /// For whom a read of the journal is waited for by a flow that hears of no token: where reads need
     /// one, it was looked at before.
     pub fn reader(&self, client: ClientKey) -> Waiter {

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::flows::registry::hosting::Hosting;
+use crate::flows::registry::hosting::{Hosting, NameOf};
 use crate::flows::registry::views::Views;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside;
-use cratehouse_journal::catalog::{Catalog, CrateRow, VersionRow};
-use cratehouse_journal::writer::JournalHandle;
+use cratehouse_journal::catalog::{CrateRow, VersionRow};
 use cratehouse_mirror::hosting::HostedNames as _;
 use cratehouse_mirror::index::cache::{
     Answered, CachedLookup, IndexCache, LookupKey, Outcome, Place, landed,
@@ -33,11 +32,7 @@ use cratehouse_policy::LicenseFact;
 pub struct Lookup {
     /// Those in memory.
     pub index: IndexCache,
-    /// Hosted crates.
-    pub catalog: Catalog,
-    /// Where other replicas publish.
-    pub journal: JournalHandle,
-    /// Which names are ours.
+    /// Which names are ours, and their crates.
     pub hosting: Arc<Hosting>,
     /// Mirrored crates.
     pub chain: Arc<Chain>,
@@ -166,13 +161,11 @@ impl Lookup {
             }
             false => Answered::nowhere(CachedLookup::absent(None)),
         };
-        if let Some(row) = self.catalog.krate(key)? {
-            return Ok(ours(row).await);
-        }
         let began = Instant::now();
-        let (known, at) = match self.hosting.is_reserved(key) {
-            true => (CachedLookup::absent(None), chain),
-            false => self.chain.find(client, name, chain).await,
+        let (known, at) = match self.hosting.whose(key)? {
+            NameOf::Hosted(row) => return Ok(ours(row).await),
+            NameOf::Reserved => (CachedLookup::absent(None), chain),
+            NameOf::Others => self.chain.find(client, name, chain).await,
         };
         if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
             let read = self.read_on(client).await;
@@ -181,9 +174,9 @@ impl Lookup {
             }
         }
         // The name may have been published while the upstreams were asked: from then on it is ours.
-        match self.catalog.krate(key)? {
-            Some(row) => Ok(ours(row).await),
-            None => Ok(Answered { known, from: Place::Upstream(at) }),
+        match self.hosting.whose(key)? {
+            NameOf::Hosted(row) => Ok(ours(row).await),
+            _ => Ok(Answered { known, from: Place::Upstream(at) }),
         }
     }
 
@@ -193,7 +186,7 @@ impl Lookup {
     /// # Errors
     /// Unavailable, when the journal cannot be read now; nobody waits until it can.
     async fn read_on(&self, client: ClientKey) -> Result<()> {
-        if self.journal.lag().is_none_or(|lag| !lag.is_zero()) {
+        if self.hosting.journal.lag().is_none_or(|lag| !lag.is_zero()) {
             return Err(Error::unavailable(
                 "whether this registry has that crate cannot be told now; try again in a few seconds",
             ));
@@ -246,7 +239,7 @@ impl Lookup {
         let key = name.key();
         let mut known = CachedLookup::absent(None);
         if row.name.lower() == name.as_str() {
-            let (catalog, wanted) = (self.catalog.clone(), key.clone());
+            let (catalog, wanted) = (self.hosting.catalog.clone(), key.clone());
             let read = move || {
                 let versions = catalog.versions(&wanted)?;
                 Ok::<_, Error>(hosted_file(&versions)?.map(|file| (file, hosted_facts(&versions))))

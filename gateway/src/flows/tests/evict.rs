@@ -54,14 +54,10 @@ async fn what_another_replica_uses_is_not_too_old() {
     let other = TestGateway::open(&store, &[&public], limits()).await;
     assert_eq!(server.foo().await.1, "miss");
     assert_eq!(other.foo().await.1, "store");
-    other.gateway.mirror.downloads.filler.uses.write(day_of(in_days(20))).await.unwrap();
+    other.gateway.mirror.uses.write(day_of(in_days(20))).await.unwrap();
     assert_eq!(evictor(&server).sweep(MONTH, in_days(40)).await.unwrap().evicted, 0);
     assert_eq!(evictor(&server).sweep(MONTH, in_days(60)).await.unwrap().evicted, 1);
-    assert_eq!(
-        server.gateway.mirror.downloads.filler.uses.store.lists().await.unwrap(),
-        [],
-        "nor is its list kept"
-    );
+    assert_eq!(server.gateway.mirror.uses.store.lists().await.unwrap(), [], "nor is its list kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,5 +75,5 @@ async fn a_sweep_runs_by_itself_and_a_stop_writes_down_what_was_used() {
     tokio::time::timeout(Duration::from_secs(1000), measured).await.unwrap();
     stop.cancel();
     running.await.unwrap();
-    assert_eq!(server.gateway.mirror.downloads.filler.uses.store.lists().await.unwrap().len(), 1);
+    assert_eq!(server.gateway.mirror.uses.store.lists().await.unwrap().len(), 1);
 }

@@ -11,7 +11,7 @@ use crate::flows::registry::clashes;
 use crate::gateway::Gateway;
 use crate::http::api::call::Call;
 use crate::http::request::body::budget::Owner;
-use crate::http::request::route::Manage;
+use crate::http::request::route::Administer;
 use crate::http::response::respond::{self, Answer};
 use crate::http::response::responses::Responses;
 use cratehouse_core::error::{Error, Result};
@@ -51,43 +51,43 @@ struct Removal {
 ///
 /// # Errors
 /// Those of the flow and of the body.
-pub async fn manage(
+pub async fn administer(
     call: Call<'_>,
     by: CommandActor,
-    what: Manage,
+    what: Administer,
     owner: Owner,
 ) -> Result<Answer> {
     let (app, gateway, responses) = (call.app, call.gateway(), call.responses());
     let (budgets, upload) = (&app.bodies, call.upload);
     match what {
-        Manage::Users => {
+        Administer::Users => {
             let (turn, owned) = (app.long_answer(responses).await?, Arc::clone(gateway));
             let listing = async move { cratehouse_journal::users::list(&owned.journal).await };
             let (users, _turn) = with_turn(turn, listing).await?;
             responses.json(&users)
         }
-        Manage::CreateUser => {
+        Administer::CreateUser => {
             let new: NewUser = upload.read_json(budgets, owner).await?;
             respond::json(
                 &cratehouse_journal::users::create(&gateway.journal, by, &new.login).await?,
             )
         }
-        Manage::DisableUser(login) => {
+        Administer::DisableUser(login) => {
             cratehouse_journal::users::disable(&gateway.journal, by, &login).await?;
             respond::done(None)
         }
-        Manage::Tokens(login) => {
+        Administer::Tokens(login) => {
             let turn = app.long_answer(responses).await?;
             tokens(gateway, responses, turn, login).await
         }
-        Manage::CreateToken => {
+        Administer::CreateToken => {
             create_token(gateway, by, upload.read_json(budgets, owner).await?).await
         }
-        Manage::RevokeToken(id) => {
+        Administer::RevokeToken(id) => {
             cratehouse_journal::tokens::revoke(&gateway.journal, by, id).await?;
             respond::done(None)
         }
-        Manage::Remove(name, version) => {
+        Administer::Remove(name, version) => {
             let removal: Removal = upload.read_json(budgets, owner).await?;
             cratehouse_journal::remove::remove(
                 &gateway.journal,
@@ -99,10 +99,10 @@ pub async fn manage(
             .await?;
             respond::done(None)
         }
-        Manage::Refresh(name) => {
+        Administer::Refresh(name) => {
             respond::done(Some(&copies::refresh(&gateway.mirror.chain, &name).await?))
         }
-        Manage::Purge(name, version) => {
+        Administer::Purge(name, version) => {
             let told = copies::purge(
                 &gateway.mirror.chain,
                 &gateway.mirror.files,
@@ -112,12 +112,12 @@ pub async fn manage(
             .await?;
             respond::done(Some(&told))
         }
-        Manage::Audit => {
+        Administer::Audit => {
             responses.admit()?;
             let clashes = clashes::names(&gateway.hosting, &gateway.mirror.chain).await?;
             responses.json(&clashes)
         }
-        Manage::Head => {
+        Administer::Head => {
             let head = gateway.catalog.head()?;
             respond::json(&json!({ "seq": head.seq, "sha256": head.hash }))
         }

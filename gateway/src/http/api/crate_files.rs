@@ -1,4 +1,4 @@
-//! Crate files: `/api/v1/crates/{name}/{version}/download`, and the shorter path that our `dl` names.
+//! Crate files: `/api/v1/crates/{name}/{version}/download`, which our `dl` names.
 
 use hyper::HeaderMap;
 

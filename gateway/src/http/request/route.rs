@@ -1,5 +1,6 @@
 //! The URL map: method, path and query become one value of a closed enum, or the reason why not.
 
+mod admin;
 mod policy;
 
 use std::borrow::Cow;
@@ -7,9 +8,9 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+pub use self::admin::Administer;
 pub use self::policy::Ask;
 use crate::flows::registry::search::Page;
-use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 use cratehouse_package::view::View;
@@ -66,34 +67,7 @@ pub enum Route {
     /// `…/api/v1/policy/…`
     Policy(Ask),
     /// `…/api/v1/admin/…`
-    Manage(Manage),
-}
-
-/// Requests that need a token with the scope `admin`, below `/api/v1/admin`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Manage {
-    /// `GET users`
-    Users,
-    /// `POST users`
-    CreateUser,
-    /// `DELETE users/{login}`
-    DisableUser(String),
-    /// `GET tokens`, of one user with `?user=`
-    Tokens(Option<String>),
-    /// `POST tokens`
-    CreateToken,
-    /// `DELETE tokens/{id}`
-    RevokeToken(TokenId),
-    /// `DELETE crates/{name}/{version}`
-    Remove(CrateName, CrateVersion),
-    /// `POST mirror/{name}/refresh`
-    Refresh(CrateName),
-    /// `POST mirror/{name}/purge`, of one version with `?version=`
-    Purge(CrateName, Option<CrateVersion>),
-    /// `GET names/audit`
-    Audit,
-    /// `GET journal/head`
-    Head,
+    Admin(Administer),
 }
 
 /// Why a request means nothing here.
@@ -165,7 +139,9 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
         (Get, ["api", "v1", "me"]) => Route::Whose,
         (Get, ["index", rest @ ..]) => index(View::Own, rest)?,
         (Get, ["crates-io", "index", rest @ ..]) => index(View::CratesIo, rest)?,
-        (_, ["api", "v1", "admin", rest @ ..]) => Route::Manage(manage(verb, rest, query)?),
+        (_, ["api", "v1", "admin", rest @ ..]) => {
+            Route::Admin(admin::administer(verb, rest, query)?)
+        }
         (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest, query)?),
         (Get, ["api", "v1", "crates"]) => search(query)?,
         (Put, ["api", "v1", "crates", "new"]) => Route::Publish,
@@ -175,24 +151,6 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
         (Get, ["api", "v1", "crates", n, v, "download"]) => Route::Download(name(n)?, version(v)?),
         (Delete, ["api", "v1", "crates", n, v, "yank"]) => Route::Yank(name(n)?, version(v)?),
         (Put, ["api", "v1", "crates", n, v, "unyank"]) => Route::Unyank(name(n)?, version(v)?),
-        _ => return Err(Refused::Unknown),
-    })
-}
-
-fn manage(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Manage, Refused> {
-    use Verb::{Delete, Get, Post};
-    Ok(match (verb, segments) {
-        (Get, ["users"]) => Manage::Users,
-        (Post, ["users"]) => Manage::CreateUser,
-        (Delete, ["users", login]) => Manage::DisableUser(decode(login)?.into_owned()),
-        (Get, ["tokens"]) => Manage::Tokens(parameter(query, "user").map(Cow::into_owned)),
-        (Post, ["tokens"]) => Manage::CreateToken,
-        (Delete, ["tokens", id]) => Manage::RevokeToken(token_id(id)?),
-        (Delete, ["crates", n, v]) => Manage::Remove(name(n)?, version(v)?),
-        (Post, ["mirror", n, "refresh"]) => Manage::Refresh(name(n)?),
-        (Post, ["mirror", n, "purge"]) => Manage::Purge(name(n)?, version_parameter(query)?),
-        (Get, ["names", "audit"]) => Manage::Audit,
-        (Get, ["journal", "head"]) => Manage::Head,
         _ => return Err(Refused::Unknown),
     })
 }
@@ -254,11 +212,6 @@ fn version(segment: &str) -> Result<CrateVersion, Refused> {
     decode(segment)?.parse().map_err(|e| Refused::Absent(format!("no such version: {e}")))
 }
 
-fn token_id(segment: &str) -> Result<TokenId, Refused> {
-    let number = segment.parse().map_err(|_| Refused::Absent("no such token".to_owned()))?;
-    Ok(TokenId(number))
-}
-
 /// A file of the index, by what follows its URL.
 fn index(view: View, segments: &[&str]) -> Result<Route, Refused> {
     match segments {
@@ -313,12 +266,6 @@ fn parameter<'q>(query: Option<&'q str>, key: &str) -> Option<Cow<'q, str>> {
     pairs.find(|(k, _)| k == key).map(|(_, value)| value)
 }
 
-/// A version in a query. No version has a blank: one is a `+` that was not percent-encoded.
-fn version_parameter(query: Option<&str>) -> Result<Option<CrateVersion>, Refused> {
-    let text = parameter(query, "version");
-    text.map(|text| text.replace(' ', "+").parse()).transpose().map_err(malformed)
-}
-
 fn malformed(why: impl std::fmt::Display) -> Refused {
     Refused::Malformed(why.to_string())
 }
@@ -343,26 +290,7 @@ impl Route {
             Route::RemoveOwners(_) => "owners_remove",
             Route::Search { .. } => "search",
             Route::Policy(ask) => ask.label(),
-            Route::Manage(manage) => manage.label(),
-        }
-    }
-}
-
-impl Manage {
-    /// The word for it in metrics and logs.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Manage::Users => "admin_users",
-            Manage::CreateUser => "admin_user_create",
-            Manage::DisableUser(_) => "admin_user_disable",
-            Manage::Tokens(_) => "admin_tokens",
-            Manage::CreateToken => "admin_token_create",
-            Manage::RevokeToken(_) => "admin_token_revoke",
-            Manage::Remove(..) => "admin_remove",
-            Manage::Refresh(_) => "admin_mirror_refresh",
-            Manage::Purge(..) => "admin_mirror_purge",
-            Manage::Audit => "admin_names_audit",
-            Manage::Head => "admin_journal_head",
+            Route::Admin(what) => what.label(),
         }
     }
 }
@@ -404,6 +332,7 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cratehouse_journal::principal::TokenId;
     use proptest::prelude::*;
 
     fn get(path: &str) -> Result<Route, Refused> {
@@ -530,34 +459,44 @@ mod tests {
             let (path, query) = path.split_once('?').map_or((path, None), |(p, q)| (p, Some(q)));
             route(&method, &format!("/api/v1/admin/{path}"), query)
         };
-        let ok = |manage| Ok(Route::Manage(manage));
-        assert_eq!(call(Method::GET, "users"), ok(Manage::Users));
-        assert_eq!(call(Method::POST, "users"), ok(Manage::CreateUser));
-        assert_eq!(call(Method::DELETE, "users/al%20"), ok(Manage::DisableUser("al ".to_owned())));
-        assert_eq!(call(Method::GET, "tokens"), ok(Manage::Tokens(None)));
-        assert_eq!(call(Method::GET, "tokens?user=al"), ok(Manage::Tokens(Some("al".to_owned()))));
-        assert_eq!(call(Method::DELETE, "tokens/7"), ok(Manage::RevokeToken(TokenId(7))));
+        let ok = |manage| Ok(Route::Admin(manage));
+        assert_eq!(call(Method::GET, "users"), ok(Administer::Users));
+        assert_eq!(call(Method::POST, "users"), ok(Administer::CreateUser));
+        assert_eq!(
+            call(Method::DELETE, "users/al%20"),
+            ok(Administer::DisableUser("al ".to_owned()))
+        );
+        assert_eq!(call(Method::GET, "tokens"), ok(Administer::Tokens(None)));
+        assert_eq!(
+            call(Method::GET, "tokens?user=al"),
+            ok(Administer::Tokens(Some("al".to_owned())))
+        );
+        assert_eq!(call(Method::DELETE, "tokens/7"), ok(Administer::RevokeToken(TokenId(7))));
         assert!(matches!(call(Method::DELETE, "tokens/-1"), Err(Refused::Absent(_))));
         let v: CrateVersion = "1.0.0".parse().unwrap();
         assert_eq!(
             call(Method::DELETE, "crates/a/1.0.0"),
-            ok(Manage::Remove(krate("a"), v.clone()))
+            ok(Administer::Remove(krate("a"), v.clone()))
         );
-        assert_eq!(call(Method::POST, "mirror/a/refresh"), ok(Manage::Refresh(krate("a"))));
-        assert_eq!(call(Method::POST, "mirror/a/purge"), ok(Manage::Purge(krate("a"), None)));
+        assert_eq!(call(Method::POST, "mirror/a/refresh"), ok(Administer::Refresh(krate("a"))));
+        assert_eq!(call(Method::POST, "mirror/a/purge"), ok(Administer::Purge(krate("a"), None)));
         assert_eq!(
             call(Method::POST, "mirror/a/purge?version=1.0.0"),
-            ok(Manage::Purge(krate("a"), Some(v)))
+            ok(Administer::Purge(krate("a"), Some(v)))
         );
         for plus in ["+", "%2B", "%20"] {
             let path = format!("mirror/a/purge?version=1.0.0{plus}b");
             let exactly = Some("1.0.0+b".parse().unwrap());
-            assert_eq!(call(Method::POST, &path), ok(Manage::Purge(krate("a"), exactly)), "{path}");
+            assert_eq!(
+                call(Method::POST, &path),
+                ok(Administer::Purge(krate("a"), exactly)),
+                "{path}"
+            );
         }
         let broken = call(Method::POST, "mirror/a/purge?version=1.0");
         assert!(matches!(broken, Err(Refused::Malformed(_))), "{broken:?}");
-        assert_eq!(call(Method::GET, "names/audit"), ok(Manage::Audit));
-        assert_eq!(call(Method::GET, "journal/head"), ok(Manage::Head));
+        assert_eq!(call(Method::GET, "names/audit"), ok(Administer::Audit));
+        assert_eq!(call(Method::GET, "journal/head"), ok(Administer::Head));
     }
 
     #[test]

@@ -88,7 +88,8 @@ async fn a_crate_file_that_would_crowd_out_the_others_is_not_kept() {
         let bytes = Bytes::from(vec![0; size]);
         let key = (Origin::Hosted, Checksum::of(&bytes));
         cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes.clone())).await.unwrap();
-        let again = cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes.clone())).await.unwrap();
+        let again =
+            cache.obtain(ClientKey::Exempt, key, LONG, || filled(bytes.clone())).await.unwrap();
         assert_eq!(again.source == Source::Memory, kept, "{size}");
     }
 }

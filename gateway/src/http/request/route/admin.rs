@@ -1,0 +1,87 @@
+//! The URLs of administrators, below `/api/v1/admin`. They are ours: cargo knows none of them.
+
+use std::borrow::Cow;
+
+use super::{Refused, Verb, decode, malformed, name, parameter, version};
+use cratehouse_journal::principal::TokenId;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
+
+/// Requests that need a token with the scope `admin`, below `/api/v1/admin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Administer {
+    /// `GET users`
+    Users,
+    /// `POST users`
+    CreateUser,
+    /// `DELETE users/{login}`
+    DisableUser(String),
+    /// `GET tokens`, of one user with `?user=`
+    Tokens(Option<String>),
+    /// `POST tokens`
+    CreateToken,
+    /// `DELETE tokens/{id}`
+    RevokeToken(TokenId),
+    /// `DELETE crates/{name}/{version}`
+    Remove(CrateName, CrateVersion),
+    /// `POST mirror/{name}/refresh`
+    Refresh(CrateName),
+    /// `POST mirror/{name}/purge`, of one version with `?version=`
+    Purge(CrateName, Option<CrateVersion>),
+    /// `GET names/audit`
+    Audit,
+    /// `GET journal/head`
+    Head,
+}
+
+pub(super) fn administer(
+    verb: Verb,
+    segments: &[&str],
+    query: Option<&str>,
+) -> Result<Administer, Refused> {
+    use Verb::{Delete, Get, Post};
+    Ok(match (verb, segments) {
+        (Get, ["users"]) => Administer::Users,
+        (Post, ["users"]) => Administer::CreateUser,
+        (Delete, ["users", login]) => Administer::DisableUser(decode(login)?.into_owned()),
+        (Get, ["tokens"]) => Administer::Tokens(parameter(query, "user").map(Cow::into_owned)),
+        (Post, ["tokens"]) => Administer::CreateToken,
+        (Delete, ["tokens", id]) => Administer::RevokeToken(token_id(id)?),
+        (Delete, ["crates", n, v]) => Administer::Remove(name(n)?, version(v)?),
+        (Post, ["mirror", n, "refresh"]) => Administer::Refresh(name(n)?),
+        (Post, ["mirror", n, "purge"]) => Administer::Purge(name(n)?, version_parameter(query)?),
+        (Get, ["names", "audit"]) => Administer::Audit,
+        (Get, ["journal", "head"]) => Administer::Head,
+        _ => return Err(Refused::Unknown),
+    })
+}
+
+fn token_id(segment: &str) -> Result<TokenId, Refused> {
+    let number = segment.parse().map_err(|_| Refused::Absent("no such token".to_owned()))?;
+    Ok(TokenId(number))
+}
+
+/// A version in a query. No version has a blank: one is a `+` that was not percent-encoded.
+fn version_parameter(query: Option<&str>) -> Result<Option<CrateVersion>, Refused> {
+    let text = parameter(query, "version");
+    text.map(|text| text.replace(' ', "+").parse()).transpose().map_err(malformed)
+}
+
+impl Administer {
+    /// The word for it in metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Administer::Users => "admin_users",
+            Administer::CreateUser => "admin_user_create",
+            Administer::DisableUser(_) => "admin_user_disable",
+            Administer::Tokens(_) => "admin_tokens",
+            Administer::CreateToken => "admin_token_create",
+            Administer::RevokeToken(_) => "admin_token_revoke",
+            Administer::Remove(..) => "admin_remove",
+            Administer::Refresh(_) => "admin_mirror_refresh",
+            Administer::Purge(..) => "admin_mirror_purge",
+            Administer::Audit => "admin_names_audit",
+            Administer::Head => "admin_journal_head",
+        }
+    }
+}
