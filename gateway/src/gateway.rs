@@ -20,11 +20,11 @@ use crate::flows::registry::publish::Publisher;
 use crate::flows::registry::publish_rules::PublishRules;
 use crate::flows::registry::search::Search;
 use crate::flows::registry::views::Views;
+use crate::flows::turns::ClientParsers;
+use crate::flows::turns::Turns;
 use crate::logging::requests::RequestLines;
-use cratehouse_core::fair_queue::FairQueues;
 use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
-use cratehouse_core::parsers::ClientParsers;
 use cratehouse_core::traces::Traces;
 use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::publish::VersionWriter;
@@ -118,7 +118,7 @@ pub struct Gateway {
     /// Memory for large responses that are made for one request, in KiB.
     pub responses: FairShares,
     /// Turns for searches, checks and long answers.
-    pub turns: Arc<FairQueues>,
+    pub turns: Arc<Turns>,
 }
 
 impl Gateway {
@@ -163,7 +163,7 @@ impl Gateway {
             mirror_settings(&config, &url),
         );
         let parsers = Arc::new(ClientParsers::new(&limits.per_address, &metrics));
-        let turns = Arc::new(FairQueues::new(&limits.per_address));
+        let turns = Arc::new(Turns::new(&limits.per_address));
         let views = Arc::new(Views::new(unified, &config.upstreams));
         let locks = Arc::new(LockFiles::new(&config, &url, Arc::clone(&parsers)));
         let lookup = Arc::new(Lookup {

@@ -11,66 +11,20 @@ use crate::error::{Error, Result};
 use crate::fair_share::{FairShares, Share};
 use crate::per_address::PerAddress;
 
-/// Searches at one time: each looks at every name, on a thread of its own.
-const SEARCHES_AT_ONCE: usize = 2;
-/// Lock files whose packages are looked up and judged at one time: each has up to ten thousand of them
-/// and their rows in memory.
-const CHECKS_AT_ONCE: usize = 32;
-/// Packages of lock files that are judged at one time, each on a thread of its own.
-const JUDGED_AT_ONCE: usize = 4;
-/// Answers of many rows that are made at one time.
-const LONG_ANSWERS_AT_ONCE: usize = 4;
 /// How long a request waits for its turn.
 pub const TURN_WAIT: Duration = Duration::from_secs(10);
-/// How long a package of a lock file does: as long as a check may take.
-const JUDGED_WAIT: Duration = Duration::from_secs(120);
 /// Those that wait are requests, and bounded as such.
 const MOST_WAITING: usize = usize::MAX;
 
-/// What requests take turns for.
+/// Turns of one kind, and the requests that wait for one.
 #[derive(Debug)]
-pub struct FairQueues {
-    /// Searches.
-    pub searches: Line,
-    /// Checks of lock files: it is held while upstreams and the store are asked.
-    pub checks: Line,
-    /// Packages of lock files that are judged: nothing is waited for with it.
-    pub judged: Line,
-    /// Answers of many rows: nothing is waited for with it.
-    pub long_answers: Line,
-}
-
-/// Those that wait for one kind of turn.
-#[derive(Debug)]
-pub struct Line {
+pub struct FairQueue {
     turns: FairShares,
     wait: Duration,
     refusal: &'static str,
 }
 
-impl FairQueues {
-    /// All of them are free; one client may take a part of each.
-    pub fn new(per_address: &PerAddress) -> Self {
-        let line = |most, wait, refusal| Line::new(most, per_address, wait, refusal);
-        let judged = "too many lock files are being judged: try again shortly";
-        Self {
-            searches: line(
-                SEARCHES_AT_ONCE,
-                TURN_WAIT,
-                "too many searches are under way: try again shortly",
-            ),
-            checks: line(CHECKS_AT_ONCE, TURN_WAIT, judged),
-            judged: line(JUDGED_AT_ONCE, JUDGED_WAIT, judged),
-            long_answers: line(
-                LONG_ANSWERS_AT_ONCE,
-                TURN_WAIT,
-                "too many long answers are being made: try again shortly",
-            ),
-        }
-    }
-}
-
-impl Line {
+impl FairQueue {
     /// So many turns, of which one client may have a part; `refusal` is what one reads who waited so long
     /// in vain.
     pub fn new(
@@ -116,8 +70,13 @@ mod tests {
     use crate::error::Kind;
     use crate::threads::aside;
 
-    fn turns() -> FairQueues {
-        FairQueues::new(&PerAddress::default())
+    fn queue() -> FairQueue {
+        FairQueue::new(
+            4,
+            &PerAddress::default(),
+            TURN_WAIT,
+            "too many are under way: try again shortly",
+        )
     }
 
     fn client(n: u8) -> ClientKey {
@@ -125,33 +84,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_client_has_no_kind_of_turn_for_itself_however_many_it_waits_for() {
-        let turns = turns();
-        for line in [&turns.searches, &turns.checks, &turns.judged, &turns.long_answers] {
-            let mut held = Vec::new();
-            while let Some(turn) = line.turn(client(1)).now_or_never() {
-                held.push(turn.unwrap());
-            }
-            assert!(!held.is_empty() && held.len() < line.turns.total());
-            let mut waiting: Vec<_> = (0..1000).map(|_| Box::pin(line.turn(client(1)))).collect();
-            assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
-            assert!(line.turn(client(2)).now_or_never().is_some(), "another client has its turn");
-            assert!(line.turn(ClientKey::Exempt).now_or_never().is_some());
-            drop(waiting);
-            let refused = line.turn(client(1)).await.unwrap_err();
-            assert_eq!((refused.kind, refused.retry_after.is_some()), (Kind::Unavailable, true));
-            drop(held);
-            assert_eq!(line.turns.taken(), 0);
+    async fn one_client_has_not_all_turns_however_many_it_waits_for() {
+        let queue = queue();
+        let mut held = Vec::new();
+        while let Some(turn) = queue.turn(client(1)).now_or_never() {
+            held.push(turn.unwrap());
         }
+        assert!(!held.is_empty() && held.len() < queue.turns.total());
+        let mut waiting: Vec<_> = (0..1000).map(|_| Box::pin(queue.turn(client(1)))).collect();
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
+        assert!(queue.turn(client(2)).now_or_never().is_some(), "another client has its turn");
+        assert!(queue.turn(ClientKey::Exempt).now_or_never().is_some());
+        drop(waiting);
+        let refused = queue.turn(client(1)).await.unwrap_err();
+        assert_eq!((refused.kind, refused.retry_after.is_some()), (Kind::Unavailable, true));
+        drop(held);
+        assert_eq!(queue.turns.taken(), 0);
     }
 
     #[tokio::test]
     async fn a_client_that_leaves_gets_no_turn_back_before_its_work_is_over() {
-        let turns = turns();
-        let line = &turns.long_answers;
+        let queue = queue();
         let (go, gone) = mpsc::channel::<()>();
         let (tell, mut told) = tokio::sync::mpsc::channel(1);
-        let turn = line.turn(client(1)).await.unwrap();
+        let turn = queue.turn(client(1)).await.unwrap();
         let work = async move {
             let _ = tell.send(()).await;
             aside(move || gone.recv().is_ok()).await
@@ -160,9 +116,9 @@ mod tests {
         told.recv().await.unwrap();
         request.abort();
         assert!(request.await.unwrap_err().is_cancelled());
-        assert_eq!(line.turns.taken(), 1);
-        assert!(line.turn(client(1)).now_or_never().is_none());
+        assert_eq!(queue.turns.taken(), 1);
+        assert!(queue.turn(client(1)).now_or_never().is_none());
         go.send(()).unwrap();
-        assert!(line.turn(client(1)).await.is_ok());
+        assert!(queue.turn(client(1)).await.is_ok());
     }
 }

@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use crate::client_key::ClientKey;
 use crate::error::Result;
-use crate::fair_queue::{Line, TURN_WAIT};
+use crate::fair_queue::{FairQueue, TURN_WAIT};
 use crate::fair_share::Share;
 use crate::metrics::Metrics;
 use crate::per_address::PerAddress;
@@ -22,27 +22,9 @@ pub const MAX_PARSE_BYTES: usize = 64 * 1024 * 1024;
 /// Permits for one kind of foreign text.
 #[derive(Debug)]
 pub struct Parsers {
-    turns: Line,
+    turns: FairQueue,
     under_way: IntGauge,
     refusals: IntCounter,
-}
-
-/// Permits for what clients send, a kind apart from the other: a large publish does not hold up the
-/// checks of lock files.
-#[derive(Debug)]
-pub struct ClientParsers {
-    /// Publishes: the archive and its manifest.
-    pub publishes: Parsers,
-    /// Lock files.
-    pub locks: Parsers,
-}
-
-impl ClientParsers {
-    /// As many permits as there are cores for each.
-    pub fn new(per_address: &PerAddress, metrics: &Metrics) -> Self {
-        let parsers = |what| Parsers::new(per_address, metrics, what);
-        Self { publishes: parsers("publish"), locks: parsers("lock") }
-    }
 }
 
 /// A turn that is counted while it lasts.
@@ -71,7 +53,7 @@ impl Parsers {
     fn with_turns(turns: usize, per_address: &PerAddress, metrics: &Metrics, what: &str) -> Self {
         let refusal = "too many requests that take long to read are under way: try again shortly";
         Self {
-            turns: Line::new(turns.max(FEWEST), per_address, TURN_WAIT, refusal),
+            turns: FairQueue::new(turns.max(FEWEST), per_address, TURN_WAIT, refusal),
             under_way: metrics.parsing.with_label_values(&[what]),
             refusals: metrics.parsing_refusals.with_label_values(&[what]),
         }

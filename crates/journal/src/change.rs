@@ -8,12 +8,12 @@ use crate::entry::EventKind;
 use crate::writer::JournalHandle;
 use cratehouse_core::error::Result;
 
-/// Has an order done: the events that it became, none when all was so already.
+/// Has a command done: the events that it became, none when all was so already.
 ///
 /// # Errors
 /// The refusal, or that the journal cannot be read or written now.
-pub async fn change(journal: &JournalHandle, order: ActorCommand) -> Result<Vec<EventKind>> {
-    let judge = || commands::judge(&journal.catalog().view()?, &order, Timestamp::now());
+pub async fn change(journal: &JournalHandle, command: ActorCommand) -> Result<Vec<EventKind>> {
+    let judge = || commands::judge(&journal.catalog().view()?, &command, Timestamp::now());
     let doubtful = match judge() {
         Ok(events) => events.is_empty(),
         Err(refusal) if refusal.lag_could_explain => true,
@@ -25,7 +25,7 @@ pub async fn change(journal: &JournalHandle, order: ActorCommand) -> Result<Vec<
             return Ok(Vec::new());
         }
     }
-    journal.append(order).await
+    journal.append(command).await
 }
 
 /// Judges before it is the writer's turn.

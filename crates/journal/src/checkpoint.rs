@@ -308,9 +308,9 @@ impl Checkpointer {
     async fn name(&self, name: Name) -> Result<()> {
         let unable = || Error::new(Kind::Internal, "nothing is there to name a checkpoint");
         let namer = self.namer.as_ref().ok_or_else(unable)?;
-        let order =
+        let command =
             ActorCommand { by: CommandActor::Replica, command: Command::NameCheckpoint(name) };
-        namer.journal.append(order).await?;
+        namer.journal.append(command).await?;
         info!(checkpoint = %name, "the journal names the checkpoint");
         Ok(())
     }

@@ -201,19 +201,19 @@ impl CommandActor {
     }
 }
 
-/// Judges an order: the events that it becomes (none: it is so already), or why it may not be.
+/// Judges a command: the events that it becomes (none: it is so already), or why it may not be.
 ///
 /// # Errors
 /// A [`Refusal`].
-pub fn judge<T: Tables>(view: &View<T>, order: &ActorCommand, now: Timestamp) -> Judged {
-    still_counts(view, &order.by, now)?;
-    let events = events_of(view, order, now)?;
+pub fn judge<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) -> Judged {
+    still_counts(view, &command.by, now)?;
+    let events = events_of(view, command, now)?;
     enable_level::admitted(events, view.head()?.level, EventKind::level)
 }
 
-fn events_of<T: Tables>(view: &View<T>, order: &ActorCommand, now: Timestamp) -> Judged {
-    let by = &order.by;
-    match &order.command {
+fn events_of<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) -> Judged {
+    let by = &command.by;
+    match &command.command {
         Command::Publish { published, put_at, bounds } => {
             publish::judge(view, by, published, *put_at, bounds, now)
         }

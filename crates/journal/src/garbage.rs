@@ -130,7 +130,7 @@ async fn look(journal: &JournalHandle, blobs: &Blobs, plan: &Plan) -> Result<Swe
 
 /// Condemns those that no entry names by now, and gives them back.
 async fn condemn(journal: &JournalHandle, checksums: &[Checksum]) -> Result<Vec<Checksum>> {
-    let events = order(journal, Command::Condemn { checksums: checksums.to_vec() }).await?;
+    let events = append(journal, Command::Condemn { checksums: checksums.to_vec() }).await?;
     let condemned = events.into_iter().filter_map(|event| match event {
         EventKind::Condemned { checksums } => Some(checksums),
         _ => None,
@@ -159,12 +159,12 @@ async fn collect(journal: &JournalHandle, checksums: &[Checksum]) -> Result<()> 
         true => Ok(()),
         false => {
             let command = Command::Collect { checksums: checksums.to_vec() };
-            order(journal, command).await.map(drop)
+            append(journal, command).await.map(drop)
         }
     }
 }
 
-async fn order(journal: &JournalHandle, command: Command) -> Result<Vec<EventKind>> {
+async fn append(journal: &JournalHandle, command: Command) -> Result<Vec<EventKind>> {
     journal.append(ActorCommand { by: CommandActor::Operator, command }).await
 }
 

@@ -44,8 +44,9 @@ fn listed(journal: &JournalHandle, name: &CrateName) -> Result<Option<Vec<UserRo
 /// When it is not hosted here, or the principal may not.
 pub async fn may_change(journal: &JournalHandle, who: &Principal, name: &CrateName) -> Result<()> {
     let command = Command::AddOwners { krate: name.clone(), logins: Vec::new() };
-    let order = ActorCommand { by: CommandActor::Principal(who.clone()), command };
-    let judge = || commands::judge(&journal.catalog().view()?, &order, Timestamp::now()).map(drop);
+    let command = ActorCommand { by: CommandActor::Principal(who.clone()), command };
+    let judge =
+        || commands::judge(&journal.catalog().view()?, &command, Timestamp::now()).map(drop);
     change::early(journal, judge).await
 }
 

@@ -151,8 +151,8 @@ pub async fn list(journal: &JournalHandle, login: Option<&str>) -> Result<Vec<Li
 /// # Errors
 /// When there is no such token, or whoever asks may not.
 pub async fn revoke(journal: &JournalHandle, by: CommandActor, token: TokenId) -> Result<()> {
-    let order = ActorCommand { by, command: Command::RevokeToken { token } };
-    journal.append(order).await.map(drop)
+    let command = ActorCommand { by, command: Command::RevokeToken { token } };
+    journal.append(command).await.map(drop)
 }
 
 #[cfg(test)]

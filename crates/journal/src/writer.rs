@@ -161,17 +161,17 @@ impl JournalHandle {
         &self.catalog
     }
 
-    /// Has an order done: the events that it became, none when all was so already.
+    /// Has a command done: the events that it became, none when all was so already.
     ///
     /// # Errors
     /// The refusal; or [`Kind::Unavailable`], which says whether the order is certainly not
     /// done or its outcome is not known yet.
-    pub async fn append(&self, order: ActorCommand) -> Result<Vec<EventKind>> {
+    pub async fn append(&self, command: ActorCommand) -> Result<Vec<EventKind>> {
         let (answer, answered) = oneshot::channel();
         let patience = deadline::at_most(self.patience + ANSWER_GRACE);
         let deadline = Instant::now() + patience.saturating_sub(ANSWER_GRACE);
         let stage = Arc::new(Stage::default());
-        let waiting = Waiting { order, deadline, stage: Arc::clone(&stage), answer };
+        let waiting = Waiting { command, deadline, stage: Arc::clone(&stage), answer };
         self.asks.try_send(Box::new(waiting)).map_err(|_| {
             Error::unavailable(
                 "too many changes wait for the journal; nothing was changed: try again shortly",

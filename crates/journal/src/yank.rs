@@ -20,6 +20,6 @@ pub async fn yank(
     yanked: bool,
 ) -> Result<()> {
     let command = Command::Yank { krate: name.clone(), version: version.clone(), yanked };
-    let order = ActorCommand { by: CommandActor::Principal(who.clone()), command };
-    change::change(journal, order).await.map(drop)
+    let command = ActorCommand { by: CommandActor::Principal(who.clone()), command };
+    change::change(journal, command).await.map(drop)
 }

@@ -79,11 +79,11 @@ pub(crate) async fn fulfil(
             let line = line(krate, version, text.as_bytes());
             let published = Published { line, size: 1, metadata: Metadata::default() };
             let bytes = Bytes::from_static(text.as_bytes());
-            let mut order = process.versions.put(by, Box::new(published), bytes.clone()).await?;
-            if let (Command::Publish { put_at, .. }, true) = (&mut order.command, forgets_puts) {
+            let mut command = process.versions.put(by, Box::new(published), bytes.clone()).await?;
+            if let (Command::Publish { put_at, .. }, true) = (&mut command.command, forgets_puts) {
                 *put_at = u64::MAX;
             }
-            return process.versions.append(order, bytes).await.map(|()| true);
+            return process.versions.append(command, bytes).await.map(|()| true);
         }
         Operation::Yank { krate, version: v, yanked } => {
             Command::Yank { krate: name(krate), version: version(v), yanked: *yanked }
@@ -99,11 +99,11 @@ pub(crate) async fn fulfil(
             Command::RemoveOwners { krate: name(krate), logins: vec![format!("user{user}")] }
         }
     };
-    let order = ActorCommand { by, command };
+    let command = ActorCommand { by, command };
     // As requests do, and as the command line does.
     let events = match token.is_multiple_of(2) {
-        true => change::change(&process.journal, order).await?,
-        false => process.journal.append(order).await?,
+        true => change::change(&process.journal, command).await?,
+        false => process.journal.append(command).await?,
     };
     Ok(!events.is_empty())
 }

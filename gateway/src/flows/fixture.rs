@@ -207,10 +207,10 @@ impl TestGateway {
         let size = bytes.len() as u64;
         let published = Box::new(Published { line, size, metadata: Metadata::default() });
         let put_at = self.gateway.catalog.head().unwrap().seq;
-        self.order(Command::Publish { published, put_at, bounds: IndexBounds::default() }).await;
+        self.command(Command::Publish { published, put_at, bounds: IndexBounds::default() }).await;
     }
 
-    pub(super) async fn order(&self, command: Command) {
+    pub(super) async fn command(&self, command: Command) {
         self.gateway
             .journal
             .append(ActorCommand { by: CommandActor::Operator, command })

@@ -12,3 +12,4 @@ pub mod reread;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod turns;

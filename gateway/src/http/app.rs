@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::gateway::Gateway;
-use crate::http::pages::browser::Origins;
 use crate::http::request::body::Budgets;
+use crate::http::request::origin::Origins;
 use crate::http::response::responses::Responses;
 use crate::http::transport::outgoing::Outgoing;
 use cratehouse_core::error::Result;

@@ -26,11 +26,11 @@ impl Journal {
         Self { catalog, now: NOW.parse().unwrap() }
     }
 
-    fn order(&self, by: CommandActor, command: Command) -> Judged {
+    fn append(&self, by: CommandActor, command: Command) -> Judged {
         let head = self.catalog.head().unwrap();
-        let order = ActorCommand { by, command };
-        let events = judge(&self.catalog.view().unwrap(), &order, self.now)?;
-        let by = order.by.actor();
+        let command = ActorCommand { by, command };
+        let events = judge(&self.catalog.view().unwrap(), &command, self.now)?;
+        let by = command.by.actor();
         let event = |what: &EventKind| Event { by: by.clone(), what: what.clone() };
         let entry = Entry {
             seq: head.seq + 1,
@@ -49,21 +49,21 @@ impl Journal {
     /// A user with a token, as a request would see them now.
     fn user(&self, login: &str, grant: Grant) -> Principal {
         let create = Command::CreateUser { login: login.to_owned() };
-        let _ = self.order(CommandActor::Operator, create); // perhaps there already
+        let _ = self.append(CommandActor::Operator, create); // perhaps there already
         let hash = Checksum::of(&rand::random::<[u8; 16]>());
         let (login, name) = (login.to_owned(), String::new());
-        self.order(CommandActor::Operator, Command::CreateToken { login, name, hash, grant })
+        self.append(CommandActor::Operator, Command::CreateToken { login, name, hash, grant })
             .unwrap();
         let view = self.catalog.view().unwrap();
         view.principal(&hash, Timestamp::UNIX_EPOCH).unwrap().unwrap()
     }
 
     fn refused(&self, who: &Principal, command: Command) -> Error {
-        self.order(CommandActor::Principal(who.clone()), command).unwrap_err().error
+        self.append(CommandActor::Principal(who.clone()), command).unwrap_err().error
     }
 
     fn done(&self, who: &Principal, command: Command) -> Vec<EventKind> {
-        self.order(CommandActor::Principal(who.clone()), command).unwrap()
+        self.append(CommandActor::Principal(who.clone()), command).unwrap()
     }
 }
 
@@ -88,9 +88,9 @@ fn whoever_no_longer_counts_when_it_is_committed_changes_nothing() {
         journal.done(who, publish_of(&format!("crate-{n}"), "1.0.0"));
     }
     journal
-        .order(CommandActor::Operator, Command::DisableUser { login: "alice".to_owned() })
+        .append(CommandActor::Operator, Command::DisableUser { login: "alice".to_owned() })
         .unwrap();
-    journal.order(CommandActor::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
+    journal.append(CommandActor::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
     journal.now = "2026-01-01T00:00:10Z".parse().unwrap();
     for (n, who) in [&disabled, &revoked, &ending].into_iter().enumerate() {
         let refusal = journal.refused(who, publish_of(&format!("crate-{n}"), "1.1.0"));
@@ -132,7 +132,7 @@ fn a_token_that_administers_is_not_limited_to_crates_in_vain() {
     let grant = Grant { crates: vec!["a".parse().unwrap()], ..scopes(&[Scope::Admin]) };
     let (login, name, hash) = ("alice".to_owned(), String::new(), Checksum::of(b"x"));
     let refusal =
-        journal.order(CommandActor::Operator, Command::CreateToken { login, name, hash, grant });
+        journal.append(CommandActor::Operator, Command::CreateToken { login, name, hash, grant });
     assert_eq!(refusal.unwrap_err().error.kind, Kind::Invalid);
 }
 
@@ -148,7 +148,7 @@ fn tokens_past_their_end_do_not_count_among_the_most_that_one_may_have() {
     }
     let (login, name, hash) = ("alice".to_owned(), String::new(), Checksum::of(b"x"));
     let create = Command::CreateToken { login, name, hash, grant: Grant::usual() };
-    let refusal = journal.order(CommandActor::Operator, create).unwrap_err();
+    let refusal = journal.append(CommandActor::Operator, create).unwrap_err();
     assert!(refusal.error.message.contains("revoke some first"));
 }
 
@@ -156,7 +156,7 @@ fn tokens_past_their_end_do_not_count_among_the_most_that_one_may_have() {
 fn the_time_of_publication_never_runs_backwards() {
     let mut journal = Journal::new();
     let published = |journal: &Journal, vers: &str| {
-        let events = journal.order(CommandActor::Operator, publish_of("foo", vers)).unwrap();
+        let events = journal.append(CommandActor::Operator, publish_of("foo", vers)).unwrap();
         let EventKind::Published(published) = &events[0] else { panic!("{events:?}") };
         published.line.pubtime.clone().unwrap()
     };
@@ -176,8 +176,8 @@ fn a_removed_version_is_neither_yanked_nor_removed_nor_published_again() {
     let (krate, version) = (name("foo"), version("1.0.0+build"));
     let reason = "a secret".to_owned();
     let remove = Command::Remove { krate: krate.clone(), version: version.clone(), reason };
-    journal.order(CommandActor::Operator, remove.clone()).unwrap();
-    let again = journal.order(CommandActor::Operator, remove).unwrap_err();
+    journal.append(CommandActor::Operator, remove.clone()).unwrap();
+    let again = journal.append(CommandActor::Operator, remove).unwrap_err();
     assert_eq!((again.error.kind, again.lag_could_explain), (Kind::Absent, true));
     for yanked in [true, false] {
         let yank = Command::Yank { krate: krate.clone(), version: version.clone(), yanked };
@@ -201,7 +201,7 @@ fn another_version_of_a_number_is_named_and_never_meant() {
         let remove = Command::Remove { krate: krate.clone(), version: version.clone(), reason };
         let yank = Command::Yank { krate, version, yanked: true };
         for command in [remove, yank] {
-            let refusal = journal.order(CommandActor::Operator, command).unwrap_err();
+            let refusal = journal.append(CommandActor::Operator, command).unwrap_err();
             assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::Absent, false));
             assert!(refusal.error.message.contains("it has 1.0.0+a"), "{refusal:?}");
         }
@@ -224,18 +224,18 @@ fn a_crate_takes_no_more_of_the_index_than_it_may() {
         other => panic!("{other:?}"),
     };
     let refusal = journal
-        .order(CommandActor::Principal(alice.clone()), bounded("1.0.0", line - 1, 1 << 20))
+        .append(CommandActor::Principal(alice.clone()), bounded("1.0.0", line - 1, 1 << 20))
         .unwrap_err();
     assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::TooLarge, false));
     for n in 0..3 {
         journal.done(&alice, bounded(&format!("1.0.{n}"), line, 3 * line));
     }
     let refusal = journal
-        .order(CommandActor::Principal(alice.clone()), bounded("1.0.3", line, 3 * line))
+        .append(CommandActor::Principal(alice.clone()), bounded("1.0.3", line, 3 * line))
         .unwrap_err();
     assert_eq!((refusal.error.kind, refusal.lag_could_explain), (Kind::TooLarge, true));
     let (krate, version, reason) = (name("foo"), version("1.0.0"), "to make room".to_owned());
-    journal.order(CommandActor::Operator, Command::Remove { krate, version, reason }).unwrap();
+    journal.append(CommandActor::Operator, Command::Remove { krate, version, reason }).unwrap();
     journal.done(&alice, bounded("1.0.3", line, 3 * line));
 }
 
@@ -307,7 +307,7 @@ proptest! {
                     view.live_token(who.token, journal.now).unwrap().is_some()
                 }
             };
-            let outcome = journal.order(by, command_of(wish));
+            let outcome = journal.append(by, command_of(wish));
             prop_assert!(counts || outcome.is_err(), "{:?} by one who no longer counts", wish);
             let view = journal.catalog.view().unwrap();
             for row in view.crates().unwrap() {
@@ -359,6 +359,6 @@ fn a_publish_is_judged_by_its_name_as_by_all_of_it_and_lag_is_told_apart() {
     assert!(!admit(&limited, "foo").unwrap_err().lag_could_explain, "nor a pattern");
     admit(&limited, "acme-foo").unwrap();
     let revoked = with(&[Scope::PublishNew], "dave");
-    journal.order(CommandActor::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
+    journal.append(CommandActor::Operator, Command::RevokeToken { token: revoked.token }).unwrap();
     assert_eq!(admit(&revoked, "foo").unwrap_err().error.kind, Kind::Unauthenticated);
 }

@@ -104,7 +104,7 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
             let (server, sweeper) = (&street.server, &street.sweeper);
             let mut condemned = Vec::new();
             let mut publishing = None;
-            let mut order = None;
+            let mut command = None;
             for step in 0..=3 {
                 match step {
                     1 => condemned = condemn(&sweeper.journal, &orphan).await.unwrap(),
@@ -116,12 +116,12 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
                     let bytes = Bytes::from_static(b"orphan");
                     let put =
                         server.versions.put(CommandActor::Operator, published(b"orphan"), bytes);
-                    order = Some(put.await.unwrap());
+                    command = Some(put.await.unwrap());
                 }
                 if step == append_after {
-                    let (versions, order) = (server.versions.clone(), order.take().unwrap());
+                    let (versions, command) = (server.versions.clone(), command.take().unwrap());
                     let bytes = Bytes::from_static(b"orphan");
-                    let enter = async move { versions.append(order, bytes).await };
+                    let enter = async move { versions.append(command, bytes).await };
                     publishing = Some(tokio::spawn(enter));
                     tokio::task::yield_now().await;
                 }
@@ -170,12 +170,12 @@ async fn a_delete_without_an_answer_stops_the_sweep_before_it_is_collected() {
         assert!(error.message.contains("gc --finish"), "{error}");
         let pending = sweeper.catalog.view().unwrap().pending().unwrap();
         assert_eq!(BTreeSet::from_iter(pending), orphans, "{fault:?}");
-        let order = Command::Publish {
+        let command = Command::Publish {
             published: published(b"orphan"),
             put_at: u64::MAX,
             bounds: IndexBounds::default(),
         };
-        let refusal = super::order(&street.server.journal, order).await.unwrap_err();
+        let refusal = super::append(&street.server.journal, command).await.unwrap_err();
         assert!(must_put_again(&refusal), "{refusal}");
 
         let swept = street.sweep(Plan { finish: true, ..ALL }).await.unwrap();

@@ -25,7 +25,7 @@ const MAX_COMMAND_BYTES: usize = 16 * 1024 * 1024;
 /// A command and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) order: ActorCommand,
+    pub(super) command: ActorCommand,
     pub(super) deadline: Instant,
     pub(super) stage: Arc<Stage>,
     pub(super) answer: oneshot::Sender<Result<Vec<EventKind>>>,
@@ -95,8 +95,8 @@ impl Drafted {
         let mut judged = Vec::new();
         let mut group = group.into_iter();
         for waiting in group.by_ref() {
-            let mut outcome = commands::judge(&view, &waiting.order, time);
-            let by = waiting.order.by.actor();
+            let mut outcome = commands::judge(&view, &waiting.command, time);
+            let by = waiting.command.by.actor();
             let happened = outcome.iter().flatten().cloned();
             let new: Vec<_> = happened.map(|what| Event { by: by.clone(), what }).collect();
             let size = serde_json::to_vec(&new).map_err(Error::internal)?.len();

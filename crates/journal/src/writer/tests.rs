@@ -68,7 +68,7 @@ async fn replica_with(objects: &Objects, catalog: Catalog) -> Replica {
 }
 
 impl Replica {
-    pub(super) async fn order(&self, command: Command) -> Result<Vec<EventKind>> {
+    pub(super) async fn append(&self, command: Command) -> Result<Vec<EventKind>> {
         self.appender.append(ActorCommand { by: CommandActor::Operator, command }).await
     }
 
@@ -122,15 +122,15 @@ async fn what_is_answered_is_in_the_journal_and_in_every_catalog() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
     let two = replica(&objects).await;
-    one.order(create_user("alice")).await.unwrap();
-    one.order(publish("foo", "1.0.0")).await.unwrap();
+    one.append(create_user("alice")).await.unwrap();
+    one.append(publish("foo", "1.0.0")).await.unwrap();
     // The other replica has not followed yet, and must not say so.
     let grant = Grant::usual();
     let hash = TokenSecret::random().hash();
     let (login, name) = ("alice".to_owned(), "laptop".to_owned());
-    two.order(Command::CreateToken { login, name, hash, grant }).await.unwrap();
-    assert!(two.order(publish("Foo", "1.0.1")).await.unwrap_err().message.contains("one name"));
-    let again = two.order(publish("foo", "1.0.0+build")).await.unwrap_err();
+    two.append(Command::CreateToken { login, name, hash, grant }).await.unwrap();
+    assert!(two.append(publish("Foo", "1.0.1")).await.unwrap_err().message.contains("one name"));
+    let again = two.append(publish("foo", "1.0.0+build")).await.unwrap_err();
     assert!(again.message.contains("already uploaded"), "{again}");
     assert_eq!(one.stop().await.rows(), two.stop().await.rows());
 }
@@ -140,7 +140,7 @@ async fn a_catalog_is_rebuilt_from_the_journal_alone() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
     for n in 0..300 {
-        one.order(publish("foo", &format!("1.0.{n}"))).await.unwrap();
+        one.append(publish("foo", &format!("1.0.{n}"))).await.unwrap();
     }
     let rebuilt = replica(&objects).await;
     assert_eq!(one.stop().await.rows(), rebuilt.stop().await.rows());
@@ -150,8 +150,8 @@ async fn a_catalog_is_rebuilt_from_the_journal_alone() {
 async fn commands_that_wait_share_an_entry_and_one_refusal_fails_no_other() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
-    let orders = (0..100).map(|n| one.order(create_user(&format!("user{}", n % 50))));
-    let outcomes = futures_util::future::join_all(orders).await;
+    let commands = (0..100).map(|n| one.append(create_user(&format!("user{}", n % 50))));
+    let outcomes = futures_util::future::join_all(commands).await;
     assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 50);
     let head = one.stop().await.head().unwrap().seq;
     assert!(head < 10, "50 users took {head} entries");
@@ -170,8 +170,8 @@ async fn a_put_whose_answer_was_lost_is_recognised() {
         };
         let faulty = FaultyStore::new(Arc::clone(&objects.durable), Box::new(plan));
         let one = replica(&Objects::same(Arc::new(faulty))).await;
-        one.order(publish("foo", "1.0.0")).await.unwrap();
-        one.order(create_user("alice")).await.unwrap();
+        one.append(publish("foo", "1.0.0")).await.unwrap();
+        one.append(create_user("alice")).await.unwrap();
         assert_eq!(one.stop().await.head().unwrap().seq, 2, "{fault:?}");
     }
 }
@@ -185,16 +185,16 @@ async fn a_store_that_does_not_answer_gives_an_honest_503_and_loses_nothing() {
     ));
     let one = replica(&Objects::same(Arc::clone(&faulty) as Arc<_>)).await;
     faulty.plan(Box::new(|_, _| Fault::Before));
-    let (first, second) = tokio::join!(one.order(create_user("alice")), async {
+    let (first, second) = tokio::join!(one.append(create_user("alice")), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        one.order(create_user("bob")).await
+        one.append(create_user("bob")).await
     });
     let (first, second) = (first.unwrap_err(), second.unwrap_err());
     assert!(first.message.contains("not known yet"), "{first}");
     assert!(second.message.contains("nothing was changed"), "{second}");
     faulty.plan(Box::new(|_, _| Fault::None));
     tokio::time::sleep(Duration::from_secs(5)).await;
-    one.order(create_user("carol")).await.unwrap();
+    one.append(create_user("carol")).await.unwrap();
     let users = one.stop().await.view().unwrap().users().unwrap();
     let logins: Vec<_> = users.into_iter().map(|user| user.login).collect();
     assert_eq!(logins, ["alice", "carol"]);
@@ -228,7 +228,7 @@ async fn a_replica_that_cannot_read_the_journal_does_not_know_how_far_it_is_behi
 async fn a_broken_chain_stops_appending_and_following() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
-    one.order(create_user("alice")).await.unwrap();
+    one.append(create_user("alice")).await.unwrap();
     let journal = journal_in(&objects);
     let entry = Entry {
         seq: 2,
@@ -240,7 +240,7 @@ async fn a_broken_chain_stops_appending_and_following() {
         events: Vec::new(),
     };
     journal.create(2, entry.seal().unwrap().0).await.unwrap();
-    let refusal = one.order(create_user("bob")).await.unwrap_err();
+    let refusal = one.append(create_user("bob")).await.unwrap_err();
     assert!(refusal.message.contains("chain of hashes is broken"), "{refusal}");
     assert!(one.appender.ready().unwrap_err().contains("journal entry 2"));
 }
@@ -249,7 +249,7 @@ async fn a_broken_chain_stops_appending_and_following() {
 async fn a_store_that_was_set_back_is_recognised() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
-    one.order(create_user("alice")).await.unwrap();
+    one.append(create_user("alice")).await.unwrap();
     let catalog = one.stop().await;
     let (mut writer, appender) = JournalWriter::new(
         journal_in(&Objects::in_memory()),
@@ -288,14 +288,14 @@ async fn replicas_that_compete_over_a_failing_store_agree() {
             faulty.plan(Box::new(plan));
             stores.push(faulty);
         }
-        let orders = (0..90).map(|n| {
+        let commands = (0..90).map(|n| {
             let replica = &replicas[n % 3];
             async move {
                 tokio::time::sleep(Duration::from_millis(n as u64 * 7 % 40)).await;
-                (n / 3, replica.order(publish("foo", &format!("1.0.{}", n / 3))).await)
+                (n / 3, replica.append(publish("foo", &format!("1.0.{}", n / 3))).await)
             }
         });
-        let outcomes = futures_util::future::join_all(orders).await;
+        let outcomes = futures_util::future::join_all(commands).await;
         for store in &stores {
             store.plan(Box::new(|_, _| Fault::None));
         }
@@ -321,17 +321,18 @@ async fn what_is_judged_behind_an_event_is_answered_when_that_has_happened() {
     let objects = Objects::in_memory();
     let store = faulty(&objects);
     let one = replica(&Objects::same(Arc::clone(&store) as Arc<_>)).await;
-    one.order(publish("foo", "1.0.0")).await.unwrap();
+    one.append(publish("foo", "1.0.0")).await.unwrap();
     store.plan(Box::new(|call, _| if call == Call::Put { Fault::Before } else { Fault::None }));
-    let orders = [yank("foo", "1.0.0"), yank("foo", "1.0.0"), publish("bar", "1.0.0")];
-    let orders = orders.into_iter().chain([publish("bar", "1.0.0")]);
-    let outcomes = futures_util::future::join_all(orders.map(|order| one.order(order))).await;
+    let commands = [yank("foo", "1.0.0"), yank("foo", "1.0.0"), publish("bar", "1.0.0")];
+    let commands = commands.into_iter().chain([publish("bar", "1.0.0")]);
+    let outcomes =
+        futures_util::future::join_all(commands.map(|command| one.append(command))).await;
     for outcome in outcomes {
         let refusal = outcome.expect_err("nothing was put yet");
         assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");
     }
     store.plan(Box::new(|_, _| Fault::None));
-    one.order(publish("foo", "1.1.0")).await.unwrap();
+    one.append(publish("foo", "1.1.0")).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,13 +342,13 @@ async fn a_store_that_is_set_back_meanwhile_is_recognised_before_a_gap_is_made()
         let store = faulty(&objects);
         let one = replica(&Objects::same(Arc::clone(&store) as Arc<_>)).await;
         for login in ["alice", "bob", "carol"] {
-            one.order(create_user(login)).await.unwrap();
+            one.append(create_user(login)).await.unwrap();
         }
         if outage {
             store.plan(Box::new(|_, _| Fault::Before));
         }
         let late = match outage {
-            true => Some(one.order(create_user("dave")).await.unwrap_err()),
+            true => Some(one.append(create_user("dave")).await.unwrap_err()),
             false => None,
         };
         for seq in [2, 3] {
@@ -356,7 +357,7 @@ async fn a_store_that_is_set_back_meanwhile_is_recognised_before_a_gap_is_made()
         store.plan(Box::new(|_, _| Fault::None));
         let wait = if outage { Duration::from_secs(3) } else { RECOGNISE_EVERY * 2 };
         tokio::time::sleep(wait).await;
-        let refusal = one.order(create_user("erin")).await.unwrap_err();
+        let refusal = one.append(create_user("erin")).await.unwrap_err();
         assert!(refusal.message.contains("set back"), "{refusal} {late:?}");
         assert!(one.appender.ready().unwrap_err().contains("delete the catalog"));
         let journal = journal_in(&objects);
@@ -370,19 +371,19 @@ async fn a_catalog_whose_disk_is_full_refuses_what_it_cannot_judge_and_is_not_re
     let (catalog, full) = Catalog::on_a_small_disk(REGISTRY);
     let one = replica_with(&objects, catalog).await;
     let two = replica(&objects).await;
-    one.order(create_user("alice")).await.unwrap();
+    one.append(create_user("alice")).await.unwrap();
     full.store(true, std::sync::atomic::Ordering::SeqCst);
     // Big enough for any buffer to overflow.
     for n in 0..200 {
-        two.order(create_user(&format!("user{n}"))).await.unwrap();
+        two.append(create_user(&format!("user{n}"))).await.unwrap();
     }
-    let outcome = tokio::time::timeout(Duration::from_secs(60), one.order(create_user("bob")));
+    let outcome = tokio::time::timeout(Duration::from_secs(60), one.append(create_user("bob")));
     let refusal = outcome.await.unwrap().unwrap_err();
     assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");
     assert!(one.appender.ready().unwrap_err().contains("catalog"));
     one.stop.cancel();
     one.task.await.unwrap();
-    two.order(create_user("bob")).await.unwrap();
+    two.append(create_user("bob")).await.unwrap();
     let rebuilt = replica(&objects).await;
     assert_eq!(two.stop().await.rows(), rebuilt.stop().await.rows());
 }
@@ -404,7 +405,7 @@ async fn a_replica_that_wins_lets_the_others_go_first() {
                 let (began, mut done, mut longest) = (Instant::now(), 0, Duration::ZERO);
                 while began.elapsed() < Duration::from_secs(30) {
                     let asked = Instant::now();
-                    replica.order(create_user(&format!("user-{n}-{done}"))).await.unwrap();
+                    replica.append(create_user(&format!("user-{n}-{done}"))).await.unwrap();
                     longest = longest.max(asked.elapsed());
                     done += 1;
                 }
@@ -423,7 +424,7 @@ async fn a_store_that_cannot_be_listed_is_followed_all_the_same() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
     for n in 0..200 {
-        one.order(create_user(&format!("user{n}"))).await.unwrap();
+        one.append(create_user(&format!("user{n}"))).await.unwrap();
     }
     let store = faulty(&objects);
     store.plan(Box::new(|call, _| if call == Call::List { Fault::Before } else { Fault::None }));
@@ -436,7 +437,7 @@ async fn what_holds_before_a_broken_entry_is_applied() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
     for n in 0..30 {
-        one.order(create_user(&format!("user{n}"))).await.unwrap();
+        one.append(create_user(&format!("user{n}"))).await.unwrap();
     }
     objects.durable.put(&entry_path(25), "{}".into()).await.unwrap();
     let catalog = Catalog::in_memory(REGISTRY).unwrap();
@@ -457,9 +458,9 @@ async fn an_entry_that_nobody_would_read_is_never_put() {
         unreachable!()
     };
     published.metadata.description = Some("x".repeat(70 << 20));
-    let refusal = one.order(Command::Publish { published, put_at, bounds }).await.unwrap_err();
+    let refusal = one.append(Command::Publish { published, put_at, bounds }).await.unwrap_err();
     assert_eq!(refusal.kind, Kind::TooLarge, "{refusal}");
-    one.order(publish("foo", "1.0.0")).await.unwrap();
+    one.append(publish("foo", "1.0.0")).await.unwrap();
     let two = replica(&objects).await;
     assert_eq!(one.stop().await.rows(), two.stop().await.rows());
 }
@@ -482,8 +483,8 @@ async fn a_change_waits_no_longer_than_its_request_has_left() {
     let began = Instant::now();
     let refused = deadline::of_request(began, async {
         tokio::time::sleep(Duration::from_secs(20)).await;
-        let order = ActorCommand { by: CommandActor::Operator, command: create_user("alice") };
-        appender.append(order).await.unwrap_err()
+        let command = ActorCommand { by: CommandActor::Operator, command: create_user("alice") };
+        appender.append(command).await.unwrap_err()
     });
     assert_eq!(refused.await.kind, Kind::Unavailable);
     assert_eq!(began.elapsed().as_secs(), deadline::ALL_WAITS.as_secs());
@@ -513,11 +514,11 @@ async fn questions_take_no_place_from_changes() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(metrics.journal_waits_refused.get() > 0, "256 are too many, and have 503");
-    let order = |n: u32| ActorCommand {
+    let command = |n: u32| ActorCommand {
         by: CommandActor::Operator,
         command: create_user(&format!("user{n}")),
     };
-    let done = futures_util::future::join_all((0..16).map(|n| appender.append(order(n)))).await;
+    let done = futures_util::future::join_all((0..16).map(|n| appender.append(command(n)))).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     appender.catch_up().await.unwrap();
 }
@@ -526,7 +527,7 @@ async fn questions_take_no_place_from_changes() {
 async fn a_registry_begins_at_the_newest_level_by_its_first_entry() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
-    let happened = one.order(create_user("alice")).await.unwrap();
+    let happened = one.append(create_user("alice")).await.unwrap();
     assert_eq!(happened.len(), 1, "who asks hears of no more than was asked for");
     assert_eq!(one.catalog.head().unwrap().level, Level::KNOWN);
     let read = async |seq| {
@@ -535,7 +536,7 @@ async fn a_registry_begins_at_the_newest_level_by_its_first_entry() {
     };
     let first = read(1).await;
     assert_eq!((first.level, first.enables(), first.seq), (Level::FIRST, Some(Level::KNOWN), 1));
-    one.order(create_user("bob")).await.unwrap();
+    one.append(create_user("bob")).await.unwrap();
     let second = read(2).await;
     assert_eq!((second.level, second.enables()), (Level::KNOWN, None));
 }
@@ -545,7 +546,7 @@ async fn a_gap_is_found_at_a_start_and_before_the_first_append() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
     for n in 0..11 {
-        one.order(create_user(&format!("user{n}"))).await.unwrap();
+        one.append(create_user(&format!("user{n}"))).await.unwrap();
     }
     one.stop().await;
     let (metrics, catalog) = (Metrics::new().unwrap(), Catalog::in_memory(REGISTRY).unwrap());
@@ -558,8 +559,8 @@ async fn a_gap_is_found_at_a_start_and_before_the_first_append() {
     assert!(refusal.message.contains("entry 5 is missing, but entry 11 is there"), "{refusal}");
     assert_eq!(metrics.alarms.with_label_values(&["journal_broken"]).get(), 1);
     tokio::spawn(writer.run(CancellationToken::new()));
-    let order = ActorCommand { by: CommandActor::Operator, command: create_user("fork") };
-    let refusal = appender.append(order).await.unwrap_err();
+    let command = ActorCommand { by: CommandActor::Operator, command: create_user("fork") };
+    let refusal = appender.append(command).await.unwrap_err();
     assert!(refusal.message.contains("the journal has a gap"), "{refusal}");
     assert_eq!(journal_in(&objects).read(5).await.unwrap(), None, "nothing is put into it");
 }
@@ -568,7 +569,7 @@ async fn a_gap_is_found_at_a_start_and_before_the_first_append() {
 async fn an_entry_by_an_actor_that_no_entry_made_raises_an_alarm_and_counts() {
     let objects = Objects::in_memory();
     let one = replica(&objects).await;
-    one.order(create_user("alice")).await.unwrap();
+    one.append(create_user("alice")).await.unwrap();
     let (metrics, catalog) = (Metrics::new().unwrap(), Catalog::in_memory(REGISTRY).unwrap());
     let head = one.stop().await.head().unwrap();
     let by = crate::entry::Actor::User {

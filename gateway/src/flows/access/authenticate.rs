@@ -147,9 +147,9 @@ mod tests {
         async fn with(grant: Grant) -> Self {
             let server = TestGateway::open(&memory(), &[], Limits::default()).await;
             let (login, secret) = ("alice".to_owned(), TokenSecret::random());
-            server.order(Command::CreateUser { login: login.clone() }).await;
+            server.command(Command::CreateUser { login: login.clone() }).await;
             let (name, hash) = (String::new(), secret.hash());
-            server.order(Command::CreateToken { login, name, hash, grant }).await;
+            server.command(Command::CreateToken { login, name, hash, grant }).await;
             Self { server, secret }
         }
 
@@ -169,7 +169,7 @@ mod tests {
         let alice = Alice::with(Grant::usual()).await;
         let first = alice.shows_it().await.unwrap();
         assert!(Arc::ptr_eq(&first, &alice.shows_it().await.unwrap()));
-        alice.server.order(Command::CreateUser { login: "bob".to_owned() }).await;
+        alice.server.command(Command::CreateUser { login: "bob".to_owned() }).await;
         let second = alice.shows_it().await.unwrap();
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(first, second);
@@ -190,11 +190,11 @@ mod tests {
     async fn a_token_that_was_shown_counts_no_more_once_it_is_revoked_or_its_user_disabled() {
         let alice = Alice::with(Grant::usual()).await;
         let token = alice.shows_it().await.unwrap().token;
-        alice.server.order(Command::RevokeToken { token }).await;
+        alice.server.command(Command::RevokeToken { token }).await;
         assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
         let alice = Alice::with(Grant::usual()).await;
         alice.shows_it().await.unwrap();
-        alice.server.order(Command::DisableUser { login: "alice".to_owned() }).await;
+        alice.server.command(Command::DisableUser { login: "alice".to_owned() }).await;
         assert_eq!(alice.shows_it().await, Err(Kind::Unauthenticated));
     }
 
@@ -210,10 +210,10 @@ mod tests {
         let told = why(&alice, alice.secret.reveal()).await;
         assert!(told.contains("(number 1, of `alice`) ended at 2026-01-31T12:00:00Z: "), "{told}");
         assert!(told.contains("`cratehouse token create --user alice`"), "{told}");
-        alice.server.order(Command::RevokeToken { token: TokenId(1) }).await;
+        alice.server.command(Command::RevokeToken { token: TokenId(1) }).await;
         let told = why(&alice, alice.secret.reveal()).await;
         assert!(told.contains("(number 1, of `alice`) was revoked: ask"), "{told}");
-        alice.server.order(Command::DisableUser { login: "alice".to_owned() }).await;
+        alice.server.command(Command::DisableUser { login: "alice".to_owned() }).await;
         let told = why(&alice, alice.secret.reveal()).await;
         assert!(told.starts_with("the user `alice` of this token is disabled"), "{told}");
         for unknown in ["", "crh_x", &"x".repeat(2000), TokenSecret::random().reveal()] {
@@ -255,9 +255,9 @@ mod tests {
         let shared: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
         let server = TestGateway::open(&shared, &[], Limits::default()).await;
         let (login, secret) = ("alice".to_owned(), TokenSecret::random());
-        server.order(Command::CreateUser { login: login.clone() }).await;
+        server.command(Command::CreateUser { login: login.clone() }).await;
         let (name, hash, grant) = (String::new(), secret.hash(), Grant::usual());
-        server.order(Command::CreateToken { login, name, hash, grant }).await;
+        server.command(Command::CreateToken { login, name, hash, grant }).await;
         let known = || server.gateway.tokens.authenticate(ClientKey::Exempt, secret.reveal());
         known().await.unwrap();
         store.plan(Box::new(|_, _| Fault::Before));

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{Config, crates_io_index};
+use crate::flows::turns::ClientParsers;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
-use cratehouse_core::parsers::ClientParsers;
 use cratehouse_package::lock_file::{self, KnownRegistries, Locked};
 use cratehouse_package::registries::{OurUrls, PublicUrls};
 

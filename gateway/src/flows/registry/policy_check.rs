@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use crate::flows::registry::hosting::Hosting;
 use crate::flows::registry::lock_file::LockFiles;
 use crate::flows::registry::lookup::Lookup;
+use crate::flows::turns::Turns;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::excerpt;
-use cratehouse_core::fair_queue::FairQueues;
 use cratehouse_core::threads::aside;
 use cratehouse_mirror::index::cache::{Answered, CachedLookup};
 use cratehouse_mirror::index::chain::lowered;
@@ -61,7 +61,7 @@ pub struct PolicyChecks {
     /// What reads licences for it.
     pub licenses: Arc<LicenseSearch>,
     /// Turns to judge.
-    pub turns: Arc<FairQueues>,
+    pub turns: Arc<Turns>,
     /// Our own base URL.
     pub url: String,
 }

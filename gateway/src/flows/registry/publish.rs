@@ -18,12 +18,12 @@ use crate::config::Limits;
 use crate::flows::registry::dependencies::Dependencies;
 use crate::flows::registry::hosting::Hosting;
 use crate::flows::registry::publish_rules::PublishRules;
+use crate::flows::turns::ClientParsers;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
-use cratehouse_core::parsers::ClientParsers;
 use cratehouse_journal::change;
 use cratehouse_journal::commands::{self, ActorCommand, Command, CommandActor, must_put_again};
 use cratehouse_journal::principal::Principal;
@@ -171,8 +171,8 @@ impl Publisher {
         // It was shorter before it was known where the dependencies are from.
         bounds.line(&line).map_err(|why| Error::new(Kind::TooLarge, why.to_string()))?;
         let published = Box::new(Published { line, size, metadata });
-        let order = self.versions.put(by, published, crate_file.clone()).await?;
-        Ok((order, crate_file, answer))
+        let command = self.versions.put(by, published, crate_file.clone()).await?;
+        Ok((command, crate_file, answer))
     }
 
     /// Frame, archive and manifest: computation, so off the async threads, and no more of it at one time
@@ -182,13 +182,13 @@ impl Publisher {
         self.parsers.publishes.parse(client, move || open_parcel(body, &limits)).await?
     }
 
-    async fn judge_early(&self, order: &ActorCommand) -> Result<()> {
+    async fn judge_early(&self, command: &ActorCommand) -> Result<()> {
         // Off the async threads: of a crate with many versions all are looked at.
         let judge = || {
-            let order = order.clone();
+            let command = command.clone();
             self.hosting
                 .catalog
-                .scan(move |view| Ok(commands::judge(view, &order, Timestamp::now())))
+                .scan(move |view| Ok(commands::judge(view, &command, Timestamp::now())))
         };
         match judge().await? {
             Ok(_) => Ok(()),

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::flows::registry::hosting::Hosting;
 use crate::flows::registry::views::Views;
+use crate::flows::turns::Turns;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
-use cratehouse_core::fair_queue::FairQueues;
 use cratehouse_journal::catalog::{CrateRow, Tables, View};
 use cratehouse_mirror::hosting::HostedNames as _;
 use cratehouse_mirror::index::cache::{IndexCache, Place};
@@ -58,7 +58,7 @@ pub struct Search {
     index: IndexCache,
     judge: Arc<Judge>,
     views: Arc<Views>,
-    turns: Arc<FairQueues>,
+    turns: Arc<Turns>,
     /// How many upstreams there are.
     upstreams: usize,
     hosted: Mutex<HostedVersions>,
@@ -72,7 +72,7 @@ impl Search {
         index: IndexCache,
         judge: Arc<Judge>,
         views: Arc<Views>,
-        turns: Arc<FairQueues>,
+        turns: Arc<Turns>,
         upstreams: usize,
     ) -> Self {
         let hosted = Mutex::default();

@@ -159,11 +159,11 @@ mod tests {
     async fn the_trail_is_shown_whole_or_by_crate_or_from_a_place_on() {
         let store = memory();
         let server = TestGateway::open(&store, &[], limits()).await;
-        server.order(Command::CreateUser { login: "alice".to_owned() }).await;
+        server.command(Command::CreateUser { login: "alice".to_owned() }).await;
         server.publish("foo", "1.0.0", b"foo").await;
         server.publish("bar", "1.0.0", b"bar").await;
         let (krate, version) = (name("foo"), version("1.0.0"));
-        server.order(Command::Yank { krate, version, yanked: true }).await;
+        server.command(Command::Yank { krate, version, yanked: true }).await;
         let journal = journal_in(&Objects::same(store));
 
         let all = lines(&journal, Selection::default()).await;

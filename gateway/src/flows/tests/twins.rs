@@ -83,7 +83,7 @@ impl Story {
                     return;
                 };
                 let (krate, version, yanked) = (name(krate), version(vers), self.rng.random());
-                self.warm.order(Command::Yank { krate, version, yanked }).await;
+                self.warm.command(Command::Yank { krate, version, yanked }).await;
             }
             2..5 => drop(index(&self.warm, view, krate).await),
             _ => drop(bytes(&self.warm, if krate == "foo" { "Foo" } else { krate }, vers).await),

@@ -1,4 +1,3 @@
 //! What people see in a browser.
 
-pub mod browser;
 pub mod home;

@@ -6,4 +6,5 @@ pub mod forwarded;
 pub mod host;
 pub mod in_flight;
 pub mod negotiate;
+pub mod origin;
 pub mod route;

@@ -128,11 +128,11 @@ async fn naming_a_checkpoint_is_no_reason_for_the_next_one() {
     until_there_are(&objects, 1).await;
     tokio::time::sleep(EVERY * 3).await;
     assert_eq!((names(&objects).await.len(), replica.head()), (1, journal.len() as u64 + 1));
-    let order = ActorCommand {
+    let command = ActorCommand {
         by: CommandActor::Operator,
         command: Command::CreateUser { login: "carol".to_owned() },
     };
-    replica.namer.as_ref().unwrap().journal.append(order).await.unwrap();
+    replica.namer.as_ref().unwrap().journal.append(command).await.unwrap();
     until_there_are(&objects, 2).await;
     stop.cancel();
 }
@@ -158,8 +158,8 @@ async fn what_was_believed_before_the_level_is_never_named_and_is_built_anew_at_
     let checkpointing = CancellationToken::new();
     tokio::spawn(replica.clone().run(Known::default(), 1, heads, checkpointing.clone()));
     let command = Command::EnableLevel { level: Level::NAMED_CHECKPOINTS };
-    let order = ActorCommand { by: CommandActor::Operator, command };
-    replica.namer.as_ref().unwrap().journal.append(order).await.unwrap();
+    let command = ActorCommand { by: CommandActor::Operator, command };
+    replica.namer.as_ref().unwrap().journal.append(command).await.unwrap();
     let refusal = replica.write().await.unwrap_err();
     assert!(refusal.message.contains("built anew"), "{refusal}");
     tokio::time::sleep(EVERY * 2).await;

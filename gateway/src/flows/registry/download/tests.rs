@@ -102,7 +102,7 @@ async fn hosted_bytes_come_from_the_store_then_from_memory_and_no_upstream_hears
         assert_eq!((refusal(answer).0, outcome), (Kind::Absent, "negative"));
     }
     let (krate, version) = (name("Foo"), version("1.0.0"));
-    server.order(Command::Remove { krate, version, reason: "leak".to_owned() }).await;
+    server.command(Command::Remove { krate, version, reason: "leak".to_owned() }).await;
     let (answer, outcome) = server.foo().await;
     assert_eq!((refusal(answer).0, outcome), (Kind::Absent, "negative"), "memory or not");
     assert!(public.server.paths().is_empty());

@@ -3,9 +3,9 @@
 
 use super::upload_limits;
 use crate::config::Limits;
+use crate::flows::turns::ClientParsers;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_core::parsers::ClientParsers;
 use cratehouse_package::publish_frame::{self, Named, UploadError};
 
 /// The largest body of a publish request, in bytes.
