@@ -19,6 +19,7 @@ use crate::http::transport::tls::{self, rotation::Rotation};
 use crate::http::transport::workers::Workers;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::progress::say;
+use cratehouse_journal::catalog::Catalog;
 use cratehouse_mirror::files::evict;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
@@ -37,12 +38,14 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     let (rereader, reread) = reread();
     tokio::spawn(pass_on_hangups(rereader));
     let metrics = process_metrics(&config)?;
-    let troubles = [
+    // Before a certificate is made in the place of one that another server has in use.
+    Catalog::refuse_if_held(&config.catalog.path).map_err(Failure::opening)?;
+    let warnings = [
         open_files(config.limits.connections),
         ownership::warning(&config),
         private::complaint(&config.data),
     ];
-    troubles.iter().flatten().for_each(|line| say(voice, line));
+    warnings.iter().flatten().for_each(|line| say(voice, line));
     // Bound, so that a failure of it is told, and closed to everybody until all is open.
     let socket = bind("server.listen", config.server.listen)?;
     let admin_listener =

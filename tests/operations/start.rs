@@ -34,6 +34,27 @@ fn flags_and_environment_are_all_that_it_needs() {
 }
 
 #[test]
+fn a_second_server_on_a_data_folder_is_refused_and_touches_nothing_of_it() {
+    let gateway = Gateway::start();
+    let pair = || {
+        ["server.pem", "server.key"]
+            .map(|file| std::fs::read(gateway.data().join("tls").join(file)))
+    };
+    let before = pair().map(Result::unwrap);
+    let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let other = ["--url", "https://crates.example/"];
+    let second = gateway.cli(&[&["serve"], &ports[..], &other].concat());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("another server runs on this data folder") && said.contains("--data"),
+        "{said}"
+    );
+    assert_eq!(pair().map(Result::unwrap), before);
+    gateway.client().get("/index/config.json").assert_status(200);
+}
+
+#[test]
 fn without_a_word_about_upstreams_crates_io_is_asked() {
     let proxy = Proxy::start(&[]);
     let gateway =

@@ -124,15 +124,16 @@ impl Judge {
     /// Whether a version may be downloaded, and whether its licence is still to be read.
     ///
     /// # Errors
-    /// Forbidden, with the reason, when it is denied; when judging crashed.
+    /// Forbidden, with the reason, when it is denied; when judging crashed, or there is no index file to
+    /// judge it by: what cannot be judged is not let through.
     pub async fn admit(
         &self,
         name: &CrateName,
         version: &CrateVersion,
         known: &CachedLookup,
     ) -> Result<ReadLicense> {
-        let Ok(Some(file)) = &known.answer else { return Ok(ReadLicense::No) };
-        let shown = self.shown(name, known, file).await?;
+        let Some(file) = known.answer.clone()? else { return Ok(ReadLicense::No) };
+        let shown = self.shown(name, known, &file).await?;
         let Some(shown) = shown else { return Ok(ReadLicense::No) };
         let in_force = self.policy.generation();
         match shown.refusal(name, version, in_force.policy.contact()) {

@@ -39,6 +39,7 @@ mod try_out;
 mod wire;
 
 pub use self::answer::{Answer, CrateAnswer, CratePlace, Validators};
+pub(crate) use self::error::is_crowded;
 pub use self::error::{UpstreamError, UpstreamErrorKind};
 pub use self::permits::Turn;
 pub use body::Body;

@@ -62,6 +62,8 @@ impl PolicySwitch {
     pub fn put(&self, next: PolicyGeneration) {
         let (stamp, silent) = (next.stamp, next.is_silent());
         let place = &self.0;
+        // First of all, so that nobody passes by a policy that is coming into force.
+        place.silent.fetch_and(silent, Ordering::AcqRel);
         *place.generation.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         place.stamp.store(stamp, Ordering::Release);
         place.silent.store(silent, Ordering::Release);

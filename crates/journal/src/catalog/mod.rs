@@ -12,6 +12,7 @@ mod rows;
 mod view;
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,11 +105,21 @@ impl Catalog {
                     Self::replace(path, cache_bytes, registry)
                 }
             },
-            Err(redb::Error::DatabaseAlreadyOpen) => {
-                Err(unusable(path, &"another process holds it; one replica, one catalog"))
-            }
+            Err(redb::Error::DatabaseAlreadyOpen) => Err(held(path)),
             Err(redb::Error::Io(e)) if !existed => Err(unusable(path, &e)),
             Err(_) => Self::replace(path, cache_bytes, registry),
+        }
+    }
+
+    /// Whether another process holds the catalog: asked before anything else of its data folder is touched.
+    ///
+    /// # Errors
+    /// When one does. Where the file system knows no locks, [`open`](Self::open) has the last word.
+    pub fn refuse_if_held(path: &Path) -> Result<()> {
+        let Ok(file) = File::open(path) else { return Ok(()) };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(held(path)),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
         }
     }
 
@@ -385,6 +396,14 @@ impl Catalog {
 
 fn corrects_a_pin(entry: &Entry) -> bool {
     entry.events.iter().any(|event| matches!(event.what, EventKind::PinCorrected { .. }))
+}
+
+fn held(path: &Path) -> Error {
+    let text = format!(
+        "another server runs on this data folder: it holds the catalog {}. Stop that server, or give this one a folder of its own (`--data`)",
+        path.display()
+    );
+    Error::new(cratehouse_core::error::Kind::Internal, text)
 }
 
 fn unusable(path: &Path, why: &dyn fmt::Display) -> Error {

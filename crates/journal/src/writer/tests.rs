@@ -325,8 +325,7 @@ async fn what_is_judged_behind_an_event_is_answered_when_that_has_happened() {
     store.plan(Box::new(|call, _| if call == Call::Put { Fault::Before } else { Fault::None }));
     let commands = [yank("foo", "1.0.0"), yank("foo", "1.0.0"), publish("bar", "1.0.0")];
     let commands = commands.into_iter().chain([publish("bar", "1.0.0")]);
-    let outcomes =
-        futures_util::future::join_all(commands.map(|command| one.append(command))).await;
+    let outcomes = futures_util::future::join_all(commands.map(|one_of| one.append(one_of))).await;
     for outcome in outcomes {
         let refusal = outcome.expect_err("nothing was put yet");
         assert_eq!(refusal.kind, Kind::Unavailable, "{refusal}");

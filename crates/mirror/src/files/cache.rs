@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::files::crate_file::{Content, FIRST_PERMIT_BYTES, Got, Source};
 use crate::settings::CrateMemory;
+use crate::upstream::is_crowded;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -158,7 +159,7 @@ impl CrateCache {
             return Ok(got);
         }
         match self.load_once(client, key, bound, &load).await {
-            (Err(error), Beginner::Another) if error.kind == Kind::Unavailable => {
+            (Err(error), Beginner::Another) if is_crowded(&error) => {
                 self.load_once(client, key, bound, &load).await.0
             }
             (answer, _) => answer,

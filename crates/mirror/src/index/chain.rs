@@ -16,9 +16,9 @@ use crate::log_lines::MirrorLines;
 use crate::names::known::MirroredNames;
 use crate::pins::pinner::Pinner;
 use crate::store::MirrorStore;
-use crate::upstream::{Turn, Upstream};
+use crate::upstream::{Turn, Upstream, is_crowded};
 use cratehouse_core::client_key::ClientKey;
-use cratehouse_core::error::{Error, Kind, Result};
+use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::write_behind::WriteBehind;
 use cratehouse_package::index::IndexFile;
@@ -195,9 +195,7 @@ impl Chain {
         }
         match self.ask_once(name, at, asked).await {
             // It waited among those of the client that began it, where this one may have places left.
-            (CachedLookup { answer: Err(error), .. }, Beginner::Another)
-                if error.kind == Kind::Unavailable =>
-            {
+            (CachedLookup { answer: Err(error), .. }, Beginner::Another) if is_crowded(&error) => {
                 self.ask_once(name, at, asked).await.0
             }
             (known, _) => known,

@@ -96,6 +96,14 @@ impl UpstreamError {
     }
 }
 
+/// Whether an upstream was not asked because all places were taken that the client who began the request may
+/// have: another client may have some left.
+pub(crate) fn is_crowded(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let cause = source.and_then(|source| source.downcast_ref::<UpstreamError>());
+    cause.is_some_and(|cause| cause.kind == UpstreamErrorKind::Crowded)
+}
+
 impl From<UpstreamError> for Error {
     fn from(failure: UpstreamError) -> Self {
         let (kind, what) = match failure.kind {

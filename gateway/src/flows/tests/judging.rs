@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use crate::flows::fixture::{Public, State, TestGateway, memory, name, version};
 use cratehouse_core::client_key::ClientKey;
-use cratehouse_core::error::Kind;
+use cratehouse_core::error::{Error, Kind};
+use cratehouse_mirror::index::cache::CachedLookup;
 
 async fn is_yanked(server: &TestGateway) -> bool {
     let file = server.gateway.lookup.find(&name("foo")).await.unwrap().unwrap();
@@ -128,4 +129,17 @@ fn the_metric_of_findings_knows_every_rule() {
     let rules: Vec<_> = cratehouse_policy::Rule::ALL.iter().map(|rule| rule.label()).collect();
     let label = findings.labels.iter().find(|label| label.name == "rule").unwrap();
     assert_eq!(label.values, rules);
+}
+
+/// An index file that could not be made says nothing for a version.
+#[tokio::test]
+async fn a_version_that_cannot_be_judged_is_not_let_through() {
+    let policy = "[[ban]]\nname = \"tool\"\nreason = \"r\"";
+    let server = TestGateway::ruled(&memory(), &[], policy).await;
+    server.publish("tool", "1.0.0", b"banned").await;
+    assert_eq!(server.download("tool", "1.0.0").await.0.unwrap_err().kind, Kind::Forbidden);
+    let failed = CachedLookup::failed(Error::unavailable("no memory"), Duration::ZERO);
+    let judge = &server.gateway.mirror.judge;
+    let refused = judge.admit(&name("tool"), &version("1.0.0"), &failed).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Unavailable);
 }

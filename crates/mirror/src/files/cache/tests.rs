@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::upstream::{UpstreamError, UpstreamErrorKind};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -209,7 +210,7 @@ async fn a_request_that_waited_in_the_line_of_another_client_loads_by_itself() {
     let loads = AtomicUsize::new(0);
     let crowded = || {
         loads.fetch_add(1, Ordering::SeqCst);
-        async { Err(Error::unavailable("too many requests of this client wait")) }
+        async { Err(UpstreamError::new("up", UpstreamErrorKind::Crowded, "").into()) }
     };
     let good = || {
         loads.fetch_add(1, Ordering::SeqCst);
@@ -221,4 +222,19 @@ async fn a_request_that_waited_in_the_line_of_another_client_loads_by_itself() {
     assert_eq!(first.unwrap_err().kind, Kind::Unavailable, "it began that load itself");
     assert!(matches!(second.unwrap().content, Content::Whole(bytes) if bytes == "x"));
     assert_eq!(loads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_an_upstream_refused_is_not_asked_again_by_those_who_waited_with_another() {
+    let cache = cache(1 << 20);
+    let key = (Origin::Mirrored, Checksum::of(b"x"));
+    let loads = AtomicUsize::new(0);
+    let busy = || {
+        loads.fetch_add(1, Ordering::SeqCst);
+        async { Err(UpstreamError::new("up", UpstreamErrorKind::Busy, "503").into()) }
+    };
+    let asks = (0..8).map(|n| cache.obtain(ClientKey::of([192, 0, 2, n].into()), key, LONG, busy));
+    let answers = futures_util::future::join_all(asks).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(e) if e.kind == Kind::Unavailable)));
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
 }
