@@ -5,7 +5,7 @@
 //! truth, so whatever is wrong with a checkpoint makes a start slower, and nothing else.
 //!
 //! From format level 2 on one counts only when an entry of the journal names its hash, behind the last
-//! entry that is in it: see [`trust`]. So it is put first, and named then.
+//! entry that is in it: see `trust`. So it is put first, and named then.
 
 mod trust;
 

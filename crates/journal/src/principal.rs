@@ -93,7 +93,7 @@ pub enum Lacking {
     /// The crate is not among its crates.
     #[error(
         "this token is for {only} alone, and `{krate}` is not among them{near}: ask for one with it \
-         (`cratehouse token create --crate {krate}`)"
+         (`cratehouse token create --user … --crate {krate}`)"
     )]
     Crate {
         /// The crate.
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(
             refusal("other"),
             "this token is for `corp-*` alone, and `other` is not among them: ask for one with it \
-             (`cratehouse token create --crate other`)"
+             (`cratehouse token create --user … --crate other`)"
         );
         assert!(refusal("corp_x").contains("(`corp-*` would be, but the case of letters"));
         assert!(refusal("Corp-x").contains("`corp-*` would be"));

@@ -164,7 +164,7 @@ impl JournalHandle {
     /// Has a command done: the events that it became, none when all was so already.
     ///
     /// # Errors
-    /// The refusal; or [`Kind::Unavailable`], which says whether the order is certainly not
+    /// The refusal; or [`cratehouse_core::error::Kind::Unavailable`], which says whether the order is certainly not
     /// done or its outcome is not known yet.
     pub async fn append(&self, command: ActorCommand) -> Result<Vec<EventKind>> {
         let (answer, answered) = oneshot::channel();
@@ -191,7 +191,7 @@ impl JournalHandle {
     /// shared by all who wait, and limited in rate.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] when the journal cannot be read.
+    /// [`cratehouse_core::error::Kind::Unavailable`] when the journal cannot be read.
     pub async fn catch_up(&self) -> Result<()> {
         self.catch_up_for(Waiter::Authenticated).await
     }
@@ -199,7 +199,7 @@ impl JournalHandle {
     /// The same, by who waits: those without a token that counts are bounded.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] when the journal cannot be read, or too many such wait already.
+    /// [`cratehouse_core::error::Kind::Unavailable`] when the journal cannot be read, or too many such wait already.
     pub async fn catch_up_for(&self, waiter: Waiter) -> Result<()> {
         self.waits.wait(waiter).await
     }

@@ -3,7 +3,7 @@
 //! text (`{a.a.a.a=1},` repeated).
 //!
 //! The text is read expression by expression (a `key = value` or a table header), so that memory grows
-//! with the longest expression; beside that stands the [`Shape`]: 24 bytes for each key, without which
+//! with the longest expression; beside that stands the `Shape`: 24 bytes for each key, without which
 //! a key that is written twice would mean one thing here and another to cargo. What is valid is what
 //! the `toml` crate, and so cargo, takes, but for the limits here.
 

@@ -18,7 +18,7 @@ use cratehouse_package::version::CrateVersion;
 /// Judges a publish by its name and version alone, before there is more of it.
 ///
 /// # Errors
-/// A [`Refusal`].
+/// A [`super::Refusal`].
 pub fn admit<T: Tables>(
     view: &View<T>,
     by: &CommandActor,

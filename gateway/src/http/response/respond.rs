@@ -56,7 +56,7 @@ pub(crate) fn json_bytes(body: Bytes) -> Answer {
 /// `{"ok":true}`, with a sentence where cargo wants one.
 ///
 /// # Errors
-/// As [`json`].
+/// As [`json()`].
 pub fn done(message: Option<&str>) -> Result<Answer> {
     match message {
         None => json(&json!({ "ok": true })),
@@ -67,7 +67,7 @@ pub fn done(message: Option<&str>) -> Result<Answer> {
 /// `config.json`. Never a 304, which cargo takes for an error: so it has no validator.
 ///
 /// # Errors
-/// As [`json`].
+/// As [`json()`].
 pub fn index_config(view: View, url: &str, auth_required: bool) -> Result<Answer> {
     let mut config =
         json!({ "dl": format!("{url}/api/v1/crates"), "auth-required": auth_required });
