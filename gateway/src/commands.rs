@@ -242,7 +242,7 @@ async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
     print(&format!("the chain holds up to entry {} ({})", walk.head, walk.hash))?;
     if !compared {
         print(&format!(
-            "the catalog {} is not there, or in use: it was not compared",
+            "the catalog {} was not compared: a server has it in use, or there is none",
             config.catalog.path.display()
         ))?;
     }

@@ -346,7 +346,7 @@ struct Share {
     bytes: Bytes,
     cksum: Checksum,
     among: Arc<LiveFiles>,
-    _room: MemoryPermit,
+    _permit: MemoryPermit,
 }
 
 impl LiveFiles {
@@ -355,7 +355,7 @@ impl LiveFiles {
     }
 
     fn add(self: &Arc<Self>, cksum: Checksum, bytes: Bytes, permit: MemoryPermit) -> Bytes {
-        let share = Arc::new(Share { bytes, cksum, among: Arc::clone(self), _room: permit });
+        let share = Arc::new(Share { bytes, cksum, among: Arc::clone(self), _permit: permit });
         self.all().insert(cksum, Arc::downgrade(&share));
         share.into_bytes()
     }

@@ -52,7 +52,7 @@ pub struct IndexCache {
     /// Index files that are being made.
     pub single_flight: Arc<SingleFlight<LookupKey, CachedLookup>>,
     /// Who unpacks, reads and compresses them.
-    pub renderers: RenderPool,
+    pub(crate) renderers: RenderPool,
     /// The bodies of index files that anybody has.
     tally: Arc<MemoryInUse>,
 }

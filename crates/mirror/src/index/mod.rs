@@ -7,4 +7,4 @@ pub mod copies;
 pub mod credit;
 pub mod judged;
 pub mod read_through;
-pub mod taken;
+mod taken;

@@ -21,7 +21,7 @@ const SPELLINGS: usize = 16;
 /// # Errors
 /// Unavailable when one did not answer and none has it; invalid when there are too many
 /// spellings to ask for.
-pub async fn taken(
+pub(crate) async fn taken(
     renderers: &RenderPool,
     upstreams: &[Arc<Upstream>],
     name: &CrateName,

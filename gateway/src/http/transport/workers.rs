@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_on_a_worker_runs_on_its_own_thread_until_the_lanes_are_dropped() {
+    fn what_runs_on_a_worker_runs_on_its_own_thread_until_the_workers_are_dropped() {
         let workers = Workers::start().unwrap();
         let place = workers.place();
         let (tell, told) = std::sync::mpsc::channel();
