@@ -89,7 +89,7 @@ fn a_catalog_file_is_used_again() {
     let (catalog, opened) = Catalog::open(&file.path, CACHE_BYTES, REGISTRY).unwrap();
     assert_eq!((opened, catalog.rows()), (Opened::Reused, file.rows));
     let second = Catalog::open(&file.path, CACHE_BYTES, REGISTRY).unwrap_err();
-    assert!(second.message.contains("another process"), "{second}");
+    assert!(second.message.contains("another server runs on this data folder"), "{second}");
 }
 
 #[test]
