@@ -16,7 +16,7 @@ use cratehouse::http::serve::serve;
 use cratehouse::http::transport::workers::Workers;
 use cratehouse_core::threads;
 use cratehouse_journal::commands::CommandActor::Operator;
-use cratehouse_journal::principal::Grant;
+use cratehouse_journal::principal::{Grant, PrincipalKind};
 use cratehouse_journal::{tokens, users};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ async fn registry() -> Result<(Running, [(String, String); 2]), Box<dyn Error>> 
     let url = config.url_for(listener.local_addr()?);
     let running = Running::open(config, url.clone(), Keep::Memory).await?;
     let gateway = Arc::clone(&running.gateway);
-    users::create(&gateway.journal, Operator, "me").await?;
+    users::create(&gateway.journal, Operator, "me", PrincipalKind::Person).await?;
     let (_, token) =
         tokens::create(&gateway.journal, Operator, "me", "embedded", Grant::usual()).await?;
     // Until the program ends: who wants to stop it earlier keeps the token and cancels it.

@@ -1,5 +1,6 @@
 //! The command line: definitions and parsing. What the commands do stands elsewhere.
 
+mod access;
 mod advisories;
 mod pins;
 mod policy;
@@ -14,6 +15,9 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+pub use self::access::{
+    CrateCommand, CreatorsCommand, OwnerCommand, RoleCommand, Rule, TeamCommand, UserCommand,
+};
 pub use self::advisories::{AdvisoriesCommand, AdvisoriesFetch};
 pub use self::pins::{PinCommand, PinCorrect};
 pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
@@ -80,9 +84,27 @@ pub enum Command {
     /// Manage users
     #[command(subcommand)]
     User(UserCommand),
+    /// Manage what users may do beside their own crates: administrators and auditors
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Manage teams, which own, create and read crates together
+    #[command(subcommand)]
+    Team(TeamCommand),
     /// Manage the tokens of users
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Hand hosted crates over
+    #[command(subcommand)]
+    Owner(OwnerCommand),
+    /// Say who may create crates of which names
+    #[command(subcommand)]
+    Creators(CreatorsCommand),
+    /// Say who may read which crates
+    #[command(subcommand)]
+    Crate(CrateCommand),
+    /// Make an administrator, where there is nobody else who could: for who has the store
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Look at the journal
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -163,28 +185,6 @@ pub enum ConfigCommand {
     },
 }
 
-/// `user …`
-#[derive(Debug, Clone, Subcommand)]
-pub enum UserCommand {
-    /// Create a user
-    Add {
-        /// The user's name
-        login: String,
-    },
-    /// List all users
-    List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Disable a user for good: no token of theirs counts any more, and the name stays taken. For a token that
-    /// others may have, `token revoke` is enough
-    Disable {
-        /// The user's name
-        login: String,
-    },
-}
-
 /// `token …`
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
@@ -205,6 +205,27 @@ pub enum TokenCommand {
         #[arg(value_parser = token_id)]
         id: TokenId,
     },
+    /// Make a token in place of another, which goes on for a while, and print it, alone, on standard output
+    Rotate {
+        /// The token's number, as `token list` shows it
+        #[arg(value_parser = token_id)]
+        id: TokenId,
+        /// When the other ends: a span such as 24h or 7d, a date, a time
+        #[arg(long, value_name = "WHEN", default_value = "7d")]
+        overlap: Expiry,
+    },
+}
+
+/// `admin …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum AdminCommand {
+    /// Make a user an administrator, creating and enabling them where that is needed, and print a token for them with
+    /// the scope `admin` that ends in 15 minutes. It stands in the audit log
+    Link {
+        /// The user's name
+        #[arg(default_value = "admin")]
+        login: String,
+    },
 }
 
 /// `token create`
@@ -216,13 +237,17 @@ pub struct TokenCreate {
     /// What it is for
     #[arg(long, default_value = "cli")]
     pub name: String,
-    /// What it may do: read, publish-new, publish-update, yank, change-owners, admin; may be
-    /// repeated [default: all but admin]
+    /// What it may do: read, publish-new, publish-update, yank, change-owners, tokens, audit, admin; may be
+    /// repeated [default: the first five]
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     pub scopes: Vec<Scope>,
     /// The crates it may change: a name, or a prefix followed by `*`; may be repeated [default: all]
     #[arg(long = "crate", value_name = "PATTERN", value_delimiter = ',')]
     pub crates: Vec<CratePattern>,
+    /// The crates that it may read, where its user may: a name, or a prefix followed by `*`; may be repeated
+    /// [default: all]
+    #[arg(long = "read-only-crates", value_name = "PATTERN", value_delimiter = ',')]
+    pub reads: Vec<CratePattern>,
     /// When it ends: a span such as 90d, a date, or a time such as 2027-01-31T12:00Z
     /// [default: never]
     #[arg(long, value_name = "WHEN")]
@@ -343,6 +368,7 @@ impl TokenCreate {
             grant.scopes = self.scopes.iter().copied().collect();
         }
         grant.crates.clone_from(&self.crates);
+        grant.reads.clone_from(&self.reads);
         grant.expires = self.expires.as_ref().map(|expiry| expiry.end(now)).transpose()?;
         Ok(grant)
     }
@@ -417,6 +443,27 @@ mod tests {
             "user add alice",
             "user list --json",
             "user disable alice",
+            "user add ci --service",
+            "user enable alice",
+            "user show alice --json",
+            "role grant alice auditor",
+            "role revoke alice",
+            "team add core alice bob",
+            "team remove core alice",
+            "team remove core",
+            "team rename core kernel",
+            "team list core --json",
+            "owner set acme-log user:alice team:core",
+            "owner list acme-log --json",
+            "creators add acme-* team:core",
+            "creators remove acme-*",
+            "creators list --json",
+            "crate restrict secret-* --reader user:alice,team:core",
+            "crate restrict secret-* --remove-reader alice",
+            "crate open secret-*",
+            "crate list --json",
+            "token rotate 3 --overlap 24h",
+            "admin link alice",
             "token create --user alice",
             "token list --json",
             "token revoke 7",
@@ -474,6 +521,10 @@ mod tests {
         assert!(refused("token create --user a --crate a*b").contains("not a name pattern"));
         assert!(refused("token create --user a --expires soon").contains("90d"));
         assert!(refused("token revoke x").contains("token list"));
+        assert!(refused("role grant alice root").contains("`admin` or `auditor`"));
+        assert!(refused("owner set foo github:a:b").contains("`user:NAME` or `team:NAME`"));
+        assert!(refused("crate restrict a*b").contains("not a name pattern"));
+        assert!(refused("team add core").contains("USER"));
         assert!(refused("store copy file://a memory://").contains("s3://bucket/prefix"));
         assert!(refused("format enable 0").contains("write a format level"));
         assert!(refused("journal show --since soon").contains("an entry's number"));

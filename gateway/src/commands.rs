@@ -2,6 +2,7 @@
 //! it replays the journal into a catalog of its own, and the server follows what it appends. Answers go
 //! to standard output, all else to standard error: which store it is, what is under way, what is wrong.
 
+mod access;
 mod advisories;
 mod doctor;
 mod garbage;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use crate::cli::{
     Command, CrateSpec, FormatCommand, JournalCommand, MirrorCommand, NamesCommand, Show,
-    StoreCommand, StoreCopy, TokenCommand, UserCommand,
+    StoreCommand, StoreCopy, TokenCommand,
 };
 use crate::config::{Config, EXIT_CONFIG, Tls};
 use crate::flows::open::{Keep, Running};
@@ -37,7 +38,7 @@ use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
 use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::verify::{self, Rebuild};
-use cratehouse_journal::{format, remove, tokens, users};
+use cratehouse_journal::{format, remove, tokens};
 use cratehouse_mirror::index::copies;
 use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
@@ -132,17 +133,13 @@ async fn init(config: &Config) -> Result<ExitCode, Failure> {
 
 async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::User(UserCommand::Add { login }) => {
-            let user = users::create(&gateway.journal, CommandActor::Operator, &login).await?;
-            print(&format!("created user {} ({})", user.login, user.id))?;
-        }
-        Command::User(UserCommand::List { json }) => lists::users(gateway, json).await?,
-        Command::User(UserCommand::Disable { login }) => {
-            users::disable(&gateway.journal, CommandActor::Operator, &login).await?;
-            print(&format!(
-                "disabled {login} for good: no token of theirs counts any more, within a second on every replica"
-            ))?;
-        }
+        Command::User(what) => access::user(gateway, what).await?,
+        Command::Role(what) => access::role(gateway, what).await?,
+        Command::Team(what) => access::team(gateway, what).await?,
+        Command::Owner(what) => access::owner(gateway, what).await?,
+        Command::Creators(what) => access::creators(gateway, what).await?,
+        Command::Crate(what) => access::restrictions(gateway, what).await?,
+        Command::Admin(what) => secret::admin_link(gateway, what).await?,
         Command::Token(TokenCommand::Create(create)) => {
             secret::create_token(gateway, &create).await?;
         }
@@ -152,6 +149,9 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         Command::Token(TokenCommand::Revoke { id }) => {
             tokens::revoke(&gateway.journal, CommandActor::Operator, id).await?;
             print(&format!("revoked token {id}"))?;
+        }
+        Command::Token(TokenCommand::Rotate { id, overlap }) => {
+            secret::rotate_token(gateway, id, &overlap).await?;
         }
         Command::Gc(what) => garbage::collect(gateway, &what).await?,
         Command::Remove(what) => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::flows::access::authenticate::Authenticator;
 use crate::flows::access::token_cache::TokenCache;
+use crate::flows::access::visibility::Visibility;
 use crate::flows::policy::store::PolicyStore;
 use crate::flows::pulls::log::DownloadLog;
 use crate::flows::registry::dependencies::Dependencies;
@@ -93,6 +94,8 @@ pub struct Gateway {
     pub hosting: Arc<Hosting>,
     /// Who holds which token.
     pub tokens: Authenticator,
+    /// Which crates exist for whom.
+    pub visibility: Arc<Visibility>,
     /// Other registries, and what is kept of them.
     pub mirror: Mirror,
     /// Index files.
@@ -164,6 +167,7 @@ impl Gateway {
         );
         let parsers = Arc::new(ClientParsers::new(&limits.per_address, &metrics));
         let turns = Arc::new(Turns::new(&limits.per_address));
+        let visibility = Arc::new(Visibility::new(catalog.clone()));
         let views = Arc::new(Views::new(unified, &config.upstreams));
         let locks = Arc::new(LockFiles::new(&config, &url, Arc::clone(&parsers)));
         let lookup = Arc::new(Lookup {
@@ -172,6 +176,7 @@ impl Gateway {
             chain: Arc::clone(&mirror.chain),
             judge: Arc::clone(&mirror.judge),
             views: Arc::clone(&views),
+            visibility: Arc::clone(&visibility),
             wait: limits.fill_wait,
             metrics: metrics.clone(),
         });
@@ -184,6 +189,7 @@ impl Gateway {
             chain: Arc::clone(&mirror.chain),
             lookup: Arc::clone(&lookup),
             hosting: Arc::clone(&hosting),
+            visibility: Arc::clone(&visibility),
             wait: limits.fill_wait,
             metrics: metrics.clone(),
         });
@@ -208,19 +214,12 @@ impl Gateway {
                 unified,
                 Arc::clone(&hosting),
                 Arc::clone(&mirror.chain),
+                Arc::clone(&visibility),
             ),
             chain: Arc::clone(&mirror.chain),
             metrics: metrics.clone(),
         };
-        let search = Arc::new(Search::new(
-            Arc::clone(&mirror.keeper),
-            Arc::clone(&hosting),
-            index,
-            Arc::clone(&mirror.judge),
-            views,
-            Arc::clone(&turns),
-            mirror.upstreams.len(),
-        ));
+        let search = Arc::new(Search::new(Arc::clone(&mirror.keeper), &lookup, Arc::clone(&turns)));
         let checks = PolicyChecks {
             locks: Arc::clone(&locks),
             lookup: Arc::clone(&lookup),
@@ -238,6 +237,7 @@ impl Gateway {
         };
         Self {
             tokens: Authenticator { hosting: Arc::clone(&hosting), holders: TokenCache::default() },
+            visibility,
             catalog,
             journal,
             hosting,

@@ -3,8 +3,8 @@
 //! from the first moment, as in every Rust program.)
 
 use crate::cli::{
-    AdvisoriesCommand, Command, FormatCommand, JournalCommand, MirrorCommand, PinCommand,
-    StoreCommand, TokenCommand, UserCommand,
+    AdvisoriesCommand, Command, CrateCommand, CreatorsCommand, FormatCommand, JournalCommand,
+    MirrorCommand, OwnerCommand, PinCommand, StoreCommand, TeamCommand, TokenCommand, UserCommand,
 };
 use crate::flows::reread::Rereader;
 use cratehouse_core::error::{Error, Result};
@@ -62,7 +62,12 @@ fn outlives_its_terminal(command: &Command) -> bool {
     match command {
         Command::Serve(_) | Command::Init | Command::Gc(_) | Command::Remove(_) => true,
         Command::Checkpoint | Command::Prefetch(_) => true,
-        Command::User(what) => !matches!(what, UserCommand::List { .. }),
+        Command::User(what) => !matches!(what, UserCommand::List { .. } | UserCommand::Show { .. }),
+        Command::Role(_) | Command::Admin(_) => true,
+        Command::Team(what) => !matches!(what, TeamCommand::List { .. }),
+        Command::Owner(what) => !matches!(what, OwnerCommand::List { .. }),
+        Command::Creators(what) => !matches!(what, CreatorsCommand::List { .. }),
+        Command::Crate(what) => !matches!(what, CrateCommand::List { .. }),
         Command::Token(what) => !matches!(what, TokenCommand::List { .. }),
         Command::Store(StoreCommand::Copy(_)) => true,
         Command::Pin(what) => matches!(what, PinCommand::Correct(_)),

@@ -12,7 +12,7 @@ use cratehouse::flows::open::{Keep, Running};
 use cratehouse::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
-use cratehouse_journal::principal::Grant;
+use cratehouse_journal::principal::{Grant, PrincipalKind};
 use cratehouse_journal::{tokens, users};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
@@ -81,7 +81,9 @@ impl TestGateway {
         let running = runtime.block_on(opening).unwrap();
         let gateway = Arc::clone(&running.gateway);
         let token = runtime.block_on(async {
-            users::create(&gateway.journal, CommandActor::Operator, LOGIN).await.unwrap();
+            users::create(&gateway.journal, CommandActor::Operator, LOGIN, PrincipalKind::Person)
+                .await
+                .unwrap();
             let grant = Grant::usual();
             tokens::create(&gateway.journal, CommandActor::Operator, LOGIN, "", grant)
                 .await

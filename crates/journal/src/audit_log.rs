@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::entry::{Actor, EventKind};
-use crate::principal::{TokenId, UserId};
+use crate::principal::{PrincipalKind, TeamId, TokenId, UserId};
+use crate::subject::Subject;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_core::times::to_the_second;
 use cratehouse_package::name::CrateName;
 
 /// Checksums in one phrase; the JSON form has all.
@@ -16,14 +18,18 @@ const MAX_SHOWN: usize = 4;
 pub struct Trail {
     logins: BTreeMap<UserId, String>,
     tokens: BTreeMap<TokenId, UserId>,
+    teams: BTreeMap<TeamId, String>,
 }
 
 impl Trail {
     /// Notes the numbers that an event gives out.
     pub fn learn(&mut self, what: &EventKind) {
         match what {
-            EventKind::UserCreated { user, login } => {
+            EventKind::UserCreated { user, login, .. } => {
                 self.logins.insert(*user, login.clone());
+            }
+            EventKind::TeamCreated { team, name } | EventKind::TeamRenamed { team, name } => {
+                self.teams.insert(*team, name.clone());
             }
             EventKind::TokenCreated { token, user, .. } => {
                 self.tokens.insert(*token, *user);
@@ -66,7 +72,55 @@ impl Trail {
             EventKind::OwnerRemoved { krate, user } => {
                 format!("made {} no owner of {krate} any more", self.user(*user))
             }
-            EventKind::UserCreated { user, login } => format!("created user {login} ({user})"),
+            EventKind::UserCreated { user, login, kind: PrincipalKind::Person } => {
+                format!("created user {login} ({user})")
+            }
+            EventKind::UserCreated { user, login, kind: PrincipalKind::Service } => {
+                format!("created service account {login} ({user})")
+            }
+            EventKind::UserEnabled { user } => format!("enabled user {}", self.user(*user)),
+            EventKind::RoleGranted { user, role } => {
+                format!("gave {} the role {role}", self.user(*user))
+            }
+            EventKind::RoleRevoked { user } => {
+                format!("took the role of {} away", self.user(*user))
+            }
+            EventKind::TeamCreated { team, name } => format!("created team {name} ({team})"),
+            EventKind::TeamRenamed { team, name } => {
+                format!("named the team {} {name}", self.former_team(*team))
+            }
+            EventKind::TeamRemoved { team } => format!("removed team {}", self.team(*team)),
+            EventKind::MemberAdded { team, user } => {
+                format!("made {} a member of team {}", self.user(*user), self.team(*team))
+            }
+            EventKind::MemberRemoved { team, user } => {
+                format!("made {} no member of team {} any more", self.user(*user), self.team(*team))
+            }
+            EventKind::TeamOwnerAdded { krate, team } => {
+                format!("made team {} an owner of {krate}", self.team(*team))
+            }
+            EventKind::TeamOwnerRemoved { krate, team } => {
+                format!("made team {} no owner of {krate} any more", self.team(*team))
+            }
+            EventKind::CreatorsAdded { pattern, creators } => {
+                format!("let {} create crates named {pattern}", self.subjects(creators))
+            }
+            EventKind::CreatorsRemoved { pattern, creators } => {
+                format!("let {} create crates named {pattern} no more", self.subjects(creators))
+            }
+            EventKind::CrateRestricted { pattern, readers } => match readers.is_empty() {
+                true => format!("restricted crates named {pattern} to their owners"),
+                false => format!("restricted crates named {pattern} to {}", self.subjects(readers)),
+            },
+            EventKind::ReadersRemoved { pattern, readers } => {
+                format!("let {} read crates named {pattern} no more", self.subjects(readers))
+            }
+            EventKind::CrateOpened { pattern } => {
+                format!("ended the restriction of crates named {pattern}")
+            }
+            EventKind::TokenEndSet { token, expires } => {
+                format!("let token {token} end at {}", to_the_second(*expires))
+            }
             EventKind::UserDisabled { user } => format!("disabled user {}", self.user(*user)),
             EventKind::TokenCreated { token, user, name, grant, .. } => {
                 let scopes: Vec<_> = grant.scopes.iter().map(ToString::to_string).collect();
@@ -93,6 +147,27 @@ impl Trail {
         text.replace(char::is_control, " ")
     }
 
+    fn subjects(&self, subjects: &[Subject]) -> String {
+        let shown = subjects.iter().take(MAX_SHOWN).map(|subject| match *subject {
+            Subject::User(user) => self.user(user),
+            Subject::Team(team) => format!("team {}", self.team(team)),
+        });
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        match subjects.len().saturating_sub(MAX_SHOWN) {
+            0 => shown,
+            more => format!("{shown} and {more} more"),
+        }
+    }
+
+    fn team(&self, team: TeamId) -> String {
+        self.teams.get(&team).cloned().unwrap_or_else(|| team.to_string())
+    }
+
+    /// Events are learned before they are told.
+    fn former_team(&self, team: TeamId) -> String {
+        team.to_string()
+    }
+
     fn user(&self, user: UserId) -> String {
         self.login(user)
             .map_or_else(|| format!("user {user}"), |l| l.replace(char::is_control, " "))
@@ -115,8 +190,24 @@ pub fn krate_of(what: &EventKind) -> Option<&CrateName> {
         | EventKind::Removed { krate, .. }
         | EventKind::OwnerAdded { krate, .. }
         | EventKind::OwnerRemoved { krate, .. }
+        | EventKind::TeamOwnerAdded { krate, .. }
+        | EventKind::TeamOwnerRemoved { krate, .. }
         | EventKind::PinCorrected { krate, .. } => Some(krate),
         EventKind::UserCreated { .. }
+        | EventKind::UserEnabled { .. }
+        | EventKind::RoleGranted { .. }
+        | EventKind::RoleRevoked { .. }
+        | EventKind::TeamCreated { .. }
+        | EventKind::TeamRenamed { .. }
+        | EventKind::TeamRemoved { .. }
+        | EventKind::MemberAdded { .. }
+        | EventKind::MemberRemoved { .. }
+        | EventKind::CreatorsAdded { .. }
+        | EventKind::CreatorsRemoved { .. }
+        | EventKind::CrateRestricted { .. }
+        | EventKind::ReadersRemoved { .. }
+        | EventKind::CrateOpened { .. }
+        | EventKind::TokenEndSet { .. }
         | EventKind::UserDisabled { .. }
         | EventKind::TokenCreated { .. }
         | EventKind::TokenRevoked { .. }
@@ -136,7 +227,11 @@ mod tests {
 
     fn trail() -> Trail {
         let mut trail = Trail::default();
-        trail.learn(&EventKind::UserCreated { user: ALICE, login: "alice".to_owned() });
+        trail.learn(&EventKind::UserCreated {
+            user: ALICE,
+            login: "alice".to_owned(),
+            kind: PrincipalKind::Person,
+        });
         trail.learn(&token("laptop"));
         trail
     }

@@ -1,7 +1,11 @@
 //! May this principal do this to this crate? The one answer, from facts alone: the gates in HTTP ask it before
 //! a body is read, and the judge asks it again when a command is appended.
+//!
+//! What a token may do is its scopes, within the role, the ownership and the teams that its holder has now. To who may
+//! not read a crate it does not exist: that is said before anything that depends on it.
 
-use crate::principal::{Principal, Scope, UserId};
+use crate::principal::{Grant, Principal, Role, Scope, TeamId, UserId};
+use crate::subject::Subject;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::CrateName;
 
@@ -16,6 +20,8 @@ pub enum Action<'a> {
     PublishNew {
         /// The crate.
         krate: &'a CrateName,
+        /// Who may create crates of such a name; `None`: everybody.
+        creators: Option<&'a [Subject]>,
     },
     /// Publish another version of a crate.
     PublishUpdate(OfCrate<'a>),
@@ -23,11 +29,25 @@ pub enum Action<'a> {
     Yank(OfCrate<'a>),
     /// Say who owns a crate.
     ChangeOwners(OfCrate<'a>),
+    /// Make a token.
+    CreateToken {
+        /// Whose it will be.
+        of: UserId,
+        /// What it will be able to do.
+        grant: &'a Grant,
+    },
+    /// See a user's tokens.
+    ListTokens {
+        /// Whose they are.
+        of: UserId,
+    },
     /// Revoke a token.
     RevokeToken {
         /// Whose it is.
         of: UserId,
     },
+    /// Read whatever only administrators and auditors read.
+    Audit,
     /// Whatever only administrators do.
     Administer,
 }
@@ -37,8 +57,14 @@ pub enum Action<'a> {
 pub struct OfCrate<'a> {
     /// Its name, as it was asked for.
     pub krate: &'a CrateName,
-    /// Who owns it; `None`: there is no such crate, as far as this replica knows.
-    pub owners: Option<&'a [UserId]>,
+    /// Whether there is a crate of just this name, as far as this replica knows.
+    pub exists: bool,
+    /// The users who own it.
+    pub owners: &'a [UserId],
+    /// The teams that own it.
+    pub teams: &'a [TeamId],
+    /// Who may read it beside those; `None`: everybody.
+    pub readers: Option<&'a [Subject]>,
 }
 
 /// Why not.
@@ -64,25 +90,45 @@ pub fn authorize(who: &Principal, action: Action<'_>) -> Result<(), Denied> {
     match action {
         Action::Read => scope(who, Scope::Read, None),
         Action::Publish => either_publish_scope(who),
-        Action::PublishNew { krate } => {
-            // Another replica may have made it a crate that this token may update.
-            let lag_could_explain = scope(who, Scope::PublishUpdate, Some(krate)).is_ok();
-            scope(who, Scope::PublishNew, Some(krate))
-                .map_err(|denied| Denied { lag_could_explain, ..denied })
+        Action::PublishNew { krate, creators } => publish_new(who, krate, creators),
+        Action::PublishUpdate(of) => publish_update(who, of),
+        Action::Yank(of) => yank(who, of),
+        Action::ChangeOwners(of) => change_owners(who, of),
+        Action::CreateToken { of, grant } if who.user == of => create_own_token(who, grant),
+        Action::ListTokens { of } if who.user == of => {
+            scope(who, Scope::Tokens, None).or_else(|denied| audit(who).map_err(|_| denied))
         }
-        Action::PublishUpdate(of) => owner_with(who, Scope::PublishUpdate, of, Admins::No),
-        Action::Yank(of) => owner_with(who, Scope::Yank, of, Admins::Too),
-        Action::ChangeOwners(of) => owner_with(who, Scope::ChangeOwners, of, Admins::Too),
         Action::RevokeToken { of } if who.user == of => Ok(()),
-        Action::RevokeToken { .. } | Action::Administer => scope(who, Scope::Admin, None),
+        Action::ListTokens { .. } | Action::Audit => audit(who),
+        Action::CreateToken { .. } | Action::RevokeToken { .. } | Action::Administer => {
+            administer(who)
+        }
     }
 }
 
-/// Whether administrators may do to every crate what its owners may.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Admins {
-    Too,
-    No,
+/// Whether a token has a scope, as far as no crate is known.
+///
+/// # Errors
+/// That it has not.
+pub fn has_scope(who: &Principal, needed: Scope) -> Result<(), Denied> {
+    scope(who, needed, None)
+}
+
+/// Whether a crate exists for somebody, nobody being who shows no token: it is open, they own it, or they are among
+/// its readers; and the token is not for others alone.
+pub fn may_read(who: Option<&Principal>, of: OfCrate<'_>) -> bool {
+    if who.is_some_and(|who| !who.grant.reads(of.krate)) {
+        return false;
+    }
+    let Some(readers) = of.readers else { return true };
+    who.is_some_and(|who| {
+        readers.iter().any(|reader| reader.is(who)) || owns(who, of) || is_in_owning_team(who, of)
+    })
+}
+
+/// What is said of a crate that does not exist, and of one that does not for who asks.
+pub fn absent(krate: &CrateName) -> Error {
+    Error::absent(format_args!("`{krate}` is not a crate that is hosted here"))
 }
 
 fn scope(who: &Principal, scope: Scope, krate: Option<&CrateName>) -> Result<(), Denied> {
@@ -90,25 +136,142 @@ fn scope(who: &Principal, scope: Scope, krate: Option<&CrateName>) -> Result<(),
         .map_err(|lacks| Denied { error: Error::forbidden(lacks), lag_could_explain: false })
 }
 
-fn owner_with(
+fn owns(who: &Principal, of: OfCrate<'_>) -> bool {
+    of.owners.contains(&who.user)
+}
+
+fn is_in_owning_team(who: &Principal, of: OfCrate<'_>) -> bool {
+    of.teams.iter().any(|team| who.teams.binary_search(team).is_ok())
+}
+
+fn is_admin(who: &Principal) -> bool {
+    who.role == Some(Role::Admin) && who.grant.scopes.contains(&Scope::Admin)
+}
+
+fn publish_new(
     who: &Principal,
-    needed: Scope,
-    of: OfCrate<'_>,
-    admins: Admins,
+    krate: &CrateName,
+    creators: Option<&[Subject]>,
 ) -> Result<(), Denied> {
-    scope(who, needed, Some(of.krate))?;
-    let Some(owners) = of.owners else { return Ok(()) }; // there is nothing to own
-    let is_admin = admins == Admins::Too && who.grant.scopes.contains(&Scope::Admin);
-    match owners.contains(&who.user) || is_admin {
+    // Another replica may have made it a crate that this token may update.
+    let lag_could_explain = scope(who, Scope::PublishUpdate, Some(krate)).is_ok();
+    scope(who, Scope::PublishNew, Some(krate))
+        .map_err(|denied| Denied { lag_could_explain, ..denied })?;
+    match creators.is_none_or(|creators| creators.iter().any(|one| one.is(who))) {
         true => Ok(()),
-        false => Err(Denied {
-            error: Error::forbidden(format!(
-                "only the owners of `{0}` may do that: ask one of them to run `cargo owner --add` (`cargo owner --list {0}` names them)",
+        false => Err(not_a_creator(krate)),
+    }
+}
+
+/// Said also of a name that is taken by a crate which does not exist for who asks.
+fn not_a_creator(krate: &CrateName) -> Denied {
+    Denied {
+        error: Error::forbidden(format_args!(
+            "you may not create a crate named `{krate}`: who creates crates of which names is decided by the \
+             administrators (`cratehouse creators add '{krate}' user:…`): ask one"
+        )),
+        lag_could_explain: true,
+    }
+}
+
+fn publish_update(who: &Principal, of: OfCrate<'_>) -> Result<(), Denied> {
+    scope(who, Scope::PublishUpdate, Some(of.krate))?;
+    if !may_read(Some(who), of) {
+        return Err(not_a_creator(of.krate));
+    }
+    match owns(who, of) || is_in_owning_team(who, of) {
+        true => Ok(()),
+        false => Err(not_an_owner(of.krate)),
+    }
+}
+
+fn yank(who: &Principal, of: OfCrate<'_>) -> Result<(), Denied> {
+    scope(who, Scope::Yank, Some(of.krate))?;
+    there(who, of)?;
+    match owns(who, of) || is_in_owning_team(who, of) || is_admin(who) {
+        true => Ok(()),
+        false => Err(not_an_owner(of.krate)),
+    }
+}
+
+/// crates.io's rule: a team publishes, its members do not say who else does.
+/// Source: rust-lang/crates.io, `src/controllers/helpers/authorization.rs`.
+fn change_owners(who: &Principal, of: OfCrate<'_>) -> Result<(), Denied> {
+    scope(who, Scope::ChangeOwners, Some(of.krate))?;
+    there(who, of)?;
+    match (owns(who, of) || is_admin(who), is_in_owning_team(who, of)) {
+        (true, _) => Ok(()),
+        (false, false) => Err(not_an_owner(of.krate)),
+        (false, true) => Err(Denied {
+            error: Error::forbidden(format_args!(
+                "you may publish `{0}` as a member of a team that owns it; who owns it, only the users among its \
+                 owners say (`cargo owner --list {0}` names them). Where none of them can, an administrator hands it \
+                 over: `cratehouse owner set {0} user:…`",
                 of.krate
             )),
             lag_could_explain: true,
         }),
     }
+}
+
+/// A crate that there is, for who asks.
+fn there(who: &Principal, of: OfCrate<'_>) -> Result<(), Denied> {
+    match of.exists && may_read(Some(who), of) {
+        true => Ok(()),
+        false => Err(Denied { error: absent(of.krate), lag_could_explain: true }),
+    }
+}
+
+fn not_an_owner(krate: &CrateName) -> Denied {
+    Denied {
+        error: Error::forbidden(format!(
+            "only the owners of `{krate}` may do that: ask one of them to run `cargo owner --add` (`cargo owner --list \
+             {krate}` names them); where none of them can, an administrator hands it over (`cratehouse owner set`)"
+        )),
+        lag_could_explain: true,
+    }
+}
+
+fn create_own_token(who: &Principal, grant: &Grant) -> Result<(), Denied> {
+    if is_admin(who) {
+        return Ok(());
+    }
+    scope(who, Scope::Tokens, None)?;
+    match grant.is_within(&who.grant) {
+        true => Ok(()),
+        false => Err(Denied {
+            error: Error::forbidden(
+                "a token makes none that may do more than itself: scopes, crates and end of the new one have to be \
+                 among its own. `GET /api/v1/me` tells them",
+            ),
+            lag_could_explain: false,
+        }),
+    }
+}
+
+fn administer(who: &Principal) -> Result<(), Denied> {
+    scope(who, Scope::Admin, None)?;
+    match who.role {
+        Some(Role::Admin) => Ok(()),
+        _ => Err(lacks_role("an administrator (`cratehouse role grant NAME admin`)")),
+    }
+}
+
+fn audit(who: &Principal) -> Result<(), Denied> {
+    if !who.grant.scopes.contains(&Scope::Admin) {
+        scope(who, Scope::Audit, None)?;
+    }
+    match who.role {
+        Some(Role::Admin | Role::Auditor) => Ok(()),
+        None => {
+            Err(lacks_role("an administrator or auditor (`cratehouse role grant NAME auditor`)"))
+        }
+    }
+}
+
+fn lacks_role(what: &str) -> Denied {
+    let error = Error::forbidden(format_args!("this needs a token whose holder is {what}"));
+    Denied { error, lag_could_explain: true }
 }
 
 fn either_publish_scope(who: &Principal) -> Result<(), Denied> {
@@ -128,98 +291,4 @@ fn either_publish_scope(who: &Principal) -> Result<(), Denied> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::principal::{Grant, TokenId};
-
-    const ALICE: UserId = UserId(1);
-    const BOB: UserId = UserId(2);
-
-    fn principal(scopes: &[Scope]) -> Principal {
-        let grant = Grant { scopes: scopes.iter().copied().collect(), ..Grant::usual() };
-        Principal { user: ALICE, login: "alice".to_owned(), token: TokenId(1), grant }
-    }
-
-    /// Every action on a crate of these owners.
-    fn actions<'a>(krate: &'a CrateName, owners: &'a [UserId]) -> [Action<'a>; 9] {
-        let of = OfCrate { krate, owners: Some(owners) };
-        [
-            Action::Read,
-            Action::Publish,
-            Action::PublishNew { krate },
-            Action::PublishUpdate(of),
-            Action::Yank(of),
-            Action::ChangeOwners(of),
-            Action::RevokeToken { of: ALICE },
-            Action::RevokeToken { of: BOB },
-            Action::Administer,
-        ]
-    }
-
-    /// Which of them a token may: one character an action, in that order.
-    fn may(scopes: &[Scope], owners: &[UserId]) -> String {
-        let (who, krate) = (principal(scopes), "foo".parse().unwrap());
-        let letter = |action| match authorize(&who, action) {
-            Ok(()) => 'x',
-            Err(_) => '-',
-        };
-        actions(&krate, owners).map(letter).iter().collect()
-    }
-
-    #[test]
-    fn the_table_of_scopes_and_owners() {
-        let (own, other) = (&[ALICE], &[BOB]);
-        for (scopes, of_own, of_other) in [
-            (&[][..], "------x--", "------x--"),
-            (&[Scope::Read], "x-----x--", "x-----x--"),
-            (&[Scope::PublishNew], "-xx---x--", "-xx---x--"),
-            (&[Scope::PublishUpdate], "-x-x--x--", "-x----x--"),
-            (&[Scope::Yank], "----x-x--", "------x--"),
-            (&[Scope::ChangeOwners], "-----xx--", "------x--"),
-            (&[Scope::Admin], "------xxx", "------xxx"),
-            (&[Scope::Admin, Scope::Yank], "----x-xxx", "----x-xxx"),
-            (&[Scope::Admin, Scope::ChangeOwners], "-----xxxx", "-----xxxx"),
-            (&[Scope::Admin, Scope::PublishUpdate], "-x-x--xxx", "-x----xxx"),
-        ] {
-            assert_eq!(
-                (may(scopes, own), may(scopes, other)),
-                (of_own.into(), of_other.into()),
-                "{scopes:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_pattern_bounds_every_action_on_a_crate_and_nothing_else() {
-        let mut who = principal(&[
-            Scope::PublishNew,
-            Scope::PublishUpdate,
-            Scope::Yank,
-            Scope::ChangeOwners,
-            Scope::Read,
-        ]);
-        who.grant.crates = vec!["acme-*".parse().unwrap()];
-        for (name, expected) in [("acme-x", "xxxxxxx--"), ("foo", "xx----x--")] {
-            let krate = name.parse().unwrap();
-            let letter = |action| if authorize(&who, action).is_ok() { 'x' } else { '-' };
-            let found: String = actions(&krate, &[ALICE]).map(letter).iter().collect();
-            assert_eq!(found, expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn what_another_replica_may_have_changed_is_said_so() {
-        let krate: CrateName = "foo".parse().unwrap();
-        let lags = |scopes: &[Scope], action| {
-            authorize(&principal(scopes), action).unwrap_err().lag_could_explain
-        };
-        let of = OfCrate { krate: &krate, owners: Some(&[BOB]) };
-        assert!(lags(&[Scope::PublishUpdate], Action::PublishUpdate(of)), "ownership may be new");
-        assert!(
-            lags(&[Scope::PublishUpdate], Action::PublishNew { krate: &krate }),
-            "it may exist"
-        );
-        assert!(!lags(&[Scope::Yank], Action::PublishNew { krate: &krate }));
-        assert!(!lags(&[Scope::Read], Action::Yank(of)), "scopes of a token never change");
-    }
-}
+mod tests;

@@ -7,29 +7,37 @@ mod checks;
 mod correct_pin;
 mod create_token;
 mod create_user;
+mod creators;
 mod disable_user;
 mod enable_level;
+mod enable_user;
 mod garbage;
 mod name_checkpoint;
 mod publish;
 mod remove;
 mod remove_owners;
+mod restrictions;
 mod revoke_token;
+mod roles;
+mod rotate_token;
+mod set_owners;
+mod teams;
 mod yank;
 
 use jiff::Timestamp;
 
 pub use self::garbage::{must_put_again, nothing_pending};
 pub use self::publish::admit as admit_publish;
-use crate::authorize::{Action, Denied, authorize};
+use crate::authorize::{Action, Denied, OfCrate, authorize, may_read};
 use crate::catalog::{Tables, View};
 use crate::checkpoint_format::Name;
 use crate::entry::{Actor, EventKind};
-use crate::principal::{Grant, Principal, TokenId, UserId};
+use crate::principal::{Grant, Principal, PrincipalKind, Role, TokenId, UserId};
+use crate::subject::SubjectName;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_package::index_bounds::IndexBounds;
-use cratehouse_package::name::CrateName;
+use cratehouse_package::name::{CrateName, NamePattern};
 use cratehouse_package::published::Published;
 use cratehouse_package::version::CrateVersion;
 use cratehouse_storage::format_level::Level;
@@ -84,29 +92,114 @@ pub enum Command {
         /// Why.
         reason: String,
     },
-    /// Make users owners of a crate.
+    /// Make users and teams owners of a crate.
     AddOwners {
         /// The crate.
         krate: CrateName,
-        /// The users' names.
+        /// Who, as `cargo owner` sends it: `alice`, `team:core`.
         logins: Vec<String>,
     },
-    /// Make users owners of a crate no more.
+    /// Make users and teams owners of a crate no more.
     RemoveOwners {
         /// The crate.
         krate: CrateName,
-        /// The users' names.
+        /// Who, as `cargo owner` sends it.
         logins: Vec<String>,
+    },
+    /// Hand a crate over: these own it from then on, and nobody else.
+    SetOwners {
+        /// The crate.
+        krate: CrateName,
+        /// Who.
+        owners: Vec<SubjectName>,
     },
     /// Create a user.
     CreateUser {
         /// The user's name.
         login: String,
+        /// A person or a machine.
+        kind: PrincipalKind,
     },
     /// Disable a user.
     DisableUser {
         /// The user's name.
         login: String,
+    },
+    /// Enable a user who was disabled.
+    EnableUser {
+        /// The user's name.
+        login: String,
+    },
+    /// Give a user a role, in place of another.
+    GrantRole {
+        /// The user's name.
+        login: String,
+        /// The role.
+        role: Role,
+    },
+    /// Take a user's role away.
+    RevokeRole {
+        /// The user's name.
+        login: String,
+    },
+    /// Make users members of a team, which is created where there is none.
+    AddMembers {
+        /// The team's name.
+        team: String,
+        /// The users' names.
+        logins: Vec<String>,
+    },
+    /// Make users members of a team no more.
+    RemoveMembers {
+        /// The team's name.
+        team: String,
+        /// The users' names.
+        logins: Vec<String>,
+    },
+    /// Give a team another name.
+    RenameTeam {
+        /// The team's name.
+        team: String,
+        /// Its name from then on.
+        name: String,
+    },
+    /// Remove a team.
+    RemoveTeam {
+        /// The team's name.
+        team: String,
+    },
+    /// Let some create crates of some names; without any rule everybody may.
+    AddCreators {
+        /// The names.
+        pattern: NamePattern,
+        /// Who.
+        creators: Vec<SubjectName>,
+    },
+    /// Let them no more; nobody named means the whole rule.
+    RemoveCreators {
+        /// The names.
+        pattern: NamePattern,
+        /// Who.
+        creators: Vec<SubjectName>,
+    },
+    /// Keep crates of some names for their owners and some readers.
+    Restrict {
+        /// The names.
+        pattern: NamePattern,
+        /// Who may read them too.
+        readers: Vec<SubjectName>,
+    },
+    /// Let some read no more what is restricted.
+    RemoveReaders {
+        /// The names, as the rule has them.
+        pattern: NamePattern,
+        /// Who.
+        readers: Vec<SubjectName>,
+    },
+    /// End a restriction.
+    Open {
+        /// The names, as the rule has them.
+        pattern: NamePattern,
     },
     /// Create a token.
     CreateToken {
@@ -123,6 +216,15 @@ pub enum Command {
     RevokeToken {
         /// The token.
         token: TokenId,
+    },
+    /// Make a token in place of another, which goes on for a while.
+    RotateToken {
+        /// The other.
+        token: TokenId,
+        /// SHA-256 of the new one.
+        hash: Checksum,
+        /// When the other ends, if it does not end before.
+        until: Timestamp,
     },
     /// Say that crate files are going to be deleted: those of these that no version names.
     Condemn {
@@ -156,6 +258,13 @@ pub enum Command {
     },
     /// Say that a checkpoint may be believed.
     NameCheckpoint(Name),
+}
+
+impl Command {
+    /// Create a person.
+    pub fn create_user(login: impl Into<String>) -> Self {
+        Self::CreateUser { login: login.into(), kind: PrincipalKind::Person }
+    }
 }
 
 /// Why a command is not done.
@@ -192,6 +301,13 @@ impl CommandActor {
         }
     }
 
+    fn may_read(&self, of: OfCrate<'_>) -> bool {
+        match self {
+            CommandActor::Principal(who) => may_read(Some(who), of),
+            CommandActor::Operator | CommandActor::Replica => true,
+        }
+    }
+
     fn authorize(&self, action: Action<'_>) -> Judged<()> {
         let CommandActor::Principal(who) = self else { return Ok(()) }; // it has the store
         authorize(who, action).map_err(|denied| {
@@ -206,14 +322,18 @@ impl CommandActor {
 /// # Errors
 /// A [`Refusal`].
 pub fn judge<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) -> Judged {
-    still_counts(view, &command.by, now)?;
-    let events = events_of(view, command, now)?;
+    let by = as_of_now(view, &command.by, now)?;
+    let events = events_of(view, &by, &command.command, now)?;
     enable_level::admitted(events, view.head()?.level, EventKind::level)
 }
 
-fn events_of<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) -> Judged {
-    let by = &command.by;
-    match &command.command {
+fn events_of<T: Tables>(
+    view: &View<T>,
+    by: &CommandActor,
+    command: &Command,
+    now: Timestamp,
+) -> Judged {
+    match command {
         Command::Publish { published, put_at, bounds } => {
             publish::judge(view, by, published, *put_at, bounds, now)
         }
@@ -223,12 +343,34 @@ fn events_of<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) 
         }
         Command::AddOwners { krate, logins } => add_owners::judge(view, by, krate, logins),
         Command::RemoveOwners { krate, logins } => remove_owners::judge(view, by, krate, logins),
-        Command::CreateUser { login } => create_user::judge(view, by, login),
-        Command::DisableUser { login } => disable_user::judge(view, by, login),
+        Command::SetOwners { krate, owners } => set_owners::judge(view, by, krate, owners),
+        Command::CreateUser { login, kind } => create_user::judge(view, by, login, *kind),
+        Command::DisableUser { login } => disable_user::judge(view, by, login, now),
+        Command::EnableUser { login } => enable_user::judge(view, by, login),
+        Command::GrantRole { login, role } => roles::grant(view, by, login, *role, now),
+        Command::RevokeRole { login } => roles::revoke(view, by, login, now),
+        Command::AddMembers { team, logins } => teams::add_members(view, by, team, logins),
+        Command::RemoveMembers { team, logins } => teams::remove_members(view, by, team, logins),
+        Command::RenameTeam { team, name } => teams::rename(view, by, team, name),
+        Command::RemoveTeam { team } => teams::remove(view, by, team),
+        Command::AddCreators { pattern, creators } => creators::add(view, by, pattern, creators),
+        Command::RemoveCreators { pattern, creators } => {
+            creators::remove(view, by, pattern, creators)
+        }
+        Command::Restrict { pattern, readers } => {
+            restrictions::restrict(view, by, pattern, readers)
+        }
+        Command::RemoveReaders { pattern, readers } => {
+            restrictions::remove_readers(view, by, pattern, readers)
+        }
+        Command::Open { pattern } => restrictions::open(view, by, pattern),
         Command::CreateToken { login, name, hash, grant } => {
             create_token::judge(view, by, login, name, hash, grant, now)
         }
         Command::RevokeToken { token } => revoke_token::judge(view, by, *token),
+        Command::RotateToken { token, hash, until } => {
+            rotate_token::judge(view, by, *token, *hash, *until, now)
+        }
         Command::Condemn { checksums } => garbage::condemn(view, by, checksums),
         Command::Collect { checksums } => garbage::collect(view, by, checksums),
         Command::CorrectPin { upstream, krate, version, pinned, checksum, reason } => {
@@ -242,11 +384,12 @@ fn events_of<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) 
     }
 }
 
-/// A token that counted when the request came in may have been revoked since.
-fn still_counts<T: Tables>(view: &View<T>, by: &CommandActor, now: Timestamp) -> Judged<()> {
-    let CommandActor::Principal(who) = by else { return Ok(()) };
+/// A token that counted when the request came in may have been revoked since, and its holder may have other teams
+/// or another role.
+fn as_of_now<T: Tables>(view: &View<T>, by: &CommandActor, now: Timestamp) -> Judged<CommandActor> {
+    let CommandActor::Principal(who) = by else { return Ok(by.clone()) };
     match view.live_token(who.token, now)? {
-        Some(_) => Ok(()),
+        Some((who, _)) => Ok(CommandActor::Principal(who)),
         None => Err(Error::new(Kind::Unauthenticated, "this token no longer counts").into()),
     }
 }

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint_format::Name;
-use crate::principal::{Grant, TokenId, UserId};
+use crate::principal::{Grant, PrincipalKind, Role, TeamId, TokenId, UserId};
+use crate::subject::Subject;
 use cratehouse_core::checksum::Checksum;
 pub use cratehouse_core::random_id::RandomId as EntryId;
-use cratehouse_package::name::CrateName;
+use cratehouse_package::name::{CrateName, NamePattern};
 use cratehouse_package::published::Published;
 use cratehouse_package::version::CrateVersion;
 use cratehouse_storage::format_level::Level;
@@ -112,6 +113,113 @@ pub enum EventKind {
         user: UserId,
         /// The user's name.
         login: String,
+        /// A person or a machine. The latter is of level 2.
+        #[serde(default, skip_serializing_if = "PrincipalKind::is_person")]
+        kind: PrincipalKind,
+    },
+    /// A user's tokens count again. Of level 2, like all that follows up to [`EventKind::TokenEndSet`].
+    UserEnabled {
+        /// The user.
+        user: UserId,
+    },
+    /// A user has a role, in place of another.
+    RoleGranted {
+        /// The user.
+        user: UserId,
+        /// The role.
+        role: Role,
+    },
+    /// A user has no role.
+    RoleRevoked {
+        /// The user.
+        user: UserId,
+    },
+    /// A team was created.
+    TeamCreated {
+        /// The team's number.
+        team: TeamId,
+        /// The team's name.
+        name: String,
+    },
+    /// A team has another name.
+    TeamRenamed {
+        /// The team.
+        team: TeamId,
+        /// Its name from now on.
+        name: String,
+    },
+    /// There is no such team any more; what it owned or might read it no longer does.
+    TeamRemoved {
+        /// The team.
+        team: TeamId,
+    },
+    /// A user is a member of a team.
+    MemberAdded {
+        /// The team.
+        team: TeamId,
+        /// The user.
+        user: UserId,
+    },
+    /// A user is a member of a team no more.
+    MemberRemoved {
+        /// The team.
+        team: TeamId,
+        /// The user.
+        user: UserId,
+    },
+    /// A team owns a crate: its members publish and yank.
+    TeamOwnerAdded {
+        /// The crate.
+        krate: CrateName,
+        /// The team.
+        team: TeamId,
+    },
+    /// A team owns a crate no more.
+    TeamOwnerRemoved {
+        /// The crate.
+        krate: CrateName,
+        /// The team.
+        team: TeamId,
+    },
+    /// These may create crates whose names fit a pattern, beside those who might already.
+    CreatorsAdded {
+        /// The names.
+        pattern: NamePattern,
+        /// Who.
+        creators: Vec<Subject>,
+    },
+    /// These may no longer; a rule that names nobody is none.
+    CreatorsRemoved {
+        /// The names.
+        pattern: NamePattern,
+        /// Who.
+        creators: Vec<Subject>,
+    },
+    /// Crates whose names fit a pattern are for their owners and these readers alone, beside those who might already.
+    CrateRestricted {
+        /// The names.
+        pattern: NamePattern,
+        /// Who may read them; nobody but owners, where it is empty.
+        readers: Vec<Subject>,
+    },
+    /// These may no longer read what the rule of a pattern restricts; the rule stays.
+    ReadersRemoved {
+        /// The names.
+        pattern: NamePattern,
+        /// Who.
+        readers: Vec<Subject>,
+    },
+    /// The rule of a pattern is no more.
+    CrateOpened {
+        /// The names.
+        pattern: NamePattern,
+    },
+    /// A token ends earlier than was said.
+    TokenEndSet {
+        /// The token.
+        token: TokenId,
+        /// When.
+        expires: Timestamp,
     },
     /// A user's tokens no longer count.
     UserDisabled {
@@ -282,6 +390,8 @@ impl EventKind {
     /// enabled, the judge lets no such event into the journal.
     pub fn level(&self) -> Level {
         match self {
+            EventKind::UserCreated { kind: PrincipalKind::Service, .. } => Level::SECOND,
+            EventKind::TokenCreated { grant, .. } => grant.level(),
             EventKind::Published(_)
             | EventKind::Yanked { .. }
             | EventKind::Unyanked { .. }
@@ -290,12 +400,27 @@ impl EventKind {
             | EventKind::OwnerRemoved { .. }
             | EventKind::UserCreated { .. }
             | EventKind::UserDisabled { .. }
-            | EventKind::TokenCreated { .. }
             | EventKind::TokenRevoked { .. }
             | EventKind::Condemned { .. }
             | EventKind::Collected { .. }
             | EventKind::LevelEnabled { .. } => Level::FIRST,
-            EventKind::PinCorrected { .. } => Level::SECOND,
+            EventKind::PinCorrected { .. }
+            | EventKind::UserEnabled { .. }
+            | EventKind::RoleGranted { .. }
+            | EventKind::RoleRevoked { .. }
+            | EventKind::TeamCreated { .. }
+            | EventKind::TeamRenamed { .. }
+            | EventKind::TeamRemoved { .. }
+            | EventKind::MemberAdded { .. }
+            | EventKind::MemberRemoved { .. }
+            | EventKind::TeamOwnerAdded { .. }
+            | EventKind::TeamOwnerRemoved { .. }
+            | EventKind::CreatorsAdded { .. }
+            | EventKind::CreatorsRemoved { .. }
+            | EventKind::CrateRestricted { .. }
+            | EventKind::ReadersRemoved { .. }
+            | EventKind::CrateOpened { .. }
+            | EventKind::TokenEndSet { .. } => Level::SECOND,
             EventKind::Checkpointed { .. } => Level::NAMED_CHECKPOINTS,
         }
     }
@@ -390,7 +515,11 @@ mod tests {
     }
 
     fn entry(seq: u64, prev: Checksum) -> Entry {
-        let what = EventKind::UserCreated { user: UserId(1), login: "alice".to_owned() };
+        let what = EventKind::UserCreated {
+            user: UserId(1),
+            login: "alice".to_owned(),
+            kind: PrincipalKind::Person,
+        };
         let token =
             Event { by: Actor::User { user: UserId(1), token: TokenId(2) }, what: what.clone() };
         Entry {

@@ -24,9 +24,13 @@ pub mod owners;
 pub mod principal;
 pub mod publish;
 pub mod remove;
+pub mod rules;
+pub mod subject;
+pub mod teams;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 pub mod token_expiry;
+pub mod token_secret;
 pub mod tokens;
 pub mod users;
 pub mod verify;

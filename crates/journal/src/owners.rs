@@ -1,11 +1,14 @@
 //! Who owns a hosted crate.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
-use crate::catalog::UserRow;
+use crate::authorize::absent;
+use crate::catalog::{TeamRow, UserRow};
 use crate::change;
 use crate::commands::{self, ActorCommand, Command, CommandActor};
 use crate::principal::Principal;
+use crate::subject::SubjectName;
 use crate::writer::{JournalHandle, Waiter};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::CrateName;
@@ -13,7 +16,18 @@ use cratehouse_package::name::CrateName;
 /// Users named in one request at the most.
 const MAX_LOGINS: usize = 100;
 
-/// The owners of a hosted crate.
+/// An owner as cargo lists them. Source: Cargo book, "Web API", Owners; crates.io's `kind`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// The user's or the team's number.
+    pub id: u32,
+    /// `alice`, or `team:core`: what `cargo owner --remove` takes.
+    pub login: String,
+    /// `user` or `team`.
+    pub kind: &'static str,
+}
+
+/// The owners of a hosted crate, users first.
 ///
 /// # Errors
 /// When it is not hosted here.
@@ -21,21 +35,26 @@ pub async fn list(
     journal: &JournalHandle,
     waiter: Waiter,
     name: &CrateName,
-) -> Result<Vec<UserRow>> {
+) -> Result<Vec<Listed>> {
     if let Some(owners) = listed(journal, name)? {
         return Ok(owners);
     }
     journal.catch_up_for(waiter).await?;
-    let absent = || Error::absent(format!("`{name}` is not a crate that is hosted here"));
-    listed(journal, name)?.ok_or_else(absent)
+    listed(journal, name)?.ok_or_else(|| absent(name))
 }
 
-fn listed(journal: &JournalHandle, name: &CrateName) -> Result<Option<Vec<UserRow>>> {
+fn listed(journal: &JournalHandle, name: &CrateName) -> Result<Option<Vec<Listed>>> {
     let view = journal.catalog().view()?;
-    match view.krate(&name.key())?.filter(|row| row.name == *name) {
-        Some(row) => view.owners(&row).map(Some),
-        None => Ok(None),
-    }
+    let Some(row) = view.krate(&name.key())?.filter(|row| row.name == *name) else {
+        return Ok(None);
+    };
+    let user = |user: UserRow| Listed { id: user.id.0, login: user.login, kind: "user" };
+    let team = |team: TeamRow| {
+        let login = SubjectName::Team(team.name).to_string();
+        Listed { id: team.id.0, login, kind: "team" }
+    };
+    let users = view.owners(&row)?.into_iter().map(user);
+    Ok(Some(users.chain(view.owning_teams(&row)?.into_iter().map(team)).collect()))
 }
 
 /// Whether the principal may change who owns a crate; asked before it is read whom.

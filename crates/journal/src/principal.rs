@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use cratehouse_core::checksum::Checksum;
 use cratehouse_package::name::{CrateName, PatternError};
+use cratehouse_storage::format_level::Level;
 
 /// A user's number: cargo wants a `u32` (Cargo book, "Web API", owners).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,8 +21,34 @@ pub struct UserId(pub u32);
 #[serde(transparent)]
 pub struct TokenId(pub u32);
 
-/// One kind of action that a token can allow. The words are those of crates.io, plus `read`
-/// and `admin`.
+/// A team's number. A name may be used again after its team was removed; a number never is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TeamId(pub u32);
+
+/// What kind of principal a user is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalKind {
+    /// A person.
+    #[default]
+    Person,
+    /// A machine: a service account. It holds no role.
+    Service,
+}
+
+/// What a principal may do beyond their tokens' scopes, their ownership and their teams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Manages users, tokens, teams, rules, removals and the mirror.
+    Admin,
+    /// Reads what administrators read, and changes nothing.
+    Auditor,
+}
+
+/// One kind of action that a token can allow. The words are those of crates.io, plus `read`,
+/// `tokens`, `audit` and `admin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
@@ -36,8 +62,12 @@ pub enum Scope {
     Yank,
     /// Add and remove owners.
     ChangeOwners,
-    /// Manage users, tokens, removals and the mirror. Never given without being asked for.
+    /// Manage users, tokens, removals and the mirror, as an administrator. Never given without being asked for.
     Admin,
+    /// Make, list and revoke tokens of the same user. Of format level 2; never given without being asked for.
+    Tokens,
+    /// Read what administrators read, as one or as an auditor. Of format level 2; never given without being asked for.
+    Audit,
 }
 
 /// What a token may do, where and until when.
@@ -46,9 +76,12 @@ pub enum Scope {
 pub struct Grant {
     /// The actions.
     pub scopes: BTreeSet<Scope>,
-    /// The crates; empty means all. Reading is not limited by it.
+    /// The crates that it may change; empty means all. Reading is not limited by it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub crates: Vec<CratePattern>,
+    /// The crates that it may read; empty means all that its holder may. Of format level 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<CratePattern>,
     /// When it ends, if ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
@@ -71,10 +104,13 @@ pub struct Principal {
     pub token: TokenId,
     /// What the token may do.
     pub grant: Grant,
+    /// Whether a person or a machine holds it.
+    pub kind: PrincipalKind,
+    /// The role of its holder, as it is now.
+    pub role: Option<Role>,
+    /// The teams of its holder, as they are now, by number.
+    pub teams: Arc<[TeamId]>,
 }
-
-/// A token as its owner holds it. Shown once; only its SHA-256 is kept.
-pub struct TokenSecret(String);
 
 /// Why a token does not allow something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,21 +141,24 @@ pub enum Lacking {
     },
 }
 
-const SECRET_PREFIX: &str = "crh_";
 /// Patterns of a token that its refusal names.
 const SHOWN_PATTERNS: usize = 10;
-const SECRET_CHARS: usize = 32; // of 62: 190 bits
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Scope; 6] = [
+    pub const ALL: [Scope; 8] = [
         Scope::Read,
         Scope::PublishNew,
         Scope::PublishUpdate,
         Scope::Yank,
         Scope::ChangeOwners,
         Scope::Admin,
+        Scope::Tokens,
+        Scope::Audit,
     ];
+    /// What a token gets that names no scopes.
+    const USUAL: [Self; 5] =
+        [Scope::Read, Scope::PublishNew, Scope::PublishUpdate, Scope::Yank, Scope::ChangeOwners];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -130,15 +169,44 @@ impl Scope {
             Scope::Yank => "yank",
             Scope::ChangeOwners => "change-owners",
             Scope::Admin => "admin",
+            Scope::Tokens => "tokens",
+            Scope::Audit => "audit",
         }
     }
 }
 
 impl Grant {
-    /// What a token gets that names no scopes: everything but `admin`.
+    /// What a token gets that names no scopes: everything but `admin`, `tokens` and `audit`.
     pub fn usual() -> Self {
-        let scopes = Scope::ALL.into_iter().filter(|s| *s != Scope::Admin).collect();
-        Self { scopes, crates: Vec::new(), expires: None }
+        let (scopes, crates, reads) = (Scope::USUAL.into(), Vec::new(), Vec::new());
+        Self { scopes, crates, reads, expires: None }
+    }
+
+    /// The format level that it takes to write it.
+    pub fn level(&self) -> Level {
+        let is_new = |scope: &Scope| matches!(scope, Scope::Tokens | Scope::Audit);
+        match self.scopes.iter().any(is_new) || !self.reads.is_empty() {
+            true => Level::SECOND,
+            false => Level::FIRST,
+        }
+    }
+
+    /// Whether a crate is among those that it may read, whoever holds it.
+    pub fn reads(&self, krate: &CrateName) -> bool {
+        self.reads.is_empty() || self.reads.iter().any(|pattern| pattern.covers_folded(krate))
+    }
+
+    /// Whether it allows nothing that another does not.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let narrower = |mine: &[CratePattern], theirs: &[CratePattern]| {
+            theirs.is_empty()
+                || !mine.is_empty() && mine.iter().all(|p| theirs.iter().any(|q| q.includes(p)))
+        };
+        let ends = |grant: &Self| grant.expires.unwrap_or(Timestamp::MAX);
+        self.scopes.is_subset(&other.scopes)
+            && narrower(&self.crates, &other.crates)
+            && narrower(&self.reads, &other.reads)
+            && ends(self) <= ends(other)
     }
 
     fn other_crate(&self, krate: &CrateName) -> Lacking {
@@ -148,7 +216,7 @@ impl Grant {
         if rest > 0 {
             only.push(format!("{rest} more patterns"));
         }
-        let near = self.crates.iter().find(|p| p.nearly_covers(krate)).map(|p| {
+        let near = self.crates.iter().find(|p| p.covers_folded(krate)).map(|p| {
             format!(" (`{p}` would be, but the case of letters, `-` and `_` count in a token's patterns)")
         });
         let near = near.unwrap_or_default();
@@ -162,6 +230,20 @@ impl Grant {
 }
 
 impl Principal {
+    /// For tests: Alice, with token 1 and the role of an administrator.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn sample() -> Self {
+        Self {
+            user: UserId(1),
+            login: "alice".to_owned(),
+            token: TokenId(1),
+            grant: Grant::usual(),
+            kind: PrincipalKind::Person,
+            role: Some(Role::Admin),
+            teams: [].into(),
+        }
+    }
+
     /// Checks that the token allows an action, on a crate where the action is about one.
     ///
     /// # Errors
@@ -191,8 +273,16 @@ impl CratePattern {
         }
     }
 
-    /// The same, were case and dashes the same.
-    fn nearly_covers(&self, name: &CrateName) -> bool {
+    /// Whether every crate that another pattern covers is covered.
+    fn includes(&self, other: &Self) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => other.0.strip_suffix('*').unwrap_or(&other.0).starts_with(prefix),
+            None => self.0 == other.0,
+        }
+    }
+
+    /// Whether the crate is meant, were case and dashes the same: an index path has the name in lower case.
+    fn covers_folded(&self, name: &CrateName) -> bool {
         let folded = |text: &str| text.to_ascii_lowercase().replace('_', "-");
         let name = folded(name.as_str());
         match self.0.strip_suffix('*') {
@@ -202,29 +292,20 @@ impl CratePattern {
     }
 }
 
-impl TokenSecret {
-    /// A new one.
-    pub fn random() -> Self {
-        let mut rng = rand::rng();
-        let tail: String =
-            (0..SECRET_CHARS).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect();
-        Self(format!("{SECRET_PREFIX}{tail}"))
-    }
-
-    /// What is kept of it.
-    pub fn hash(&self) -> Checksum {
-        Checksum::of(self.0.as_bytes())
-    }
-
-    /// The text, to be shown to its owner and to nobody else.
-    pub fn reveal(&self) -> &str {
-        &self.0
+impl PrincipalKind {
+    /// Whether it is a person, which needs no mention.
+    pub fn is_person(&self) -> bool {
+        *self == Self::Person
     }
 }
 
-impl fmt::Debug for TokenSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenSecret(…)")
+impl Role {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Auditor => "auditor",
+        }
     }
 }
 
@@ -276,6 +357,26 @@ impl fmt::Display for TokenId {
     }
 }
 
+impl fmt::Display for TeamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Role::Admin, Role::Auditor].into_iter().find(|role| role.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is not a role: choose `admin` or `auditor`"))
+    }
+}
+
 impl fmt::Display for CratePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -287,7 +388,7 @@ mod tests {
     use super::*;
 
     fn principal(grant: Grant) -> Principal {
-        Principal { user: UserId(1), login: "alice".to_owned(), token: TokenId(1), grant }
+        Principal { grant, ..Principal::sample() }
     }
 
     #[test]
@@ -314,13 +415,5 @@ mod tests {
         );
         assert!(refusal("corp_x").contains("(`corp-*` would be, but the case of letters"));
         assert!(refusal("Corp-x").contains("`corp-*` would be"));
-    }
-
-    #[test]
-    fn secrets_differ_and_do_not_print() {
-        let (a, b) = (TokenSecret::random(), TokenSecret::random());
-        assert_ne!(a.hash(), b.hash());
-        assert_eq!(a.reveal().len(), SECRET_PREFIX.len() + SECRET_CHARS);
-        assert!(!format!("{a:?}").contains(a.reveal()));
     }
 }

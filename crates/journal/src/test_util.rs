@@ -19,8 +19,9 @@ use crate::catalog::{Catalog, Head};
 use crate::commands::{ActorCommand, Command, CommandActor};
 use crate::entry::{Actor, Entry, EntryId, Event, EventKind};
 use crate::entry_store::journal_in;
-use crate::principal::{Grant, TokenId, UserId};
+use crate::principal::{Grant, PrincipalKind, Role, TeamId, TokenId, UserId};
 use crate::publish::VersionWriter;
+use crate::subject::Subject;
 use crate::writer::{JournalHandle, JournalWriter, Settings};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::fair_share::FairShares;
@@ -79,8 +80,22 @@ fn beginning() -> Vec<Vec<EventKind>> {
     };
     let krate = || "bar".parse().unwrap();
     vec![
-        vec![EventKind::UserCreated { user: alice, login: "Alice".to_owned() }, token(1)],
-        vec![EventKind::UserCreated { user: bob, login: "bob".to_owned() }, token(2)],
+        vec![
+            EventKind::UserCreated {
+                user: alice,
+                login: "Alice".to_owned(),
+                kind: PrincipalKind::Person,
+            },
+            token(1),
+        ],
+        vec![
+            EventKind::UserCreated {
+                user: bob,
+                login: "bob".to_owned(),
+                kind: PrincipalKind::Person,
+            },
+            token(2),
+        ],
         vec![EventKind::TokenRevoked { token: TokenId(2) }],
         vec![
             EventKind::Published(Box::new(published("bar", 0))),
@@ -100,6 +115,48 @@ fn beginning() -> Vec<Vec<EventKind>> {
             checksum: Checksum::of(b"b"),
             reason: "why".to_owned(),
         }],
+        access(alice, bob),
+    ]
+}
+
+/// What is about roles, teams and rules.
+fn access(alice: UserId, bob: UserId) -> Vec<EventKind> {
+    let (core, gone) = (TeamId(1), TeamId(2));
+    let pattern = |text: &str| text.parse().unwrap();
+    let all = vec![Subject::User(alice), Subject::Team(core)];
+    vec![
+        EventKind::UserCreated {
+            user: UserId(3),
+            login: "ci".to_owned(),
+            kind: PrincipalKind::Service,
+        },
+        EventKind::UserEnabled { user: bob },
+        EventKind::RoleGranted { user: alice, role: Role::Admin },
+        EventKind::RoleGranted { user: bob, role: Role::Auditor },
+        EventKind::RoleRevoked { user: bob },
+        EventKind::TeamCreated { team: core, name: "Core".to_owned() },
+        EventKind::TeamRenamed { team: core, name: "kernel".to_owned() },
+        EventKind::TeamCreated { team: gone, name: "gone".to_owned() },
+        EventKind::MemberAdded { team: core, user: bob },
+        EventKind::MemberAdded { team: core, user: alice },
+        EventKind::MemberAdded { team: gone, user: alice },
+        EventKind::MemberRemoved { team: core, user: bob },
+        EventKind::TeamRemoved { team: gone },
+        EventKind::TeamOwnerAdded { krate: "bar".parse().unwrap(), team: core },
+        EventKind::TeamOwnerAdded { krate: "bar".parse().unwrap(), team: gone },
+        EventKind::TeamOwnerRemoved { krate: "bar".parse().unwrap(), team: gone },
+        EventKind::CreatorsAdded { pattern: pattern("acme-*"), creators: all.clone() },
+        EventKind::CreatorsAdded { pattern: pattern("other-*"), creators: all.clone() },
+        EventKind::CreatorsRemoved { pattern: pattern("other-*"), creators: all.clone() },
+        EventKind::CrateRestricted { pattern: pattern("bar"), readers: all.clone() },
+        EventKind::CrateRestricted { pattern: pattern("Secret_*"), readers: Vec::new() },
+        EventKind::ReadersRemoved { pattern: pattern("BAR"), readers: vec![all[1]] },
+        EventKind::CrateRestricted { pattern: pattern("open-*"), readers: all },
+        EventKind::CrateOpened { pattern: pattern("open_*") },
+        EventKind::TokenEndSet {
+            token: TokenId(1),
+            expires: "2126-01-31T00:00:00Z".parse().unwrap(),
+        },
     ]
 }
 
@@ -113,7 +170,12 @@ impl Catalog {
         // Where the state comes from is no part of it.
         let head = Head { proven: true, ..view.head().unwrap() };
         let (users, tokens) = (view.users().unwrap(), view.tokens().unwrap());
-        format!("{head:?}\n{crates:?}\n{versions:?}\n{users:?}\n{tokens:?}")
+        let teams: Vec<_> = (1..=2).map(|id| view.team(TeamId(id)).unwrap()).collect();
+        let of_users: Vec<_> = users.iter().map(|user| view.teams_of(user.id).unwrap()).collect();
+        let rules = (view.creator_rules().unwrap(), view.restrictions().unwrap());
+        format!(
+            "{head:?}\n{crates:?}\n{versions:?}\n{users:?}\n{tokens:?}\n{teams:?}\n{of_users:?}\n{rules:?}"
+        )
     }
 }
 

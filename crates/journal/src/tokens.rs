@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::catalog::{TokenRow, UserRow};
 use crate::commands::{ActorCommand, Command, CommandActor};
 use crate::entry::EventKind;
-use crate::principal::{CratePattern, Grant, Scope, TokenId, TokenSecret};
+use crate::principal::{CratePattern, Grant, Scope, TokenId};
+use crate::token_secret::{TokenKind, TokenSecret};
 use crate::writer::JournalHandle;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::times::to_the_second;
@@ -24,7 +25,10 @@ pub async fn create(
     name: &str,
     grant: Grant,
 ) -> Result<(TokenId, TokenSecret)> {
-    let secret = TokenSecret::random();
+    // What is unknown here is refused by the judge, or another replica has just made it.
+    let kind =
+        journal.catalog().view()?.login(login)?.map_or(TokenKind::Person, |user| user.kind.into());
+    let secret = TokenSecret::random(kind);
     let command = Command::CreateToken {
         login: login.to_owned(),
         name: name.to_owned(),
@@ -32,11 +36,34 @@ pub async fn create(
         grant,
     };
     let events = journal.append(ActorCommand { by, command }).await?;
+    created(&events).map(|id| (id, secret))
+}
+
+fn created(events: &[EventKind]) -> Result<TokenId> {
     let id = events.iter().find_map(|event| match event {
         EventKind::TokenCreated { token, .. } => Some(*token),
         _ => None,
     });
-    id.map(|id| (id, secret)).ok_or_else(|| Error::unavailable("the token was not created"))
+    id.ok_or_else(|| Error::unavailable("the token was not created"))
+}
+
+/// Makes a token in place of another, which counts until `until` at the most: same holder, same rights, and a life as
+/// long as that of the other was. This is the only time that it is seen.
+///
+/// # Errors
+/// When there is no such token, it no longer counts, or whoever asks may not.
+pub async fn rotate(
+    journal: &JournalHandle,
+    by: CommandActor,
+    token: TokenId,
+    until: Timestamp,
+) -> Result<(TokenId, TokenSecret)> {
+    let view = journal.catalog().view()?;
+    let holder = view.token(token)?.map(|row| view.user(row.user)).transpose()?.flatten();
+    let secret = TokenSecret::random(holder.map_or(TokenKind::Person, |user| user.kind.into()));
+    let command = Command::RotateToken { token, hash: secret.hash(), until };
+    let events = journal.append(ActorCommand { by, command }).await?;
+    created(&events).map(|id| (id, secret))
 }
 
 /// A token as lists show it: without its secret, and times to the second.
@@ -52,6 +79,9 @@ pub struct Listed {
     pub scopes: BTreeSet<Scope>,
     /// On which crates; empty means all.
     pub crates: Vec<CratePattern>,
+    /// Which crates it may read; empty means all that its holder may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_only_crates: Vec<CratePattern>,
     /// When it ends, if ever.
     pub expires: Option<Timestamp>,
     /// When it was made.
@@ -107,6 +137,7 @@ impl Listed {
             name,
             scopes: grant.scopes,
             crates: grant.crates,
+            read_only_crates: grant.reads,
             expires: grant.expires,
             created,
             revoked,
@@ -158,7 +189,8 @@ pub async fn revoke(journal: &JournalHandle, by: CommandActor, token: TokenId) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::principal::UserId;
+    use crate::catalog::Decided;
+    use crate::principal::{PrincipalKind, UserId};
     use cratehouse_core::checksum::Checksum;
 
     #[test]
@@ -174,7 +206,13 @@ mod tests {
             revoked: false,
             created: at("2026-01-01T00:00:00.123456789Z"),
         };
-        let user = |disabled| UserRow { id: UserId(1), login: "alice".to_owned(), disabled };
+        let user = |disabled| UserRow {
+            id: UserId(1),
+            login: "alice".to_owned(),
+            disabled,
+            kind: PrincipalKind::Person,
+            role: Decided::Open,
+        };
         let state = |token: &TokenRow, disabled| State::of(token, Some(&user(disabled)), now);
         assert_eq!(
             [state(&token, false), state(&token, true)],

@@ -257,6 +257,24 @@ impl NamePattern {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// The form that it shares with all its spellings: a [`NameKey`], or the beginning of one followed by `*`.
+    pub fn key(&self) -> String {
+        format!("{}{}", self.key, if self.prefix { "*" } else { "" })
+    }
+
+    /// The [`key`](Self::key)s of all patterns that cover a name, the most specific one first.
+    pub fn keys_over(name: &NameKey) -> impl Iterator<Item = String> {
+        let text = name.as_str();
+        let prefixes = (0..=text.len()).rev().filter_map(|end| text.get(..end));
+        std::iter::once(text.to_owned()).chain(prefixes.map(|prefix| format!("{prefix}*")))
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// Why a text is not a pattern over crate names.
@@ -405,6 +423,12 @@ mod tests {
         assert!("*".parse::<NamePattern>().unwrap().covers(&name("x").key()));
         assert!("a*b".parse::<NamePattern>().is_err());
         assert!("".parse::<NamePattern>().is_err());
+        assert_eq!(
+            ["acme-*", "ACME_*", "Foo-bar"].map(|p| p.parse::<NamePattern>().unwrap().key()),
+            ["acme_*", "acme_*", "foo_bar"]
+        );
+        let over: Vec<_> = NamePattern::keys_over(&name("A-b").key()).collect();
+        assert_eq!(over, ["a_b", "a_b*", "a_*", "a*", "*"]);
     }
 
     proptest::proptest! {

@@ -35,7 +35,7 @@ use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
 use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::garbage;
-use cratehouse_journal::principal::{TokenId, UserId};
+use cratehouse_journal::principal::{PrincipalKind, TokenId, UserId};
 use cratehouse_journal::publish::VersionWriter;
 use cratehouse_journal::writer::bugs::Bug;
 use cratehouse_journal::writer::{JournalWriter, Settings};
@@ -201,8 +201,11 @@ impl World {
     /// The first entry: users, and a token for every wish that there will be.
     async fn found(&self, wishes: usize) {
         let login = |user: u32| format!("user{user}");
-        let users = (1..=USERS)
-            .map(|user| EventKind::UserCreated { user: UserId(user), login: login(user) });
+        let users = (1..=USERS).map(|user| EventKind::UserCreated {
+            user: UserId(user),
+            login: login(user),
+            kind: PrincipalKind::Person,
+        });
         let tokens = (1..).take(wishes).map(|token| EventKind::TokenCreated {
             token: TokenId(token),
             user: UserId(user_of(token)),

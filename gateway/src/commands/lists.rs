@@ -7,6 +7,7 @@ use crate::flows::registry::clashes;
 use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
+use cratehouse_journal::principal::{PrincipalKind, Role};
 use cratehouse_journal::tokens::{self, Listed};
 use cratehouse_journal::users;
 
@@ -17,12 +18,20 @@ pub(super) async fn users(gateway: &Gateway, json: bool) -> Result<()> {
     if json {
         return print_json(&users);
     }
-    let mut table = Table::new(["id", "user", "state"]);
+    let mut table = Table::new(["id", "user", "kind", "role", "state"]);
     for user in users {
         let state = if user.disabled { "disabled" } else { "active" };
-        table.row([&user.id.to_string(), &user.login, state]);
+        let role = user.role.map_or("", Role::as_str);
+        table.row([&user.id.to_string(), &user.login, kind(user.kind), role, state]);
     }
     print_table(&table)
+}
+
+pub(super) fn kind(kind: PrincipalKind) -> &'static str {
+    match kind {
+        PrincipalKind::Person => "person",
+        PrincipalKind::Service => "service account",
+    }
 }
 
 pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) -> Result<()> {
@@ -31,6 +40,10 @@ pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) ->
     if json {
         return print_json(&tokens);
     }
+    print_table(&token_table(tokens))
+}
+
+pub(super) fn token_table(tokens: Vec<Listed>) -> Table<8> {
     let columns = ["id", "user", "name", "scopes", "crates", "created", "ends", "state"];
     let mut table = Table::new(columns);
     for Listed { id, user, name, scopes, crates, expires, created, state, .. } in tokens {
@@ -41,7 +54,7 @@ pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) ->
         let (id, created) = (id.to_string(), created.to_string());
         table.row([&id, &user, &name, &scopes.join(","), &crates, &created, &ends, state.words()]);
     }
-    print_table(&table)
+    table
 }
 
 /// The names that are hosted here and taken elsewhere; a status for scripts.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 use crate::config::Config;
+use crate::flows::access::reader::Reader;
 use crate::flows::open::{Keep, Running, advisories_in};
 use crate::flows::policy::advisories::kept;
 use crate::flows::policy::store::try_policy;
@@ -108,10 +109,10 @@ async fn judged(
         }
     };
     let judging = Progress::begin("judging packages", voice);
-    let reach = Reach::Upstreams(ClientKey::Exempt);
+    let reach = Reach::Upstreams(Reader::Own(ClientKey::Exempt));
     let tick = |done: usize, total: usize| judging.tick(done as u64, Some(total as u64));
     let (gateway, allowance) = (&running.gateway, Allowance::of_command(fetch));
-    let reports = gateway.checks.check(reach, &lock, &policies, &allowance, tick).await;
+    let reports = gateway.checks.check(&reach, &lock, &policies, &allowance, tick).await;
     super::close(running).await;
     reports
 }

@@ -1,17 +1,20 @@
-//! `token create`: a token that nobody has seen must not count.
+//! `token create`, `token rotate` and `admin link`: a token that nobody has seen must not count.
 
 use std::io;
 use std::time::Duration;
 
-use crate::cli::TokenCreate;
+use crate::cli::{AdminCommand, TokenCreate};
 use crate::gateway::Gateway;
 use cratehouse_core::console::{self, tell};
 use cratehouse_core::error::{Error, Kind};
 use cratehouse_core::threads::aside;
+use cratehouse_core::times::to_the_second;
 use cratehouse_journal::commands::CommandActor;
-use cratehouse_journal::principal::TokenId;
-use cratehouse_journal::tokens;
-use jiff::Timestamp;
+use cratehouse_journal::principal::{Grant, PrincipalKind, Role, Scope, TokenId};
+use cratehouse_journal::token_expiry::Expiry;
+use cratehouse_journal::token_secret::TokenSecret;
+use cratehouse_journal::{tokens, users};
+use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
@@ -19,6 +22,9 @@ use crate::failure::Failure;
 /// How long the reader of standard output may take for one line: behind a pipe that is full nobody is
 /// going to see it.
 const PRINT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the token of `admin link` counts.
+const ADMIN_LINK_LIFE: SignedDuration = SignedDuration::from_mins(15);
 
 /// Prints the token alone, so that a script can take it; revokes it where it could not be printed.
 pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<(), Failure> {
@@ -28,8 +34,54 @@ pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Res
         tokens::create(&gateway.journal, CommandActor::Operator, &create.user, &create.name, grant)
             .await?;
     tell(&format!("token {id} of {}; it is not shown again:", create.user));
-    let line = format!("{}\n", secret.reveal());
-    match print(line).await {
+    show(gateway, id, &secret).await
+}
+
+/// The same for a token in place of another.
+pub(super) async fn rotate_token(
+    gateway: &Gateway,
+    former: TokenId,
+    overlap: &Expiry,
+) -> Result<(), Failure> {
+    let usage = |why| Failure::Usage(Error::invalid(format!("`--overlap`: {why}")));
+    let until = overlap.end(Timestamp::now()).map_err(usage)?;
+    let (id, secret) =
+        tokens::rotate(&gateway.journal, CommandActor::Operator, former, until).await?;
+    let until = to_the_second(until);
+    tell(&format!(
+        "token {id}, in place of token {former}, which ends at {until} at the latest; it is not shown again:"
+    ));
+    show(gateway, id, &secret).await
+}
+
+/// Makes an administrator out of whomever is named, and prints a token for them.
+pub(super) async fn admin_link(gateway: &Gateway, what: AdminCommand) -> Result<(), Failure> {
+    let AdminCommand::Link { login } = what;
+    let journal = &gateway.journal;
+    match gateway.catalog.view()?.login(&login)? {
+        None => {
+            users::create(journal, CommandActor::Operator, &login, PrincipalKind::Person).await?;
+        }
+        Some(user) if user.disabled => {
+            users::enable(journal, CommandActor::Operator, &login).await?;
+        }
+        Some(_) => (),
+    }
+    users::set_role(journal, CommandActor::Operator, &login, Some(Role::Admin)).await?;
+    let expires = Timestamp::now().checked_add(ADMIN_LINK_LIFE).map_err(Error::internal)?;
+    let scopes = [Scope::Read, Scope::Admin, Scope::Tokens].into();
+    let grant = Grant { scopes, expires: Some(expires), ..Grant::usual() };
+    let (id, secret) =
+        tokens::create(journal, CommandActor::Operator, &login, "admin link", grant).await?;
+    let ends = to_the_second(expires);
+    tell(&format!(
+        "`{login}` is an administrator; token {id} of theirs ends at {ends}, and is not shown again:"
+    ));
+    show(gateway, id, &secret).await
+}
+
+async fn show(gateway: &Gateway, id: TokenId, secret: &TokenSecret) -> Result<(), Failure> {
+    match print(format!("{}\n", secret.reveal())).await {
         Ok(()) => Ok(()),
         Err(why) => Err(Failure::Failed(take_back(gateway, id, why).await)),
     }

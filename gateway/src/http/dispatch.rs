@@ -1,18 +1,17 @@
 //! The one match from a route to what answers it.
 
-use std::sync::Arc;
-
 use hyper::HeaderMap;
 
 use crate::http::api::call::{Asker, Call};
-use crate::http::api::{admin, crate_files, index, me, owners, policy, publish, search, yank};
+use crate::http::api::{
+    admin, crate_files, index, me, own_tokens, owners, policy, publish, search, yank,
+};
 use crate::http::app::App;
 use crate::http::pages::home;
-use crate::http::request::authenticate;
+use crate::http::request::gate;
 use crate::http::request::route::Route;
 use crate::http::response::respond::Answer;
 use cratehouse_core::error::Result;
-use cratehouse_journal::commands::CommandActor;
 
 /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
 /// Nothing is noted or logged where it is not; a body that its client has no share for is counted as
@@ -33,16 +32,17 @@ pub fn at_hand(
     }
 }
 
-/// Answers a request, or says why not.
+/// Answers a request, or says why not. Who asks is looked at first, by what the route needs.
 ///
 /// # Errors
 /// Those of the flow, of the token and of the body.
-pub async fn dispatch(call: Call<'_>, route: Route) -> Result<Answer> {
+pub async fn dispatch(mut call: Call<'_>, route: Route) -> Result<Answer> {
+    call.who = gate::admit(call.gateway(), call.headers, call.client, route.needs()).await?;
     match route {
         Route::Home => Ok(home::home(call.gateway())),
         Route::Me => Ok(home::me(call.gateway())),
-        Route::Whose => me::get(call).await,
-        Route::IndexConfig(view) => index::config(call, view).await,
+        Route::Whose => me::get(call),
+        Route::IndexConfig(view) => index::config(&call, view),
         Route::IndexFile(view, name) => index::file(call, view, &name).await,
         Route::Download(name, version) => crate_files::get(call, &name, &version).await,
         Route::Search { query, page } => search::get(call, &query, page).await,
@@ -52,13 +52,8 @@ pub async fn dispatch(call: Call<'_>, route: Route) -> Result<Answer> {
         Route::Publish => publish::put(call).await,
         Route::Yank(name, version) => yank::set(call, &name, &version, true).await,
         Route::Unyank(name, version) => yank::set(call, &name, &version, false).await,
+        Route::Own(what) => own_tokens::answer(call, what).await,
         Route::Policy(what) => policy::answer(call, what).await,
-        Route::Admin(what) => {
-            let who =
-                authenticate::administrator(call.gateway(), call.headers, call.client).await?;
-            let owner = call.owner(Some(&who));
-            let by = CommandActor::Principal(Arc::unwrap_or_clone(who));
-            admin::administer(call, by, what, owner).await
-        }
+        Route::Admin(what) => admin::administer(call, what).await,
     }
 }

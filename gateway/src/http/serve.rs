@@ -190,7 +190,8 @@ async fn find(
                 admit(app, head)?;
                 let (asker, client) = asker;
                 let (headers, upload) = (&head.headers, &mut upload);
-                dispatch::dispatch(Call { app, headers, asker, client, upload }, route).await
+                let who = None; // the gate says
+                dispatch::dispatch(Call { app, headers, asker, client, who, upload }, route).await
             };
             (survive(work).instrument(unanswered.span()).await, None)
         }

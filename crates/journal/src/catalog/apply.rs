@@ -4,12 +4,15 @@
 use jiff::Timestamp;
 use redb::{ReadableTable, WriteTransaction};
 
+use super::access;
 use super::rows::{
-    CONDEMNED, CRATES, CondemnedRow, CorrectedPin, CrateRow, Head, LOGINS, META, NUMBERS, PINS,
-    TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
+    CONDEMNED, CRATES, CREATORS, CondemnedRow, CorrectedPin, CrateRow, Decided, Head, LOGINS, META,
+    NUMBERS, PINS, RESTRICTIONS, TEAM_NAMES, TEAMS, TEAMS_OF, TOKEN_HASHES, TOKENS, TOKENS_OF,
+    TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
 use super::{Applied, Stranger};
 use crate::entry::{Actor, Entry, EventKind};
+use crate::principal::{TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::{CrateName, NameKey};
@@ -30,6 +33,11 @@ pub(super) fn begin(txn: &WriteTransaction, schema: u32, registry: &str) -> Resu
     txn.open_table(TOKENS_OF).map_err(Error::internal)?;
     txn.open_table(CONDEMNED).map_err(Error::internal)?;
     txn.open_table(PINS).map_err(Error::internal)?;
+    txn.open_table(TEAMS).map_err(Error::internal)?;
+    txn.open_table(TEAM_NAMES).map_err(Error::internal)?;
+    txn.open_table(TEAMS_OF).map_err(Error::internal)?;
+    txn.open_table(CREATORS).map_err(Error::internal)?;
+    txn.open_table(RESTRICTIONS).map_err(Error::internal)?;
     let mut meta = txn.open_table(META).map_err(Error::internal)?;
     let stamp = format!("{schema} {registry}");
     let found = meta.get("stamp").map_err(Error::internal)?.map(|s| s.value().to_vec());
@@ -110,18 +118,49 @@ pub(super) fn event(
         EventKind::OwnerRemoved { krate, user } => {
             change_crate(txn, krate, |row| row.owners.retain(|owner| owner != user))?;
         }
-        EventKind::UserCreated { user, login } => {
-            let row = UserRow { id: *user, login: login.clone(), disabled: false };
-            put_user(txn, &row)?;
+        EventKind::UserCreated { user, login, kind } => {
+            let (login, kind) = (login.clone(), *kind);
+            put_user(
+                txn,
+                &UserRow { id: *user, login, disabled: false, kind, role: Decided::Open },
+            )?;
         }
-        EventKind::UserDisabled { user } => {
-            let table = txn.open_table(USERS).map_err(Error::internal)?;
-            let row = table.get(user.0).map_err(Error::internal)?.map(|row| read(row.value()));
-            drop(table);
-            if let Some(row) = row.transpose()? {
-                put_user(txn, &UserRow { disabled: true, ..row })?;
+        EventKind::UserDisabled { user } => change_user(txn, *user, |row| row.disabled = true)?,
+        EventKind::UserEnabled { user } => change_user(txn, *user, |row| row.disabled = false)?,
+        EventKind::RoleGranted { user, role } => {
+            change_user(txn, *user, |row| row.role = Decided::Has(*role))?;
+        }
+        EventKind::RoleRevoked { user } => {
+            change_user(txn, *user, |row| row.role = Decided::None)?;
+        }
+        EventKind::TeamCreated { team, name } => access::create_team(txn, *team, name)?,
+        EventKind::TeamRenamed { team, name } => access::rename_team(txn, *team, name)?,
+        EventKind::TeamRemoved { team } => access::remove_team(txn, *team)?,
+        EventKind::MemberAdded { team, user } => access::add_member(txn, *team, *user)?,
+        EventKind::MemberRemoved { team, user } => access::remove_member(txn, *team, *user)?,
+        EventKind::TeamOwnerAdded { krate, team } => change_crate(txn, krate, |row| {
+            row.teams.retain(|owner| owner != team);
+            row.teams.push(*team);
+        })?,
+        EventKind::TeamOwnerRemoved { krate, team } => {
+            change_crate(txn, krate, |row| row.teams.retain(|owner| owner != team))?;
+        }
+        EventKind::CreatorsAdded { pattern, creators } => {
+            access::add_to_rule(txn, CREATORS, pattern, creators)?;
+        }
+        EventKind::CreatorsRemoved { pattern, creators } => {
+            let left = access::take_from_rule(txn, CREATORS, pattern, creators)?;
+            if left == 0 {
+                access::remove_rule(txn, CREATORS, pattern)?;
             }
         }
+        EventKind::CrateRestricted { pattern, readers } => {
+            access::add_to_rule(txn, RESTRICTIONS, pattern, readers)?;
+        }
+        EventKind::ReadersRemoved { pattern, readers } => {
+            access::take_from_rule(txn, RESTRICTIONS, pattern, readers)?;
+        }
+        EventKind::CrateOpened { pattern } => access::remove_rule(txn, RESTRICTIONS, pattern)?,
         EventKind::TokenCreated { token, user, name, hash, grant } => {
             let row = TokenRow {
                 id: *token,
@@ -134,13 +173,9 @@ pub(super) fn event(
             };
             put_token(txn, &row)?;
         }
-        EventKind::TokenRevoked { token } => {
-            let table = txn.open_table(TOKENS).map_err(Error::internal)?;
-            let row = table.get(token.0).map_err(Error::internal)?.map(|row| read(row.value()));
-            drop(table);
-            if let Some(row) = row.transpose()? {
-                put_token(txn, &TokenRow { revoked: true, ..row })?;
-            }
+        EventKind::TokenRevoked { token } => change_token(txn, *token, |row| row.revoked = true)?,
+        EventKind::TokenEndSet { token, expires } => {
+            change_token(txn, *token, |row| row.grant.expires = Some(*expires))?;
         }
         EventKind::Condemned { checksums } => {
             let row = CondemnedRow { condemned: seq, collected: None };
@@ -176,6 +211,7 @@ fn publish(txn: &WriteTransaction, seq: u64, published: &Published) -> Result<Na
         name: line.name.clone(),
         changed: seq,
         owners: Vec::new(),
+        teams: Vec::new(),
         description: None,
         versions: 0,
         shown: 0,
@@ -284,6 +320,32 @@ fn put_version(txn: &WriteTransaction, key: &NameKey, place: u32, row: &VersionR
     let mut table = txn.open_table(VERSIONS).map_err(Error::internal)?;
     table.insert((key.as_str(), place), write(row)?.as_slice()).map_err(Error::internal)?;
     Ok(())
+}
+
+fn change_user(
+    txn: &WriteTransaction,
+    user: UserId,
+    change: impl FnOnce(&mut UserRow),
+) -> Result<()> {
+    let table = txn.open_table(USERS).map_err(Error::internal)?;
+    let row = table.get(user.0).map_err(Error::internal)?.map(|row| read(row.value()));
+    drop(table);
+    let Some(mut row) = row.transpose()? else { return Ok(()) };
+    change(&mut row);
+    put_user(txn, &row)
+}
+
+fn change_token(
+    txn: &WriteTransaction,
+    token: TokenId,
+    change: impl FnOnce(&mut TokenRow),
+) -> Result<()> {
+    let table = txn.open_table(TOKENS).map_err(Error::internal)?;
+    let row = table.get(token.0).map_err(Error::internal)?.map(|row| read(row.value()));
+    drop(table);
+    let Some(mut row) = row.transpose()? else { return Ok(()) };
+    change(&mut row);
+    put_token(txn, &row)
 }
 
 fn put_user(txn: &WriteTransaction, row: &UserRow) -> Result<()> {

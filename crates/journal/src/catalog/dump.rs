@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::SCHEMA;
 use super::rows::{
-    CONDEMNED, CRATES, Head, LOGINS, META, NUMBERS, PINS, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS,
-    VERSIONS, write,
+    CONDEMNED, CRATES, CREATORS, Head, LOGINS, META, NUMBERS, PINS, RESTRICTIONS, TEAM_NAMES,
+    TEAMS, TEAMS_OF, TOKEN_HASHES, TOKENS, TOKENS_OF, USERS, VERSIONS, write,
 };
 use super::view::{Tables, View};
 use crate::checkpoint_format::{Header, Name, Reader, Row, Unsound, Writer};
@@ -33,6 +33,7 @@ pub(super) fn dump(txn: ReadTransaction) -> Result<(Name, Bytes)> {
     let mut out = Writer::begin(&header).map_err(Error::internal)?;
     each(&txn, CONDEMNED, |sum, row| out.row(CONDEMNED.name(), &Checksum::from_bytes(*sum), row))?;
     each(&txn, CRATES, |key, row| out.row(CRATES.name(), &key, row))?;
+    each(&txn, CREATORS, |key, row| out.row(CREATORS.name(), &key, row))?;
     each(&txn, LOGINS, |key, id| out.row(LOGINS.name(), &key, id.to_string().as_bytes()))?;
     each(&txn, META, |key, row| match IN_THE_HEADER.contains(&key) {
         true => Ok(()),
@@ -40,6 +41,10 @@ pub(super) fn dump(txn: ReadTransaction) -> Result<(Name, Bytes)> {
     })?;
     each(&txn, NUMBERS, |key, at| out.row(NUMBERS.name(), &key, at.to_string().as_bytes()))?;
     each(&txn, PINS, |key, row| out.row(PINS.name(), &key, row))?;
+    each(&txn, RESTRICTIONS, |key, row| out.row(RESTRICTIONS.name(), &key, row))?;
+    each(&txn, TEAM_NAMES, |key, id| out.row(TEAM_NAMES.name(), &key, id.to_string().as_bytes()))?;
+    each(&txn, TEAMS, |key, row| out.row(TEAMS.name(), &key, row))?;
+    each(&txn, TEAMS_OF, |key, ()| out.row(TEAMS_OF.name(), &key, b"null"))?;
     each(&txn, TOKEN_HASHES, |hash, id| {
         let hash = Checksum::from_bytes(*hash);
         out.row(TOKEN_HASHES.name(), &hash, id.to_string().as_bytes())
@@ -65,10 +70,15 @@ fn count_rows(txn: &ReadTransaction) -> Result<u64> {
     let in_the_header = IN_THE_HEADER.len() as u64;
     Ok(count(txn, CONDEMNED)?
         + count(txn, CRATES)?
+        + count(txn, CREATORS)?
         + count(txn, LOGINS)?
         + count(txn, META)?.saturating_sub(in_the_header)
         + count(txn, NUMBERS)?
         + count(txn, PINS)?
+        + count(txn, RESTRICTIONS)?
+        + count(txn, TEAM_NAMES)?
+        + count(txn, TEAMS)?
+        + count(txn, TEAMS_OF)?
         + count(txn, TOKEN_HASHES)?
         + count(txn, TOKENS)?
         + count(txn, TOKENS_OF)?
@@ -135,9 +145,14 @@ pub(super) fn empty(txn: &WriteTransaction, registry: &str) -> Result<()> {
 fn clear(txn: &WriteTransaction) -> Result<()> {
     txn.delete_table(CONDEMNED).map_err(Error::internal)?;
     txn.delete_table(CRATES).map_err(Error::internal)?;
+    txn.delete_table(CREATORS).map_err(Error::internal)?;
     txn.delete_table(LOGINS).map_err(Error::internal)?;
     txn.delete_table(NUMBERS).map_err(Error::internal)?;
     txn.delete_table(PINS).map_err(Error::internal)?;
+    txn.delete_table(RESTRICTIONS).map_err(Error::internal)?;
+    txn.delete_table(TEAM_NAMES).map_err(Error::internal)?;
+    txn.delete_table(TEAMS).map_err(Error::internal)?;
+    txn.delete_table(TEAMS_OF).map_err(Error::internal)?;
     txn.delete_table(TOKEN_HASHES).map_err(Error::internal)?;
     txn.delete_table(TOKENS).map_err(Error::internal)?;
     txn.delete_table(TOKENS_OF).map_err(Error::internal)?;
@@ -151,10 +166,15 @@ fn clear(txn: &WriteTransaction) -> Result<()> {
 struct AllTables<'t> {
     condemned: Table<'t, &'static [u8; 32], &'static [u8]>,
     crates: Table<'t, &'static str, &'static [u8]>,
+    creators: Table<'t, &'static str, &'static [u8]>,
     logins: Table<'t, &'static str, u32>,
     meta: Table<'t, &'static str, &'static [u8]>,
     numbers: Table<'t, (&'static str, &'static str), u32>,
     pins: Table<'t, (&'static str, &'static str, &'static str), &'static [u8]>,
+    restrictions: Table<'t, &'static str, &'static [u8]>,
+    team_names: Table<'t, &'static str, u32>,
+    teams: Table<'t, u32, &'static [u8]>,
+    teams_of: Table<'t, (u32, u32), ()>,
     token_hashes: Table<'t, &'static [u8; 32], u32>,
     tokens: Table<'t, u32, &'static [u8]>,
     tokens_of: Table<'t, (u32, u32), i64>,
@@ -167,10 +187,15 @@ impl<'t> AllTables<'t> {
         Ok(Self {
             condemned: txn.open_table(CONDEMNED).map_err(Error::internal)?,
             crates: txn.open_table(CRATES).map_err(Error::internal)?,
+            creators: txn.open_table(CREATORS).map_err(Error::internal)?,
             logins: txn.open_table(LOGINS).map_err(Error::internal)?,
             meta: txn.open_table(META).map_err(Error::internal)?,
             numbers: txn.open_table(NUMBERS).map_err(Error::internal)?,
             pins: txn.open_table(PINS).map_err(Error::internal)?,
+            restrictions: txn.open_table(RESTRICTIONS).map_err(Error::internal)?,
+            team_names: txn.open_table(TEAM_NAMES).map_err(Error::internal)?,
+            teams: txn.open_table(TEAMS).map_err(Error::internal)?,
+            teams_of: txn.open_table(TEAMS_OF).map_err(Error::internal)?,
             token_hashes: txn.open_table(TOKEN_HASHES).map_err(Error::internal)?,
             tokens: txn.open_table(TOKENS).map_err(Error::internal)?,
             tokens_of: txn.open_table(TOKENS_OF).map_err(Error::internal)?,
@@ -190,6 +215,10 @@ impl<'t> AllTables<'t> {
                 let key: String = row.key().map_err(unsound)?;
                 self.crates.insert(key.as_str(), value).map(drop)
             }
+            "creators" => {
+                let key: String = row.key().map_err(unsound)?;
+                self.creators.insert(key.as_str(), value).map(drop)
+            }
             "logins" => {
                 let (key, id): (String, u32) = (row.key().map_err(unsound)?, number(row)?);
                 self.logins.insert(key.as_str(), id).map(drop)
@@ -207,6 +236,19 @@ impl<'t> AllTables<'t> {
                 let key: (String, String, String) = row.key().map_err(unsound)?;
                 let key = (key.0.as_str(), key.1.as_str(), key.2.as_str());
                 self.pins.insert(key, value).map(drop)
+            }
+            "restrictions" => {
+                let key: String = row.key().map_err(unsound)?;
+                self.restrictions.insert(key.as_str(), value).map(drop)
+            }
+            "team_names" => {
+                let (key, id): (String, u32) = (row.key().map_err(unsound)?, number(row)?);
+                self.team_names.insert(key.as_str(), id).map(drop)
+            }
+            "teams" => self.teams.insert(number_key(row)?, value).map(drop),
+            "teams_of" => {
+                let key: (u32, u32) = row.key().map_err(unsound)?;
+                self.teams_of.insert(key, ()).map(drop)
             }
             "token_hashes" => {
                 let key: Checksum = row.key().map_err(unsound)?;

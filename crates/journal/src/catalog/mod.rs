@@ -4,6 +4,7 @@
 //! those of many rows go through [`Catalog::scan`], writes through [`Catalog::work`], off the
 //! async threads.
 
+mod access;
 mod apply;
 mod dump;
 #[cfg(test)]
@@ -20,8 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase};
 
-pub use self::rows::{CondemnedRow, CorrectedPin, CrateRow, Head, TokenRow, UserRow, VersionRow};
-pub use self::view::{Tables, View};
+pub use self::rows::{
+    CondemnedRow, CorrectedPin, CrateRow, Decided, Head, RuleRow, TeamRow, TokenRow, UserRow,
+    VersionRow,
+};
+pub use self::view::{Rights, Tables, View};
 use crate::checkpoint_format::{Name, Reader};
 use crate::entry::{Actor, Entry, EventKind};
 use crate::principal::Principal;
@@ -46,6 +50,8 @@ pub struct Catalog {
     changes: Arc<AtomicU64>,
     /// See [`Catalog::corrections`].
     corrections: Arc<AtomicU64>,
+    /// See [`Catalog::restrictions`].
+    restrictions: Arc<AtomicU64>,
     /// Nothing that a catalog in memory does waits for a disk.
     in_memory: bool,
 }
@@ -172,8 +178,8 @@ impl Catalog {
     }
 
     fn over(db: Database, in_memory: bool) -> Self {
-        let (changes, corrections) = (Arc::default(), Arc::default());
-        Self { db: Arc::new(db), changes, corrections, in_memory }
+        let (changes, corrections, restrictions) = Default::default();
+        Self { db: Arc::new(db), changes, corrections, restrictions, in_memory }
     }
 
     fn replace(path: &Path, cache_bytes: usize, registry: &str) -> Result<(Self, Opened)> {
@@ -228,6 +234,9 @@ impl Catalog {
         if entries.iter().any(|(entry, _)| corrects_a_pin(entry)) {
             self.corrections.fetch_add(1, Ordering::Release);
         }
+        if entries.iter().any(|(entry, _)| changes_restrictions(entry)) {
+            self.restrictions.fetch_add(1, Ordering::Release);
+        }
         applied.touched.sort();
         applied.touched.dedup();
         Ok(applied)
@@ -240,7 +249,9 @@ impl Catalog {
     pub fn empty(&self, registry: &str) -> Result<()> {
         let txn = self.db.begin_write().map_err(Error::internal)?;
         dump::empty(&txn, registry)?;
-        self.commit(txn)
+        self.commit(txn)?;
+        self.restrictions.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     /// The whole state as it is now, as a checkpoint. Reads from a transaction of its own, and so
@@ -268,6 +279,7 @@ impl Catalog {
         let head = dump::restore(&txn, checkpoint, proven, heard)?; // or else dropped, uncommitted
         self.commit(txn)?;
         self.corrections.fetch_add(1, Ordering::Release);
+        self.restrictions.fetch_add(1, Ordering::Release);
         Ok(head)
     }
 
@@ -288,6 +300,12 @@ impl Catalog {
     /// while this number stays. It rises before [`Catalog::apply`] returns.
     pub fn corrections(&self) -> u64 {
         self.corrections.load(Ordering::Acquire)
+    }
+
+    /// How often the rules about who may read crates may have changed since it was opened; as
+    /// [`corrections`](Self::corrections).
+    pub fn restrictions(&self) -> u64 {
+        self.restrictions.load(Ordering::Acquire)
     }
 
     /// The checksum that counts for a mirrored version that is pinned with `pinned`.
@@ -396,6 +414,17 @@ impl Catalog {
 
 fn corrects_a_pin(entry: &Entry) -> bool {
     entry.events.iter().any(|event| matches!(event.what, EventKind::PinCorrected { .. }))
+}
+
+fn changes_restrictions(entry: &Entry) -> bool {
+    entry.events.iter().any(|event| {
+        matches!(
+            event.what,
+            EventKind::CrateRestricted { .. }
+                | EventKind::ReadersRemoved { .. }
+                | EventKind::CrateOpened { .. }
+        )
+    })
 }
 
 fn held(path: &Path) -> Error {

@@ -5,11 +5,12 @@ use redb::TableDefinition;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::principal::{Grant, TokenId, UserId};
+use crate::principal::{Grant, PrincipalKind, Role, TeamId, TokenId, UserId};
+use crate::subject::Subject;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::index::IndexLine;
-use cratehouse_package::name::CrateName;
+use cratehouse_package::name::{CrateName, NamePattern};
 use cratehouse_package::published::Metadata;
 use cratehouse_storage::format_level::Level;
 
@@ -40,6 +41,19 @@ pub(super) const CONDEMNED: TableDefinition<&[u8; 32], &[u8]> = TableDefinition:
 /// below format level 2, so that catalogs and checkpoints of before have nothing to say of it.
 pub(super) const PINS: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("pins");
 
+// The tables that follow are empty below format level 2, too.
+
+/// By number.
+pub(super) const TEAMS: TableDefinition<u32, &[u8]> = TableDefinition::new("teams");
+/// By name in lower case, of those that were not removed: the team's number.
+pub(super) const TEAM_NAMES: TableDefinition<&str, u32> = TableDefinition::new("team_names");
+/// By user and team: the teams of a user.
+pub(super) const TEAMS_OF: TableDefinition<(u32, u32), ()> = TableDefinition::new("teams_of");
+/// By the form of a pattern that all its spellings share: who may create crates of these names.
+pub(super) const CREATORS: TableDefinition<&str, &[u8]> = TableDefinition::new("creators");
+/// By that form too: who may read crates of these names.
+pub(super) const RESTRICTIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("restrictions");
+
 /// How far the journal is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -57,6 +71,12 @@ pub struct Head {
     pub proven: bool,
 }
 
+impl Decided {
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
+}
+
 impl Head {
     pub(super) fn before_the_first(registry: &str) -> Self {
         let hash = Checksum::of(registry.as_bytes());
@@ -71,8 +91,11 @@ pub struct CrateRow {
     pub name: CrateName,
     /// The entry that last touched it: the generation of its index file.
     pub changed: u64,
-    /// Its owners.
+    /// The users who own it.
     pub owners: Vec<UserId>,
+    /// The teams that own it. Nothing of it stands in rows below format level 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub teams: Vec<TeamId>,
     /// The newest description: of the version published last that has one and was not removed.
     pub description: Option<String>,
     /// How many versions were ever published.
@@ -122,6 +145,47 @@ pub struct UserRow {
     pub login: String,
     /// Whether their tokens no longer count.
     pub disabled: bool,
+    /// A person or a machine.
+    #[serde(default, skip_serializing_if = "PrincipalKind::is_person")]
+    pub kind: PrincipalKind,
+    /// What was decided about their role.
+    #[serde(default, skip_serializing_if = "Decided::is_open")]
+    pub role: Decided,
+}
+
+/// What was decided about a user's role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decided {
+    /// Nothing: as before there were roles, a token with the scope `admin` makes an administrator.
+    #[default]
+    Open,
+    /// They have it.
+    Has(Role),
+    /// They have none.
+    None,
+}
+
+/// A team.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TeamRow {
+    /// The team's number.
+    pub id: TeamId,
+    /// The team's name.
+    pub name: String,
+    /// Its members, by number.
+    pub members: Vec<UserId>,
+    /// Whether there is no such team any more.
+    pub removed: bool,
+}
+
+/// Who may create or read crates whose names fit a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleRow {
+    /// The names, as they were first written.
+    pub pattern: NamePattern,
+    /// Who.
+    pub subjects: Vec<Subject>,
 }
 
 /// A token, without its secret.

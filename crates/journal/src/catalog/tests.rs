@@ -10,7 +10,8 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
 use crate::entry::{Actor, EntryId, Event, EventKind};
-use crate::principal::{Grant, TokenId, UserId};
+use crate::principal::{Grant, Role, TeamId, TokenId, UserId};
+use crate::subject::Subject;
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_storage::format_level::Level;
@@ -217,8 +218,11 @@ fn any_event() -> impl Strategy<Value = EventKind> {
         }),
         krate_user().prop_map(|(krate, user)| EventKind::OwnerAdded { krate, user }),
         krate_user().prop_map(|(krate, user)| EventKind::OwnerRemoved { krate, user }),
-        (any_number(), "[abAB]")
-            .prop_map(|(user, login)| EventKind::UserCreated { user: UserId(user), login }),
+        (any_number(), "[abAB]").prop_map(|(user, login)| EventKind::UserCreated {
+            user: UserId(user),
+            login,
+            kind: crate::principal::PrincipalKind::Person
+        }),
         any_number().prop_map(|user| EventKind::UserDisabled { user: UserId(user) }),
         (any_number(), any_number(), any::<u8>()).prop_map(|(token, user, secret)| {
             EventKind::TokenCreated {
@@ -230,6 +234,45 @@ fn any_event() -> impl Strategy<Value = EventKind> {
             }
         }),
         any_number().prop_map(|token| EventKind::TokenRevoked { token: TokenId(token) }),
+        any_access_event(),
+    ]
+}
+
+fn any_access_event() -> impl Strategy<Value = EventKind> {
+    let user = || any_number().prop_map(UserId);
+    let team = || any_number().prop_map(TeamId);
+    let pattern = || {
+        prop::sample::select(vec!["a*", "A*", "a-b", "a_b", "*"])
+            .prop_map(|text| text.parse().unwrap())
+    };
+    let subjects = || {
+        let one = prop_oneof![user().prop_map(Subject::User), team().prop_map(Subject::Team)];
+        prop::collection::vec(one, 0..3)
+    };
+    prop_oneof![
+        user().prop_map(|user| EventKind::UserEnabled { user }),
+        user().prop_map(|user| EventKind::RoleGranted { user, role: Role::Admin }),
+        user().prop_map(|user| EventKind::RoleRevoked { user }),
+        (team(), "[abAB]").prop_map(|(team, name)| EventKind::TeamCreated { team, name }),
+        (team(), "[abAB]").prop_map(|(team, name)| EventKind::TeamRenamed { team, name }),
+        team().prop_map(|team| EventKind::TeamRemoved { team }),
+        (team(), user()).prop_map(|(team, user)| EventKind::MemberAdded { team, user }),
+        (team(), user()).prop_map(|(team, user)| EventKind::MemberRemoved { team, user }),
+        (any_name(), team()).prop_map(|(krate, team)| EventKind::TeamOwnerAdded { krate, team }),
+        (any_name(), team()).prop_map(|(krate, team)| EventKind::TeamOwnerRemoved { krate, team }),
+        (pattern(), subjects())
+            .prop_map(|(pattern, creators)| EventKind::CreatorsAdded { pattern, creators }),
+        (pattern(), subjects())
+            .prop_map(|(pattern, creators)| EventKind::CreatorsRemoved { pattern, creators }),
+        (pattern(), subjects())
+            .prop_map(|(pattern, readers)| EventKind::CrateRestricted { pattern, readers }),
+        (pattern(), subjects())
+            .prop_map(|(pattern, readers)| EventKind::ReadersRemoved { pattern, readers }),
+        pattern().prop_map(|pattern| EventKind::CrateOpened { pattern }),
+        any_number().prop_map(|token| EventKind::TokenEndSet {
+            token: TokenId(token),
+            expires: Timestamp::UNIX_EPOCH
+        }),
     ]
 }
 

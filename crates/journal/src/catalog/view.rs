@@ -1,5 +1,7 @@
 //! Reading the catalog: the same questions to what is, and to what would be.
 
+mod access;
+
 use std::collections::HashSet;
 
 use jiff::Timestamp;
@@ -9,13 +11,14 @@ use redb::{
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
+pub use self::access::Rights;
 use super::apply;
 use super::rows::{
     CONDEMNED, CRATES, CondemnedRow, CorrectedPin, CrateRow, Head, LOGINS, META, NUMBERS, PINS,
     TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
 use crate::entry::Event;
-use crate::principal::{Principal, TokenId, UserId};
+use crate::principal::{Principal, Scope, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::index::Listed;
@@ -401,8 +404,17 @@ impl<T: Tables> View<T> {
         if token.revoked || user.disabled || !token.grant.is_live(now) {
             return Ok(None);
         }
-        let who =
-            Principal { user: user.id, login: user.login, token: token.id, grant: token.grant };
+        let acts_by_role =
+            token.grant.scopes.iter().any(|s| matches!(s, Scope::Admin | Scope::Audit));
+        let who = Principal {
+            role: if acts_by_role { self.role_of(&user, now)? } else { None },
+            teams: self.teams_of(user.id)?.into(),
+            user: user.id,
+            login: user.login,
+            token: token.id,
+            grant: token.grant,
+            kind: user.kind,
+        };
         Ok(Some((who, token.hash)))
     }
 

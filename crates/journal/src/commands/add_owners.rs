@@ -1,12 +1,16 @@
-//! Make users owners of a crate.
+//! Make users and teams owners of a crate.
 
-use super::checks::{hosted, known, of};
+use super::checks::{hosted, subject};
 use super::{CommandActor, Judged};
 use crate::authorize::Action;
 use crate::catalog::{Tables, View};
 use crate::entry::EventKind;
+use crate::subject::Subject;
 use cratehouse_core::error::Error;
 use cratehouse_package::name::CrateName;
+
+/// Owners of a crate at the most, users and teams.
+const MAX_OWNERS: usize = 1000;
 
 pub(super) fn judge<T: Tables>(
     view: &View<T>,
@@ -14,19 +18,26 @@ pub(super) fn judge<T: Tables>(
     krate: &CrateName,
     logins: &[String],
 ) -> Judged {
-    let row = view.krate(&krate.key())?;
-    by.authorize(Action::ChangeOwners(of(krate, row.as_ref())))?;
-    let row = hosted(row, krate)?;
+    let rights = view.rights(&krate.key())?;
+    by.authorize(Action::ChangeOwners(rights.of(krate)))?;
+    let row = hosted(rights.krate, krate)?;
     let mut events = Vec::new();
     for login in logins {
-        let user = known(view, login)?;
-        if user.disabled {
-            return Err(Error::invalid(format!("the user `{login}` is disabled")).into());
-        }
-        if !row.owners.contains(&user.id) {
-            events.push(EventKind::OwnerAdded { krate: row.name.clone(), user: user.id });
+        let krate = row.name.clone();
+        match subject(view, &login.parse().map_err(Error::invalid)?)? {
+            Subject::User(user) if !row.owners.contains(&user) => {
+                events.push(EventKind::OwnerAdded { krate, user });
+            }
+            Subject::Team(team) if !row.teams.contains(&team) => {
+                events.push(EventKind::TeamOwnerAdded { krate, team });
+            }
+            Subject::User(_) | Subject::Team(_) => (),
         }
     }
     events.dedup();
+    if row.owners.len() + row.teams.len() + events.len() > MAX_OWNERS {
+        let text = format!("a crate has {MAX_OWNERS} owners at the most: make a team of them");
+        return Err(Error::invalid(text).into());
+    }
     Ok(events)
 }

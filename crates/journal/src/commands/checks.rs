@@ -1,8 +1,9 @@
 //! What several commands ask of the state.
 
 use super::{Judged, Refusal};
-use crate::authorize::OfCrate;
-use crate::catalog::{CrateRow, Tables, UserRow, VersionRow, View};
+use crate::authorize;
+use crate::catalog::{CrateRow, Tables, TeamRow, UserRow, VersionRow, View};
+use crate::subject::{Subject, SubjectName};
 use cratehouse_core::error::Error;
 use cratehouse_core::excerpt;
 use cratehouse_package::name::CrateName;
@@ -10,17 +11,14 @@ use cratehouse_package::version::{CrateVersion, no_such_version};
 
 /// The longest user name, in bytes.
 pub(super) const MAX_LOGIN_BYTES: usize = 64;
+/// Users and teams that one rule or one command names at the most.
+pub(super) const MAX_SUBJECTS: usize = 1000;
 /// The longest name of a token and the longest reason, in bytes.
 pub(super) const MAX_TEXT_BYTES: usize = 1000;
 
-/// A crate, for the question who may change it.
-pub(super) fn of<'a>(krate: &'a CrateName, row: Option<&'a CrateRow>) -> OfCrate<'a> {
-    OfCrate { krate, owners: row.filter(|row| row.name == *krate).map(|row| &*row.owners) }
-}
-
 /// The crate of exactly this name.
 pub(super) fn hosted(row: Option<CrateRow>, name: &CrateName) -> Judged<CrateRow> {
-    let absent = || lagging(Error::absent(format!("`{name}` is not a crate that is hosted here")));
+    let absent = || lagging(authorize::absent(name));
     row.filter(|row| row.name == *name).ok_or_else(absent)
 }
 
@@ -47,6 +45,59 @@ pub(super) fn known<T: Tables>(view: &View<T>, login: &str) -> Judged<UserRow> {
         )))
     };
     view.login(login)?.ok_or_else(unknown)
+}
+
+/// A user who is not disabled.
+pub(super) fn enabled<T: Tables>(view: &View<T>, login: &str) -> Judged<UserRow> {
+    let user = known(view, login)?;
+    match user.disabled {
+        false => Ok(user),
+        true => Err(lagging(Error::invalid(format!("the user `{login}` is disabled")))),
+    }
+}
+
+pub(super) fn known_team<T: Tables>(view: &View<T>, name: &str) -> Judged<TeamRow> {
+    let unknown = || {
+        let shown: String = name.chars().take(MAX_LOGIN_BYTES).collect();
+        lagging(Error::invalid(format!(
+            "there is no team `{shown}`: an administrator creates one with its first member, by `cratehouse team add`"
+        )))
+    };
+    view.team_named(name)?.ok_or_else(unknown)
+}
+
+/// The user or team of a name.
+pub(super) fn subject<T: Tables>(view: &View<T>, name: &SubjectName) -> Judged<Subject> {
+    Ok(match name {
+        SubjectName::User(login) => Subject::User(enabled(view, login)?.id),
+        SubjectName::Team(team) => Subject::Team(known_team(view, team)?.id),
+    })
+}
+
+/// The users and teams of some names, each once; not too many for one rule.
+pub(super) fn subjects<T: Tables>(view: &View<T>, names: &[SubjectName]) -> Judged<Vec<Subject>> {
+    let mut found = names.iter().map(|name| subject(view, name)).collect::<Judged<Vec<_>>>()?;
+    found.sort();
+    found.dedup();
+    match found.len() <= MAX_SUBJECTS {
+        true => Ok(found),
+        false => Err(Error::invalid(format!(
+            "{MAX_SUBJECTS} users and teams at the most: make a team of them"
+        ))
+        .into()),
+    }
+}
+
+/// What a principal or a team may be called.
+pub(super) fn fits_as_name(what: &str, name: &str) -> Judged<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match !name.is_empty() && name.len() <= MAX_LOGIN_BYTES && name.chars().all(fits) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "a {what}'s name has 1 to {MAX_LOGIN_BYTES} ASCII letters, digits, `-`, `_` and `.`"
+        ))
+        .into()),
+    }
 }
 
 /// A reason that the journal keeps.

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::checks::{lagging, of};
-use super::{CommandActor, Judged, garbage, still_counts};
+use super::checks::lagging;
+use super::{CommandActor, Judged, as_of_now, garbage};
 use crate::authorize::Action;
 use crate::catalog::{CrateRow, Tables, VersionRow, View};
 use crate::entry::EventKind;
@@ -26,8 +26,8 @@ pub fn admit<T: Tables>(
     version: &CrateVersion,
     now: Timestamp,
 ) -> Judged<()> {
-    still_counts(view, by, now)?;
-    may_publish(view, by, name, version).map(drop)
+    let by = as_of_now(view, by, now)?;
+    may_publish(view, &by, name, version).map(drop)
 }
 
 /// Whether this version may be published; the crate, where there is one already.
@@ -37,21 +37,26 @@ fn may_publish<T: Tables>(
     name: &CrateName,
     version: &CrateVersion,
 ) -> Judged<Option<CrateRow>> {
-    let krate = view.krate(&name.key())?;
-    match &krate {
+    let rights = view.rights(&name.key())?;
+    match &rights.krate {
         None => {
-            by.authorize(Action::PublishNew { krate: name })?;
+            let creators = view.creators(&name.key())?;
+            by.authorize(Action::PublishNew { krate: name, creators: creators.as_deref() })?;
             name.check_unreserved().map_err(Error::invalid)?;
         }
         Some(row) => {
-            same_spelling(row, name)?;
-            by.authorize(Action::PublishUpdate(of(name, Some(row))))?;
+            // Whether it is spelled otherwise is for those to hear who may know that it is there.
+            match row.name == *name || by.may_read(rights.of(name)) {
+                true => same_spelling(row, name)?,
+                false => by.authorize(Action::PublishUpdate(rights.of(name)))?,
+            }
+            by.authorize(Action::PublishUpdate(rights.of(name)))?;
         }
     }
     if let Some(row) = view.version(&name.key(), version)? {
         return Err(burned(&row).into());
     }
-    Ok(krate)
+    Ok(rights.krate)
 }
 
 pub(super) fn judge<T: Tables>(

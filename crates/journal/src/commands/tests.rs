@@ -48,7 +48,7 @@ impl Journal {
 
     /// A user with a token, as a request would see them now.
     fn user(&self, login: &str, grant: Grant) -> Principal {
-        let create = Command::CreateUser { login: login.to_owned() };
+        let create = Command::create_user(login.to_owned());
         let _ = self.append(CommandActor::Operator, create); // perhaps there already
         let hash = Checksum::of(&rand::random::<[u8; 16]>());
         let (login, name) = (login.to_owned(), String::new());
@@ -74,7 +74,7 @@ fn publish_of(krate: &str, vers: &str) -> Command {
 }
 
 fn scopes(scopes: &[Scope]) -> Grant {
-    Grant { scopes: scopes.iter().copied().collect(), crates: Vec::new(), expires: None }
+    Grant { scopes: scopes.iter().copied().collect(), ..Grant::usual() }
 }
 
 #[test]
@@ -248,6 +248,17 @@ enum Wish {
     RemoveOwners(&'static str, Vec<&'static str>),
     Disable(&'static str),
     Revoke(u32),
+    Enable(&'static str),
+    Grant(&'static str, Role),
+    RevokeRole(&'static str),
+    AddMember(&'static str, &'static str),
+    RemoveMember(&'static str, &'static str),
+    RemoveTeam(&'static str),
+    SetOwners(&'static str, Vec<&'static str>),
+    Restrict(&'static str, Vec<&'static str>),
+    Open(&'static str),
+    AddCreators(&'static str, &'static str),
+    RemoveCreators(&'static str),
 }
 
 fn any_wish() -> impl Strategy<Value = Wish> {
@@ -263,6 +274,31 @@ fn any_wish() -> impl Strategy<Value = Wish> {
             .prop_map(|(k, l)| Wish::RemoveOwners(k, l)),
         1 => login().prop_map(Wish::Disable),
         1 => (0..5u32).prop_map(Wish::Revoke),
+        8 => any_access_wish(),
+    ]
+}
+
+fn any_access_wish() -> impl Strategy<Value = Wish> {
+    let krate = || prop::sample::select(vec!["foo", "foo-bar", "foo_bar"]);
+    let pattern = || prop::sample::select(vec!["foo", "foo*", "FOO-bar", "*"]);
+    let login = || prop::sample::select(vec!["alice", "bob", "carol", "nobody"]);
+    let team = || prop::sample::select(vec!["core", "Core", "other"]);
+    let subject = || prop::sample::select(vec!["alice", "user:bob", "team:core", "team:none"]);
+    let role = || prop::sample::select(vec![Role::Admin, Role::Auditor]);
+    prop_oneof![
+        login().prop_map(Wish::Enable),
+        (login(), role()).prop_map(|(l, r)| Wish::Grant(l, r)),
+        login().prop_map(Wish::RevokeRole),
+        (team(), login()).prop_map(|(t, l)| Wish::AddMember(t, l)),
+        (team(), login()).prop_map(|(t, l)| Wish::RemoveMember(t, l)),
+        team().prop_map(Wish::RemoveTeam),
+        (krate(), subject()).prop_map(|(k, s)| Wish::AddOwner(k, s)),
+        (krate(), subject()).prop_map(|(k, s)| Wish::RemoveOwners(k, vec![s])),
+        (krate(), prop::collection::vec(subject(), 1..3)).prop_map(|(k, s)| Wish::SetOwners(k, s)),
+        (pattern(), prop::collection::vec(subject(), 0..3)).prop_map(|(p, s)| Wish::Restrict(p, s)),
+        pattern().prop_map(Wish::Open),
+        (pattern(), subject()).prop_map(|(p, s)| Wish::AddCreators(p, s)),
+        pattern().prop_map(Wish::RemoveCreators),
     ]
 }
 
@@ -280,19 +316,44 @@ fn command_of(wish: &Wish) -> Command {
         Wish::RemoveOwners(k, l) => Command::RemoveOwners { krate: name(k), logins: owned(l) },
         Wish::Disable(l) => Command::DisableUser { login: (*l).to_owned() },
         Wish::Revoke(id) => Command::RevokeToken { token: TokenId(*id) },
+        Wish::Enable(l) => Command::EnableUser { login: (*l).to_owned() },
+        Wish::Grant(l, role) => Command::GrantRole { login: (*l).to_owned(), role: *role },
+        Wish::RevokeRole(l) => Command::RevokeRole { login: (*l).to_owned() },
+        Wish::AddMember(t, l) => Command::AddMembers { team: (*t).to_owned(), logins: owned(&[l]) },
+        Wish::RemoveMember(t, l) => {
+            Command::RemoveMembers { team: (*t).to_owned(), logins: owned(&[l]) }
+        }
+        Wish::RemoveTeam(t) => Command::RemoveTeam { team: (*t).to_owned() },
+        Wish::SetOwners(k, s) => Command::SetOwners { krate: name(k), owners: subjects(s) },
+        Wish::Restrict(p, s) => {
+            Command::Restrict { pattern: p.parse().unwrap(), readers: subjects(s) }
+        }
+        Wish::Open(p) => Command::Open { pattern: p.parse().unwrap() },
+        Wish::AddCreators(p, s) => {
+            Command::AddCreators { pattern: p.parse().unwrap(), creators: subjects(&[s]) }
+        }
+        Wish::RemoveCreators(p) => {
+            Command::RemoveCreators { pattern: p.parse().unwrap(), creators: Vec::new() }
+        }
     }
+}
+
+fn subjects(names: &[&str]) -> Vec<SubjectName> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// One spelling a name, one version a number, what is removed stays so, and nobody can make a
-    /// crate ownerless; whoever no longer counts changes nothing.
+    /// One spelling a name, one version a number, what is removed stays so, nobody can make a crate without a user
+    /// who owns it, nor a registry without an administrator; whoever no longer counts changes nothing, and nothing is
+    /// changed by who may not read it.
     #[test]
     fn whatever_is_asked_the_rules_hold(
         wishes in prop::collection::vec((0..4usize, any_wish()), 1..40),
     ) {
         let journal = Journal::new();
+        journal.append(CommandActor::Operator, Command::EnableLevel { level: Level::KNOWN }).unwrap();
         let usual = ["alice", "bob"].map(|login| journal.user(login, Grant::usual()));
         let admin = journal.user("carol", scopes(&Scope::ALL));
         let [alice, bob] = usual;
@@ -307,7 +368,21 @@ proptest! {
                     view.live_token(who.token, journal.now).unwrap().is_some()
                 }
             };
+            let hidden = match (&by, wish) {
+                (
+                    CommandActor::Principal(who),
+                    Wish::Publish(k, _) | Wish::Yank(k, ..) | Wish::AddOwner(k, _) | Wish::RemoveOwners(k, _),
+                ) => {
+                    let (view, krate) = (journal.catalog.view().unwrap(), name(k));
+                    let rights = view.rights(&krate.key()).unwrap();
+                    let who = view.live_token(who.token, journal.now).unwrap().map(|(who, _)| who);
+                    rights.krate.is_some() && !may_read(who.as_ref(), rights.of(&krate))
+                }
+                _ => false,
+            };
             let outcome = journal.append(by, command_of(wish));
+            prop_assert!(!hidden || outcome.is_err(), "{:?} by one who may not read it", wish);
+            prop_assert!(!journal.catalog.view().unwrap().administrators(journal.now).unwrap().is_empty(), "the last administrator is gone");
             prop_assert!(counts || outcome.is_err(), "{:?} by one who no longer counts", wish);
             let view = journal.catalog.view().unwrap();
             for row in view.crates().unwrap() {
@@ -327,7 +402,7 @@ proptest! {
                     }
                 }
             }
-            if let (Wish::RemoveOwners(krate, _), Ok(_)) = (wish, &outcome) {
+            if let (Wish::RemoveOwners(krate, _) | Wish::SetOwners(krate, _), Ok(_)) = (wish, &outcome) {
                 let row = view.krate(&name(krate).key()).unwrap().unwrap();
                 prop_assert!(!row.owners.is_empty(), "the last owner was removed");
             }

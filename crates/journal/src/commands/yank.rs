@@ -1,6 +1,6 @@
 //! Yank a version, or undo it.
 
-use super::checks::{hosted, of, present};
+use super::checks::{hosted, present};
 use super::{CommandActor, Judged};
 use crate::authorize::Action;
 use crate::catalog::{Tables, View};
@@ -15,9 +15,9 @@ pub(super) fn judge<T: Tables>(
     version: &CrateVersion,
     yanked: bool,
 ) -> Judged {
-    let row = view.krate(&krate.key())?;
-    by.authorize(Action::Yank(of(krate, row.as_ref())))?;
-    let row = hosted(row, krate)?;
+    let rights = view.rights(&krate.key())?;
+    by.authorize(Action::Yank(rights.of(krate)))?;
+    let row = hosted(rights.krate, krate)?;
     let found = present(view, krate, version)?;
     let (krate, version) = (row.name, found.line.vers);
     Ok(match (found.line.yanked, yanked) {

@@ -20,10 +20,7 @@ fn memory() -> Arc<dyn ObjectStore> {
 }
 
 fn create_user(login: &str) -> ActorCommand {
-    ActorCommand {
-        by: CommandActor::Operator,
-        command: Command::CreateUser { login: login.to_owned() },
-    }
+    ActorCommand { by: CommandActor::Operator, command: Command::create_user(login.to_owned()) }
 }
 
 #[tokio::test]
@@ -43,7 +40,7 @@ async fn what_is_enabled_already_is_not_written_again_and_the_unknown_is_refused
 async fn a_replica_that_does_not_know_the_level_stops_there_with_an_alarm_and_is_not_ready() {
     let store = memory();
     let replica = TestReplica::open(&store).await;
-    replica.command(Command::CreateUser { login: "alice".to_owned() }).await;
+    replica.command(Command::create_user("alice".to_owned())).await;
     let before = replica.journal.catalog().head().unwrap();
     let what = EventKind::LevelEnabled { level: Level::KNOWN.next() };
     let entry = Entry {

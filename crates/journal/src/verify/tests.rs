@@ -35,7 +35,7 @@ async fn store() -> Arc<dyn ObjectStore> {
                 let reason = "gone".to_owned();
                 replica.command(Command::Remove { krate, version, reason }).await;
             }
-            n => replica.command(Command::CreateUser { login: format!("user{n}") }).await,
+            n => replica.command(Command::create_user(format!("user{n}"))).await,
         }
     }
     store

@@ -20,7 +20,7 @@ async fn a_full_disk_refuses_a_change_at_once_and_for_certain_and_takes_the_next
     let store = Arc::new(FaultyStore::new(Arc::new(InMemory::new()), full()));
     let objects = Objects::same(Arc::clone(&store) as _);
     let replica = replica(&objects).await;
-    let alice = || Command::CreateUser { login: "alice".to_owned() };
+    let alice = || Command::create_user("alice".to_owned());
     let began = Instant::now();
     let refusal = replica.append(alice()).await.unwrap_err();
     assert!(refusal.message.contains("disk") && refusal.message.contains("full"), "{refusal}");
@@ -45,7 +45,7 @@ async fn behind_a_put_of_which_nothing_is_known_a_full_disk_is_no_refusal() {
     };
     let store = Arc::new(FaultyStore::new(Arc::new(InMemory::new()), Box::new(plan)));
     let replica = replica(&Objects::same(store as _)).await;
-    let done = replica.append(Command::CreateUser { login: "alice".to_owned() }).await.unwrap();
+    let done = replica.append(Command::create_user("alice".to_owned())).await.unwrap();
     assert_eq!(done.len(), 1);
     replica.stop().await;
 }
@@ -54,7 +54,7 @@ async fn behind_a_put_of_which_nothing_is_known_a_full_disk_is_no_refusal() {
 async fn an_entry_that_this_user_may_not_read_is_named_until_it_may() {
     let store = Arc::new(FaultyStore::new(Arc::new(InMemory::new()), Box::new(|_, _| Fault::None)));
     let replica = replica(&Objects::same(Arc::clone(&store) as _)).await;
-    replica.append(Command::CreateUser { login: "alice".to_owned() }).await.unwrap();
+    replica.append(Command::create_user("alice".to_owned())).await.unwrap();
     store.plan(Box::new(|call, _| if call == Call::Get { Fault::Forbidden } else { Fault::None }));
     let error = replica.appender.catch_up().await.unwrap_err();
     assert!(error.message.contains("owner and mode"), "{error}");
@@ -74,7 +74,7 @@ async fn changes_that_a_full_disk_refuses_write_no_line_each() {
     let store = Arc::new(FaultyStore::new(Arc::new(InMemory::new()), Box::new(plan)));
     let replica = replica(&Objects::same(store as _)).await;
     for n in 0..100 {
-        replica.append(Command::CreateUser { login: format!("user{n}") }).await.unwrap_err();
+        replica.append(Command::create_user(format!("user{n}"))).await.unwrap_err();
     }
     let left_out = &replica.metrics.log_lines_suppressed;
     assert!(left_out.with_label_values(&["journal_unreachable"]).get() > 0);

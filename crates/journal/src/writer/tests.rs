@@ -11,7 +11,8 @@ use super::*;
 use crate::commands::{Command, CommandActor};
 use crate::entry::{Entry, EntryId};
 use crate::entry_store::journal_in;
-use crate::principal::{Grant, TokenSecret};
+use crate::principal::Grant;
+use crate::token_secret::{TokenKind, TokenSecret};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Kind;
@@ -114,7 +115,7 @@ fn entry_path(seq: u64) -> object_store::path::Path {
 }
 
 fn create_user(login: &str) -> Command {
-    Command::CreateUser { login: login.to_owned() }
+    Command::create_user(login.to_owned())
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +127,7 @@ async fn what_is_answered_is_in_the_journal_and_in_every_catalog() {
     one.append(publish("foo", "1.0.0")).await.unwrap();
     // The other replica has not followed yet, and must not say so.
     let grant = Grant::usual();
-    let hash = TokenSecret::random().hash();
+    let hash = TokenSecret::random(TokenKind::Person).hash();
     let (login, name) = ("alice".to_owned(), "laptop".to_owned());
     two.append(Command::CreateToken { login, name, hash, grant }).await.unwrap();
     assert!(two.append(publish("Foo", "1.0.1")).await.unwrap_err().message.contains("one name"));

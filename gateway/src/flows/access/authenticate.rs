@@ -13,6 +13,7 @@ use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::times::to_the_second;
 use cratehouse_journal::principal::Principal;
+use cratehouse_journal::token_secret::{self, NotWhole};
 use cratehouse_journal::writer::Waiter;
 
 /// For how long tokens are honoured without a look at the journal: a replica that is cut off from
@@ -42,6 +43,8 @@ impl Authenticator {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return Err(unknown());
         }
+        // Before anything is looked up: a guess is refused for nothing.
+        token_secret::check_form(token).map_err(not_whole)?;
         let hash = Checksum::of(token.as_bytes());
         let current = self.is_current(); // before the holder, who may be of a catalog that is read anew by then
         let waiter = match self.holder(&hash)? {
@@ -115,6 +118,11 @@ impl Authenticator {
     }
 }
 
+fn not_whole(why: NotWhole) -> Error {
+    let text = format!("{why}: run `cargo login --registry cratehouse` with the whole of it");
+    Error::new(Kind::Unauthenticated, text)
+}
+
 fn unknown() -> Error {
     Error::new(
         Kind::Unauthenticated,
@@ -135,7 +143,8 @@ mod tests {
     use crate::flows::access::token_cache::{MAX_HOLDERS, TokenCache};
     use crate::flows::fixture::{TestGateway, memory};
     use cratehouse_journal::commands::Command;
-    use cratehouse_journal::principal::{Grant, TokenId, TokenSecret};
+    use cratehouse_journal::principal::{Grant, TokenId};
+    use cratehouse_journal::token_secret::{TokenKind, TokenSecret};
     use cratehouse_storage::test_util::{Fault, FaultyStore};
 
     struct Alice {
@@ -146,8 +155,8 @@ mod tests {
     impl Alice {
         async fn with(grant: Grant) -> Self {
             let server = TestGateway::open(&memory(), &[], Limits::default()).await;
-            let (login, secret) = ("alice".to_owned(), TokenSecret::random());
-            server.command(Command::CreateUser { login: login.clone() }).await;
+            let (login, secret) = ("alice".to_owned(), TokenSecret::random(TokenKind::Person));
+            server.command(Command::create_user(login.clone())).await;
             let (name, hash) = (String::new(), secret.hash());
             server.command(Command::CreateToken { login, name, hash, grant }).await;
             Self { server, secret }
@@ -169,7 +178,7 @@ mod tests {
         let alice = Alice::with(Grant::usual()).await;
         let first = alice.shows_it().await.unwrap();
         assert!(Arc::ptr_eq(&first, &alice.shows_it().await.unwrap()));
-        alice.server.command(Command::CreateUser { login: "bob".to_owned() }).await;
+        alice.server.command(Command::create_user("bob".to_owned())).await;
         let second = alice.shows_it().await.unwrap();
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(first, second);
@@ -216,7 +225,9 @@ mod tests {
         alice.server.command(Command::DisableUser { login: "alice".to_owned() }).await;
         let told = why(&alice, alice.secret.reveal()).await;
         assert!(told.starts_with("the user `alice` of this token is disabled"), "{told}");
-        for unknown in ["", "crh_x", &"x".repeat(2000), TokenSecret::random().reveal()] {
+        for unknown in
+            ["", "crh_x", &"x".repeat(2000), TokenSecret::random(TokenKind::Person).reveal()]
+        {
             let told = why(&alice, unknown).await;
             assert!(told.starts_with("this token is unknown to this registry"), "{told}");
             assert!(!told.contains("alice"), "{told}");
@@ -254,8 +265,8 @@ mod tests {
         let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::None)));
         let shared: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
         let server = TestGateway::open(&shared, &[], Limits::default()).await;
-        let (login, secret) = ("alice".to_owned(), TokenSecret::random());
-        server.command(Command::CreateUser { login: login.clone() }).await;
+        let (login, secret) = ("alice".to_owned(), TokenSecret::random(TokenKind::Person));
+        server.command(Command::create_user(login.clone())).await;
         let (name, hash, grant) = (String::new(), secret.hash(), Grant::usual());
         server.command(Command::CreateToken { login, name, hash, grant }).await;
         let known = || server.gateway.tokens.authenticate(ClientKey::Exempt, secret.reveal());

@@ -1,4 +1,6 @@
 //! Who asks.
 
 pub mod authenticate;
+pub mod reader;
 pub mod token_cache;
+pub mod visibility;

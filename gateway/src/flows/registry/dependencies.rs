@@ -6,6 +6,8 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::config::{CRATES_IO, Config, crates_io_index};
+use crate::flows::access::reader::Reader;
+use crate::flows::access::visibility::Visibility;
 use crate::flows::registry::hosting::{Hosting, NameOf};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
@@ -24,6 +26,7 @@ const LOOKUPS: usize = 16;
 pub struct Dependencies {
     hosting: Arc<Hosting>,
     chain: Arc<Chain>,
+    visibility: Arc<Visibility>,
     /// The registries that this gateway speaks for, and those that it allows.
     registries: Registries,
     /// Whether our own index lists crates of crates.io's identity too.
@@ -38,16 +41,18 @@ impl Dependencies {
         unified: bool,
         hosting: Arc<Hosting>,
         chain: Arc<Chain>,
+        visibility: Arc<Visibility>,
     ) -> Self {
-        Self { hosting, chain, registries: registries(config, url), unified }
+        Self { hosting, chain, visibility, registries: registries(config, url), unified }
     }
 
-    /// The `registry` of every dependency's index line, in the order of the draft.
+    /// The `registry` of every dependency's index line, in the order of the draft. What does not exist for who
+    /// publishes cannot be depended on.
     ///
     /// # Errors
     /// When a dependency comes from a registry that is not allowed, or nobody knows it; when an
     /// upstream that might know it does not answer.
-    pub async fn resolve(&self, draft: &Draft) -> Result<Vec<Option<String>>> {
+    pub async fn resolve(&self, reader: &Reader, draft: &Draft) -> Result<Vec<Option<String>>> {
         let hosted =
             |dep: &DraftDep| Ok::<_, Error>(self.hosting.generation(&dep.krate.key())?.is_some());
         let known = draft.deps.iter().map(hosted).collect::<Result<Vec<_>>>()?;
@@ -56,16 +61,41 @@ impl Dependencies {
             self.hosting.journal.catch_up().await?;
         }
         // Collected first: a lazy iterator of futures is not `Send` for every lifetime.
-        let resolved: Vec<_> = draft.deps.iter().map(|dep| self.one(draft, dep)).collect();
+        let resolved: Vec<_> = draft.deps.iter().map(|dep| self.one(reader, draft, dep)).collect();
         stream::iter(resolved).buffered(LOOKUPS).try_collect().await
     }
 
-    async fn one(&self, draft: &Draft, dep: &DraftDep) -> Result<Option<String>> {
+    /// The restricted crates among the dependencies of an open one: it shows their names to all its readers.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub fn exposed(&self, draft: &Draft) -> Result<Vec<CrateName>> {
+        if self.visibility.is_restricted(&draft.name.key())? {
+            return Ok(Vec::new());
+        }
+        let mut exposed = Vec::new();
+        for dep in &draft.deps {
+            if self.visibility.is_restricted(&dep.krate.key())? {
+                exposed.push(dep.krate.clone());
+            }
+        }
+        Ok(exposed)
+    }
+
+    async fn one(&self, reader: &Reader, draft: &Draft, dep: &DraftDep) -> Result<Option<String>> {
         let source = self.registries.resolve(&dep.source).map_err(|e| {
             Error::invalid(format!("the dependency `{}` is refused: {e}", dep.krate))
         })?;
         if let Resolved::Allowed(_) = source {
             return Ok(registry_of(false, &source));
+        }
+        if !self.visibility.exists_for(reader, &dep.krate)? {
+            let is_of_us = source == Resolved::Ours && !self.unified;
+            return Err(if is_of_us && !self.hosting.is_reserved(&dep.krate.key()) {
+                not_of_us(dep)
+            } else {
+                unknown(dep)
+            });
         }
         Ok(registry_of(self.is_ours(draft, (dep, &source)).await?, &source))
     }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::time::timeout;
 
+use crate::flows::access::reader::Reader;
+use crate::flows::access::visibility::Visibility;
 use crate::flows::registry::hosting::{Hosting, NameOf};
 use crate::flows::registry::lookup::Lookup;
 use cratehouse_core::checksum::Checksum;
@@ -50,6 +52,8 @@ pub struct Downloads {
     pub lookup: Arc<Lookup>,
     /// Which names are ours, and their crates.
     pub hosting: Arc<Hosting>,
+    /// Which crates exist for whom.
+    pub visibility: Arc<Visibility>,
     /// How long a download may take until it begins.
     pub wait: Duration,
     /// Where downloads count.
@@ -111,10 +115,10 @@ impl Downloads {
         version: &CrateVersion,
         part: Part,
     ) -> Result<Download> {
-        self.get_for(ClientKey::OWN, name, version, part).await
+        self.get_for(&Reader::OWN, name, version, part).await
     }
 
-    /// One version's crate file, on behalf of a client. `name` and `version` must be spelled as in the
+    /// One version's crate file, on behalf of a reader, for whom it may not exist. `name` and `version` must be spelled as in the
     /// index line.
     ///
     /// # Errors
@@ -124,16 +128,16 @@ impl Downloads {
     /// what went wrong in the store or at an upstream.
     pub async fn get_for(
         &self,
-        client: ClientKey,
+        reader: &Reader,
         name: &CrateName,
         version: &CrateVersion,
         part: Part,
     ) -> Result<Download> {
-        if let Some(download) = self.at_hand(name, version) {
+        if let Some(download) = self.at_hand(reader, name, version) {
             return Ok(download);
         }
         let finding = async {
-            let (origin, got) = self.find_in_current_state(client, name, version).await?;
+            let (origin, got) = self.find_in_current_state(reader, name, version).await?;
             self.opened(origin, got, part).await
         };
         let answer = match timeout(deadline::at_most(self.wait), finding).await {
@@ -145,7 +149,13 @@ impl Downloads {
     }
 
     /// The same, if memory alone can tell that it may be had and has it: most downloads end here.
-    pub fn at_hand(&self, name: &CrateName, version: &CrateVersion) -> Option<Download> {
+    pub fn at_hand(
+        &self,
+        reader: &Reader,
+        name: &CrateName,
+        version: &CrateVersion,
+    ) -> Option<Download> {
+        self.visibility.exists_for(reader, name).ok().filter(|exists| *exists)?;
         let (at, known) = self.index.found(&name.key(), &lowered(name), self.chain.len())?;
         let Ok(Some(file)) = &known.answer else { return None };
         let listed = file.version(version).filter(|listed| listed.name == *name)?;
@@ -184,14 +194,14 @@ impl Downloads {
     /// end.
     async fn find_in_current_state(
         &self,
-        client: ClientKey,
+        reader: &Reader,
         name: &CrateName,
         version: &CrateVersion,
     ) -> Result<(Origin, Got)> {
-        match self.find(client, name, version).await {
+        match self.find(reader, name, version).await {
             Err(error) if error.kind == Kind::Absent => {
-                self.hosting.catch_up(client).await?;
-                self.find(client, name, version).await
+                self.hosting.catch_up(reader.client()).await?;
+                self.find(reader, name, version).await
             }
             answer => answer,
         }
@@ -199,11 +209,15 @@ impl Downloads {
 
     async fn find(
         &self,
-        client: ClientKey,
+        reader: &Reader,
         name: &CrateName,
         version: &CrateVersion,
     ) -> Result<(Origin, Got)> {
-        let key = name.key();
+        let (key, client) = (name.key(), reader.client());
+        if !self.visibility.exists_for(reader, name)? {
+            let reserved = self.hosting.is_reserved(&key);
+            return Err(if reserved { only_reserved(name) } else { no_crate(name) });
+        }
         if let Some((at, known)) = self.chain.in_memory(name) {
             let got = self.mirrored(client, at, &known, name, version).await?;
             return Ok((Origin::Mirrored, got));
@@ -213,12 +227,7 @@ impl Downloads {
                 let got = self.hosted(client, krate, name, version).await?;
                 return Ok((Origin::Hosted, got));
             }
-            NameOf::Reserved => {
-                return Err(Error::absent(format_args!(
-                    "there is no crate `{name}`: the name is reserved here, and nothing was published \
-                     under it"
-                )));
-            }
+            NameOf::Reserved => return Err(only_reserved(name)),
             NameOf::Others => {}
         }
         let (known, at) = self.chain.find(client, &lowered(name), self.chain.len()).await;
@@ -226,7 +235,7 @@ impl Downloads {
             let got = self.mirrored(client, at, &known, name, version).await?;
             return Ok((Origin::Mirrored, got));
         }
-        Err(Error::absent(format_args!("there is no crate `{name}`")))
+        Err(no_crate(name))
     }
 
     async fn hosted(
@@ -302,6 +311,16 @@ fn mirrored_version(
         Some(listed) => Err(spelled_otherwise(name, &listed.name)),
         None => Err(no_version(name, version, file.same_number(version))),
     }
+}
+
+fn no_crate(name: &CrateName) -> Error {
+    Error::absent(format_args!("there is no crate `{name}`"))
+}
+
+fn only_reserved(name: &CrateName) -> Error {
+    Error::absent(format_args!(
+        "there is no crate `{name}`: the name is reserved here, and nothing was published under it"
+    ))
 }
 
 fn no_version(name: &CrateName, version: &CrateVersion, instead: Option<&CrateVersion>) -> Error {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
+use crate::flows::access::reader::Reader;
+use crate::flows::access::visibility::Visibility;
 use crate::flows::registry::hosting::{Hosting, NameOf};
 use crate::flows::registry::views::Views;
 use cratehouse_core::client_key::ClientKey;
@@ -40,6 +42,8 @@ pub struct Lookup {
     pub judge: Arc<Judge>,
     /// What each view of the index shows.
     pub views: Arc<Views>,
+    /// Which crates exist for whom.
+    pub visibility: Arc<Visibility>,
     /// How long a lookup may take.
     pub wait: Duration,
     /// Where lookups count.
@@ -54,25 +58,26 @@ impl Lookup {
     /// When the catalog fails, or an upstream did not answer and nothing is known from before;
     /// unavailable, when it takes longer than `limits.fill_wait` (the work goes on).
     pub async fn find(self: &Arc<Self>, name: &CrateName) -> Result<Option<Arc<IndexFile>>> {
-        let answered = self.known_in(ClientKey::OWN, None, name).await;
+        let answered = self.known_in(&Reader::OWN, None, name).await;
         self.judged(name, answered).await
     }
 
-    /// The same in one view of the index, on behalf of a client: what it asks upstreams for takes its
-    /// share of their places, and what none of them has is charged to it.
+    /// The same in one view of the index, on behalf of a reader: what it asks upstreams for takes its
+    /// share of their places, and what none of them has is charged to it. What does not exist for it is answered as
+    /// what does not exist.
     ///
     /// # Errors
     /// As [`find`](Self::find); throttled, when the client has asked for too much that nobody has.
     pub async fn find_for(
         self: &Arc<Self>,
-        client: ClientKey,
+        reader: &Reader,
         view: View,
         name: &CrateName,
     ) -> Result<Option<Arc<IndexFile>>> {
-        if let Some(found) = self.at_hand(view, name) {
+        if let Some(found) = self.at_hand(reader, view, name) {
             return Ok(found);
         }
-        let answered = self.known_in(client, Some(view), name).await;
+        let answered = self.known_in(reader, Some(view), name).await;
         if let Ok(answered) = &answered {
             self.count_unified(view, answered);
         }
@@ -95,7 +100,13 @@ impl Lookup {
 
     /// The same as [`find_for`](Self::find_for), if memory alone can tell: `None` where something would
     /// have to be asked, made or waited for. Most lookups end here.
-    pub fn at_hand(&self, view: View, name: &CrateName) -> Option<Option<Arc<IndexFile>>> {
+    pub fn at_hand(
+        &self,
+        reader: &Reader,
+        view: View,
+        name: &CrateName,
+    ) -> Option<Option<Arc<IndexFile>>> {
+        self.visibility.exists_for(reader, name).ok().filter(|exists| *exists)?;
         let answered = self.index.answer(&name.key(), name, self.views.chain(view))?;
         let answered = self.views.shown(Some(view), answered);
         let known = &answered.known;
@@ -122,19 +133,26 @@ impl Lookup {
     /// As [`find_for`](Self::find_for).
     pub(crate) async fn known(
         self: &Arc<Self>,
-        client: ClientKey,
+        reader: &Reader,
         name: &CrateName,
     ) -> Result<Answered> {
-        self.known_in(client, None, name).await
+        self.known_in(reader, None, name).await
     }
 
     /// The same in a view; `None`: wherever it is from.
     async fn known_in(
         self: &Arc<Self>,
-        client: ClientKey,
+        reader: &Reader,
         view: Option<View>,
         name: &CrateName,
     ) -> Result<Answered> {
+        if !self.visibility.exists_for(reader, name)? {
+            self.read_where_shown(reader.client(), view).await?;
+            if !self.visibility.exists_for(reader, name)? {
+                return Ok(Answered::nowhere(CachedLookup::absent(None)));
+            }
+        }
+        let client = reader.client();
         let chain = view.map_or(self.chain.len(), |view| self.views.chain(view));
         let answered = match self.index.answer(&name.key(), name, chain) {
             Some(answered) => answered,
@@ -168,16 +186,19 @@ impl Lookup {
             NameOf::Others => self.chain.find(client, name, chain).await,
         };
         if known.is_absent() && known.read_from.is_none_or(|at| at < began) {
-            let read = self.read_on(client).await;
-            if self.views.hosts(view) {
-                read?;
-            }
+            self.read_where_shown(client, view).await?;
         }
         // The name may have been published while the upstreams were asked: from then on it is ours.
         match self.hosting.whose(key)? {
             NameOf::Hosted(row) => Ok(ours(row).await),
             _ => Ok(Answered { known, from: Place::Upstream(at) }),
         }
+    }
+
+    /// Reads on before something is said to be absent; where hosted crates are not shown, nothing depends on it.
+    async fn read_where_shown(&self, client: ClientKey, view: Option<View>) -> Result<()> {
+        let read = self.read_on(client).await;
+        if self.views.hosts(view) { read } else { Ok(()) }
     }
 
     /// Another replica may have published a name that is nowhere: where hosted crates are shown, it is

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 
+use crate::flows::access::reader::Reader;
 use crate::flows::registry::hosting::Hosting;
 use crate::flows::registry::lock_file::LockFiles;
 use crate::flows::registry::lookup::Lookup;
@@ -16,6 +17,7 @@ use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::threads::aside;
+use cratehouse_mirror::hosting::HostedNames as _;
 use cratehouse_mirror::index::cache::{Answered, CachedLookup};
 use cratehouse_mirror::index::chain::lowered;
 use cratehouse_mirror::judge::{Judge, judge_all};
@@ -32,18 +34,22 @@ use cratehouse_policy::{Explanation, Judgement, PolicyGeneration, Report, Row, W
 const PACKAGES_AT_ONCE: usize = 16;
 
 /// Which index files a check may have looked up.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Reach {
-    /// Any, on behalf of this client.
-    Upstreams(ClientKey),
+    /// Any, on behalf of this reader.
+    Upstreams(Reader),
     /// Those of which something is held here; the others are told as unknown.
-    Held(ClientKey),
+    Held(Reader),
 }
 
 impl Reach {
-    fn client(self) -> ClientKey {
-        let (Self::Upstreams(client) | Self::Held(client)) = self;
-        client
+    fn reader(&self) -> &Reader {
+        let (Self::Upstreams(reader) | Self::Held(reader)) = self;
+        reader
+    }
+
+    fn client(&self) -> ClientKey {
+        self.reader().client()
     }
 }
 
@@ -78,7 +84,7 @@ impl PolicyChecks {
     /// Invalid, when the text is no Cargo.lock.
     pub async fn check(
         &self,
-        reach: Reach,
+        reach: &Reach,
         lock: &str,
         policies: &[Arc<PolicyGeneration>],
         allowance: &Allowance,
@@ -111,7 +117,7 @@ impl PolicyChecks {
     /// Absent, when there is no such crate or version; else as a lookup.
     pub async fn explain<T: Send + 'static>(
         &self,
-        client: ClientKey,
+        reader: &Reader,
         name: &CrateName,
         which: Which,
         turn: impl Future<Output = Result<T>>,
@@ -119,7 +125,7 @@ impl PolicyChecks {
         let (in_force, now) = (self.judge.policy.generation(), self.judge.policy.now());
         let licenses_wanted = in_force.policy.wants_licenses();
         let Some(Seen { file, known, .. }) =
-            self.seen(client, &lowered(name), licenses_wanted).await?
+            self.seen(reader, &lowered(name), licenses_wanted).await?
         else {
             return Err(no_crate(name));
         };
@@ -145,7 +151,7 @@ impl PolicyChecks {
     /// A package's row in the report of each policy.
     async fn rows(
         &self,
-        reach: Reach,
+        reach: &Reach,
         package: Locked,
         policies: &[Arc<PolicyGeneration>],
         allowance: &Allowance,
@@ -153,7 +159,7 @@ impl PolicyChecks {
     ) -> Vec<Row> {
         let same = |row: Row| vec![row; policies.len()];
         if package.source != LockedSource::Registry {
-            let misplaced = self.hosted_elsewhere(&package);
+            let misplaced = self.hosted_elsewhere(reach.reader(), &package);
             return same(Row { misplaced, ..Row::outside(&package) });
         }
         let Seen { file, known, identity } = match self.found(reach, &package, policies).await {
@@ -183,8 +189,9 @@ impl PolicyChecks {
 
     /// A crate of ours that is locked under a registry which is not known to be this one: perhaps it is, by a URL that
     /// nobody has told.
-    fn hosted_elsewhere(&self, package: &Locked) -> Option<String> {
+    fn hosted_elsewhere(&self, reader: &Reader, package: &Locked) -> Option<String> {
         let (name, registry) = (CrateName::parse(&package.name).ok()?, package.registry.as_ref()?);
+        self.lookup.visibility.exists_for(reader, &name).ok().filter(|exists| *exists)?;
         self.hosting.catalog.krate(&name.key()).ok()??;
         Some(format!(
             "it was not judged: a crate of that name is hosted here, and this one is locked under `{}`, which is taken for \
@@ -198,7 +205,7 @@ impl PolicyChecks {
     /// The judgements of each policy on all versions of a file.
     async fn judged(
         &self,
-        reach: Reach,
+        reach: &Reach,
         file: &Arc<IndexFile>,
         known: &CachedLookup,
         policies: &[Arc<PolicyGeneration>],
@@ -216,7 +223,7 @@ impl PolicyChecks {
 
     async fn found(
         &self,
-        reach: Reach,
+        reach: &Reach,
         package: &Locked,
         policies: &[Arc<PolicyGeneration>],
     ) -> Result<Seen> {
@@ -224,19 +231,19 @@ impl PolicyChecks {
         package.version.parse::<CrateVersion>().map_err(Error::invalid)?;
         let licenses_wanted = policies.iter().any(|by| by.policy.wants_licenses());
         let lower = lowered(&name);
-        if matches!(reach, Reach::Held(_)) && !self.is_held(&lower).await? {
+        if matches!(reach, Reach::Held(_)) && !self.is_held(reach.reader(), &lower).await? {
             return Err(never_asked_for(&name));
         }
-        self.seen(reach.client(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
+        self.seen(reach.reader(), &lower, licenses_wanted).await?.ok_or_else(|| no_crate(&name))
     }
 
     async fn seen(
         &self,
-        client: ClientKey,
+        reader: &Reader,
         lower: &CrateName,
         licenses_wanted: bool,
     ) -> Result<Option<Seen>> {
-        let Answered { known, from } = self.lookup.known(client, lower).await?;
+        let Answered { known, from } = self.lookup.known(reader, lower).await?;
         let Some(file) = known.answer.clone()? else { return Ok(None) };
         if licenses_wanted {
             self.judge.licenses.begin(&known.judging, &file).await;
@@ -245,8 +252,12 @@ impl PolicyChecks {
     }
 
     /// Whether a crate can be judged without an upstream being asked for what is new to it.
-    async fn is_held(&self, lower: &CrateName) -> Result<bool> {
+    /// Of what does not exist for a reader it is said what is said of a name that nobody has.
+    async fn is_held(&self, reader: &Reader, lower: &CrateName) -> Result<bool> {
         let chain = &self.lookup.chain;
+        if !self.lookup.visibility.exists_for(reader, lower)? {
+            return Ok(self.hosting.is_reserved(&lower.key()));
+        }
         Ok(chain.is_ours(&lower.key())? || chain.is_held(lower).await)
     }
 }

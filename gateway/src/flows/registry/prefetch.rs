@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
+use crate::flows::access::reader::Reader;
 use crate::flows::registry::download::{Downloads, Part};
 use crate::flows::registry::lock_file::LockFiles;
 use crate::flows::registry::lookup::Lookup;
@@ -122,7 +123,7 @@ impl Prefetcher {
         let fetched = self.downloads.get(&name, &version, Part::Head).await;
         // Also of what its licence has forbidden.
         if self.licenses.wants_licenses()
-            && let Ok(answered) = self.lookup.known(ClientKey::OWN, &lower).await
+            && let Ok(answered) = self.lookup.known(&Reader::OWN, &lower).await
         {
             self.licenses.settle(&answered.known, &version).await;
         }

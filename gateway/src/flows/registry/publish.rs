@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 pub use self::admission::{frame_bytes, head_bytes, named};
 use crate::config::Limits;
+use crate::flows::access::reader::Reader;
 use crate::flows::registry::dependencies::Dependencies;
 use crate::flows::registry::hosting::Hosting;
 use crate::flows::registry::publish_rules::PublishRules;
@@ -105,7 +106,7 @@ impl Publisher {
     /// upstream or the store had to be asked and did not answer.
     pub async fn publish(
         &self,
-        (who, client): (&Principal, ClientKey),
+        (who, client): (&Arc<Principal>, ClientKey),
         body: Bytes,
     ) -> Result<PublishAnswer> {
         let outcome = self.attempt((who, client), body).await;
@@ -119,7 +120,7 @@ impl Publisher {
 
     async fn attempt(
         &self,
-        (who, client): (&Principal, ClientKey),
+        (who, client): (&Arc<Principal>, ClientKey),
         body: Bytes,
     ) -> Result<PublishAnswer> {
         let too_slow = |_| {
@@ -129,7 +130,7 @@ impl Publisher {
         };
         let preparing = async {
             let parcel = self.unpack(client, body).await?;
-            self.prepare(who, parcel).await
+            self.prepare((who, client), parcel).await
         };
         let prepared = tokio::time::timeout(deadline::at_most(PREPARE), preparing)
             .await
@@ -143,12 +144,12 @@ impl Publisher {
     /// neither an upstream request nor a blob, and again, for good, by the writer.
     async fn prepare(
         &self,
-        who: &Principal,
+        (who, client): (&Arc<Principal>, ClientKey),
         parcel: Parcel,
     ) -> Result<(ActorCommand, Bytes, PublishAnswer)> {
         let Parcel { crate_file, cksum, draft, warnings } = parcel;
         let name = draft.name.clone();
-        let by = CommandActor::Principal(who.clone());
+        let by = CommandActor::Principal(Principal::clone(who));
         let size = crate_file.len() as u64;
         let (line, metadata) = draft.clone().into_line(cksum, None, |_| Ok::<_, Error>(None))?;
         let published = Box::new(Published { line, size, metadata });
@@ -164,7 +165,14 @@ impl Publisher {
             self.rules.to_name(&name).await?;
             answer.warnings.extend(self.claim(&name).await?);
         }
-        let registries = self.dependencies.resolve(&draft).await?;
+        let reader = Reader::Client(client, Some(Arc::clone(who)));
+        let registries = self.dependencies.resolve(&reader, &draft).await?;
+        answer.warnings.extend(self.dependencies.exposed(&draft)?.iter().map(|dep| {
+            format!(
+                "`{name}` is open and depends on `{dep}`, which is restricted: all who read `{name}` see that name, and \
+                 only its readers can build it"
+            )
+        }));
         let mut registries = registries.into_iter();
         let (line, metadata) =
             draft.into_line(cksum, None, |_| Ok::<_, Error>(registries.next().flatten()))?;

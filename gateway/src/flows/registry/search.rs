@@ -5,10 +5,12 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::flows::access::reader::Reader;
+use crate::flows::access::visibility::Visibility;
 use crate::flows::registry::hosting::Hosting;
+use crate::flows::registry::lookup::Lookup;
 use crate::flows::registry::views::Views;
 use crate::flows::turns::Turns;
-use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_journal::catalog::{CrateRow, Tables, View};
 use cratehouse_mirror::hosting::HostedNames as _;
@@ -59,24 +61,26 @@ pub struct Search {
     judge: Arc<Judge>,
     views: Arc<Views>,
     turns: Arc<Turns>,
+    visibility: Arc<Visibility>,
     /// How many upstreams there are.
     upstreams: usize,
     hosted: Mutex<HostedVersions>,
 }
 
 impl Search {
-    /// What finds hosted crates and those whose names are kept.
-    pub fn new(
-        names: Arc<NameKeeper>,
-        hosting: Arc<Hosting>,
-        index: IndexCache,
-        judge: Arc<Judge>,
-        views: Arc<Views>,
-        turns: Arc<Turns>,
-        upstreams: usize,
-    ) -> Self {
-        let hosted = Mutex::default();
-        Self { names, hosting, index, judge, views, turns, upstreams, hosted }
+    /// What finds hosted crates and those whose names are kept, as a lookup sees them.
+    pub fn new(names: Arc<NameKeeper>, lookup: &Lookup, turns: Arc<Turns>) -> Self {
+        Self {
+            names,
+            hosting: Arc::clone(&lookup.hosting),
+            index: lookup.index.clone(),
+            judge: Arc::clone(&lookup.judge),
+            views: Arc::clone(&lookup.views),
+            turns,
+            visibility: Arc::clone(&lookup.visibility),
+            upstreams: lookup.chain.len(),
+            hosted: Mutex::default(),
+        }
     }
 
     /// Searches names and descriptions of what our own index lists. Gives a page of the hits, the best first, and how many there are in
@@ -86,28 +90,37 @@ impl Search {
     /// When the catalog fails; unavailable, when too many search.
     pub async fn search(
         self: &Arc<Self>,
-        client: ClientKey,
+        reader: &Reader,
         query: &str,
         page: Page,
     ) -> Result<(Vec<Hit>, u32)> {
         self.names.load().await;
-        let turn = self.turns.searches.turn(client).await?;
-        let (owned, query) = (Arc::clone(self), Query::new(query));
+        let turn = self.turns.searches.turn(reader.client()).await?;
+        let (owned, query, reader) = (Arc::clone(self), Query::new(query), reader.clone());
         let finding = self.hosting.catalog.scan(move |view| {
             let _turn = turn; // until it is over, whether a request still waits for it or not
-            owned.find(view, &query, page)
+            owned.find(view, &reader, &query, page)
         });
         let Found { hits, total, unknown } = finding.await?;
         self.names.learn(unknown);
         Ok((hits, total))
     }
 
-    fn find(&self, view: &View<impl Tables>, query: &Query, page: Page) -> Result<Found> {
+    fn find(
+        &self,
+        view: &View<impl Tables>,
+        reader: &Reader,
+        query: &Query,
+        page: Page,
+    ) -> Result<Found> {
+        // What cannot be told is not shown.
+        let exists = |name: &CrateName| self.visibility.exists_for(reader, name).unwrap_or(false);
         let mut best = Best::new(page.skip.saturating_add(page.size));
         let mut hosted: HashSet<NameKey> = HashSet::new();
         view.each_crate(|row| {
             let key = row.name.key();
             let rank = query.rank(&key, row.description.as_deref()).filter(|_| row.shown > 0);
+            let rank = rank.filter(|_| exists(&row.name));
             if let Some(rank) = rank {
                 best.offer(rank, false, &row.name.clone(), || Kind::Hosted(row));
             }
@@ -119,7 +132,7 @@ impl Search {
                 return; // `cargo add --registry` would not find it
             }
             // A name that is ours by now may have been mirrored before.
-            if !hosted.contains(key) && !self.hosting.is_reserved(key) {
+            if !hosted.contains(key) && !self.hosting.is_reserved(key) && exists(name) {
                 best.offer(rank, true, name, || Kind::Mirrored(at, version.map(Into::into)));
             }
         });

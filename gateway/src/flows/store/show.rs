@@ -159,7 +159,7 @@ mod tests {
     async fn the_trail_is_shown_whole_or_by_crate_or_from_a_place_on() {
         let store = memory();
         let server = TestGateway::open(&store, &[], limits()).await;
-        server.command(Command::CreateUser { login: "alice".to_owned() }).await;
+        server.command(Command::create_user("alice".to_owned())).await;
         server.publish("foo", "1.0.0", b"foo").await;
         server.publish("bar", "1.0.0", b"bar").await;
         let (krate, version) = (name("foo"), version("1.0.0"));

@@ -1,6 +1,7 @@
 //! Fills from upstreams: turns, memory, and on whose behalf.
 
 use crate::config::Limits;
+use crate::flows::access::reader::Reader;
 use crate::flows::fixture::{Public, TestGateway, limits, memory, name};
 use crate::flows::registry::download::Part;
 use cratehouse_core::checksum::Checksum;
@@ -42,7 +43,8 @@ async fn what_another_upstream_lists_is_asked_on_behalf_of_the_client() {
     }
     let client = ClientKey::of([192, 0, 2, 1].into());
     let (name, version) = (name("Foo"), "1.0.0".parse().unwrap());
-    let downloading = server.gateway.downloads.get_for(client, &name, &version, Part::Bytes);
+    let reader = Reader::Own(client);
+    let downloading = server.gateway.downloads.get_for(&reader, &name, &version, Part::Bytes);
     let its_turn_comes = async {
         while upstream.index_waiting().is_empty() {
             tokio::task::yield_now().await;

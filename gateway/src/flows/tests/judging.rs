@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
+use crate::flows::access::reader::Reader;
 use crate::flows::fixture::{Public, State, TestGateway, memory, name, version};
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind};
@@ -99,7 +100,7 @@ async fn a_file_is_judged_to_the_end_when_its_client_leaves_and_not_for_the_next
     let policy = "[[ban]]\nname = \"foo\"\nreason = \"r\"";
     let server = TestGateway::ruled(&store, &[&public], policy).await;
     let (gateway, foo) = (&server.gateway, name("foo"));
-    let known = gateway.lookup.known(ClientKey::Exempt, &foo).await.unwrap().known;
+    let known = gateway.lookup.known(&Reader::Own(ClientKey::Exempt), &foo).await.unwrap().known;
     let file = known.answer.clone().unwrap().unwrap();
     let is_judged = || known.judging.shown(gateway.policy_store.in_force().stamp()).is_some();
     // The work may not have begun when its client leaves, and is not done then.

@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::time::timeout;
 
+use crate::flows::access::reader::Reader;
 use crate::flows::fixture::{Public, TestGateway, memory, name, version};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::client_key::ClientKey;
@@ -131,7 +132,13 @@ async fn licences_in_the_store_are_a_help_and_no_need() {
 async fn what_another_replica_has_read_is_learned_while_the_file_stays_in_memory() {
     let (store, public) = (memory(), Public::start(&under("GPL-3.0-only")).await);
     let server = TestGateway::ruled(&store, &[&public], DENY).await;
-    let known = server.gateway.lookup.known(ClientKey::Exempt, &name("foo")).await.unwrap().known;
+    let known = server
+        .gateway
+        .lookup
+        .known(&Reader::Own(ClientKey::Exempt), &name("foo"))
+        .await
+        .unwrap()
+        .known;
     let file = known.answer.clone().unwrap().unwrap();
     let judge = || async {
         let foo = name("foo");

@@ -11,9 +11,9 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::config::Config;
+use crate::flows::access::reader::Reader;
 use crate::flows::fixture::{Public, TestGateway, memory, name, version};
 use crate::flows::registry::download::{File, Part};
-use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Kind;
 use cratehouse_journal::commands::Command;
 use cratehouse_package::view::View;
@@ -41,17 +41,17 @@ async fn replica(store: &Arc<dyn ObjectStore>, public: &Public, policy: &str) ->
 type Index = Option<(Bytes, String)>;
 
 fn index_at_hand(server: &TestGateway, view: View, krate: &str) -> Option<Index> {
-    let found = server.gateway.lookup.at_hand(view, &name(krate))?;
+    let found = server.gateway.lookup.at_hand(&Reader::OWN, view, &name(krate))?;
     Some(found.map(|file| (file.identity.bytes.clone(), file.identity.etag.to_string())))
 }
 
 async fn index(server: &TestGateway, view: View, krate: &str) -> Index {
-    let found = server.gateway.lookup.find_for(ClientKey::OWN, view, &name(krate)).await.unwrap();
+    let found = server.gateway.lookup.find_for(&Reader::OWN, view, &name(krate)).await.unwrap();
     found.map(|file| (file.identity.bytes.clone(), file.identity.etag.to_string()))
 }
 
 fn bytes_at_hand(server: &TestGateway, krate: &str, vers: &str) -> Option<Bytes> {
-    match server.gateway.downloads.at_hand(&name(krate), &version(vers))?.file {
+    match server.gateway.downloads.at_hand(&Reader::OWN, &name(krate), &version(vers))?.file {
         File::Whole(bytes) => Some(bytes),
         File::Stream { .. } => panic!("a stream is not at hand"),
     }

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::flows::registry::clashes;
 use crate::gateway::Gateway;
+use crate::http::api::access;
 use crate::http::api::call::Call;
-use crate::http::request::body::budget::Owner;
 use crate::http::request::route::Administer;
 use crate::http::response::respond::{self, Answer};
 use crate::http::response::responses::Responses;
@@ -18,14 +18,19 @@ use cratehouse_core::error::{Error, Result};
 use cratehouse_core::fair_queue::with_turn;
 use cratehouse_core::fair_share::Share;
 use cratehouse_journal::commands::CommandActor;
-use cratehouse_journal::principal::{CratePattern, Grant, Scope};
+use cratehouse_journal::principal::{
+    CratePattern, Grant, Principal, PrincipalKind, Scope, TokenId,
+};
 use cratehouse_journal::token_expiry::Expiry;
+use cratehouse_journal::{tokens, users};
 use cratehouse_mirror::index::copies;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewUser {
     login: String,
+    #[serde(default)]
+    kind: PrincipalKind,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,8 +42,17 @@ struct NewToken {
     scopes: Option<BTreeSet<Scope>>,
     #[serde(default)]
     crates: Vec<CratePattern>,
+    #[serde(default)]
+    read_only_crates: Vec<CratePattern>,
     /// In the words of the command line: `90d`, a date, a time.
     expires: Option<Expiry>,
+}
+
+/// How long the former token goes on, in the words of the command line: `24h`, `7d`, a date, a time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rotation {
+    overlap: Expiry,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,45 +61,47 @@ struct Removal {
     reason: String,
 }
 
-/// Does what an administrator asks for; the caller has checked that it is one.
+/// Does what an administrator asks for, or tells an auditor: the gate has checked that it is one.
 ///
 /// # Errors
 /// Those of the flow and of the body.
-pub async fn administer(
-    call: Call<'_>,
-    by: CommandActor,
-    what: Administer,
-    owner: Owner,
-) -> Result<Answer> {
+pub async fn administer(call: Call<'_>, what: Administer) -> Result<Answer> {
+    let who = call.holder()?;
+    let owner = call.owner(Some(&who));
+    let by = CommandActor::Principal(Principal::clone(&who));
     let (app, gateway, responses) = (call.app, call.gateway(), call.responses());
-    let (budgets, upload) = (&app.bodies, call.upload);
+    let (budgets, upload) = (&app.bodies, &mut *call.upload);
     match what {
+        Administer::Access(what) => access::answer(call, by, what, owner).await,
         Administer::Users => {
             let (turn, owned) = (app.long_answer(responses).await?, Arc::clone(gateway));
-            let listing = async move { cratehouse_journal::users::list(&owned.journal).await };
+            let listing = async move { users::list(&owned.journal).await };
             let (users, _turn) = with_turn(turn, listing).await?;
             responses.json(&users)
         }
         Administer::CreateUser => {
             let new: NewUser = upload.read_json(budgets, owner).await?;
-            respond::json(
-                &cratehouse_journal::users::create(&gateway.journal, by, &new.login).await?,
-            )
+            let user = users::create(&gateway.journal, by, &new.login, new.kind).await?;
+            respond::json(&user)
         }
         Administer::DisableUser(login) => {
-            cratehouse_journal::users::disable(&gateway.journal, by, &login).await?;
+            users::disable(&gateway.journal, by, &login).await?;
             respond::done(None)
         }
         Administer::Tokens(login) => {
             let turn = app.long_answer(responses).await?;
-            tokens(gateway, responses, turn, login).await
+            list_tokens(gateway, responses, turn, login).await
         }
         Administer::CreateToken => {
             create_token(gateway, by, upload.read_json(budgets, owner).await?).await
         }
         Administer::RevokeToken(id) => {
-            cratehouse_journal::tokens::revoke(&gateway.journal, by, id).await?;
+            tokens::revoke(&gateway.journal, by, id).await?;
             respond::done(None)
+        }
+        Administer::RotateToken(id) => {
+            let rotation: Rotation = upload.read_json(budgets, owner).await?;
+            rotate(gateway, by, id, rotation).await
         }
         Administer::Remove(name, version) => {
             let removal: Removal = upload.read_json(budgets, owner).await?;
@@ -124,23 +140,34 @@ pub async fn administer(
     }
 }
 
-async fn tokens(
+async fn list_tokens(
     gateway: &Arc<Gateway>,
     responses: Responses<'_>,
     turn: Share,
     login: Option<String>,
 ) -> Result<Answer> {
     let owned = Arc::clone(gateway);
-    let listing =
-        async move { cratehouse_journal::tokens::list(&owned.journal, login.as_deref()).await };
-    let (tokens, _turn) = with_turn(turn, listing).await?;
-    responses.json(&tokens)
+    let listing = async move { tokens::list(&owned.journal, login.as_deref()).await };
+    let (listed, _turn) = with_turn(turn, listing).await?;
+    responses.json(&listed)
 }
 
 async fn create_token(gateway: &Gateway, by: CommandActor, new: NewToken) -> Result<Answer> {
     let (user, name, grant) = new.checked(Timestamp::now())?;
-    let (id, secret) =
-        cratehouse_journal::tokens::create(&gateway.journal, by, &user, &name, grant).await?;
+    let (id, secret) = tokens::create(&gateway.journal, by, &user, &name, grant).await?;
+    respond::json(&json!({ "id": id, "token": secret.reveal() }))
+}
+
+/// Makes a token in place of another.
+pub(super) async fn rotate(
+    gateway: &Gateway,
+    by: CommandActor,
+    id: TokenId,
+    rotation: Rotation,
+) -> Result<Answer> {
+    let until = rotation.overlap.end(Timestamp::now());
+    let until = until.map_err(|why| Error::invalid(format!("`overlap`: {why}")))?;
+    let (id, secret) = tokens::rotate(&gateway.journal, by, id, until).await?;
     respond::json(&json!({ "id": id, "token": secret.reveal() }))
 }
 
@@ -149,7 +176,7 @@ impl NewToken {
         let scopes = self.scopes.unwrap_or_else(|| Grant::usual().scopes);
         let expires = self.expires.map(|expiry| expiry.end(now)).transpose();
         let expires = expires.map_err(|why| Error::invalid(format!("`expires`: {why}")))?;
-        let grant = Grant { scopes, crates: self.crates, expires };
+        let grant = Grant { scopes, crates: self.crates, reads: self.read_only_crates, expires };
         if grant.scopes.is_empty() {
             return Err(Error::invalid(
                 "`scopes` is empty: name at least one, or leave it out for all but `admin`",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 
+use crate::flows::access::reader::Reader;
 use crate::gateway::Gateway;
 use crate::http::app::App;
 use crate::http::request::authenticate;
@@ -13,7 +14,7 @@ use crate::http::request::body::Upload;
 use crate::http::request::body::budget::Owner;
 use crate::http::response::responses::Responses;
 use cratehouse_core::client_key::ClientKey;
-use cratehouse_core::error::Result;
+use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::principal::Principal;
 
 /// What the record of a download wants to know of a request, beside its token.
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub asker: Asker,
     /// Whose share of limits it takes.
     pub client: ClientKey,
+    /// Who asks, as the gate has found; nobody, where reads are open.
+    pub who: Option<Arc<Principal>>,
     /// Its body.
     pub upload: &'a mut Upload<Incoming>,
 }
@@ -51,20 +54,18 @@ impl<'a> Call<'a> {
         Responses::to(self.gateway(), self.client)
     }
 
-    /// Who reads; nobody, where reads are open.
+    /// Who holds the token of a request whose route needs one: the gate has seen to it.
     ///
     /// # Errors
-    /// As [`authenticate::reader`].
-    pub async fn reader(&self) -> Result<Option<Arc<Principal>>> {
-        authenticate::reader(self.gateway(), self.headers, self.client).await
+    /// None, but that of a table of routes that is wrong.
+    pub fn holder(&self) -> Result<Arc<Principal>> {
+        let missing = || Error::internal(std::io::Error::other("the route needs no token"));
+        self.who.clone().ok_or_else(missing)
     }
 
-    /// Who asks for a change.
-    ///
-    /// # Errors
-    /// As [`authenticate::caller`].
-    pub async fn caller(&self) -> Result<Arc<Principal>> {
-        authenticate::caller(self.gateway(), self.headers, self.client).await
+    /// Who reads, and for whose share of limits.
+    pub fn reader(&self) -> Reader {
+        Reader::Client(self.reading_client(), self.who.clone())
     }
 
     /// The client that reads, as [`authenticate::client`] sees it.

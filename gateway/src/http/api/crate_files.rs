@@ -2,12 +2,14 @@
 
 use hyper::HeaderMap;
 
+use crate::flows::access::reader::Reader;
 use crate::flows::registry::download::{Download, Part};
 use crate::http::api::call::{Asker, Call};
 use crate::http::app::App;
 use crate::http::request::{authenticate, forwarded};
 use crate::http::response::respond::{self, Answer};
 use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::Result;
 use cratehouse_journal::principal::Principal;
 use cratehouse_package::name::CrateName;
@@ -16,13 +18,13 @@ use cratehouse_package::version::CrateVersion;
 /// One version's crate file.
 ///
 /// # Errors
-/// Those of the download and of the token.
+/// Those of the download.
 pub async fn get(call: Call<'_>, name: &CrateName, version: &CrateVersion) -> Result<Answer> {
-    let who = call.reader().await?;
-    let (gateway, client) = (call.gateway(), call.reading_client());
+    let (gateway, reader, who) = (call.gateway(), call.reader(), call.who.as_deref());
+    let client = reader.client();
     let part = if call.asker.takes_body { Part::Bytes } else { Part::Head };
     let find = || async {
-        let got = gateway.downloads.get_for(client, name, version, part).await?;
+        let got = gateway.downloads.get_for(&reader, name, version, part).await?;
         let private = gateway.config.auth_required;
         let Download { file, cksum, .. } = got;
         Ok((respond::crate_file(file.into(), &cksum, call.headers, private), cksum))
@@ -32,7 +34,7 @@ pub async fn get(call: Call<'_>, name: &CrateName, version: &CrateVersion) -> Re
     }
     let is_scarce = || gateway.mirror.files.cache.is_scarce();
     let (answer, cksum) = call.app.outgoing.crates.admit(client, is_scarce, find).await?;
-    record(call.app, (name, version, cksum), who.as_deref(), (call.asker, call.headers));
+    record(call.app, (name, version, cksum), who, (call.asker, call.headers));
     Ok(answer)
 }
 
@@ -45,7 +47,9 @@ pub fn at_hand(
 ) -> Option<Result<Answer>> {
     let gateway = &app.gateway;
     let who = authenticate::reader_at_hand(gateway, headers)?;
-    let Download { file, cksum, .. } = gateway.downloads.at_hand(name, version)?;
+    // Whose share it takes is worked out only where there is too little for all.
+    let reader = Reader::Client(ClientKey::Exempt, who.clone());
+    let Download { file, cksum, .. } = gateway.downloads.at_hand(&reader, name, version)?;
     let answer = respond::crate_file(file.into(), &cksum, headers, gateway.config.auth_required);
     if !asker.takes_body {
         return Some(Ok(answer));

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use hyper::HeaderMap;
 
+use crate::flows::access::reader::Reader;
 use crate::gateway::Gateway;
 use crate::http::api::call::{Asker, Call};
 use crate::http::app::App;
 use crate::http::request::{authenticate, forwarded};
 use crate::http::response::respond::{self, Answer};
+use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::index::IndexFile;
 use cratehouse_package::name::CrateName;
@@ -17,9 +19,8 @@ use cratehouse_package::view::View;
 /// `config.json`.
 ///
 /// # Errors
-/// Those of the token, where reads need one.
-pub async fn config(call: Call<'_>, view: View) -> Result<Answer> {
-    call.reader().await?;
+/// When it has no form in JSON, which it always has.
+pub fn config(call: &Call<'_>, view: View) -> Result<Answer> {
     let gateway = call.gateway();
     respond::index_config(view, &gateway.url, gateway.config.auth_required)
 }
@@ -34,12 +35,12 @@ pub fn config_at_hand(app: &App, headers: &HeaderMap, view: View) -> Option<Resu
 /// The index file of a crate.
 ///
 /// # Errors
-/// Absent, when there is no such crate; those of the lookup and of the token.
+/// Absent, when there is no such crate for who asks; those of the lookup.
 pub async fn file(call: Call<'_>, view: View, name: &CrateName) -> Result<Answer> {
-    call.reader().await?;
-    let (gateway, client) = (call.gateway(), call.reading_client());
+    let (gateway, reader) = (call.gateway(), call.reader());
+    let client = reader.client();
     let find = || async {
-        let found = gateway.lookup.find_for(client, view, name).await?;
+        let found = gateway.lookup.find_for(&reader, view, name).await?;
         Ok((answer(gateway, name, found, call.headers)?, ()))
     };
     if !call.asker.takes_body {
@@ -58,8 +59,10 @@ pub fn file_at_hand(
     (view, name): (View, &CrateName),
 ) -> Option<Result<Answer>> {
     let gateway = &app.gateway;
-    authenticate::reader_at_hand(gateway, headers)?;
-    let found = gateway.lookup.at_hand(view, name)?;
+    let who = authenticate::reader_at_hand(gateway, headers)?;
+    // Whose share it takes is worked out only where there is too little for all.
+    let reader = Reader::Client(ClientKey::Exempt, who);
+    let found = gateway.lookup.at_hand(&reader, view, name)?;
     match answer(gateway, name, found, headers) {
         Ok(answer) if asker.takes_body => {
             let client = || forwarded::client_key(&gateway.config, asker.peer, headers);

@@ -10,20 +10,21 @@ use cratehouse_journal::principal::Principal;
 /// The holder.
 ///
 /// # Errors
-/// Those of the token.
-pub async fn get(call: Call<'_>) -> Result<Answer> {
-    respond::json(&holder(&*call.caller().await?))
+/// None.
+pub fn get(call: Call<'_>) -> Result<Answer> {
+    respond::json(&holder(&*call.holder()?))
 }
 
 /// As crates.io's answer at this URL begins.
 fn holder(who: &Principal) -> Value {
-    let Principal { user, login, token, grant } = who;
+    let Principal { user, login, token, grant, kind, role, teams: _ } = who;
     json!({
-        "user": { "id": user, "login": login },
+        "user": { "id": user, "login": login, "kind": kind, "role": role },
         "token": {
             "id": token,
             "scopes": grant.scopes,
             "crates": grant.crates,
+            "read_only_crates": grant.reads,
             "expires": grant.expires,
         }
     })
@@ -39,10 +40,12 @@ mod tests {
         let grant =
             Grant { expires: Some("2027-01-31T00:00:00Z".parse().unwrap()), ..Grant::usual() };
         let login = "alice".to_owned();
-        let who = Principal { user: UserId(3), login, token: TokenId(7), grant };
+        let who =
+            Principal { user: UserId(3), login, token: TokenId(7), grant, ..Principal::sample() };
         let scopes = ["read", "publish-new", "publish-update", "yank", "change-owners"];
-        let token =
-            json!({ "id": 7, "scopes": scopes, "crates": [], "expires": "2027-01-31T00:00:00Z" });
-        assert_eq!(holder(&who), json!({ "user": { "id": 3, "login": "alice" }, "token": token }));
+        let token = json!({ "id": 7, "scopes": scopes, "crates": [],
+            "read_only_crates": [], "expires": "2027-01-31T00:00:00Z" });
+        let user = json!({ "id": 3, "login": "alice", "kind": "person", "role": "admin" });
+        assert_eq!(holder(&who), json!({ "user": user, "token": token }));
     }
 }

@@ -1,10 +1,12 @@
 //! The web API and the index, a file a resource. Each handler takes a [`call::Call`].
 
+pub mod access;
 pub mod admin;
 pub mod call;
 pub mod crate_files;
 pub mod index;
 pub mod me;
+pub mod own_tokens;
 pub mod owners;
 pub mod policy;
 pub mod publish;

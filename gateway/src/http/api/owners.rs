@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::http::api::call::Call;
 use crate::http::response::respond::{self, Answer};
 use cratehouse_core::error::{Error, Result};
-use cratehouse_journal::catalog::UserRow;
-use cratehouse_journal::owners;
+use cratehouse_journal::authorize::absent;
+use cratehouse_journal::owners::{self, Listed};
 use cratehouse_journal::principal::Principal;
 use cratehouse_package::name::CrateName;
 
@@ -21,22 +21,27 @@ struct Logins {
 /// Who owns a crate.
 ///
 /// # Errors
-/// When it is not hosted here; those of the token.
+/// When it is not hosted here, as far as who asks may know.
 pub async fn list(call: Call<'_>, name: &CrateName) -> Result<Answer> {
-    call.reader().await?;
-    let (gateway, responses) = (call.gateway(), call.responses());
+    let (gateway, responses, reader) = (call.gateway(), call.responses(), call.reader());
     responses.admit()?;
-    let waiter = gateway.hosting.reader(call.reading_client());
+    let waiter = gateway.hosting.reader(reader.client());
+    if !gateway.visibility.exists_for(&reader, name)? {
+        gateway.journal.catch_up_for(waiter).await?;
+        if !gateway.visibility.exists_for(&reader, name)? {
+            return Err(absent(name));
+        }
+    }
     responses.json(&shown(&owners::list(&gateway.journal, waiter, name).await?))
 }
 
 /// Makes users owners.
 ///
 /// # Errors
-/// Those of the journal, of the token and of the body.
+/// Those of the journal and of the body.
 pub async fn add(call: Call<'_>, name: &CrateName) -> Result<Answer> {
     let journal = &call.gateway().journal;
-    let who = call.caller().await?;
+    let who = call.holder()?;
     owners::may_change(journal, &who, name).await?;
     let logins = logins(call, &who).await?;
     respond::done(Some(&owners::add(journal, &who, name, &logins).await?))
@@ -45,10 +50,10 @@ pub async fn add(call: Call<'_>, name: &CrateName) -> Result<Answer> {
 /// Makes users owners no more.
 ///
 /// # Errors
-/// Those of the journal, of the token and of the body.
+/// Those of the journal and of the body.
 pub async fn remove(call: Call<'_>, name: &CrateName) -> Result<Answer> {
     let journal = &call.gateway().journal;
-    let who = call.caller().await?;
+    let who = call.holder()?;
     owners::may_change(journal, &who, name).await?;
     let logins = logins(call, &who).await?;
     respond::done(Some(&owners::remove(journal, &who, name, &logins).await?))
@@ -63,10 +68,10 @@ async fn logins(call: Call<'_>, who: &Principal) -> Result<Vec<String>> {
     Ok(logins.users)
 }
 
-fn shown(users: &[UserRow]) -> Value {
-    let users: Vec<_> = users
+fn shown(owners: &[Listed]) -> Value {
+    let users: Vec<_> = owners
         .iter()
-        .map(|user| json!({ "id": user.id, "login": user.login, "name": null }))
+        .map(|one| json!({ "id": one.id, "login": one.login, "kind": one.kind, "name": null }))
         .collect();
     json!({ "users": users })
 }
@@ -74,15 +79,12 @@ fn shown(users: &[UserRow]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cratehouse_journal::principal::UserId;
 
     #[test]
     fn cargo_finds_the_fields_that_it_reads() {
-        let alice = UserRow { id: UserId(3), login: "alice".to_owned(), disabled: false };
-        assert_eq!(
-            shown(&[alice]),
-            json!({ "users": [{ "id": 3, "login": "alice", "name": null }] })
-        );
+        let alice = Listed { id: 3, login: "alice".to_owned(), kind: "user" };
+        let wanted = json!({ "id": 3, "login": "alice", "kind": "user", "name": null });
+        assert_eq!(shown(&[alice]), json!({ "users": [wanted] }));
     }
 
     #[test]

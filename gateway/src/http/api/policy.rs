@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::flows::access::reader::Reader;
 use crate::flows::registry::policy_check::{Allowance, Reach};
 use crate::http::api::call::Call;
+use crate::http::request::authenticate;
 use crate::http::request::body::Largest;
 use crate::http::request::route::Ask;
 use crate::http::response::respond::Answer;
@@ -21,10 +23,9 @@ const CHECK_WAIT: Duration = Duration::from_secs(120);
 /// Answers a question of whoever may read.
 ///
 /// # Errors
-/// Those of the flow, of the token and of the body; unavailable, when too many ask or it takes too long.
+/// Those of the flow and of the body; unavailable, when too many ask or it takes too long.
 pub async fn answer(call: Call<'_>, what: Ask) -> Result<Answer> {
-    let who = call.reader().await?;
-    let (app, gateway, client) = (call.app, call.gateway(), call.client);
+    let (app, gateway, who) = (call.app, call.gateway(), call.who.clone());
     let responses = call.responses();
     match what {
         Ask::Check => {
@@ -33,7 +34,8 @@ pub async fn answer(call: Call<'_>, what: Ask) -> Result<Answer> {
         }
         Ask::Explain(name, which) => {
             let turn = app.long_answer(responses);
-            responses.json(&gateway.checks.explain(client, &name, which, turn).await?)
+            let reader = Reader::Client(call.client, who);
+            responses.json(&gateway.checks.explain(&reader, &name, which, turn).await?)
         }
         Ask::Waivers => {
             let (policy, in_force) =
@@ -47,11 +49,13 @@ pub async fn answer(call: Call<'_>, what: Ask) -> Result<Answer> {
 /// of which nothing is held here takes a token that may change something. Where reads are open, a token
 /// that was meant for another registry is as good as none.
 async fn reach(call: &Call<'_>) -> Reach {
-    match call.caller().await {
+    let shown = authenticate::caller(call.gateway(), call.headers, call.client).await;
+    let reader = |client| Reader::Client(client, call.who.clone());
+    match shown {
         Ok(who) if who.grant.scopes.iter().any(|scope| *scope != Scope::Read) => {
-            Reach::Upstreams(call.client.trusted())
+            Reach::Upstreams(reader(call.client.trusted()))
         }
-        _ => Reach::Held(call.client),
+        _ => Reach::Held(reader(call.client)),
     }
 }
 
@@ -65,7 +69,7 @@ async fn check(call: Call<'_>, (reach, who): (Reach, Option<&Principal>)) -> Res
     let _turn = gateway.turns.checks.turn(responses.client()).await?;
     let policies = [gateway.policy_store.generation()];
     let allowance = Allowance::of_client();
-    let judging = gateway.checks.check(reach, lock, &policies, &allowance, |_, _| ());
+    let judging = gateway.checks.check(&reach, lock, &policies, &allowance, |_, _| ());
     match timeout(CHECK_WAIT, judging).await {
         Ok(reports) => responses.json(&reports?.first()),
         Err(_) => Err(Error::unavailable(format_args!(

@@ -10,15 +10,14 @@ use crate::http::request::body::Largest;
 use crate::http::request::body::budget::Owner;
 use crate::http::response::respond::{self, Answer};
 use cratehouse_core::error::Result;
-use cratehouse_journal::authorize::{Action, authorize};
 use cratehouse_journal::principal::Principal;
 
 /// Publishes a version.
 ///
 /// # Errors
-/// Those of the publish, of the token and of the body.
+/// Those of the publish and of the body.
 pub async fn put(call: Call<'_>) -> Result<Answer> {
-    let who = call.caller().await?;
+    let who = call.holder()?;
     let (gateway, owner) = (call.gateway(), call.owner(Some(&who)));
     let frame = frame(call, &who, owner).await;
     let frame = frame.inspect_err(|e| gateway.publisher.count_refusal(e))?;
@@ -26,10 +25,9 @@ pub async fn put(call: Call<'_>) -> Result<Answer> {
     respond::json(&published(&answer))
 }
 
-/// The body of a publish, if it may be: judged by the token before it is read, and by what it
-/// publishes before its archive is.
+/// The body of a publish, if it may be: the gate has judged the token before it is read, what it publishes is judged
+/// before its archive is.
 async fn frame(call: Call<'_>, who: &Principal, owner: Owner) -> Result<Bytes> {
-    authorize(who, Action::Publish)?;
     let (gateway, bodies) = (call.gateway(), &call.app.bodies);
     let limits = &gateway.config.limits;
     let (permit, largest) = (bodies.publish.reserve(owner), publish::frame_bytes(limits));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::flows::access::reader::Reader;
 use crate::flows::registry::search::{Hit, Page};
 use crate::http::api::call::Call;
 use crate::http::response::respond::Answer;
@@ -10,10 +11,10 @@ use cratehouse_core::error::Result;
 /// A page of the crates that fit.
 ///
 /// # Errors
-/// Those of the search and of the token.
+/// Those of the search.
 pub async fn get(call: Call<'_>, query: &str, page: Page) -> Result<Answer> {
-    call.reader().await?;
-    let (hits, total) = call.gateway().search.search(call.client, query, page).await?;
+    let reader = Reader::Client(call.client, call.who.clone());
+    let (hits, total) = call.gateway().search.search(&reader, query, page).await?;
     call.responses().json(&found(&hits, total))
 }
 

@@ -9,14 +9,14 @@ use cratehouse_package::version::CrateVersion;
 /// Yanks a version, or undoes it.
 ///
 /// # Errors
-/// Those of the journal and of the token.
+/// Those of the journal.
 pub async fn set(
     call: Call<'_>,
     name: &CrateName,
     version: &CrateVersion,
     yanked: bool,
 ) -> Result<Answer> {
-    let who = call.caller().await?;
+    let who = call.holder()?;
     let journal = &call.gateway().journal;
     cratehouse_journal::yank::yank(journal, &who, name, version, yanked).await?;
     respond::done(None)

@@ -76,20 +76,6 @@ pub async fn caller(
     }
 }
 
-/// An administrator. The flows check it too; here it stops a body from being read in vain.
-///
-/// # Errors
-/// [`Kind::Unauthenticated`], or [`Kind::Forbidden`] without the scope `admin`.
-pub async fn administrator(
-    gateway: &Gateway,
-    headers: &HeaderMap,
-    client: ClientKey,
-) -> Result<Arc<Principal>> {
-    let who = caller(gateway, headers, client).await?;
-    authorize(&who, Action::Administer)?;
-    Ok(who)
-}
-
 /// The token that a request shows, if any.
 fn presented(headers: &HeaderMap) -> Result<Option<Secret>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();

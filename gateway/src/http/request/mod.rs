@@ -3,6 +3,7 @@
 pub mod authenticate;
 pub mod body;
 pub mod forwarded;
+pub mod gate;
 pub mod host;
 pub mod in_flight;
 pub mod negotiate;

@@ -1,6 +1,8 @@
 //! The URL map: method, path and query become one value of a closed enum, or the reason why not.
 
+mod access;
 mod admin;
+pub mod needs;
 mod policy;
 
 use std::borrow::Cow;
@@ -8,6 +10,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+pub use self::access::{Access, Own};
 pub use self::admin::Administer;
 pub use self::policy::Ask;
 use crate::flows::registry::search::Page;
@@ -64,6 +67,8 @@ pub enum Route {
         /// Which of the hits.
         page: Page,
     },
+    /// `…/api/v1/me/tokens…` and `…/api/v1/tokens/current`
+    Own(Own),
     /// `…/api/v1/policy/…`
     Policy(Ask),
     /// `…/api/v1/admin/…`
@@ -143,6 +148,9 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
             Route::Admin(admin::administer(verb, rest, query)?)
         }
         (_, ["api", "v1", "policy", rest @ ..]) => Route::Policy(policy::ask(verb, rest, query)?),
+        (_, ["api", "v1", rest @ ..]) if matches!(rest, ["me" | "tokens", _, ..]) => {
+            Route::Own(access::own(verb, rest)?)
+        }
         (Get, ["api", "v1", "crates"]) => search(query)?,
         (Put, ["api", "v1", "crates", "new"]) => Route::Publish,
         (Get, ["api", "v1", "crates", n, "owners"]) => Route::Owners(name(n)?),
@@ -289,6 +297,7 @@ impl Route {
             Route::AddOwners(_) => "owners_add",
             Route::RemoveOwners(_) => "owners_remove",
             Route::Search { .. } => "search",
+            Route::Own(own) => own.label(),
             Route::Policy(ask) => ask.label(),
             Route::Admin(what) => what.label(),
         }

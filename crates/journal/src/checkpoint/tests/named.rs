@@ -10,9 +10,11 @@ fn strict_journal() -> (Journaled, u64) {
         let (last, _, prev) = journal.last().unwrap();
         let what = match level == Level::FIRST {
             true => EventKind::LevelEnabled { level: Level::NAMED_CHECKPOINTS },
-            false => {
-                EventKind::UserCreated { user: UserId(last.seq as u32), login: "x".to_owned() }
-            }
+            false => EventKind::UserCreated {
+                user: UserId(last.seq as u32),
+                login: "x".to_owned(),
+                kind: crate::principal::PrincipalKind::Person,
+            },
         };
         let events = vec![Event { by: Actor::Operator, what }];
         let (seq, prev) = (last.seq + 1, *prev);
@@ -130,7 +132,7 @@ async fn naming_a_checkpoint_is_no_reason_for_the_next_one() {
     assert_eq!((names(&objects).await.len(), replica.head()), (1, journal.len() as u64 + 1));
     let command = ActorCommand {
         by: CommandActor::Operator,
-        command: Command::CreateUser { login: "carol".to_owned() },
+        command: Command::create_user("carol".to_owned()),
     };
     replica.namer.as_ref().unwrap().journal.append(command).await.unwrap();
     until_there_are(&objects, 2).await;

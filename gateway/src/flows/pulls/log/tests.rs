@@ -315,7 +315,7 @@ async fn a_question_may_begin_with_a_journal_entry() {
     let store = memory();
     let server = TestGateway::open(&store, &[], crate::flows::fixture::limits()).await;
     let before = Timestamp::now();
-    server.command(Command::CreateUser { login: "alice".to_owned() }).await;
+    server.command(Command::create_user("alice".to_owned())).await;
     let journal = journal_in(&Objects::same(store));
     let time = start(&journal, Since::Seq(1)).await.unwrap();
     assert!(before <= time && time <= Timestamp::now());

@@ -8,6 +8,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::config::Limits;
+use crate::flows::access::reader::Reader;
 use crate::flows::fixture::{Public, TestGateway, limits, memory, name};
 use crate::flows::registry::download::Part;
 use crate::flows::registry::policy_check::{Allowance, Reach};
@@ -16,6 +17,10 @@ use cratehouse_storage::test_util::{Fault, FaultyStore};
 
 fn client(n: u8) -> ClientKey {
     ClientKey::of([192, 0, 2, n].into())
+}
+
+fn reader(nth: u8) -> Reader {
+    Reader::Own(client(nth))
 }
 
 #[tokio::test]
@@ -64,13 +69,13 @@ async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
     let gateway = &server.gateway;
     for _ in 0..100 {
         assert!(
-            gateway.lookup.find_for(client(1), View::Own, &name("foo")).await.unwrap().is_some()
+            gateway.lookup.find_for(&reader(1), View::Own, &name("foo")).await.unwrap().is_some()
         );
     }
     assert!(gateway.mirror.chain.credits.left(client(1)) > 999.0);
     for n in 0..500 {
         let absent = name(&format!("none-{n}"));
-        assert!(gateway.lookup.find_for(client(2), View::Own, &absent).await.unwrap().is_none());
+        assert!(gateway.lookup.find_for(&reader(2), View::Own, &absent).await.unwrap().is_none());
     }
     assert!(
         gateway.mirror.chain.credits.left(client(2)) < 900.0,
@@ -81,7 +86,7 @@ async fn absent_names_are_charged_to_the_client_that_asked_and_no_others_are() {
     // What is failing, or hosted, costs nothing.
     server.publish("tool", "1.0.0", b"ours").await;
     for spelling in ["tool", "acme-none"] {
-        let _ = gateway.lookup.find_for(client(3), View::Own, &name(spelling)).await;
+        let _ = gateway.lookup.find_for(&reader(3), View::Own, &name(spelling)).await;
     }
     assert!(gateway.mirror.chain.credits.left(client(3)) > 999.0);
 }
@@ -95,8 +100,9 @@ async fn a_download_of_an_absent_name_looks_twice_and_is_charged_once() {
     let version = "1.0.0".parse().unwrap();
     for n in 0..30 {
         let absent = name(&format!("gone-{n}"));
-        let looked = running.gateway.downloads.get_for(client(1), &absent, &version, Part::Bytes);
-        assert_eq!(looked.await.unwrap_err().kind, Kind::Absent);
+        let downloads = &running.gateway.downloads;
+        let looked = downloads.get_for(&reader(1), &absent, &version, Part::Bytes).await;
+        assert_eq!(looked.unwrap_err().kind, Kind::Absent);
     }
     let left = running.gateway.mirror.chain.credits.left(client(1));
     assert!(left > 955.0, "{left}");
@@ -118,7 +124,7 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
         }
     };
     spend();
-    assert!(gateway.lookup.find_for(client(1), View::Own, &name("foo")).await.unwrap().is_some());
+    assert!(gateway.lookup.find_for(&reader(1), View::Own, &name("foo")).await.unwrap().is_some());
     assert_eq!(gateway.metrics.absent_queued.get(), 0);
     let queued = || gateway.metrics.absent_queued.get();
     for n in 0..100 {
@@ -126,7 +132,7 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
         assert!(
             gateway
                 .lookup
-                .find_for(client(1), View::Own, &name(&format!("none-{n}")))
+                .find_for(&reader(1), View::Own, &name(&format!("none-{n}")))
                 .await
                 .unwrap()
                 .is_none()
@@ -136,7 +142,9 @@ async fn a_client_without_credit_still_has_what_is_held_and_others_have_everythi
         }
     }
     assert_eq!(queued(), 1, "it waited for its turn");
-    assert!(gateway.lookup.find_for(client(2), View::Own, &name("other")).await.unwrap().is_none());
+    assert!(
+        gateway.lookup.find_for(&reader(2), View::Own, &name("other")).await.unwrap().is_none()
+    );
     assert_eq!(queued(), 1);
 }
 
@@ -148,7 +156,7 @@ async fn who_joins_what_another_client_waits_for_asks_with_places_of_its_own() {
     let _half =
         (upstream.index_place_of(client(1)).await, upstream.index_place_of(client(1)).await);
     let foo = name("foo");
-    let look = |nth| gateway.lookup.find_for(client(nth), View::Own, &foo);
+    let look = async |nth| gateway.lookup.find_for(&reader(nth), View::Own, &foo).await;
     let first = look(1);
     let second = async {
         while upstream.index_waiting().is_empty() {
@@ -178,19 +186,19 @@ async fn a_check_asks_for_names_of_which_something_is_held_and_more_only_where_i
     let policies = [server.gateway.policy_store.generation()];
     let check = async |reach| {
         let allowance = Allowance::of_client();
-        let reports = server.gateway.checks.check(reach, &lock, &policies, &allowance, |_, _| ());
+        let reports = server.gateway.checks.check(&reach, &lock, &policies, &allowance, |_, _| ());
         let reports = reports.await;
         let counts = reports.unwrap()[0].counts;
         (counts.allow, counts.unknown, counts.outside, public.server.paths())
     };
     let path = |name: &str| name.to_owned();
-    assert_eq!(check(Reach::Held(client(1))).await, (0, 2, 1, Vec::new()));
+    assert_eq!(check(Reach::Held(reader(1))).await, (0, 2, 1, Vec::new()));
     let asked = vec![path("/index/3/f/foo"), path("/index/no/ne/none")];
-    let (allow, unknown, outside, mut paths) = check(Reach::Upstreams(client(1))).await;
+    let (allow, unknown, outside, mut paths) = check(Reach::Upstreams(reader(1))).await;
     paths.sort();
     assert_eq!((allow, unknown, outside, paths), (1, 1, 1, asked));
     server.gateway.mirror.written().await;
-    let held = check(Reach::Held(client(1))).await;
+    let held = check(Reach::Held(reader(1))).await;
     assert_eq!(held, (1, 1, 1, vec![path("/index/3/f/foo")]), "it is revalidated");
 }
 
@@ -201,7 +209,13 @@ async fn a_client_that_leaves_pays_for_what_its_work_asks_in_vain_and_for_nothin
     let server = TestGateway::open(&memory(), &[&public], limits).await;
     let gateway = &server.gateway;
     let left = async |client, krate: &str| {
-        assert!(gateway.lookup.find_for(client, View::Own, &name(krate)).now_or_never().is_none());
+        assert!(
+            gateway
+                .lookup
+                .find_for(&Reader::Own(client), View::Own, &name(krate))
+                .now_or_never()
+                .is_none()
+        );
         // It is joined, and so over.
         let _ = gateway.lookup.find(&name(krate)).await.unwrap();
         gateway.mirror.chain.credits.left(client)

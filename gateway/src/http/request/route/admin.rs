@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::access::{self, Access};
 use super::{Refused, Verb, decode, malformed, name, parameter, version};
 use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
@@ -22,6 +23,10 @@ pub enum Administer {
     CreateToken,
     /// `DELETE tokens/{id}`
     RevokeToken(TokenId),
+    /// `POST tokens/{id}/rotate`
+    RotateToken(TokenId),
+    /// Users, teams and rules about names
+    Access(Access),
     /// `DELETE crates/{name}/{version}`
     Remove(CrateName, CrateVersion),
     /// `POST mirror/{name}/refresh`
@@ -47,16 +52,17 @@ pub(super) fn administer(
         (Get, ["tokens"]) => Administer::Tokens(parameter(query, "user").map(Cow::into_owned)),
         (Post, ["tokens"]) => Administer::CreateToken,
         (Delete, ["tokens", id]) => Administer::RevokeToken(token_id(id)?),
+        (Post, ["tokens", id, "rotate"]) => Administer::RotateToken(token_id(id)?),
         (Delete, ["crates", n, v]) => Administer::Remove(name(n)?, version(v)?),
         (Post, ["mirror", n, "refresh"]) => Administer::Refresh(name(n)?),
         (Post, ["mirror", n, "purge"]) => Administer::Purge(name(n)?, version_parameter(query)?),
         (Get, ["names", "audit"]) => Administer::Audit,
         (Get, ["journal", "head"]) => Administer::Head,
-        _ => return Err(Refused::Unknown),
+        _ => Administer::Access(access::access(verb, segments)?),
     })
 }
 
-fn token_id(segment: &str) -> Result<TokenId, Refused> {
+pub(super) fn token_id(segment: &str) -> Result<TokenId, Refused> {
     let number = segment.parse().map_err(|_| Refused::Absent("no such token".to_owned()))?;
     Ok(TokenId(number))
 }
@@ -77,6 +83,8 @@ impl Administer {
             Administer::Tokens(_) => "admin_tokens",
             Administer::CreateToken => "admin_token_create",
             Administer::RevokeToken(_) => "admin_token_revoke",
+            Administer::RotateToken(_) => "admin_token_rotate",
+            Administer::Access(what) => what.label(),
             Administer::Remove(..) => "admin_remove",
             Administer::Refresh(_) => "admin_mirror_refresh",
             Administer::Purge(..) => "admin_mirror_purge",

@@ -1,0 +1,44 @@
+//! Make a token in place of another, which goes on for a while: so that it can be exchanged without a pause.
+
+use jiff::Timestamp;
+
+use super::checks::lagging;
+use super::create_token::room_for_token;
+use super::{CommandActor, Judged};
+use crate::authorize::Action;
+use crate::catalog::{Tables, View};
+use crate::entry::EventKind;
+use crate::principal::{Grant, TokenId};
+use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::Error;
+
+pub(super) fn judge<T: Tables>(
+    view: &View<T>,
+    by: &CommandActor,
+    token: TokenId,
+    hash: Checksum,
+    until: Timestamp,
+    now: Timestamp,
+) -> Judged {
+    let row = view.token(token)?;
+    let row = row.ok_or_else(|| lagging(Error::absent(format!("there is no token {token}"))))?;
+    // Its life begins anew: what it may do does not grow.
+    let begun = Grant { expires: None, ..row.grant.clone() };
+    let asked = Grant { expires: Some(now), ..begun.clone() };
+    by.authorize(Action::CreateToken { of: row.user, grant: &asked })?;
+    if view.live_token(token, now)?.is_none() {
+        let text = format!("token {token} does not count any more: make a new one");
+        return Err(Error::invalid(text).into());
+    }
+    room_for_token(view, row.user, now)?;
+    let life = row.grant.expires.map(|end| end.duration_since(row.created));
+    let expires = life.map(|life| now.checked_add(life)).transpose();
+    let expires = expires.map_err(|e| Error::invalid(e.to_string()))?;
+    let (user, name, grant) = (row.user, row.name, Grant { expires, ..begun });
+    let mut events =
+        vec![EventKind::TokenCreated { token: view.next_ids()?.1, user, name, hash, grant }];
+    if row.grant.expires.is_none_or(|end| until < end) {
+        events.push(EventKind::TokenEndSet { token, expires: until });
+    }
+    Ok(events)
+}
