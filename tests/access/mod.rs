@@ -2,3 +2,7 @@
 
 mod auth;
 mod credentials;
+mod organisation;
+mod own_tokens;
+mod restricted;
+mod roles;
