@@ -7,6 +7,7 @@ mod advisories;
 mod doctor;
 mod garbage;
 mod health;
+mod journal;
 mod lists;
 mod pins;
 mod policy;
@@ -16,31 +17,25 @@ mod secret;
 pub(crate) mod shell;
 mod table;
 
-use std::io::{self, BufWriter, Write as _};
-use std::ops::ControlFlow;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::{
-    Command, CrateSpec, FormatCommand, JournalCommand, MirrorCommand, NamesCommand, Show,
-    StoreCommand, StoreCopy, TokenCommand,
+    Command, CrateSpec, FormatCommand, JournalCommand, MirrorCommand, NamesCommand, StoreCommand,
+    StoreCopy, TokenCommand,
 };
 use crate::config::{Config, EXIT_CONFIG, Tls};
 use crate::flows::open::{Keep, Running};
-use crate::flows::store::show::{COLUMNS, Selection, Shown, show};
 use crate::flows::store::{copy, founded};
 use crate::gateway::Gateway;
-use cratehouse_core::console::{self, Stdout, tell};
+use cratehouse_core::console::{self, tell};
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_core::progress::Progress;
-use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
+use cratehouse_journal::checkpoint_store::FOLDER;
 use cratehouse_journal::commands::CommandActor;
-use cratehouse_journal::entry_store::journal_in;
-use cratehouse_journal::verify::{self, Rebuild};
 use cratehouse_journal::{format, remove, tokens};
 use cratehouse_mirror::index::copies;
-use cratehouse_storage::blobs::blobs_in;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::url::StoreUrl;
@@ -73,9 +68,9 @@ fn heard(written: io::Result<()>) -> Result<()> {
 /// Does one piece of work, and says so on standard output.
 pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode, Failure> {
     match &command {
-        Command::Journal(JournalCommand::Verify) => return verify_journal(&config).await,
+        Command::Journal(JournalCommand::Verify) => return journal::verify(&config).await,
         Command::Journal(JournalCommand::Show(what)) => {
-            return Ok(show_journal(&config, what).await?);
+            return Ok(journal::show(&config, what).await?);
         }
         Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what).await?),
         Command::Init => return init(&config).await,
@@ -224,54 +219,6 @@ async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<Ex
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn verify_journal(config: &Config) -> Result<ExitCode, Failure> {
-    let (objects, registry) = founded::existing(config).await.map_err(Failure::opening)?;
-    let registry = registry.to_string();
-    let (journal, blobs) = (journal_in(&objects), blobs_in(&objects));
-    let walking = Progress::begin("walking the journal", config.log.format);
-    let tick = |done, total| walking.tick(done, Some(total));
-    let mut rebuild = Rebuild::new(&registry)?;
-    rebuild.expect_checkpoints(&checkpoints_in(&objects), &registry).await?;
-    let compared = rebuild.expect_catalog(&config.catalog.path, &registry).await?;
-    let mut walk = verify::walk_and_rebuild(&journal, &registry, rebuild, tick).await?;
-    let checking = Progress::begin("checking the bytes", config.log.format);
-    let tick = |done, total| checking.tick(done, Some(total));
-    verify::check_bytes(&blobs, &mut walk, tick).await;
-    print(&format!("the chain holds up to entry {} ({})", walk.head, walk.hash))?;
-    if !compared {
-        print(&format!(
-            "the catalog {} was not compared: a server has it in use, or there is none",
-            config.catalog.path.display()
-        ))?;
-    }
-    for wrong in &walk.wrong {
-        print(wrong)?;
-    }
-    Ok(if walk.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Prints line by line, as the journal is read; a reader that has seen enough may leave.
-async fn show_journal(config: &Config, what: &Show) -> Result<ExitCode> {
-    let (objects, registry) = founded::existing(config).await?;
-    let registry = registry.to_string();
-    let krate = what.krate.as_ref().map(|name| name.key());
-    let selection = Selection { krate, since: what.since };
-    let (mut out, mut outcome) = (BufWriter::new(Stdout), Ok(()));
-    if !what.json {
-        outcome = writeln!(out, "{COLUMNS}").map_err(unwritten);
-    }
-    let print = |shown: Shown<'_>| {
-        let line = if what.json { shown.json() } else { Ok(shown.line()) };
-        outcome = line.and_then(|line| writeln!(out, "{line}").map_err(unwritten));
-        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
-    show(&journal_in(&objects), &registry, &selection, print).await?;
-    match outcome.and_then(|()| out.flush().map_err(unwritten)) {
-        Err(e) if !has_left(&e) => Err(e),
-        _ => Ok(ExitCode::SUCCESS),
-    }
 }
 
 fn unwritten(e: io::Error) -> Error {

@@ -50,9 +50,15 @@ fn lists_are_for_people_and_for_programs() {
     gateway.cli_ok(&["user", "disable", "carol"]);
     assert!(!carol.is_empty());
     let lines = gateway.cli_ok(&["user", "list"]);
-    assert!(lines.starts_with("id\tuser\tstate\n1\talice\tactive\n"), "{lines}");
+    assert!(
+        lines.starts_with("id\tuser\tkind\trole\tstate\n1\talice\tperson\t\tactive\n"),
+        "{lines}"
+    );
     let users = parsed(&gateway.cli_ok(&["user", "list", "--json"]));
-    assert_eq!(users[2], json!({ "id": 3, "login": "carol", "disabled": true }));
+    assert_eq!(
+        users[2],
+        json!({ "id": 3, "login": "carol", "disabled": true, "kind": "person", "role": null })
+    );
     let lines = gateway.cli_ok(&["token", "list"]);
     assert!(lines.starts_with("id\tuser\tname\tscopes\tcrates\tcreated\tends\tstate\n"), "{lines}");
     assert!(!lines.contains('.'), "no parts of a second: {lines}");

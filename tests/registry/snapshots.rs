@@ -7,9 +7,10 @@ use cratehouse_tests::test_gateway::TestGateway;
 use insta::{Settings, assert_snapshot};
 
 /// What differs from run to run.
-const FILTERS: [(&str, &str); 8] = [
+const FILTERS: [(&str, &str); 9] = [
     (r"crh_[A-Za-z0-9_-]+", "[token]"),
     (r"127\.0\.0\.1:\d+", "[address]"),
+    (r"operator [^\t]+@\S+", "operator [account]@[host]"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[time]"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "[time]"),
     (r"\b[0-9a-f]{64}\b", "[sha256]"),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::entry::{Actor, EventKind};
+use crate::entry::{Account, Actor, Event, EventKind};
 use crate::principal::{PrincipalKind, TeamId, TokenId, UserId};
 use crate::subject::Subject;
 use cratehouse_core::checksum::Checksum;
@@ -43,10 +43,61 @@ impl Trail {
         self.logins.get(&user).map(String::as_str)
     }
 
+    /// Whether somebody did it, or it was done to them or to a token of theirs.
+    pub fn concerns(&self, event: &Event, somebody: UserId) -> bool {
+        if matches!(event.by, Actor::User { user, .. } if user == somebody) {
+            return true;
+        }
+        match &event.what {
+            EventKind::OwnerAdded { user, .. }
+            | EventKind::OwnerRemoved { user, .. }
+            | EventKind::UserCreated { user, .. }
+            | EventKind::UserEnabled { user }
+            | EventKind::UserDisabled { user }
+            | EventKind::RoleGranted { user, .. }
+            | EventKind::RoleRevoked { user }
+            | EventKind::MemberAdded { user, .. }
+            | EventKind::MemberRemoved { user, .. }
+            | EventKind::TokenCreated { user, .. } => *user == somebody,
+            EventKind::TokenRevoked { token } | EventKind::TokenEndSet { token, .. } => {
+                self.tokens.get(token) == Some(&somebody)
+            }
+            EventKind::CreatorsAdded { creators: subjects, .. }
+            | EventKind::CreatorsRemoved { creators: subjects, .. }
+            | EventKind::CrateRestricted { readers: subjects, .. }
+            | EventKind::ReadersRemoved { readers: subjects, .. } => {
+                subjects.contains(&Subject::User(somebody))
+            }
+            EventKind::Published(_)
+            | EventKind::Yanked { .. }
+            | EventKind::Unyanked { .. }
+            | EventKind::Removed { .. }
+            | EventKind::TeamCreated { .. }
+            | EventKind::TeamRenamed { .. }
+            | EventKind::TeamRemoved { .. }
+            | EventKind::TeamOwnerAdded { .. }
+            | EventKind::TeamOwnerRemoved { .. }
+            | EventKind::CrateOpened { .. }
+            | EventKind::Condemned { .. }
+            | EventKind::Collected { .. }
+            | EventKind::PinCorrected { .. }
+            | EventKind::LevelEnabled { .. }
+            | EventKind::Checkpointed { .. } => false,
+        }
+    }
+
+    /// The user of a name, if an event told it.
+    pub fn user_named(&self, login: &str) -> Option<UserId> {
+        self.logins.iter().find(|(_, known)| known.eq_ignore_ascii_case(login)).map(|(id, _)| *id)
+    }
+
     /// Who acted: `operator`, or `alice (token 3)`.
     pub fn who(&self, by: &Actor) -> String {
         match by {
             Actor::Operator => "operator".to_owned(),
+            Actor::CommandLine(Account { user, host }) => {
+                format!("operator {user}@{host}").replace(char::is_control, " ")
+            }
             Actor::Replica => "replica".to_owned(),
             Actor::User { user, token } => format!("{} (token {token})", self.user(*user)),
         }
@@ -179,6 +230,20 @@ fn listed(checksums: &[Checksum]) -> String {
     let shown: Vec<_> = checksums.iter().take(MAX_SHOWN).map(ToString::to_string).collect();
     let (shown, more) = (shown.join(", "), if checksums.len() > MAX_SHOWN { ", …" } else { "" });
     format!("{} crate files that no version names (SHA-256 {shown}{more})", checksums.len())
+}
+
+/// Whether a token was used for it, or it was done to that token.
+pub fn is_about_token(event: &Event, number: TokenId) -> bool {
+    match (&event.by, &event.what) {
+        (Actor::User { token, .. }, _) if *token == number => true,
+        (
+            _,
+            EventKind::TokenCreated { token, .. }
+            | EventKind::TokenRevoked { token }
+            | EventKind::TokenEndSet { token, .. },
+        ) => *token == number,
+        _ => false,
+    }
 }
 
 /// The crate that an event is about, if it is about one.

@@ -50,8 +50,10 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Actor {
-    /// Somebody with access to the store, by the command line.
+    /// Somebody with access to the store, by the command line. From level 2 on [`Actor::CommandLine`] says more.
     Operator,
+    /// Somebody with access to the store, as the system names them. Of level 2.
+    CommandLine(Account),
     /// The replica that wrote the entry, by itself. Of level 2.
     Replica,
     /// A user, with a token.
@@ -63,10 +65,24 @@ pub enum Actor {
     },
 }
 
+/// Whose shell a command was given in, as the system of that machine says. Who has the store can write anything there:
+/// it is a help to honest people, and no proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The account's name, `uid 1000` where it has none, and behind it who became it by `sudo`.
+    pub user: String,
+    /// The machine's name.
+    pub host: String,
+}
+
 /// What happened. A release that does not know an event stops before it rather than skip it. A
 /// new kind, or a new field of one, has a level of its own: see [`EventKind::level`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+#[strum(serialize_all = "snake_case")]
 pub enum EventKind {
     /// A version was published. The first one of a crate is followed by its [`EventKind::OwnerAdded`].
     Published(Box<Published>),
@@ -386,6 +402,14 @@ impl Entry {
 }
 
 impl EventKind {
+    /// The names of all kinds, as entries have them in `event`.
+    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
+
+    /// The name of its kind.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+
     /// The format level to which an event of this kind and form belongs: before that level is
     /// enabled, the judge lets no such event into the journal.
     pub fn level(&self) -> Level {

@@ -200,6 +200,7 @@ impl TestReplica {
         let metrics = Metrics::new().unwrap();
         let catalog = Catalog::in_memory("registry").unwrap();
         let settings = Settings {
+            operator: None,
             replica: "test".to_owned(),
             patience: Duration::from_secs(60),
             queue: 10,

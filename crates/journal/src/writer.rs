@@ -22,14 +22,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
+use self::group::{Drafted, Hand, Stage, Waiting, refuse, refuse_late};
 pub use self::reads::CATCH_UP;
 pub use self::reads::Waiter;
 use self::reads::{Reads, Waits};
 use crate::catalog::Catalog;
 use crate::checkpoint_format::Name;
 use crate::commands::ActorCommand;
-use crate::entry::{ChainError, Entry, EventKind};
+use crate::entry::{Account, ChainError, Entry, EventKind};
 use crate::entry_store::Journal;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Refusal, Result};
@@ -71,6 +71,8 @@ pub struct JournalHandle {
 pub struct Settings {
     /// The name under which entries are written.
     pub replica: String,
+    /// Who gives the commands of an operator, where this is the command line.
+    pub operator: Option<Account>,
     /// How long a command waits to be put.
     pub patience: Duration,
     /// How many commands wait.
@@ -460,8 +462,10 @@ impl JournalWriter {
 
     /// Judges a group against the catalog plus what those before would change.
     async fn draft(&self, group: Vec<Waiting>) -> Result<Drafted> {
-        let writer = (self.settings.replica.clone(), self.settings.founding);
-        self.catalog.work(move |catalog| Drafted::judge(catalog, writer, group)).await
+        let Settings { replica, operator, founding, .. } = &self.settings;
+        let (replica, operator) = (replica.clone(), operator.clone());
+        let hand = Hand { replica, operator, founding: *founding };
+        self.catalog.work(move |catalog| Drafted::judge(catalog, hand, group)).await
     }
 
     fn break_off(&self, why: &ChainError) -> Error {

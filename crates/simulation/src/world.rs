@@ -259,6 +259,7 @@ impl World {
             self.tell(format!("{at} loads checkpoint {}", catalog.head().unwrap().seq));
         }
         let settings = || Settings {
+            operator: None,
             replica: format!("replica{at}"),
             patience: PATIENCE,
             queue: 100,

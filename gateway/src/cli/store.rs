@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use crate::flows::store::show::Since;
 use crate::model::pull::Subject;
+use cratehouse_journal::entry::EventKind;
+use cratehouse_journal::principal::TokenId;
 use cratehouse_journal::token_expiry::instant;
 use cratehouse_package::name::CrateName;
 use cratehouse_storage::format_level::Level;
@@ -20,9 +23,21 @@ pub struct Show {
     /// Only what happened to this crate
     #[arg(long = "crate", value_name = "NAME")]
     pub krate: Option<CrateName>,
+    /// Only what this user did, and what was done to them or their tokens
+    #[arg(long, value_name = "LOGIN")]
+    pub user: Option<String>,
+    /// Only what was done with this token, and to it: its number, as `token list` shows it
+    #[arg(long, value_name = "ID", value_parser = super::token_id)]
+    pub token: Option<TokenId>,
+    /// Only events of this kind, such as `published` or `token_created`; may be repeated
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(EventKind::NAMES))]
+    pub kinds: Vec<String>,
     /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z
     #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
     pub since: Option<Since>,
+    /// Only the last events: so many
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub tail: Option<u32>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,

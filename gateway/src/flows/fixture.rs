@@ -145,6 +145,7 @@ impl TestGateway {
         let metrics = Metrics::new().unwrap();
         let catalog = Catalog::in_memory("registry").unwrap();
         let settings = Settings {
+            operator: None,
             replica: "test".to_owned(),
             patience: LONG,
             queue: 10,

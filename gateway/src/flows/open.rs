@@ -13,6 +13,7 @@ use crate::flows::reread::Reread;
 use crate::flows::store::store_watch::StoreWatch;
 use crate::flows::store::{founded, replica_note};
 use crate::gateway::{Gateway, Parts};
+use crate::model::account;
 use crate::otlp::Exporting;
 use crate::stores::advisories::AdvisoryStore;
 use crate::stores::download_log::DownloadLogStore;
@@ -150,6 +151,7 @@ impl Running {
         // Clients of a registry of release 0.1 have public crates from its own index.
         let unified = config.unified_index.unwrap_or(founding.is_first());
         let settings = Settings {
+            operator: Some(account::of_this_process(&config.server.replica)),
             replica: config.server.replica.clone(),
             patience: config.limits.append,
             queue: config.limits.append_queue,

@@ -11,7 +11,7 @@ use crate::http::pages::home;
 use crate::http::request::gate;
 use crate::http::request::route::Route;
 use crate::http::response::respond::Answer;
-use cratehouse_core::error::Result;
+use cratehouse_core::error::{Kind, Result};
 
 /// Answers a request from memory, if that is possible at once: the way of nearly all of them.
 /// Nothing is noted or logged where it is not; a body that its client has no share for is counted as
@@ -37,7 +37,13 @@ pub fn at_hand(
 /// # Errors
 /// Those of the flow, of the token and of the body.
 pub async fn dispatch(mut call: Call<'_>, route: Route) -> Result<Answer> {
-    call.who = gate::admit(call.gateway(), call.headers, call.client, route.needs()).await?;
+    let admitted = gate::admit(call.gateway(), call.headers, call.client, route.needs()).await;
+    if let (Route::Publish, Err(refused)) = (&route, &admitted)
+        && refused.kind == Kind::Forbidden
+    {
+        call.gateway().publisher.count_refusal(refused);
+    }
+    call.who = admitted?;
     match route {
         Route::Home => Ok(home::home(call.gateway())),
         Route::Me => Ok(home::me(call.gateway())),

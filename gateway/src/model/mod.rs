@@ -1,6 +1,7 @@
 //! The lowest layer: what the words mean. Bytes in, values out; no tokio, no hyper, no
 //! object_store, so everything here is tested without a runtime.
 
+pub mod account;
 pub mod certificate;
 pub mod pull;
 pub mod replica_note;

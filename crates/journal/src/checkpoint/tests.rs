@@ -52,6 +52,7 @@ fn checkpointer(objects: &Objects, catalog: &Catalog) -> Checkpointer {
 
 fn settings() -> Settings {
     Settings {
+        operator: None,
         replica: "test".to_owned(),
         patience: EVERY,
         queue: 10,

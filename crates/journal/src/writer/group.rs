@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::catalog::Catalog;
 use crate::commands::{self, ActorCommand, Refusal};
-use crate::entry::{Actor, Entry, EntryId, Event, EventKind};
+use crate::entry::{Account, Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_storage::format_level::Level;
@@ -81,11 +81,21 @@ pub(super) struct Sealed {
     commands: Vec<Judged>,
 }
 
+/// Whose hand writes an entry.
+pub(super) struct Hand {
+    /// The replica.
+    pub(super) replica: String,
+    /// Who gives the commands of an operator, if that is known.
+    pub(super) operator: Option<Account>,
+    /// The format level of a registry that begins.
+    pub(super) founding: Level,
+}
+
 impl Drafted {
     /// Judges a group. The first entry of a registry enables the format level `founding` as well.
     pub(super) fn judge(
         catalog: &Catalog,
-        (replica, founding): (String, Level),
+        Hand { replica, operator, founding }: Hand,
         group: Vec<Waiting>,
     ) -> Result<Self> {
         let view = catalog.draft()?;
@@ -96,7 +106,12 @@ impl Drafted {
         let mut group = group.into_iter();
         for waiting in group.by_ref() {
             let mut outcome = commands::judge(&view, &waiting.command, time);
-            let by = waiting.command.by.actor();
+            let by = match (waiting.command.by.actor(), &operator) {
+                (Actor::Operator, Some(account)) if head.level >= Level::SECOND => {
+                    Actor::CommandLine(account.clone())
+                }
+                (by, _) => by,
+            };
             let happened = outcome.iter().flatten().cloned();
             let new: Vec<_> = happened.map(|what| Event { by: by.clone(), what }).collect();
             let size = serde_json::to_vec(&new).map_err(Error::internal)?.len();

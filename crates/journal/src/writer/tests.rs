@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::commands::{Command, CommandActor};
-use crate::entry::{Entry, EntryId};
+use crate::entry::{Actor, Entry, EntryId};
 use crate::entry_store::journal_in;
 use crate::principal::Grant;
 use crate::token_secret::{TokenKind, TokenSecret};
@@ -23,6 +23,8 @@ use cratehouse_package::name::CrateName;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::test_util::{Call, Fault, FaultyStore};
+
+mod begins;
 
 const REGISTRY: &str = "registry";
 
@@ -40,6 +42,7 @@ pub(super) struct Replica {
 
 pub(super) fn settings() -> Settings {
     Settings {
+        operator: None,
         replica: "test".to_owned(),
         patience: Duration::from_secs(20),
         queue: 1024,
@@ -54,13 +57,17 @@ pub(super) async fn replica(objects: &Objects) -> Replica {
 }
 
 async fn replica_with(objects: &Objects, catalog: Catalog) -> Replica {
+    replica_of(objects, catalog, settings()).await
+}
+
+async fn replica_of(objects: &Objects, catalog: Catalog, settings: Settings) -> Replica {
     let metrics = Metrics::new().unwrap();
     let (mut writer, appender) = JournalWriter::new(
         journal_in(objects),
         catalog.clone(),
         nobody(),
         metrics.clone(),
-        settings(),
+        settings,
     );
     writer.begin(|_, _| ()).await.unwrap();
     let stop = CancellationToken::new();
@@ -521,81 +528,4 @@ async fn questions_take_no_place_from_changes() {
     let done = futures_util::future::join_all((0..16).map(|n| appender.append(command(n)))).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     appender.catch_up().await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_registry_begins_at_the_newest_level_by_its_first_entry() {
-    let objects = Objects::in_memory();
-    let one = replica(&objects).await;
-    let happened = one.append(create_user("alice")).await.unwrap();
-    assert_eq!(happened.len(), 1, "who asks hears of no more than was asked for");
-    assert_eq!(one.catalog.head().unwrap().level, Level::KNOWN);
-    let read = async |seq| {
-        let bytes = journal_in(&objects).read(seq).await.unwrap().unwrap();
-        serde_json::from_slice::<Entry>(&bytes).unwrap()
-    };
-    let first = read(1).await;
-    assert_eq!((first.level, first.enables(), first.seq), (Level::FIRST, Some(Level::KNOWN), 1));
-    one.append(create_user("bob")).await.unwrap();
-    let second = read(2).await;
-    assert_eq!((second.level, second.enables()), (Level::KNOWN, None));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_gap_is_found_at_a_start_and_before_the_first_append() {
-    let objects = Objects::in_memory();
-    let one = replica(&objects).await;
-    for n in 0..11 {
-        one.append(create_user(&format!("user{n}"))).await.unwrap();
-    }
-    one.stop().await;
-    let (metrics, catalog) = (Metrics::new().unwrap(), Catalog::in_memory(REGISTRY).unwrap());
-    let index = nobody();
-    let (mut writer, appender) =
-        JournalWriter::new(journal_in(&objects), catalog, index, metrics.clone(), settings());
-    objects.durable.delete(&entry_path(5)).await.unwrap();
-    let refusal = writer.begin(|_, _| ()).await.unwrap_err();
-    assert_eq!(refusal.kind, Kind::Internal, "waiting does not mend it");
-    assert!(refusal.message.contains("entry 5 is missing, but entry 11 is there"), "{refusal}");
-    assert_eq!(metrics.alarms.with_label_values(&["journal_broken"]).get(), 1);
-    tokio::spawn(writer.run(CancellationToken::new()));
-    let command = ActorCommand { by: CommandActor::Operator, command: create_user("fork") };
-    let refusal = appender.append(command).await.unwrap_err();
-    assert!(refusal.message.contains("the journal has a gap"), "{refusal}");
-    assert_eq!(journal_in(&objects).read(5).await.unwrap(), None, "nothing is put into it");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_entry_by_an_actor_that_no_entry_made_raises_an_alarm_and_counts() {
-    let objects = Objects::in_memory();
-    let one = replica(&objects).await;
-    one.append(create_user("alice")).await.unwrap();
-    let (metrics, catalog) = (Metrics::new().unwrap(), Catalog::in_memory(REGISTRY).unwrap());
-    let head = one.stop().await.head().unwrap();
-    let by = crate::entry::Actor::User {
-        user: crate::principal::UserId(1),
-        token: crate::principal::TokenId(7),
-    };
-    let what = EventKind::UserDisabled { user: crate::principal::UserId(1) };
-    let entry = Entry {
-        seq: 2,
-        id: EntryId::random(),
-        prev: head.hash,
-        time: Timestamp::now(),
-        replica: "forger".to_owned(),
-        level: Level::KNOWN,
-        events: vec![crate::entry::Event { by, what }],
-    };
-    journal_in(&objects).create(2, entry.seal().unwrap().0).await.unwrap();
-    let index = nobody();
-    let (mut writer, _) = JournalWriter::new(
-        journal_in(&objects),
-        catalog.clone(),
-        index,
-        metrics.clone(),
-        settings(),
-    );
-    writer.begin(|_, _| ()).await.unwrap();
-    assert_eq!(metrics.alarms.with_label_values(&["unknown_actor"]).get(), 1);
-    assert_eq!(catalog.head().unwrap().seq, 2);
 }

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_journal::audit_log::{Trail, krate_of};
+use cratehouse_journal::audit_log::{Trail, is_about_token, krate_of};
 use cratehouse_journal::chain::Chain;
 use cratehouse_journal::entry::{Actor, Entry, Event};
 use cratehouse_journal::entry_store::Journal;
+use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::NameKey;
 
 /// Which events are shown.
@@ -19,6 +20,12 @@ pub struct Selection {
     pub krate: Option<NameKey>,
     /// Only those from here on.
     pub since: Option<Since>,
+    /// Only what this user did, and what was done to them or their tokens.
+    pub user: Option<String>,
+    /// Only what was done with this token, and to it.
+    pub token: Option<TokenId>,
+    /// Only these kinds, by their names; all, where none is named.
+    pub kinds: Vec<String>,
 }
 
 /// Where the shown part begins.
@@ -94,7 +101,17 @@ impl Selection {
             Some(Since::Time(time)) => shown.entry.time >= time,
         };
         let about = |key: &NameKey| krate_of(&shown.event.what).is_some_and(|n| n.key() == *key);
-        recent && self.krate.as_ref().is_none_or(about)
+        let trail = shown.trail;
+        let concerns = |login: &String| {
+            trail.user_named(login).is_some_and(|user| trail.concerns(shown.event, user))
+        };
+        let is_kind =
+            self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == shown.event.what.name());
+        recent
+            && is_kind
+            && self.krate.as_ref().is_none_or(about)
+            && self.token.is_none_or(|token| is_about_token(shown.event, token))
+            && self.user.as_ref().is_none_or(concerns)
     }
 }
 
@@ -128,7 +145,7 @@ impl Shown<'_> {
     /// When a value has no form in JSON, which no event's has.
     pub fn json(&self) -> Result<String> {
         let login = match self.event.by {
-            Actor::Operator | Actor::Replica => None,
+            Actor::Operator | Actor::CommandLine(_) | Actor::Replica => None,
             Actor::User { user, .. } => self.trail.login(user),
         };
         let Entry { seq, time, replica, .. } = self.entry;
@@ -177,11 +194,11 @@ mod tests {
             (&4.into(), &"yanked".into(), &"operator".into())
         );
 
-        let foo = Selection { krate: Some(name("Foo").key()), since: None };
+        let foo = Selection { krate: Some(name("Foo").key()), ..Selection::default() };
         assert_eq!(lines(&journal, foo.clone()).await, [all[2].clone(), all[4].clone()]);
         let late = Selection { since: Some(Since::Seq(3)), ..foo };
         assert_eq!(lines(&journal, late).await, [all[4].clone()]);
-        let at = |time| Selection { krate: None, since: Some(Since::Time(time)) };
+        let at = |time| Selection { since: Some(Since::Time(time)), ..Selection::default() };
         assert_eq!(lines(&journal, at(Timestamp::UNIX_EPOCH)).await, all);
         assert!(lines(&journal, at(Timestamp::MAX)).await.is_empty());
     }

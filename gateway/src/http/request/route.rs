@@ -14,6 +14,7 @@ pub use self::access::{Access, Own};
 pub use self::admin::Administer;
 pub use self::policy::Ask;
 use crate::flows::registry::search::Page;
+use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 use cratehouse_package::view::View;
@@ -218,6 +219,11 @@ fn name(segment: &str) -> Result<CrateName, Refused> {
 
 fn version(segment: &str) -> Result<CrateVersion, Refused> {
     decode(segment)?.parse().map_err(|e| Refused::Absent(format!("no such version: {e}")))
+}
+
+fn token_id(segment: &str) -> Result<TokenId, Refused> {
+    let number = segment.parse().map_err(|_| Refused::Absent("no such token".to_owned()))?;
+    Ok(TokenId(number))
 }
 
 /// A file of the index, by what follows its URL.

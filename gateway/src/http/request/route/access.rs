@@ -1,7 +1,7 @@
 //! The URLs about who may do what, below `/api/v1/admin`, and those of a token's holder, below `/api/v1/me`. They are
 //! ours, but for `PUT /api/v1/me/tokens` and its kin, which are crates.io's.
 
-use super::{Refused, Verb, decode, malformed, name};
+use super::{Refused, Verb, decode, malformed, name, token_id};
 use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::{CrateName, NamePattern};
 
@@ -95,8 +95,8 @@ pub(super) fn own(verb: Verb, segments: &[&str]) -> Result<Own, Refused> {
     Ok(match (verb, segments) {
         (Get, ["me", "tokens"]) => Own::Tokens,
         (Put, ["me", "tokens"]) => Own::CreateToken,
-        (Post, ["me", "tokens", id, "rotate"]) => Own::RotateToken(super::admin::token_id(id)?),
-        (Delete, ["me", "tokens", id]) => Own::RevokeToken(super::admin::token_id(id)?),
+        (Post, ["me", "tokens", id, "rotate"]) => Own::RotateToken(token_id(id)?),
+        (Delete, ["me", "tokens", id]) => Own::RevokeToken(token_id(id)?),
         (Delete, ["tokens", "current"]) => Own::RevokeThis,
         _ => return Err(Refused::Unknown),
     })

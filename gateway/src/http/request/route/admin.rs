@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::access::{self, Access};
-use super::{Refused, Verb, decode, malformed, name, parameter, version};
+use super::{Refused, Verb, decode, malformed, name, parameter, token_id, version};
 use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
@@ -60,11 +60,6 @@ pub(super) fn administer(
         (Get, ["journal", "head"]) => Administer::Head,
         _ => Administer::Access(access::access(verb, segments)?),
     })
-}
-
-pub(super) fn token_id(segment: &str) -> Result<TokenId, Refused> {
-    let number = segment.parse().map_err(|_| Refused::Absent("no such token".to_owned()))?;
-    Ok(TokenId(number))
 }
 
 /// A version in a query. No version has a blank: one is a `+` that was not percent-encoded.
