@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::{Cli, Command, ConfigCommand};
 use crate::config::{Config, EXIT_CONFIG};
@@ -15,6 +16,9 @@ use crate::model::certificate::Certificate;
 use crate::{commands, logging, ownership, private, serve, signals};
 use cratehouse_core::error::{Error, Kind};
 use cratehouse_core::{console, threads};
+
+/// How long threads may take to end.
+const LAST_WORK: Duration = Duration::from_millis(200);
 
 /// Does what the command line says; returns the status to exit with.
 pub fn main() -> ExitCode {
@@ -59,8 +63,9 @@ fn run() -> ExitCode {
         }
         command => runtime.block_on(commands::run(config, command)),
     };
-    // What still blocks (a fill to a dead disk, say) is not waited for.
-    runtime.shutdown_background();
+    // What still blocks (a fill to a dead disk, say) is not waited for; what does not is at its end before libraries
+    // of C tidy up behind this process.
+    runtime.shutdown_timeout(LAST_WORK);
     outcome.unwrap_or_else(|failure| match failure {
         Failure::Usage(e) => refuse(&e.chain()),
         Failure::Failed(e) => fail(&e.chain()),
