@@ -2,6 +2,7 @@
 
 mod auth;
 mod credentials;
+mod matrix;
 mod organisation;
 mod own_tokens;
 mod restricted;

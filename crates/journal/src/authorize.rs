@@ -89,11 +89,13 @@ impl From<Denied> for Error {
 pub fn authorize(who: &Principal, action: Action<'_>) -> Result<(), Denied> {
     match action {
         Action::Read => scope(who, Scope::Read, None),
-        Action::Publish => either_publish_scope(who),
-        Action::PublishNew { krate, creators } => publish_new(who, krate, creators),
-        Action::PublishUpdate(of) => publish_update(who, of),
-        Action::Yank(of) => yank(who, of),
-        Action::ChangeOwners(of) => change_owners(who, of),
+        Action::Publish => no_auditor(who).and_then(|()| either_publish_scope(who)),
+        Action::PublishNew { krate, creators } => {
+            no_auditor(who).and_then(|()| publish_new(who, krate, creators))
+        }
+        Action::PublishUpdate(of) => no_auditor(who).and_then(|()| publish_update(who, of)),
+        Action::Yank(of) => no_auditor(who).and_then(|()| yank(who, of)),
+        Action::ChangeOwners(of) => no_auditor(who).and_then(|()| change_owners(who, of)),
         Action::CreateToken { of, grant } if who.user == of => create_own_token(who, grant),
         Action::ListTokens { of } if who.user == of => {
             scope(who, Scope::Tokens, None).or_else(|denied| audit(who).map_err(|_| denied))
@@ -134,6 +136,20 @@ pub fn absent(krate: &CrateName) -> Error {
 fn scope(who: &Principal, scope: Scope, krate: Option<&CrateName>) -> Result<(), Denied> {
     who.check(scope, krate)
         .map_err(|lacks| Denied { error: Error::forbidden(lacks), lag_could_explain: false })
+}
+
+/// An auditor changes nothing, whatever they own.
+fn no_auditor(who: &Principal) -> Result<(), Denied> {
+    match who.role {
+        Some(Role::Auditor) => Err(Denied {
+            error: Error::forbidden(
+                "an auditor changes no crate: let another user publish it, yank it or say who owns it, such as a service \
+                 account (`cratehouse user add NAME --service`)",
+            ),
+            lag_could_explain: true,
+        }),
+        Some(Role::Admin) | None => Ok(()),
+    }
 }
 
 fn owns(who: &Principal, of: OfCrate<'_>) -> bool {
