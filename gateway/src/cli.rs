@@ -22,11 +22,14 @@ pub use self::advisories::{AdvisoriesCommand, AdvisoriesFetch};
 pub use self::pins::{PinCommand, PinCorrect};
 pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 pub use self::shell::{Completions, Man};
-pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
+pub use self::store::{FormatCommand, Gc, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
+use crate::model::age::Age;
 use crate::model::pull::Subject;
+use cratehouse_core::error::Error;
 use cratehouse_journal::principal::{CratePattern, Grant, Scope, TokenId};
 use cratehouse_journal::token_expiry::Expiry;
+use cratehouse_journal::tokens::Selection;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 
@@ -191,14 +194,7 @@ pub enum TokenCommand {
     /// Create a token and print it, alone, on standard output; it is never shown again
     Create(TokenCreate),
     /// List tokens, without their secrets
-    List {
-        /// Only those of this user
-        #[arg(long, value_name = "LOGIN")]
-        user: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    List(TokenList),
     /// Revoke a token
     Revoke {
         /// The token's number, as `token list` shows it
@@ -226,6 +222,26 @@ pub enum AdminCommand {
         #[arg(default_value = "admin")]
         login: String,
     },
+}
+
+/// `token list`
+#[derive(Debug, Clone, Args)]
+pub struct TokenList {
+    /// Only those of this user
+    #[arg(long, value_name = "LOGIN")]
+    pub user: Option<String>,
+    /// Only those that were never used
+    #[arg(long)]
+    pub never_used: bool,
+    /// Only those without an end
+    #[arg(long)]
+    pub without_end: bool,
+    /// Only those that were made so long ago: a span such as 90d
+    #[arg(long, value_name = "SPAN")]
+    pub older_than: Option<Age>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `token create`
@@ -354,6 +370,22 @@ impl Cli {
             _ => (None, None),
         };
         Flags { config, data, store, url, listen, admin_listen }
+    }
+}
+
+impl TokenList {
+    /// Which tokens are meant.
+    ///
+    /// # Errors
+    /// An age that is beyond all times.
+    pub fn selection(&self, now: Timestamp) -> Result<Selection, Error> {
+        let before = self.older_than.as_ref().map(|age| age.before(now)).transpose();
+        Ok(Selection {
+            login: self.user.clone(),
+            never_used: self.never_used,
+            endless: self.without_end,
+            before: before.map_err(|why| Error::invalid(format!("`--older-than`: {why}")))?,
+        })
     }
 }
 

@@ -39,6 +39,7 @@ use cratehouse_mirror::index::copies;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::url::StoreUrl;
+use jiff::Timestamp;
 
 use crate::failure::Failure;
 
@@ -138,8 +139,8 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         Command::Token(TokenCommand::Create(create)) => {
             secret::create_token(gateway, &create).await?;
         }
-        Command::Token(TokenCommand::List { user, json }) => {
-            lists::tokens(gateway, user.as_deref(), json).await?;
+        Command::Token(TokenCommand::List(list)) => {
+            lists::tokens(gateway, &list.selection(Timestamp::now())?, list.json).await?;
         }
         Command::Token(TokenCommand::Revoke { id }) => {
             tokens::revoke(&gateway.journal, CommandActor::Operator, id).await?;

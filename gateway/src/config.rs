@@ -30,6 +30,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use url::Url;
 
 use cratehouse_core::checksum::Checksum;
@@ -98,6 +99,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[auth] required`: every read needs a token.
     pub auth_required: bool,
+    /// `[auth]`: how long tokens count.
+    pub token_life: TokenLife,
     /// `[index] unified`: our own index lists crates of crates.io's identity too; `None`: in a registry
     /// that release 0.1 founded.
     pub unified_index: Option<bool>,
@@ -112,6 +115,15 @@ pub struct Config {
     pub log: Log,
     /// `[tracing]`
     pub tracing: Tracing,
+}
+
+/// How long tokens count that are made from now on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenLife {
+    /// `auth.default_token_days`: when nothing else is asked for.
+    pub usual: Option<SignedDuration>,
+    /// `auth.longest_token_days`: whatever is asked for.
+    pub longest: Option<SignedDuration>,
 }
 
 /// `[server]`
@@ -267,6 +279,12 @@ pub struct Limits {
     /// Names that one client may ask upstreams for in vain each second, when it has used up
     /// `absent_burst`.
     pub absent_per_second: u32,
+    /// `limits.failed_credentials`: of one address or account that are not delayed.
+    pub failed_credentials: u32,
+    /// `limits.publishes_per_hour`: of one principal; 0: they are not limited.
+    pub publishes_per_hour: u32,
+    /// `limits.publish_burst`: those that one principal may publish at once.
+    pub publish_burst: u32,
     /// Redirects that are followed.
     pub redirects: usize,
     /// Connections at one time.
@@ -441,6 +459,9 @@ impl Default for Limits {
             upstream_requests: 128,
             absent_burst: 1000,
             absent_per_second: 50,
+            failed_credentials: 20,
+            publishes_per_hour: 0,
+            publish_burst: 100,
             redirects: 5,
             connections: 10_000,
             per_address: PerAddress::default(),

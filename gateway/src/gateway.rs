@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::flows::access::authenticate::Authenticator;
+use crate::flows::access::last_uses::LastUses;
+use crate::flows::access::throttle::{FailedCredentials, Publishes};
 use crate::flows::access::token_cache::TokenCache;
 use crate::flows::access::visibility::Visibility;
 use crate::flows::policy::store::PolicyStore;
@@ -24,6 +26,7 @@ use crate::flows::registry::views::Views;
 use crate::flows::turns::ClientParsers;
 use crate::flows::turns::Turns;
 use crate::logging::requests::RequestLines;
+use crate::stores::token_uses::TokenUseStore;
 use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::traces::Traces;
@@ -94,6 +97,8 @@ pub struct Gateway {
     pub hosting: Arc<Hosting>,
     /// Who holds which token.
     pub tokens: Authenticator,
+    /// When tokens were last used.
+    pub last_uses: LastUses,
     /// Which crates exist for whom.
     pub visibility: Arc<Visibility>,
     /// Other registries, and what is kept of them.
@@ -201,6 +206,7 @@ impl Gateway {
                 bounds: limits.index,
             },
             limits: limits.clone(),
+            rate: Publishes::new(limits.publishes_per_hour, limits.publish_burst, metrics.clone()),
             parsers: Arc::clone(&parsers),
             rules: PublishRules {
                 policy: Arc::clone(policy_store.in_force()),
@@ -236,7 +242,15 @@ impl Gateway {
             licenses: Arc::clone(&mirror.license_search),
         };
         Self {
-            tokens: Authenticator { hosting: Arc::clone(&hosting), holders: TokenCache::default() },
+            tokens: Authenticator {
+                hosting: Arc::clone(&hosting),
+                holders: TokenCache::default(),
+                failed: FailedCredentials::new(limits.failed_credentials, metrics.clone()),
+            },
+            last_uses: LastUses::new(
+                TokenUseStore::new(Arc::clone(&objects.cache)),
+                &config.server.replica,
+            ),
             visibility,
             catalog,
             journal,

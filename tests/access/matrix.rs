@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cratehouse_tests::client::{Client, Reply, base64};
-use cratehouse_tests::gateway::{Builder, Gateway};
+use cratehouse_tests::gateway::Gateway;
 use cratehouse_tests::krate::{Krate, index_path};
 use cratehouse_tests::patience::until;
 use reqwest::Method;
@@ -147,6 +147,7 @@ fn of_registry() -> Vec<Asked> {
             .json(nobody.clone())
             .shown_as("/api/v1/crates/NAME/owners")
             .telling(),
+        asked(M::POST, "/api/v1/tokens/report").json(json!([])),
         asked(M::GET, "/api/v1/me"),
         asked(M::GET, "/api/v1/me/tokens"),
         asked(M::PUT, "/api/v1/me/tokens").json(json!({})),
@@ -425,11 +426,11 @@ fn every_route_is_what_the_document_says_for_every_credential() {
     let mut doc = HEAD.to_owned();
     let mut cells = 0;
     for (title, is_closed) in [("Reads need a token", true), ("Reads are open", false)] {
-        let builder = || match is_closed {
-            true => Builder::auth_required(Gateway::builder()),
-            false => Gateway::builder(),
-        };
-        let organisation = Organisation::new(builder());
+        let builder = Gateway::builder().set("limits", "failed_credentials = 1000000");
+        let organisation = Organisation::new(match is_closed {
+            true => builder.auth_required(),
+            false => builder,
+        });
         let tokens = Tokens::of(&organisation);
         let auth = format!("`auth.required = {is_closed}`");
         writeln!(doc, "\n## {title} ({auth})\n\n### By scope and role\n").unwrap();

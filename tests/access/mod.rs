@@ -7,3 +7,4 @@ mod organisation;
 mod own_tokens;
 mod restricted;
 mod roles;
+mod throttling;

@@ -118,3 +118,97 @@ fn a_token_is_exchanged_without_a_pause() {
     let bob = gateway.token_with("bob", &["--scope", "read,tokens"]);
     client.call(Method::POST, &path, body, &bob).assert_refused(404, "you have no token");
 }
+
+/// A scanner's list, in the form of GitHub's partners.
+#[test]
+fn a_token_that_a_scanner_found_is_ended_and_its_holder_is_told() {
+    let gateway = Gateway::builder().auth_required().start();
+    let client = gateway.client();
+    let [found, kept] = ["alice", "bob"].map(|user| gateway.token(user));
+    let report = |list: Value| {
+        let body = Some(list.to_string().into_bytes());
+        client.send(Method::POST, "/api/v1/tokens/report", &[], body)
+    };
+    let url = "https://example.com/blob/main/.env";
+    let one = |token: &str| json!({ "token": token, "type": "cratehouse", "url": url });
+    let cut = &kept[..kept.len() - 1];
+    let told = report(json!([one(&found), one(cut), one("hello")])).assert_status(200).json();
+    let labels: Vec<_> = told.as_array().unwrap().iter().map(|one| one["label"].clone()).collect();
+    assert_eq!(labels, ["true_positive", "false_positive", "false_positive"]);
+    let shown = |token: &str| client.get_as("/index/config.json", token);
+    let refusal = shown(&found).assert_status(401).text();
+    assert!(refusal.contains("was found where others read it (https://example.com/"), "{refusal}");
+    shown(&kept).assert_status(200);
+    let again = report(json!([one(&found)])).assert_status(200).json();
+    assert_eq!(again[0]["label"], "false_positive", "it counts no more");
+    for wrong in [json!({}), json!([{ "tokn": "x" }]), json!(vec![one("x"); 101])] {
+        report(wrong).assert_status(400);
+    }
+    let trail = gateway.cli_ok(&["journal", "show", "--user", "alice", "--kind", "token_reported"]);
+    assert!(trail.contains("\treplica\trevoked token 1 of alice, which was found"), "{trail}");
+    assert_eq!(trail.lines().count(), 2, "{trail}");
+    assert!(!gateway.log().contains(&found));
+    let tokens = gateway.cli_ok(&["token", "list", "--user", "alice", "--json"]);
+    let tokens: Value = serde_json::from_str(&tokens).unwrap();
+    assert_eq!((&tokens[0]["state"], &tokens[0]["reported"]), (&json!("revoked"), &json!(url)));
+}
+
+#[test]
+fn tokens_are_chosen_by_their_use_end_and_age() {
+    let mut gateway = Gateway::builder().auth_required().start();
+    let client = gateway.client();
+    let used = gateway.token_with("alice", &["--scope", "read,tokens"]);
+    gateway.token_with("alice", &["--expires", "30d"]);
+    client.get_as("/index/config.json", &used).assert_status(200);
+    let own = client.get_as("/api/v1/me/tokens", &used).assert_status(200).json();
+    let today = jiff::Timestamp::now().to_string()[..10].to_owned();
+    let shown = &own["api_tokens"][0];
+    assert_eq!(
+        (&shown["last_used_at"], &shown["last_used_from"]),
+        (&json!(today), &json!("127.0.0.0/24"))
+    );
+    assert_eq!(own["api_tokens"][1]["last_used_at"], Value::Null);
+    gateway.stop();
+    let ids = |flags: &[&str]| {
+        let listed = gateway.cli_ok(&[&["token", "list", "--json"], flags].concat());
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|token| token["id"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&[]), [1, 2]);
+    assert_eq!(ids(&["--never-used"]), [2], "what the server noted stands in the store");
+    assert_eq!(ids(&["--without-end"]), [1]);
+    assert_eq!(ids(&["--older-than", "1d"]), [0; 0]);
+    assert_eq!(ids(&["--older-than", "0s", "--user", "alice"]), [1, 2]);
+    let table = gateway.cli_ok(&["token", "list"]);
+    assert!(table.contains(&format!("\t{today} from 127.0.0.0/24\tactive")), "{table}");
+}
+
+#[test]
+fn no_token_lives_longer_than_is_configured() {
+    let gateway = Gateway::builder()
+        .set("auth", "default_token_days = 30")
+        .set("auth", "longest_token_days = 90")
+        .start();
+    let days = |token: &str| {
+        let me = gateway.client().get_as("/api/v1/me", token).assert_status(200).json();
+        let end: jiff::Timestamp = me["token"]["expires"].as_str().unwrap().parse().unwrap();
+        (end.duration_since(jiff::Timestamp::now()).as_hours() + 1) / 24
+    };
+    let admin = gateway.token_with("alice", &["--scope", "read,tokens,admin"]);
+    assert_eq!(days(&admin), 30);
+    let long = gateway.cli(&["token", "create", "--user", "alice", "--expires", "91d"]);
+    let told = String::from_utf8(long.stderr).unwrap();
+    assert!(!long.status.success() && told.contains("auth.longest_token_days"), "{told}");
+    let far = json!({ "name": "ci", "expired_at": "2126-01-01T00:00:00Z" });
+    make(&gateway, &admin, far).assert_refused(400, "auth.longest_token_days");
+    let body = Some(json!({ "user": "alice", "expires": "91d" }).to_string().into_bytes());
+    let call = gateway.client().call(Method::POST, "/api/v1/admin/tokens", body, &admin);
+    call.assert_refused(400, "90 days at most");
+    let made = make(&gateway, &admin, json!({ "name": "ci" })).assert_status(200).json();
+    assert_eq!(days(made["api_token"]["token"].as_str().unwrap()), 30);
+}

@@ -60,7 +60,10 @@ fn lists_are_for_people_and_for_programs() {
         json!({ "id": 3, "login": "carol", "disabled": true, "kind": "person", "role": null })
     );
     let lines = gateway.cli_ok(&["token", "list"]);
-    assert!(lines.starts_with("id\tuser\tname\tscopes\tcrates\tcreated\tends\tstate\n"), "{lines}");
+    assert!(
+        lines.starts_with("id\tuser\tname\tscopes\tcrates\tcreated\tends\tlast used\tstate\n"),
+        "{lines}"
+    );
     assert!(!lines.contains('.'), "no parts of a second: {lines}");
     let states = |tokens: &Value| -> Vec<String> {
         let all = tokens.as_array().unwrap().iter();

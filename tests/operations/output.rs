@@ -22,6 +22,7 @@ fn left() -> io::PipeWriter {
 
 /// Serves with this standard error, which takes nothing; then stops.
 fn serves_and_stops(builder: cratehouse_tests::gateway::Builder, stderr: impl Into<Stdio>) {
+    let builder = builder.set("limits", "failed_credentials = 1000000");
     let mut gateway = builder.set("server", "drain_seconds = 10").prepare();
     gateway.spawn_telling(stderr);
     gateway.await_ready();

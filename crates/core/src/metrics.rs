@@ -160,6 +160,16 @@ metrics! {
     /// that none has (limits.absent_burst, limits.absent_per_second).
     absent_queued: IntCounter = "cratehouse_absent_names_queued_total";
 
+    /// Credentials that do not count: unknown, ended, revoked, of a disabled user.
+    credentials_refused: IntCounter = "cratehouse_credentials_refused_total";
+
+    /// Requests that were refused with 429, by what there was too much of: credential (that do not count, of one
+    /// address or account), publish (of one principal, limits.publishes_per_hour).
+    throttled: IntCounterVec = "cratehouse_throttled_total" [what = "credential" | "publish"];
+
+    /// Tokens that were revoked because a scanner reported them.
+    tokens_reported: IntCounter = "cratehouse_tokens_reported_total";
+
     /// Names that were refused with 429, because that queue was too long.
     absent_throttled: IntCounter = "cratehouse_absent_names_throttled_total";
 

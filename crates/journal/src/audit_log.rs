@@ -59,9 +59,9 @@ impl Trail {
             | EventKind::MemberAdded { user, .. }
             | EventKind::MemberRemoved { user, .. }
             | EventKind::TokenCreated { user, .. } => *user == somebody,
-            EventKind::TokenRevoked { token } | EventKind::TokenEndSet { token, .. } => {
-                self.tokens.get(token) == Some(&somebody)
-            }
+            EventKind::TokenRevoked { token }
+            | EventKind::TokenEndSet { token, .. }
+            | EventKind::TokenReported { token, .. } => self.tokens.get(token) == Some(&somebody),
             EventKind::CreatorsAdded { creators: subjects, .. }
             | EventKind::CreatorsRemoved { creators: subjects, .. }
             | EventKind::CrateRestricted { readers: subjects, .. }
@@ -172,6 +172,14 @@ impl Trail {
             EventKind::TokenEndSet { token, expires } => {
                 format!("let token {token} end at {}", to_the_second(*expires))
             }
+            EventKind::TokenReported { token, place } => {
+                let whose = self.tokens.get(token).map(|user| self.user(*user));
+                let whose = whose.map(|login| format!(" of {login}")).unwrap_or_default();
+                let place = if place.is_empty() { "a scanner" } else { place };
+                format!(
+                    "revoked token {token}{whose}, which was found where others read it: {place}"
+                )
+            }
             EventKind::UserDisabled { user } => format!("disabled user {}", self.user(*user)),
             EventKind::TokenCreated { token, user, name, grant, .. } => {
                 let scopes: Vec<_> = grant.scopes.iter().map(ToString::to_string).collect();
@@ -240,7 +248,8 @@ pub fn is_about_token(event: &Event, number: TokenId) -> bool {
             _,
             EventKind::TokenCreated { token, .. }
             | EventKind::TokenRevoked { token }
-            | EventKind::TokenEndSet { token, .. },
+            | EventKind::TokenEndSet { token, .. }
+            | EventKind::TokenReported { token, .. },
         ) => *token == number,
         _ => false,
     }
@@ -273,6 +282,7 @@ pub fn krate_of(what: &EventKind) -> Option<&CrateName> {
         | EventKind::ReadersRemoved { .. }
         | EventKind::CrateOpened { .. }
         | EventKind::TokenEndSet { .. }
+        | EventKind::TokenReported { .. }
         | EventKind::UserDisabled { .. }
         | EventKind::TokenCreated { .. }
         | EventKind::TokenRevoked { .. }

@@ -16,6 +16,7 @@ mod name_checkpoint;
 mod publish;
 mod remove;
 mod remove_owners;
+mod report_token;
 mod restrictions;
 mod revoke_token;
 mod roles;
@@ -24,7 +25,7 @@ mod set_owners;
 mod teams;
 mod yank;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use self::garbage::{must_put_again, nothing_pending};
 pub use self::publish::admit as admit_publish;
@@ -225,6 +226,15 @@ pub enum Command {
         hash: Checksum,
         /// When the other ends, if it does not end before.
         until: Timestamp,
+        /// The longest life of the new one.
+        longest: Option<SignedDuration>,
+    },
+    /// Revoke a token that was found where others read it.
+    ReportToken {
+        /// The token.
+        token: TokenId,
+        /// Where, as far as that was said.
+        place: String,
     },
     /// Say that crate files are going to be deleted: those of these that no version names.
     Condemn {
@@ -368,9 +378,15 @@ fn events_of<T: Tables>(
             create_token::judge(view, by, login, name, hash, grant, now)
         }
         Command::RevokeToken { token } => revoke_token::judge(view, by, *token),
-        Command::RotateToken { token, hash, until } => {
-            rotate_token::judge(view, by, *token, *hash, *until, now)
-        }
+        Command::RotateToken { token, hash, until, longest } => rotate_token::judge(
+            view,
+            by,
+            *token,
+            rotate_token::New { hash: *hash, longest: *longest },
+            *until,
+            now,
+        ),
+        Command::ReportToken { token, place } => report_token::judge(view, by, *token, place),
         Command::Condemn { checksums } => garbage::condemn(view, by, checksums),
         Command::Collect { checksums } => garbage::collect(view, by, checksums),
         Command::CorrectPin { upstream, krate, version, pinned, checksum, reason } => {

@@ -31,6 +31,7 @@ pub mod teams;
 pub mod test_util;
 pub mod token_expiry;
 pub mod token_secret;
+pub mod token_use;
 pub mod tokens;
 pub mod users;
 pub mod verify;

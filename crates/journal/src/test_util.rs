@@ -157,6 +157,7 @@ fn access(alice: UserId, bob: UserId) -> Vec<EventKind> {
             token: TokenId(1),
             expires: "2126-01-31T00:00:00Z".parse().unwrap(),
         },
+        EventKind::TokenReported { token: TokenId(2), place: "a log".to_owned() },
     ]
 }
 

@@ -2,17 +2,21 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::catalog::{TokenRow, UserRow};
 use crate::commands::{ActorCommand, Command, CommandActor};
 use crate::entry::EventKind;
+use crate::format;
 use crate::principal::{CratePattern, Grant, Scope, TokenId};
 use crate::token_secret::{TokenKind, TokenSecret};
+use crate::token_use::{TokenUse, TokenUses};
 use crate::writer::JournalHandle;
+use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::times::to_the_second;
+use cratehouse_storage::format_level::Level;
 
 /// Creates a token for a user. This is the only time that it is seen.
 ///
@@ -48,7 +52,7 @@ fn created(events: &[EventKind]) -> Result<TokenId> {
 }
 
 /// Makes a token in place of another, which counts until `until` at the most: same holder, same rights, and a life as
-/// long as that of the other was. This is the only time that it is seen.
+/// long as that of the other was, but no longer than `longest`. This is the only time that it is seen.
 ///
 /// # Errors
 /// When there is no such token, it no longer counts, or whoever asks may not.
@@ -57,11 +61,12 @@ pub async fn rotate(
     by: CommandActor,
     token: TokenId,
     until: Timestamp,
+    longest: Option<SignedDuration>,
 ) -> Result<(TokenId, TokenSecret)> {
     let view = journal.catalog().view()?;
     let holder = view.token(token)?.map(|row| view.user(row.user)).transpose()?.flatten();
     let secret = TokenSecret::random(holder.map_or(TokenKind::Person, |user| user.kind.into()));
-    let command = Command::RotateToken { token, hash: secret.hash(), until };
+    let command = Command::RotateToken { token, hash: secret.hash(), until, longest };
     let events = journal.append(ActorCommand { by, command }).await?;
     created(&events).map(|id| (id, secret))
 }
@@ -88,8 +93,40 @@ pub struct Listed {
     pub created: Timestamp,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// Where it was found, if it was revoked because others could read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<String>,
+    /// When it was last used, if ever, since that is recorded.
+    #[serde(default)]
+    pub last_used: Option<TokenUse>,
     /// Whether it counts.
     pub state: State,
+}
+
+/// Which tokens a list shows: those of which all of it is true.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Of this user.
+    pub login: Option<String>,
+    /// Never used, since that is recorded.
+    pub never_used: bool,
+    /// Without an end.
+    pub endless: bool,
+    /// Made before this time.
+    pub before: Option<Timestamp>,
+}
+
+impl Selection {
+    /// All of a user's.
+    pub fn of(login: impl Into<String>) -> Self {
+        Self { login: Some(login.into()), ..Self::default() }
+    }
+
+    fn has(&self, token: &Listed) -> bool {
+        !(self.never_used && token.last_used.is_some())
+            && !(self.endless && token.expires.is_some())
+            && self.before.is_none_or(|before| token.created < before)
+    }
 }
 
 /// Whether a token counts, and why not.
@@ -130,7 +167,7 @@ impl State {
 impl Listed {
     fn of(token: TokenRow, user: Option<&UserRow>, now: Timestamp) -> Self {
         let state = State::of(&token, user, now);
-        let TokenRow { id, name, grant, revoked, created, .. } = token;
+        let TokenRow { id, name, grant, revoked, created, reported, .. } = token;
         Self {
             id,
             user: user.map(|user| user.login.clone()).unwrap_or_default(),
@@ -141,6 +178,8 @@ impl Listed {
             expires: grant.expires,
             created,
             revoked,
+            reported,
+            last_used: None,
             state,
         }
     }
@@ -153,12 +192,16 @@ impl Listed {
     }
 }
 
-/// All tokens, or those of one user, by number.
+/// Tokens by number, with their last uses.
 ///
 /// # Errors
 /// When there is no such user.
-pub async fn list(journal: &JournalHandle, login: Option<&str>) -> Result<Vec<Listed>> {
-    let user = match login {
+pub async fn list(
+    journal: &JournalHandle,
+    selection: &Selection,
+    uses: &TokenUses,
+) -> Result<Vec<Listed>> {
+    let user = match &selection.login {
         None => None,
         Some(login) => {
             let unknown = || Error::absent(format!("there is no user `{login}`"));
@@ -172,9 +215,48 @@ pub async fn list(journal: &JournalHandle, login: Option<&str>) -> Result<Vec<Li
     let now = Timestamp::now();
     let listed = |token: TokenRow| {
         let user = users.get(&token.user).copied();
-        Listed::of(token, user, now)
+        let last_used = uses.get(&token.id).copied();
+        Listed { last_used, ..Listed::of(token, user, now) }
     };
-    Ok(tokens.into_iter().map(listed).collect())
+    Ok(tokens.into_iter().map(listed).filter(|token| selection.has(token)).collect())
+}
+
+/// Revokes tokens that were found where others read them; those that are none of this registry's, or count no more,
+/// stay as they are. Says which were revoked.
+///
+/// # Errors
+/// When the journal cannot be written: some may be revoked by then.
+pub async fn report(journal: &JournalHandle, found: &[Found]) -> Result<Vec<TokenId>> {
+    let mut revoked = Vec::new();
+    for Found { hash, place } in found {
+        let Some((row, _)) = journal.catalog().view()?.token_shown(hash)? else { continue };
+        if row.revoked {
+            continue;
+        }
+        // Entries of level 1 know no other actor than a user: it is the token that ends itself.
+        let (by, command) = match format::enabled(journal)? >= Level::SECOND {
+            true => {
+                let place = place.clone();
+                (CommandActor::Replica, Command::ReportToken { token: row.id, place })
+            }
+            false => {
+                let Some(who) = journal.catalog().principal(hash)? else { continue };
+                (CommandActor::Principal(who), Command::RevokeToken { token: row.id })
+            }
+        };
+        journal.append(ActorCommand { by, command }).await?;
+        revoked.push(row.id);
+    }
+    Ok(revoked)
+}
+
+/// A token that a scanner found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// SHA-256 of it.
+    pub hash: Checksum,
+    /// Where, as far as that was said.
+    pub place: String,
 }
 
 /// Revokes a token: at once here, and elsewhere as soon as the journal is read.
@@ -191,7 +273,6 @@ mod tests {
     use super::*;
     use crate::catalog::Decided;
     use crate::principal::{PrincipalKind, UserId};
-    use cratehouse_core::checksum::Checksum;
 
     #[test]
     fn a_listed_token_tells_whether_it_counts_and_shows_no_secret_and_no_nanoseconds() {
@@ -205,6 +286,7 @@ mod tests {
             grant: Grant::usual(),
             revoked: false,
             created: at("2026-01-01T00:00:00.123456789Z"),
+            reported: None,
         };
         let user = |disabled| UserRow {
             id: UserId(1),
@@ -231,8 +313,18 @@ mod tests {
         let shown = serde_json::to_value(listed.to_the_second()).unwrap();
         let mut keys: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
-        let wanted =
-            ["crates", "created", "expires", "id", "name", "revoked", "scopes", "state", "user"];
+        let wanted = [
+            "crates",
+            "created",
+            "expires",
+            "id",
+            "last_used",
+            "name",
+            "revoked",
+            "scopes",
+            "state",
+            "user",
+        ];
         assert_eq!(keys, wanted);
         assert_eq!(
             [&shown["user"], &shown["state"], &shown["created"]],

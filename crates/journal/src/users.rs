@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::catalog::{Tables, UserRow, View};
 use crate::commands::{ActorCommand, Command, CommandActor};
 use crate::principal::{PrincipalKind, Role, UserId};
+use crate::token_use::TokenUses;
 use crate::tokens;
 use crate::writer::JournalHandle;
 use cratehouse_core::error::{Error, Result};
@@ -83,9 +84,9 @@ pub async fn list(journal: &JournalHandle) -> Result<Vec<Listed>> {
 ///
 /// # Errors
 /// Absent, when there is no such user.
-pub async fn show(journal: &JournalHandle, login: &str) -> Result<Shown> {
+pub async fn show(journal: &JournalHandle, login: &str, uses: &TokenUses) -> Result<Shown> {
     let (login, now) = (login.to_owned(), Timestamp::now());
-    let tokens = tokens::list(journal, Some(&login)).await?;
+    let tokens = tokens::list(journal, &tokens::Selection::of(&login), uses).await?;
     let read = move |view: &View<_>| {
         let absent = || Error::absent(format!("there is no user `{login}`"));
         let row = view.login(&login)?.ok_or_else(absent)?;

@@ -44,7 +44,7 @@ pub(super) async fn user(gateway: &Gateway, what: UserCommand) -> Result<()> {
 }
 
 async fn show_user(gateway: &Gateway, login: &str, json: bool) -> Result<()> {
-    let shown = users::show(&gateway.journal, login).await?;
+    let shown = users::show(&gateway.journal, login, &gateway.last_uses.all().await?).await?;
     if json {
         return print_json(&shown);
     }

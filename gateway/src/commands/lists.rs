@@ -8,7 +8,7 @@ use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
 use cratehouse_journal::principal::{PrincipalKind, Role};
-use cratehouse_journal::tokens::{self, Listed};
+use cratehouse_journal::tokens::{self, Listed, Selection};
 use cratehouse_journal::users;
 
 use super::table::{print_json, print_table};
@@ -34,8 +34,8 @@ pub(super) fn kind(kind: PrincipalKind) -> &'static str {
     }
 }
 
-pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) -> Result<()> {
-    let tokens = tokens::list(&gateway.journal, user).await?;
+pub(super) async fn tokens(gateway: &Gateway, selection: &Selection, json: bool) -> Result<()> {
+    let tokens = tokens::list(&gateway.journal, selection, &gateway.last_uses.all().await?).await?;
     let tokens: Vec<_> = tokens.into_iter().map(Listed::to_the_second).collect();
     if json {
         return print_json(&tokens);
@@ -43,16 +43,21 @@ pub(super) async fn tokens(gateway: &Gateway, user: Option<&str>, json: bool) ->
     print_table(&token_table(tokens))
 }
 
-pub(super) fn token_table(tokens: Vec<Listed>) -> Table<8> {
-    let columns = ["id", "user", "name", "scopes", "crates", "created", "ends", "state"];
+pub(super) fn token_table(tokens: Vec<Listed>) -> Table<9> {
+    let columns =
+        ["id", "user", "name", "scopes", "crates", "created", "ends", "last used", "state"];
     let mut table = Table::new(columns);
-    for Listed { id, user, name, scopes, crates, expires, created, state, .. } in tokens {
+    for Listed { id, user, name, scopes, crates, expires, created, last_used, state, .. } in tokens
+    {
         let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
         let crates: Vec<_> = crates.iter().map(ToString::to_string).collect();
         let crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
         let ends = expires.map_or_else(|| "never".to_owned(), |end| end.to_string());
-        let (id, created) = (id.to_string(), created.to_string());
-        table.row([&id, &user, &name, &scopes.join(","), &crates, &created, &ends, state.words()]);
+        let used = last_used.map(|used| format!("{} from {}", used.day, used.from));
+        let used = used.unwrap_or_else(|| "never".to_owned());
+        let (id, created, scopes) = (id.to_string(), created.to_string(), scopes.join(","));
+        let state = state.words();
+        table.row([&id, &user, &name, &scopes, &crates, &created, &ends, &used, state]);
     }
     table
 }

@@ -29,7 +29,9 @@ const ADMIN_LINK_LIFE: SignedDuration = SignedDuration::from_mins(15);
 /// Prints the token alone, so that a script can take it; revokes it where it could not be printed.
 pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<(), Failure> {
     let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
-    let grant = create.grant(Timestamp::now()).map_err(usage)?;
+    let now = Timestamp::now();
+    let mut grant = create.grant(now).map_err(usage)?;
+    grant.expires = gateway.config.token_life.end(grant.expires, None, now)?;
     let (id, secret) =
         tokens::create(&gateway.journal, CommandActor::Operator, &create.user, &create.name, grant)
             .await?;
@@ -45,8 +47,9 @@ pub(super) async fn rotate_token(
 ) -> Result<(), Failure> {
     let usage = |why| Failure::Usage(Error::invalid(format!("`--overlap`: {why}")));
     let until = overlap.end(Timestamp::now()).map_err(usage)?;
+    let longest = gateway.config.token_life.longest;
     let (id, secret) =
-        tokens::rotate(&gateway.journal, CommandActor::Operator, former, until).await?;
+        tokens::rotate(&gateway.journal, CommandActor::Operator, former, until, longest).await?;
     let until = to_the_second(until);
     tell(&format!(
         "token {id}, in place of token {former}, which ends at {until} at the latest; it is not shown again:"

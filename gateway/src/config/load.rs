@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use url::Url;
 
 use super::reader::{PREFIX, Reader, Sources};
@@ -16,8 +17,8 @@ use super::values::{
 };
 use super::{
     CRATES_IO, Cache, Catalog, Config, ConfigError, Flags, Limits, Log, Mirror, MirrorMax,
-    PER_ADDRESS_PERCENT, Policy, Proxies, ProxyHeader, Pulls, Server, Store, Tls, Tracing,
-    Upstream, advisory_archive, crates_io_index,
+    PER_ADDRESS_PERCENT, Policy, Proxies, ProxyHeader, Pulls, Server, Store, Tls, TokenLife,
+    Tracing, Upstream, advisory_archive, crates_io_index,
 };
 use cratehouse_core::console::LogFormat;
 use cratehouse_core::networks::{Networks, network};
@@ -188,6 +189,10 @@ fn config(r: &Reader<'_>, host_name: Option<&str>) -> Config {
         upstreams: upstreams(r),
         limits: limits(r),
         auth_required: r.boolean("auth.required", false),
+        token_life: TokenLife {
+            usual: days(r.integer("auth.default_token_days", 0..=36_500, 0)),
+            longest: days(r.integer("auth.longest_token_days", 0..=36_500, 0)),
+        },
         unified_index: r.has("index.unified").then(|| r.boolean("index.unified", false)),
         reserved: r.list("names.reserved", str::parse::<NamePattern>),
         allowed_registries: r.list("publish.allowed_registries", registry_url),
@@ -409,6 +414,10 @@ fn limits(r: &Reader<'_>) -> Limits {
         upstream_requests: count("limits.upstream_requests", 10_000, d.upstream_requests),
         absent_burst: number("limits.absent_burst", 1_000_000, d.absent_burst),
         absent_per_second: number("limits.absent_per_second", 100_000, d.absent_per_second),
+        failed_credentials: number("limits.failed_credentials", 1_000_000, d.failed_credentials),
+        publishes_per_hour: u32::try_from(r.integer("limits.publishes_per_hour", 0..=1_000_000, 0))
+            .unwrap_or(d.publishes_per_hour),
+        publish_burst: number("limits.publish_burst", 1_000_000, d.publish_burst),
         redirects: size(r.integer("limits.redirects", 0..=20, d.redirects as u64)),
         connections: count("limits.connections", 1_000_000, d.connections),
         per_address: per_address(r),
@@ -425,6 +434,12 @@ fn limits(r: &Reader<'_>) -> Limits {
         journal_waits: count("limits.journal_waits", 1_000_000, d.journal_waits),
         follow: millis(r.integer("limits.follow_ms", 10..=60_000, d.follow.as_millis() as u64)),
     }
+}
+
+/// A life in days; none where it is 0.
+fn days(number: u64) -> Option<SignedDuration> {
+    let hours = i64::try_from(number).ok().filter(|days| *days > 0)? * 24;
+    Some(SignedDuration::from_hours(hours))
 }
 
 fn per_address(r: &Reader<'_>) -> PerAddress {

@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Config, Limits, TokenLife};
 use crate::flows::open::{forgetting, pulls_in};
 use crate::flows::policy::store::PolicyStore;
 use crate::flows::pulls::log::DownloadLog;
@@ -327,6 +327,7 @@ pub(super) fn config(upstreams: &[&Public], limits: Limits) -> Config {
             })
             .collect(),
         limits,
+        token_life: TokenLife::default(),
         auth_required: false,
         unified_index: None,
         reserved: vec!["acme-*".parse().unwrap()],

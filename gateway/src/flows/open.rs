@@ -237,6 +237,9 @@ impl Running {
             let recording =
                 async move { log::run(&owned.pulls, &owned.config.pulls, stopped).await };
             tasks.push(("recorder of pulls", tokio::spawn(recording)));
+            let (owned, stopped) = (Arc::clone(&gateway), stop.clone());
+            let noting = async move { owned.last_uses.run(stopped).await };
+            tasks.push(("recorder of tokens' uses", tokio::spawn(noting)));
         }
         if let Some(exporting) = exporting {
             tasks.push(("exporter of spans", tokio::spawn(exporting.run(stop.clone()))));

@@ -4,12 +4,12 @@ use hyper::HeaderMap;
 
 use crate::http::api::call::{Asker, Call};
 use crate::http::api::{
-    admin, crate_files, index, me, own_tokens, owners, policy, publish, search, yank,
+    admin, crate_files, index, me, own_tokens, owners, policy, publish, report, search, yank,
 };
 use crate::http::app::App;
 use crate::http::pages::home;
-use crate::http::request::gate;
-use crate::http::request::route::Route;
+use crate::http::request::route::{Own, Route};
+use crate::http::request::{forwarded, gate};
 use crate::http::response::respond::Answer;
 use cratehouse_core::error::{Kind, Result};
 
@@ -44,6 +44,9 @@ pub async fn dispatch(mut call: Call<'_>, route: Route) -> Result<Answer> {
         call.gateway().publisher.count_refusal(refused);
     }
     call.who = admitted?;
+    if let Some(who) = &call.who {
+        forwarded::note_use(call.gateway(), who, call.asker.peer, call.headers);
+    }
     match route {
         Route::Home => Ok(home::home(call.gateway())),
         Route::Me => Ok(home::me(call.gateway())),
@@ -58,6 +61,7 @@ pub async fn dispatch(mut call: Call<'_>, route: Route) -> Result<Answer> {
         Route::Publish => publish::put(call).await,
         Route::Yank(name, version) => yank::set(call, &name, &version, true).await,
         Route::Unyank(name, version) => yank::set(call, &name, &version, false).await,
+        Route::Own(Own::Report) => report::post(call).await,
         Route::Own(what) => own_tokens::answer(call, what).await,
         Route::Policy(what) => policy::answer(call, what).await,
         Route::Admin(what) => admin::administer(call, what).await,

@@ -2,6 +2,7 @@
 //! object_store, so everything here is tested without a runtime.
 
 pub mod account;
+pub mod age;
 pub mod certificate;
 pub mod pull;
 pub mod replica_note;

@@ -5,3 +5,4 @@ pub mod advisories;
 pub mod download_log;
 pub mod policy_files;
 pub mod replicas;
+pub mod token_uses;

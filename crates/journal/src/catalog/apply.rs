@@ -169,11 +169,16 @@ pub(super) fn event(
                 hash: *hash,
                 grant: grant.clone(),
                 revoked: false,
+                reported: None,
                 created: time,
             };
             put_token(txn, &row)?;
         }
         EventKind::TokenRevoked { token } => change_token(txn, *token, |row| row.revoked = true)?,
+        EventKind::TokenReported { token, place } => change_token(txn, *token, |row| {
+            row.revoked = true;
+            row.reported = Some(place.clone());
+        })?,
         EventKind::TokenEndSet { token, expires } => {
             change_token(txn, *token, |row| row.grant.expires = Some(*expires))?;
         }

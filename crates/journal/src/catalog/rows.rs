@@ -205,6 +205,9 @@ pub struct TokenRow {
     pub revoked: bool,
     /// When it was made.
     pub created: Timestamp,
+    /// Where it was found, if it was revoked because others could read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<String>,
 }
 
 /// A row, from the bytes of its table.

@@ -269,6 +269,10 @@ fn any_access_event() -> impl Strategy<Value = EventKind> {
         (pattern(), subjects())
             .prop_map(|(pattern, readers)| EventKind::ReadersRemoved { pattern, readers }),
         pattern().prop_map(|pattern| EventKind::CrateOpened { pattern }),
+        any_number().prop_map(|token| EventKind::TokenReported {
+            token: TokenId(token),
+            place: "a log".to_owned()
+        }),
         any_number().prop_map(|token| EventKind::TokenEndSet {
             token: TokenId(token),
             expires: Timestamp::UNIX_EPOCH

@@ -1,6 +1,6 @@
 //! Make a token in place of another, which goes on for a while: so that it can be exchanged without a pause.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::checks::lagging;
 use super::create_token::room_for_token;
@@ -12,11 +12,19 @@ use crate::principal::{Grant, TokenId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::Error;
 
+/// What is known of the new one.
+pub(super) struct New {
+    /// SHA-256 of it.
+    pub(super) hash: Checksum,
+    /// Its longest life.
+    pub(super) longest: Option<SignedDuration>,
+}
+
 pub(super) fn judge<T: Tables>(
     view: &View<T>,
     by: &CommandActor,
     token: TokenId,
-    hash: Checksum,
+    New { hash, longest }: New,
     until: Timestamp,
     now: Timestamp,
 ) -> Judged {
@@ -32,6 +40,7 @@ pub(super) fn judge<T: Tables>(
     }
     room_for_token(view, row.user, now)?;
     let life = row.grant.expires.map(|end| end.duration_since(row.created));
+    let life = life.into_iter().chain(longest).min();
     let expires = life.map(|life| now.checked_add(life)).transpose();
     let expires = expires.map_err(|e| Error::invalid(e.to_string()))?;
     let (user, name, grant) = (row.user, row.name, Grant { expires, ..begun });

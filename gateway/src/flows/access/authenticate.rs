@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::flows::access::throttle::FailedCredentials;
 use crate::flows::access::token_cache::TokenCache;
 use crate::flows::registry::hosting::Hosting;
 use cratehouse_core::checksum::Checksum;
@@ -12,7 +13,7 @@ use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::times::to_the_second;
-use cratehouse_journal::principal::Principal;
+use cratehouse_journal::principal::{Principal, UserId};
 use cratehouse_journal::token_secret::{self, NotWhole};
 use cratehouse_journal::writer::Waiter;
 
@@ -29,6 +30,8 @@ pub struct Authenticator {
     pub hosting: Arc<Hosting>,
     /// The holders of the tokens that are in use.
     pub holders: TokenCache,
+    /// Those that do not count.
+    pub failed: FailedCredentials,
 }
 
 impl Authenticator {
@@ -38,13 +41,19 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Kind::Unauthenticated`] when it is nobody's, or no longer counts; [`Kind::Unavailable`]
-    /// when it is unknown here, or the journal was not read for long, and it cannot be read now.
+    /// when it is unknown here, or the journal was not read for long, and it cannot be read now;
+    /// [`Kind::Throttled`] after too many such of one address or account.
     pub async fn authenticate(&self, client: ClientKey, token: &str) -> Result<Arc<Principal>> {
-        if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
-            return Err(unknown());
-        }
         // Before anything is looked up: a guess is refused for nothing.
-        token_secret::check_form(token).map_err(not_whole)?;
+        let form = match token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+            true => Err(unknown()),
+            false => token_secret::check_form(token).map_err(not_whole),
+        };
+        if let Err(refused) = form {
+            self.failed.admit(client, None)?;
+            self.failed.note(client, None);
+            return Err(refused);
+        }
         let hash = Checksum::of(token.as_bytes());
         let current = self.is_current(); // before the holder, who may be of a catalog that is read anew by then
         let waiter = match self.holder(&hash)? {
@@ -52,10 +61,21 @@ impl Authenticator {
             Some(_) => Waiter::Authenticated,
             None => Waiter::Unauthenticated(client),
         };
+        let user = match waiter {
+            Waiter::Authenticated => None,
+            Waiter::Unauthenticated(_) => {
+                let user = self.user_of(&hash)?;
+                self.failed.admit(client, user)?;
+                user
+            }
+        };
         self.hosting.journal.catch_up_for(waiter).await?;
         match self.holder(&hash)? {
             Some(who) => Ok(who),
-            None => Err(self.refusal(&hash)?),
+            None => {
+                self.failed.note(client, user);
+                Err(self.refusal(&hash)?)
+            }
         }
     }
 
@@ -85,6 +105,11 @@ impl Authenticator {
         Ok(who)
     }
 
+    /// Whose it was, if it is one that counts no more.
+    fn user_of(&self, hash: &Checksum) -> Result<Option<UserId>> {
+        Ok(self.hosting.catalog.view()?.token_shown(hash)?.map(|(_, user)| user.id))
+    }
+
     /// Why a token does not count. Only who has it learns more than that.
     fn refusal(&self, hash: &Checksum) -> Result<Error> {
         let Some((token, user)) = self.hosting.catalog.view()?.token_shown(hash)? else {
@@ -103,6 +128,15 @@ impl Authenticator {
                     "the user `{login}` of this token is disabled, and none of their tokens counts: if that is a \
              mistake, ask an administrator"
                 ),
+                (_, true, _) if token.reported.is_some() => {
+                    let place = token.reported.filter(|place| !place.is_empty());
+                    let place = place.map(|place| format!(" ({})", excerpt(&place)));
+                    format!(
+                        "this token (number {id}, of `{login}`) was found where others read it{}, and was revoked: \
+                         {another}",
+                        place.unwrap_or_default()
+                    )
+                }
                 (_, true, _) => {
                     format!("this token (number {id}, of `{login}`) was revoked: {another}")
                 }

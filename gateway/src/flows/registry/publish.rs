@@ -16,6 +16,7 @@ use jiff::Timestamp;
 pub use self::admission::{frame_bytes, head_bytes, named};
 use crate::config::Limits;
 use crate::flows::access::reader::Reader;
+use crate::flows::access::throttle::Publishes;
 use crate::flows::registry::dependencies::Dependencies;
 use crate::flows::registry::hosting::Hosting;
 use crate::flows::registry::publish_rules::PublishRules;
@@ -67,6 +68,8 @@ pub struct Publisher {
     pub versions: VersionWriter,
     /// What bounds a publish.
     pub limits: Limits,
+    /// How often somebody publishes.
+    pub rate: Publishes,
     /// What reads it.
     pub parsers: Arc<ClientParsers>,
     /// The policy's word on it.
@@ -84,8 +87,9 @@ impl Publisher {
     /// a replica that lags cannot know is refused only after a read of the journal.
     ///
     /// # Errors
-    /// Those of the judge.
+    /// Those of the judge; [`cratehouse_core::error::Kind::Throttled`], when they have published too often.
     pub async fn admit(&self, who: &Principal, named: &Named) -> Result<()> {
+        self.rate.admit(who.user)?;
         let by = CommandActor::Principal(who.clone());
         let judge = || {
             let view = self.hosting.catalog.view()?;

@@ -74,7 +74,10 @@ async fn tell(call: Call<'_>, what: Access) -> Result<Answer> {
     let journal = &gateway.journal;
     let _turn = call.app.long_answer(responses).await?;
     match what {
-        Access::User(login) => responses.json(&users::show(journal, &login).await?),
+        Access::User(login) => {
+            let uses = gateway.last_uses.all().await?;
+            responses.json(&users::show(journal, &login, &uses).await?)
+        }
         Access::Team(team) => responses.json(&teams::list(journal, Some(&team)).await?.first()),
         Access::Creators => responses.json(&rules::creators(journal).await?),
         Access::Restrictions => responses.json(&rules::restrictions(journal).await?),

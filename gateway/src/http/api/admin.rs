@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::config::TokenLife;
 use crate::flows::registry::clashes;
 use crate::gateway::Gateway;
 use crate::http::api::access;
@@ -22,6 +23,7 @@ use cratehouse_journal::principal::{
     CratePattern, Grant, Principal, PrincipalKind, Scope, TokenId,
 };
 use cratehouse_journal::token_expiry::Expiry;
+use cratehouse_journal::tokens::Selection;
 use cratehouse_journal::{tokens, users};
 use cratehouse_mirror::index::copies;
 
@@ -88,9 +90,9 @@ pub async fn administer(call: Call<'_>, what: Administer) -> Result<Answer> {
             users::disable(&gateway.journal, by, &login).await?;
             respond::done(None)
         }
-        Administer::Tokens(login) => {
+        Administer::Tokens(selection) => {
             let turn = app.long_answer(responses).await?;
-            list_tokens(gateway, responses, turn, login).await
+            list_tokens(gateway, responses, turn, *selection).await
         }
         Administer::CreateToken => {
             create_token(gateway, by, upload.read_json(budgets, owner).await?).await
@@ -144,16 +146,19 @@ async fn list_tokens(
     gateway: &Arc<Gateway>,
     responses: Responses<'_>,
     turn: Share,
-    login: Option<String>,
+    selection: Selection,
 ) -> Result<Answer> {
     let owned = Arc::clone(gateway);
-    let listing = async move { tokens::list(&owned.journal, login.as_deref()).await };
+    let listing = async move {
+        let uses = owned.last_uses.all().await?;
+        tokens::list(&owned.journal, &selection, &uses).await
+    };
     let (listed, _turn) = with_turn(turn, listing).await?;
     responses.json(&listed)
 }
 
 async fn create_token(gateway: &Gateway, by: CommandActor, new: NewToken) -> Result<Answer> {
-    let (user, name, grant) = new.checked(Timestamp::now())?;
+    let (user, name, grant) = new.checked(&gateway.config.token_life, Timestamp::now())?;
     let (id, secret) = tokens::create(&gateway.journal, by, &user, &name, grant).await?;
     respond::json(&json!({ "id": id, "token": secret.reveal() }))
 }
@@ -167,15 +172,17 @@ pub(super) async fn rotate(
 ) -> Result<Answer> {
     let until = rotation.overlap.end(Timestamp::now());
     let until = until.map_err(|why| Error::invalid(format!("`overlap`: {why}")))?;
-    let (id, secret) = tokens::rotate(&gateway.journal, by, id, until).await?;
+    let longest = gateway.config.token_life.longest;
+    let (id, secret) = tokens::rotate(&gateway.journal, by, id, until, longest).await?;
     respond::json(&json!({ "id": id, "token": secret.reveal() }))
 }
 
 impl NewToken {
-    fn checked(self, now: Timestamp) -> Result<(String, String, Grant)> {
+    fn checked(self, life: &TokenLife, now: Timestamp) -> Result<(String, String, Grant)> {
         let scopes = self.scopes.unwrap_or_else(|| Grant::usual().scopes);
         let expires = self.expires.map(|expiry| expiry.end(now)).transpose();
         let expires = expires.map_err(|why| Error::invalid(format!("`expires`: {why}")))?;
+        let expires = life.end(expires, None, now)?;
         let grant = Grant { scopes, crates: self.crates, reads: self.read_only_crates, expires };
         if grant.scopes.is_empty() {
             return Err(Error::invalid(
@@ -193,7 +200,7 @@ mod tests {
 
     fn checked(text: &str) -> Result<(String, String, Grant)> {
         let new: NewToken = serde_json::from_str(text).unwrap();
-        new.checked("2026-01-01T00:00:00Z".parse().unwrap())
+        new.checked(&TokenLife::default(), "2026-01-01T00:00:00Z".parse().unwrap())
     }
 
     #[test]

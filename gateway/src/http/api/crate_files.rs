@@ -47,6 +47,9 @@ pub fn at_hand(
 ) -> Option<Result<Answer>> {
     let gateway = &app.gateway;
     let who = authenticate::reader_at_hand(gateway, headers)?;
+    if let Some(who) = &who {
+        forwarded::note_use(gateway, who, asker.peer, headers);
+    }
     // Whose share it takes is worked out only where there is too little for all.
     let reader = Reader::Client(ClientKey::Exempt, who.clone());
     let Download { file, cksum, .. } = gateway.downloads.at_hand(&reader, name, version)?;

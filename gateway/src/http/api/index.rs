@@ -60,6 +60,9 @@ pub fn file_at_hand(
 ) -> Option<Result<Answer>> {
     let gateway = &app.gateway;
     let who = authenticate::reader_at_hand(gateway, headers)?;
+    if let Some(who) = &who {
+        forwarded::note_use(gateway, who, asker.peer, headers);
+    }
     // Whose share it takes is worked out only where there is too little for all.
     let reader = Reader::Client(ClientKey::Exempt, who);
     let found = gateway.lookup.at_hand(&reader, view, name)?;

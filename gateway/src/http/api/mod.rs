@@ -10,5 +10,6 @@ pub mod own_tokens;
 pub mod owners;
 pub mod policy;
 pub mod publish;
+pub mod report;
 pub mod search;
 pub mod yank;

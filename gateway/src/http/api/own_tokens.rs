@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::config::TokenLife;
 use crate::http::api::admin;
 use crate::http::api::call::Call;
 use crate::http::request::route::Own;
@@ -15,7 +16,7 @@ use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::authorize::{Action, authorize};
 use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::{CratePattern, Grant, Principal, Scope};
-use cratehouse_journal::tokens::{self, Listed};
+use cratehouse_journal::tokens::{self, Listed, Selection};
 
 #[derive(Debug, Deserialize)]
 struct NewToken {
@@ -50,7 +51,8 @@ pub async fn answer(call: Call<'_>, what: Own) -> Result<Answer> {
             authorize(&who, Action::ListTokens { of: who.user })?;
             let responses = call.responses();
             let _turn = call.app.long_answer(responses).await?;
-            let listed = tokens::list(&gateway.journal, Some(&who.login)).await?;
+            let uses = gateway.last_uses.all().await?;
+            let listed = tokens::list(&gateway.journal, &Selection::of(&who.login), &uses).await?;
             let shown: Vec<_> = listed.into_iter().map(Listed::to_the_second).map(shown).collect();
             responses.json(&json!({ "api_tokens": shown }))
         }
@@ -59,7 +61,9 @@ pub async fn answer(call: Call<'_>, what: Own) -> Result<Answer> {
             authorize(&who, Action::CreateToken { of: who.user, grant: &nothing(&who) })?;
             let NewToken { api_token: wanted } =
                 call.upload.read_json(&call.app.bodies, owner).await?;
-            let (name, grant) = (wanted.name.clone(), wanted.within(&who.grant, Timestamp::now())?);
+            let life = &gateway.config.token_life;
+            let (name, grant) =
+                (wanted.name.clone(), wanted.within(&who.grant, life, Timestamp::now())?);
             let (id, secret) =
                 tokens::create(&gateway.journal, by, &who.login, &name, grant.clone()).await?;
             let mut made = json!({
@@ -86,6 +90,8 @@ pub async fn answer(call: Call<'_>, what: Own) -> Result<Answer> {
             tokens::revoke(&gateway.journal, by, id).await?;
             respond::done(None)
         }
+        // It needs no token: `http/dispatch.rs` sends it to `report`.
+        Own::Report => Err(Error::internal(std::io::Error::other("a report has no holder"))),
         Own::RevokeThis => {
             tokens::revoke(&gateway.journal, by, who.token).await?;
             respond::done(None)
@@ -100,7 +106,7 @@ fn nothing(who: &Principal) -> Grant {
 
 impl Wanted {
     /// What is asked for; what is not said is as the maker's own, but for its power over tokens and the registry.
-    fn within(self, own: &Grant, now: Timestamp) -> Result<Grant> {
+    fn within(self, own: &Grant, life: &TokenLife, now: Timestamp) -> Result<Grant> {
         if self.expired_at.is_some_and(|end| end <= now) {
             return Err(Error::invalid("`expired_at` is in the past"));
         }
@@ -110,7 +116,7 @@ impl Wanted {
             scopes: self.endpoint_scopes.unwrap_or_else(usual),
             crates: self.crate_scopes.unwrap_or_else(|| own.crates.clone()),
             reads: self.read_only_crates.unwrap_or_else(|| own.reads.clone()),
-            expires: self.expired_at.or(own.expires),
+            expires: life.end(self.expired_at, own.expires, now)?,
         })
     }
 }
@@ -125,12 +131,24 @@ fn rights(grant: &Grant) -> Value {
 }
 
 fn shown(token: Listed) -> Value {
-    let Listed { id, name, scopes, crates, read_only_crates, expires, created, revoked, .. } =
-        token;
+    let Listed {
+        id,
+        name,
+        scopes,
+        crates,
+        read_only_crates,
+        expires,
+        created,
+        revoked,
+        reported,
+        last_used,
+        ..
+    } = token;
     json!({
         "id": id, "name": name, "crate_scopes": crates, "endpoint_scopes": scopes,
         "read_only_crates": read_only_crates, "expired_at": expires, "created_at": created,
-        "revoked": revoked, "last_used_at": null,
+        "revoked": revoked, "reported": reported, "last_used_at": last_used.map(|used| used.day),
+        "last_used_from": last_used.map(|used| used.from),
     })
 }
 
@@ -140,7 +158,7 @@ mod tests {
 
     fn within(text: &str, own: &Grant) -> Result<Grant> {
         let NewToken { api_token } = serde_json::from_str(text).unwrap();
-        api_token.within(own, "2026-01-01T00:00:00Z".parse().unwrap())
+        api_token.within(own, &TokenLife::default(), "2026-01-01T00:00:00Z".parse().unwrap())
     }
 
     #[test]

@@ -7,10 +7,13 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use hyper::HeaderMap;
 use hyper::header::FORWARDED;
+use jiff::Timestamp;
 
 use crate::config::{Config, Proxies, ProxyHeader, Tls};
+use crate::gateway::Gateway;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::networks::Networks;
+use cratehouse_journal::principal::Principal;
 
 /// So many proxies may stand in a row.
 const HOPS: usize = 32;
@@ -48,6 +51,12 @@ pub(crate) fn is_trusted(proxies: Option<&Proxies>, peer: SocketAddr) -> bool {
     proxies.is_some_and(|Proxies { trusted, header }| {
         *header != ProxyHeader::ProxyV2 && trusted.contains(peer.ip())
     })
+}
+
+/// Takes note of the day on which somebody's token is used, and from where.
+pub fn note_use(gateway: &Gateway, who: &Principal, peer: SocketAddr, headers: &HeaderMap) {
+    let from = || client(gateway.config.server.proxies.as_ref(), peer, headers).address;
+    gateway.last_uses.note(who, Timestamp::now(), from);
 }
 
 /// Whose share of a limit a request takes, by the rules of [`ClientKey`].

@@ -347,7 +347,7 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cratehouse_journal::principal::TokenId;
+    use cratehouse_journal::tokens::Selection;
     use proptest::prelude::*;
 
     fn get(path: &str) -> Result<Route, Refused> {
@@ -481,10 +481,10 @@ mod tests {
             call(Method::DELETE, "users/al%20"),
             ok(Administer::DisableUser("al ".to_owned()))
         );
-        assert_eq!(call(Method::GET, "tokens"), ok(Administer::Tokens(None)));
+        assert_eq!(call(Method::GET, "tokens"), ok(Administer::Tokens(Box::default())));
         assert_eq!(
             call(Method::GET, "tokens?user=al"),
-            ok(Administer::Tokens(Some("al".to_owned())))
+            ok(Administer::Tokens(Box::new(Selection::of("al"))))
         );
         assert_eq!(call(Method::DELETE, "tokens/7"), ok(Administer::RevokeToken(TokenId(7))));
         assert!(matches!(call(Method::DELETE, "tokens/-1"), Err(Refused::Absent(_))));

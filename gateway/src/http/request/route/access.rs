@@ -61,6 +61,8 @@ pub enum Own {
     RevokeToken(TokenId),
     /// `DELETE /api/v1/tokens/current`
     RevokeThis,
+    /// `POST /api/v1/tokens/report`: tokens that a scanner found, whoever holds them
+    Report,
 }
 
 pub(super) fn access(verb: Verb, segments: &[&str]) -> Result<Access, Refused> {
@@ -98,6 +100,7 @@ pub(super) fn own(verb: Verb, segments: &[&str]) -> Result<Own, Refused> {
         (Post, ["me", "tokens", id, "rotate"]) => Own::RotateToken(token_id(id)?),
         (Delete, ["me", "tokens", id]) => Own::RevokeToken(token_id(id)?),
         (Delete, ["tokens", "current"]) => Own::RevokeThis,
+        (Post, ["tokens", "report"]) => Own::Report,
         _ => return Err(Refused::Unknown),
     })
 }
@@ -167,6 +170,7 @@ impl Own {
             Own::RotateToken(_) => "me_token_rotate",
             Own::RevokeToken(_) => "me_token_revoke",
             Own::RevokeThis => "token_revoke_current",
+            Own::Report => "token_report",
         }
     }
 }

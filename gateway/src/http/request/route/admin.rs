@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use super::access::{self, Access};
 use super::{Refused, Verb, decode, malformed, name, parameter, token_id, version};
+use crate::model::age::Age;
 use cratehouse_journal::principal::TokenId;
+use cratehouse_journal::tokens::Selection;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
+use jiff::Timestamp;
 
 /// Requests that need a token with the scope `admin`, below `/api/v1/admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +20,9 @@ pub enum Administer {
     CreateUser,
     /// `DELETE users/{login}`
     DisableUser(String),
-    /// `GET tokens`, of one user with `?user=`
-    Tokens(Option<String>),
+    /// `GET tokens`, of one user with `?user=`, and some with `?never_used=true`, `?without_end=true` and
+    /// `?older_than=90d`
+    Tokens(Box<Selection>),
     /// `POST tokens`
     CreateToken,
     /// `DELETE tokens/{id}`
@@ -49,7 +53,7 @@ pub(super) fn administer(
         (Get, ["users"]) => Administer::Users,
         (Post, ["users"]) => Administer::CreateUser,
         (Delete, ["users", login]) => Administer::DisableUser(decode(login)?.into_owned()),
-        (Get, ["tokens"]) => Administer::Tokens(parameter(query, "user").map(Cow::into_owned)),
+        (Get, ["tokens"]) => Administer::Tokens(Box::new(selection(query)?)),
         (Post, ["tokens"]) => Administer::CreateToken,
         (Delete, ["tokens", id]) => Administer::RevokeToken(token_id(id)?),
         (Post, ["tokens", id, "rotate"]) => Administer::RotateToken(token_id(id)?),
@@ -59,6 +63,22 @@ pub(super) fn administer(
         (Get, ["names", "audit"]) => Administer::Audit,
         (Get, ["journal", "head"]) => Administer::Head,
         _ => Administer::Access(access::access(verb, segments)?),
+    })
+}
+
+fn selection(query: Option<&str>) -> Result<Selection, Refused> {
+    let is_set = |key: &str| match parameter(query, key).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(malformed(format_args!("`{key}` is true or false"))),
+    };
+    let age = parameter(query, "older_than").map(|text| text.parse::<Age>()).transpose();
+    let before = age.map_err(malformed)?.map(|age| age.before(Timestamp::now())).transpose();
+    Ok(Selection {
+        login: parameter(query, "user").map(Cow::into_owned),
+        never_used: is_set("never_used")?,
+        endless: is_set("without_end")?,
+        before: before.map_err(malformed)?,
     })
 }
 

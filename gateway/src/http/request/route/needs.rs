@@ -51,6 +51,8 @@ impl Own {
             // Whose token it is decides: administrators too make and see their own.
             Own::Tokens | Own::CreateToken | Own::RotateToken(_) => Needs::Token,
             Own::RevokeToken(_) | Own::RevokeThis => Needs::Token,
+            // Who has a token can end it: it is looked at as any other body is.
+            Own::Report => Needs::Nothing,
         }
     }
 }
