@@ -390,7 +390,11 @@ fn as_of_now<T: Tables>(view: &View<T>, by: &CommandActor, now: Timestamp) -> Ju
     let CommandActor::Principal(who) = by else { return Ok(by.clone()) };
     match view.live_token(who.token, now)? {
         Some((who, _)) => Ok(CommandActor::Principal(who)),
-        None => Err(Error::new(Kind::Unauthenticated, "this token no longer counts").into()),
+        // Unless it does again: who was disabled may have been enabled.
+        None => Err(Refusal {
+            error: Error::new(Kind::Unauthenticated, "this token no longer counts"),
+            lag_could_explain: true,
+        }),
     }
 }
 

@@ -12,6 +12,7 @@
     reason = "nothing here but tests"
 )]
 
+mod found;
 mod history;
 mod operations;
 mod process;
