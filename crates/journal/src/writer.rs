@@ -22,13 +22,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use self::group::{Drafted, Stage, Waiting, refuse, refuse_late};
+use self::group::{Drafted, Judge, Stage, Waiting, refuse, refuse_late};
 pub use self::reads::CATCH_UP;
 pub use self::reads::Waiter;
 use self::reads::{Reads, Waits};
 use crate::catalog::Catalog;
 use crate::checkpoint_format::Name;
-use crate::commands::ActorCommand;
+use crate::commands::{self, ActorCommand};
 use crate::entry::{ChainError, Entry, EventKind};
 use crate::entry_store::Journal;
 use cratehouse_core::deadline;
@@ -461,7 +461,16 @@ impl JournalWriter {
     /// Judges a group against the catalog plus what those before would change.
     async fn draft(&self, group: Vec<Waiting>) -> Result<Drafted> {
         let writer = (self.settings.replica.clone(), self.settings.founding);
-        self.catalog.work(move |catalog| Drafted::judge(catalog, writer, group)).await
+        let judge = self.judge();
+        self.catalog.work(move |catalog| Drafted::judge(catalog, writer, judge, group)).await
+    }
+
+    fn judge(&self) -> Judge {
+        #[cfg(any(test, feature = "test-util"))]
+        if self.has(Bug::JudgesAsShown) {
+            return commands::judge_as_shown;
+        }
+        commands::judge
     }
 
     fn break_off(&self, why: &ChainError) -> Error {

@@ -5,6 +5,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::JournalWriter;
+use crate::entry::{Entry, EventKind};
+use cratehouse_core::checksum::Checksum;
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,10 @@ pub enum Bug {
     AnswersUnproven,
     /// A refusal is given without looking whether lag explains it.
     RefusesOutOfLag,
+    /// Who asks is judged as they were when the request came in.
+    JudgesAsShown,
+    /// A team that was removed loses its name, and keeps its members.
+    KeepsMembers,
 }
 
 impl JournalWriter {
@@ -26,6 +32,17 @@ impl JournalWriter {
         self.rng = StdRng::seed_from_u64(seed);
         self.bug = bug;
         self
+    }
+
+    /// Entries, as this replica understands them.
+    pub(super) fn as_read(&self, mut entries: Vec<(Entry, Checksum)>) -> Vec<(Entry, Checksum)> {
+        let events = entries.iter_mut().flat_map(|(entry, _)| &mut entry.events);
+        for event in events.filter(|_| self.has(Bug::KeepsMembers)) {
+            if let EventKind::TeamRemoved { team } = event.what {
+                event.what = EventKind::TeamRenamed { team, name: format!("removed-{}", team.0) };
+            }
+        }
+        entries
     }
 
     pub(super) fn has(&self, bug: Bug) -> bool {
