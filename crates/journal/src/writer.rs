@@ -467,8 +467,8 @@ impl JournalWriter {
 
     fn judge(&self) -> Judge {
         #[cfg(any(test, feature = "test-util"))]
-        if self.has(Bug::JudgesAsShown) {
-            return commands::judge_as_shown;
+        if let Some(mistaken) = self.mistaken_judge() {
+            return mistaken;
         }
         commands::judge
     }
