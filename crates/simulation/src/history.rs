@@ -148,12 +148,13 @@ fn follow<'a>(
         return Err("is by somebody who was disabled before it".to_owned());
     }
     allowed(registry, *who, wish).map_err(|why| format!("holds what is not allowed ({why})"))?;
-    let there_was_one = !registry.rights.administrators().is_empty();
-    let becomes = registry.fulfil(*who, wish).filter(|events| !events.is_empty());
-    let becomes = becomes.ok_or("holds what may not be")?;
-    if there_was_one && registry.rights.administrators().is_empty() {
+    if let Operation::Change(change) = wish
+        && registry.rights.is_left_alone_by(change)
+    {
         return Err("leaves no administrator".to_owned());
     }
+    let becomes = registry.fulfil(*who, wish).filter(|events| !events.is_empty());
+    let becomes = becomes.ok_or("holds what may not be")?;
     let mut happened = happened.map(told).collect::<Result<Vec<_>, _>>()?;
     // Nobody has said in which order one wish's events stand.
     let mut becomes: Vec<_> = becomes.iter().map(|event| format!("{event:?}")).collect();

@@ -31,7 +31,7 @@ use crate::world::{Plan, Run};
 use cratehouse_journal::writer::bugs::Bug;
 
 /// Seeds in one run of the tests.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 150;
 /// Within so many each mistake below is found; most of them much sooner.
 const SEEDS_OF_MISTAKES: u64 = 500;
 
@@ -95,7 +95,7 @@ fn a_run_is_a_function_of_its_seed() {
 /// Else the others prove nothing.
 #[test]
 fn runs_are_eventful() {
-    let runs: Vec<_> = (0..50).map(|seed| world::run(seed, &Plan::default())).collect();
+    let runs: Vec<_> = (0..30).map(|seed| world::run(seed, &Plan::default())).collect();
     let told = |words: &str| {
         let count = |run: &Run| run.story.iter().filter(|line| line.contains(words)).count();
         runs.iter().map(count).sum::<usize>()
@@ -124,7 +124,7 @@ fn runs_are_eventful() {
         "Disable",
         "SetOwners",
     ] {
-        assert!(told(words) >= 5, "{words}: {}", told(words));
+        assert!(told(words) >= 3, "{words}: {}", told(words));
     }
 }
 
@@ -147,17 +147,15 @@ fn every_mistake_of_an_append_is_found() {
 }
 
 #[test]
-fn a_judge_that_looks_at_nobody_again_is_found() {
-    let plan = Plan { bug: Some(Bug::JudgesAsShown), ..Plan::default() };
-    for why in ["is by somebody who was disabled", "holds what is not allowed"] {
-        is_found(&plan, why);
+fn every_mistake_about_who_may_what_is_found() {
+    for (bug, why) in [
+        (Bug::JudgesAsShown, "holds what is not allowed"),
+        (Bug::LeavesNoAdmin, "leaves no administrator"),
+        (Bug::MissesDisabled, "is by somebody who was disabled"),
+        (Bug::KeepsMembers, "it was read by who might at no time"),
+    ] {
+        is_found(&Plan { bug: Some(bug), ..Plan::default() }, why);
     }
-}
-
-#[test]
-fn members_of_a_team_that_is_no_more_are_found() {
-    let plan = Plan { bug: Some(Bug::KeepsMembers), ..Plan::default() };
-    is_found(&plan, "it was read by who might at no time");
 }
 
 #[test]

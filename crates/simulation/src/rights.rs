@@ -54,6 +54,17 @@ impl Rights {
             .collect()
     }
 
+    /// Whether there was an administrator, and then is none.
+    fn is_left_by(&self, then: &Self) -> bool {
+        !self.administrators().is_empty() && then.administrators().is_empty()
+    }
+
+    /// Whether a change would leave no administrator.
+    pub(crate) fn is_left_alone_by(&self, change: &Change) -> bool {
+        let mut then = self.clone();
+        then.change_user(change).is_some() && self.is_left_by(&then)
+    }
+
     /// Whether a user is meant by name or as a member.
     pub(crate) fn is_among(&self, user: u32, subjects: &BTreeSet<Subject>) -> bool {
         subjects.iter().any(|subject| match subject {
@@ -118,7 +129,7 @@ impl Rights {
             | Change::Enable { .. } => {
                 let mut then = self.clone();
                 let becomes = then.change_user(change)?;
-                if !self.administrators().is_empty() && then.administrators().is_empty() {
+                if self.is_left_by(&then) {
                     return None;
                 }
                 *self = then;
@@ -205,7 +216,7 @@ impl Rights {
                 false => Vec::new(),
                 true => vec![EventKind::UserEnabled { user: UserId(user) }],
             }),
-            ref other => unreachable!("{other:?}"),
+            _ => None,
         }
     }
 
