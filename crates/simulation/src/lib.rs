@@ -31,7 +31,7 @@ use crate::world::{Plan, Run};
 use cratehouse_journal::writer::bugs::Bug;
 
 /// Seeds in one run of the tests.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
 /// Within so many each mistake below is found; most of them much sooner.
 const SEEDS_OF_MISTAKES: u64 = 500;
 
