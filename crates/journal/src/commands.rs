@@ -337,6 +337,16 @@ pub fn judge<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) 
     enable_level::admitted(events, view.head()?.level, EventKind::level)
 }
 
+/// The same, of whoever asks as they were when they did: a mistake, for the simulation.
+///
+/// # Errors
+/// A [`Refusal`].
+#[cfg(any(test, feature = "test-util"))]
+pub fn judge_as_shown<T: Tables>(view: &View<T>, command: &ActorCommand, now: Timestamp) -> Judged {
+    let events = events_of(view, &command.by, &command.command, now)?;
+    enable_level::admitted(events, view.head()?.level, EventKind::level)
+}
+
 fn events_of<T: Tables>(
     view: &View<T>,
     by: &CommandActor,
@@ -406,7 +416,11 @@ fn as_of_now<T: Tables>(view: &View<T>, by: &CommandActor, now: Timestamp) -> Ju
     let CommandActor::Principal(who) = by else { return Ok(by.clone()) };
     match view.live_token(who.token, now)? {
         Some((who, _)) => Ok(CommandActor::Principal(who)),
-        None => Err(Error::new(Kind::Unauthenticated, "this token no longer counts").into()),
+        // Unless it does again: who was disabled may have been enabled.
+        None => Err(Refusal {
+            error: Error::new(Kind::Unauthenticated, "this token no longer counts"),
+            lag_could_explain: true,
+        }),
     }
 }
 

@@ -171,7 +171,8 @@ impl Catalog {
         // Where the state comes from is no part of it.
         let head = Head { proven: true, ..view.head().unwrap() };
         let (users, tokens) = (view.users().unwrap(), view.tokens().unwrap());
-        let teams: Vec<_> = (1..=2).map(|id| view.team(TeamId(id)).unwrap()).collect();
+        let teams = 1..view.next_team().unwrap().0; // those that are no more, too
+        let teams: Vec<_> = teams.map(|id| view.team(TeamId(id)).unwrap()).collect();
         let of_users: Vec<_> = users.iter().map(|user| view.teams_of(user.id).unwrap()).collect();
         let rules = (view.creator_rules().unwrap(), view.restrictions().unwrap());
         format!(

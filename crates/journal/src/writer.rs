@@ -22,13 +22,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use self::group::{Drafted, Hand, Stage, Waiting, refuse, refuse_late};
+use self::group::{Drafted, Hand, Judge, Stage, Waiting, refuse, refuse_late};
 pub use self::reads::CATCH_UP;
 pub use self::reads::Waiter;
 use self::reads::{Reads, Waits};
 use crate::catalog::Catalog;
 use crate::checkpoint_format::Name;
-use crate::commands::ActorCommand;
+use crate::commands::{self, ActorCommand};
 use crate::entry::{Account, ChainError, Entry, EventKind};
 use crate::entry_store::Journal;
 use cratehouse_core::deadline;
@@ -465,7 +465,16 @@ impl JournalWriter {
         let Settings { replica, operator, founding, .. } = &self.settings;
         let (replica, operator) = (replica.clone(), operator.clone());
         let hand = Hand { replica, operator, founding: *founding };
-        self.catalog.work(move |catalog| Drafted::judge(catalog, hand, group)).await
+        let judge = self.judge();
+        self.catalog.work(move |catalog| Drafted::judge(catalog, hand, judge, group)).await
+    }
+
+    fn judge(&self) -> Judge {
+        #[cfg(any(test, feature = "test-util"))]
+        if let Some(mistaken) = self.mistaken_judge() {
+            return mistaken;
+        }
+        commands::judge
     }
 
     fn break_off(&self, why: &ChainError) -> Error {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::allowed::allowed;
+use crate::reads::{Read, read_rightly};
 use crate::registry::{Fulfilled, Operation, Registry, User};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_journal::entry::{Actor, Entry, Event, EventKind};
@@ -14,7 +16,8 @@ use cratehouse_journal::entry::{Actor, Entry, Event, EventKind};
 /// One wish, and what its asker learned.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {
-    /// Nobody else has this one: how the journal's events are told apart.
+    /// Nobody else has this one: how the journal's events are told apart. The operator has none, and asks for one
+    /// thing after the other: theirs are numbered from the end.
     pub(crate) token: u32,
     pub(crate) who: User,
     pub(crate) wish: Operation,
@@ -50,20 +53,27 @@ struct State {
     registry: Registry,
 }
 
-/// Checks the journal in itself and against what was asked and answered. Gives the last state.
+/// Checks the journal in itself and against what was asked and answered, from the state behind its first entry.
+/// Gives the last state.
 ///
 /// # Errors
 /// What is wrong.
 pub(crate) fn check(
-    begin: Checksum,
+    (begin, founded): (Checksum, Registry),
     journal: &[Vec<u8>],
     records: &[Record],
+    reads: &[Read],
 ) -> Result<Registry, String> {
-    let wishes: BTreeMap<u32, &Record> = records.iter().map(|r| (r.token, r)).collect();
-    let (states, deeds) = replay(begin, journal, &wishes)?;
+    let (states, deeds) = replay((begin, founded), journal, records)?;
     for record in records {
         let of_it: Vec<_> = deeds.iter().filter(|deed| deed.token == record.token).collect();
         answered_truly(record, &of_it, &states).map_err(|why| format!("{why}: {record:?}"))?;
+    }
+    // A replica applies an entry as a whole: nobody reads in the middle of one.
+    let whole = states.chunk_by(|a, b| a.seq == b.seq).filter_map(|states| states.last());
+    let whole: Vec<_> = whole.map(|state| &state.registry).collect();
+    for read in reads {
+        read_rightly(read, &whole).map_err(|why| format!("{why}: {read:?}"))?;
     }
     Ok(states.into_iter().next_back().map(|state| state.registry).unwrap_or_default())
 }
@@ -71,11 +81,14 @@ pub(crate) fn check(
 /// Goes through the journal: its chain is whole, and each entry holds what somebody wished and
 /// might do at that point, and nothing else.
 fn replay(
-    mut prev: Checksum,
+    (mut prev, founded): (Checksum, Registry),
     journal: &[Vec<u8>],
-    wishes: &BTreeMap<u32, &Record>,
+    records: &[Record],
 ) -> Result<(Vec<State>, Vec<Deed>), String> {
-    let mut registry = Registry::default();
+    let wishes: BTreeMap<u32, &Record> = records.iter().map(|r| (r.token, r)).collect();
+    let done = |record: &&Record| record.answer == Answer::Certain(Fulfilled::Done);
+    let mut of_operator = records.iter().filter(|r| r.who.is_operator()).filter(done);
+    let mut registry = founded;
     let mut states = vec![State { seq: 0, registry: registry.clone() }];
     let mut deeds = Vec::new();
     for (seq, bytes) in (1..).zip(journal) {
@@ -89,29 +102,34 @@ fn replay(
             continue;
         }
         for events in entry.events.chunk_by(|a, b| a.by == b.by) {
-            match events.first().map(|event| &event.by) {
+            let is_sweep = |event: &Event| {
+                matches!(event.what, EventKind::Condemned { .. } | EventKind::Collected { .. })
+            };
+            let record = match events.first().map(|event| &event.by) {
                 Some(Actor::User { token, .. }) => {
-                    let record = wishes.get(&token.0).ok_or(format!("{seq}: a stranger"))?;
-                    let mut happened = events.iter().map(|event| &event.what);
-                    if registry.fulfil(record.who, &record.wish) != Fulfilled::Done {
-                        return Err(format!("entry {seq} holds what may not be: {record:?}"));
-                    }
-                    if !happened.all(|what| is_of(what, record)) {
-                        return Err(format!("entry {seq} holds something else than {record:?}"));
-                    }
-                    deeds.push(Deed { token: token.0, seq });
+                    Some(*wishes.get(&token.0).ok_or(format!("{seq}: a stranger"))?)
                 }
                 Some(Actor::Replica) => {
                     let naming = |it: &Event| matches!(it.what, EventKind::Checkpointed { .. });
                     if !events.iter().all(naming) {
                         return Err(format!("entry {seq} is a replica's, and names no checkpoint"));
                     }
+                    None
                 }
-                _ => {
+                _ if events.iter().all(is_sweep) => {
                     let mut sweeps = events.iter().map(|event| &event.what);
                     let swept = sweeps.try_for_each(|what| registry.sweep(what));
                     swept.map_err(|why| format!("entry {seq}: {why}"))?;
+                    None
                 }
+                _ => Some(of_operator.next().ok_or(format!("{seq}: no operator wished for it"))?),
+            };
+            if let Some(record) = record {
+                let happened = events.iter().map(|event| &event.what);
+                follow(&mut registry, record, happened).map_err(|why| {
+                    format!("entry {seq} {why}: {record:?}, of which it says {events:?}")
+                })?;
+                deeds.push(Deed { token: record.token, seq });
             }
             states.push(State { seq, registry: registry.clone() });
         }
@@ -119,37 +137,41 @@ fn replay(
     Ok((states, deeds))
 }
 
-fn is_of(what: &EventKind, record: &Record) -> bool {
-    match (what, &record.wish) {
-        (EventKind::Published(published), Operation::Publish { krate, version, cksum }) => {
-            let line = &published.line;
-            line.name.as_str() == krate
-                && line.vers.to_string() == *version
-                && line.cksum == *cksum
-                && line.pubtime.as_ref().is_some_and(|time| time.parse::<Timestamp>().is_ok())
-        }
-        (EventKind::OwnerAdded { krate: of, user }, Operation::Publish { krate, .. }) => {
-            of.as_str() == krate && user.0 == record.who.id
-        }
-        (
-            EventKind::Yanked { krate: of, version: v },
-            Operation::Yank { krate, version, yanked },
-        ) => *yanked && of.as_str() == krate && v.to_string() == *version,
-        (
-            EventKind::Unyanked { krate: of, version: v },
-            Operation::Yank { krate, version, yanked },
-        ) => !*yanked && of.as_str() == krate && v.to_string() == *version,
-        (
-            EventKind::Removed { krate: of, version: v, .. },
-            Operation::Remove { krate, version },
-        ) => of.as_str() == krate && v.to_string() == *version,
-        (EventKind::OwnerAdded { krate: of, user: u }, Operation::AddOwner { krate, user })
-        | (
-            EventKind::OwnerRemoved { krate: of, user: u },
-            Operation::RemoveOwner { krate, user },
-        ) => of.as_str() == krate && u.0 == *user,
-        _ => false,
+/// Does what an entry says that somebody did, if it is what they wished for and might do.
+fn follow<'a>(
+    registry: &mut Registry,
+    record: &Record,
+    happened: impl Iterator<Item = &'a EventKind>,
+) -> Result<(), String> {
+    let Record { who, wish, .. } = record;
+    if registry.rights.disabled.contains(&who.id) {
+        return Err("is by somebody who was disabled before it".to_owned());
     }
+    allowed(registry, *who, wish).map_err(|why| format!("holds what is not allowed ({why})"))?;
+    if let Operation::Change(change) = wish
+        && registry.rights.is_left_alone_by(change)
+    {
+        return Err("leaves no administrator".to_owned());
+    }
+    let becomes = registry.fulfil(*who, wish).filter(|events| !events.is_empty());
+    let becomes = becomes.ok_or("holds what may not be")?;
+    let mut happened = happened.map(told).collect::<Result<Vec<_>, _>>()?;
+    // Nobody has said in which order one wish's events stand.
+    let mut becomes: Vec<_> = becomes.iter().map(|event| format!("{event:?}")).collect();
+    happened.sort();
+    becomes.sort();
+    (happened == becomes).then_some(()).ok_or("holds something else than its wish".to_owned())
+}
+
+/// An event, but for the time at which a version was published.
+fn told(event: &EventKind) -> Result<String, String> {
+    let mut event = event.clone();
+    if let EventKind::Published(published) = &mut event {
+        let time = published.line.pubtime.take();
+        let is_time = time.is_some_and(|time| time.parse::<Timestamp>().is_ok());
+        is_time.then_some(()).ok_or("holds a version without a time")?;
+    }
+    Ok(format!("{event:?}"))
 }
 
 fn answered_truly(record: &Record, deeds: &[&Deed], states: &[State]) -> Result<(), String> {
@@ -181,8 +203,9 @@ fn answered_truly(record: &Record, deeds: &[&Deed], states: &[State]) -> Result<
             let at = |seq: u64| states.partition_point(|state| state.seq <= seq);
             let meanwhile = states.get(at(record.asked).saturating_sub(1)..at(record.answered));
             let mut meanwhile = meanwhile.unwrap_or_default().iter();
-            let justified = meanwhile
-                .any(|state| state.registry.clone().fulfil(record.who, &record.wish) == *other);
+            let justified = meanwhile.any(|state| {
+                Fulfilled::of(&state.registry.clone().fulfil(record.who, &record.wish)) == *other
+            });
             justified.then_some(()).ok_or(format!("{other:?} was true at no time meanwhile"))
         }
     }

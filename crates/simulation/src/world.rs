@@ -1,6 +1,8 @@
 //! One run: some replicas, those who use them, and what befalls them.
 
-use std::collections::BTreeMap;
+mod end;
+mod readers;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,11 +18,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowed::grant_of;
+use crate::changes::login;
 use crate::history::{self, Answer, Record};
 use crate::operations::{
-    ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, grant_of, text_of, user_of,
+    ADMIN, LAST, USERS, answer_of, draw_wish, fulfil, hash_of, text_of, user_of,
 };
-use crate::process::Process;
+use crate::process::{Memory, Process, Remembers};
+use crate::reads::Read;
 use crate::registry::{Fulfilled, Operation, Registry, User};
 use crate::store::{SimulatedStore, Weather, Wire, holds};
 use cratehouse_core::checksum::Checksum;
@@ -45,7 +50,11 @@ use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 
 const REGISTRY: &str = "registry";
+/// The time that a request takes in calm weather. It takes some, so that what is tried for ever ends.
+const CALM: Duration = Duration::from_millis(1);
 const WISHES_EACH: usize = 8;
+/// How many read beside those who wish for something.
+const READERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(6);
 const FOLLOW: Duration = Duration::from_secs(1);
 /// In calm weather, a replica needs no longer to recover: what it asked before may take 20 s yet.
@@ -67,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) believes: bool,
     /// Publishes count their bytes as put when their entry is, and not when their put began.
     pub(crate) forgets_puts: bool,
+    /// What replicas remember of who may read what.
+    pub(crate) remembers: Option<Remembers>,
 }
 
 /// What came of it.
@@ -90,10 +101,24 @@ pub(crate) fn run(seed: u64, plan: &Plan) -> Run {
     })
 }
 
+/// Somebody who asks, by number.
+#[derive(Debug, Clone, Copy)]
+struct Client(usize);
+
+impl Client {
+    const ALONE: Self = Self(0);
+
+    /// Those who wait for one read of the journal are woken in any order: what each does next has its own moment, or
+    /// a run would not be a function of its seed.
+    async fn take_turn(self) {
+        sleep(CALM * (u32::try_from(self.0).unwrap() + 1)).await;
+    }
+}
+
 struct World {
     plan: Plan,
-    /// Whether the registry is of a format level at which checkpoints must be named; then some are
-    /// forged.
+    /// Whether the registry is of the format level at which checkpoints must be named, and which knows teams, roles
+    /// and rules; then some checkpoints are forged, and those are used.
     strict: bool,
     began: Instant,
     sea: Arc<SimulatedStore>,
@@ -101,7 +126,10 @@ struct World {
     weather: Weather,
     replicas: Vec<Mutex<Replica>>,
     records: Mutex<Vec<Record>>,
+    reads: Mutex<Vec<Read>>,
     tokens: Mutex<u32>,
+    /// How often the operator has asked for something.
+    operator: Mutex<u32>,
     story: Mutex<Vec<String>>,
 }
 
@@ -111,6 +139,8 @@ struct Replica {
     life: Option<Life>,
     /// What is on its disk.
     disk: Option<Catalog>,
+    /// The newest entry that it was seen to know.
+    known: u64,
 }
 
 struct Life {
@@ -139,10 +169,10 @@ impl World {
             overwrites: plan.overwrites,
         };
         let count = rng.random_range(2..=3);
-        let strict = rng.random();
+        let strict = rng.random_range(0..4) > 0;
         let replicas = (0..count).map(|_| {
             let wire = Wire::new(&sea, rng.random());
-            Mutex::new(Replica { wire, life: None, disk: None })
+            Mutex::new(Replica { wire, life: None, disk: None, known: 0 })
         });
         let replicas = replicas.collect();
         let world = Self {
@@ -154,7 +184,9 @@ impl World {
             weather,
             replicas,
             records: Mutex::default(),
+            reads: Mutex::default(),
             tokens: Mutex::default(),
+            operator: Mutex::default(),
             story: Mutex::default(),
         };
         world.tell(format!("{weather:?}, strict: {strict}"));
@@ -164,6 +196,10 @@ impl World {
     fn tell(&self, line: impl Into<String>) {
         let at = self.began.elapsed().as_millis();
         self.story.lock().unwrap().push(format!("{at:>7} {}", line.into()));
+    }
+
+    fn calm(&self) -> Weather {
+        Weather { overwrites: self.plan.overwrites, usual: CALM, ..Weather::default() }
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
@@ -180,27 +216,37 @@ impl World {
         self.found(users * WISHES_EACH + 1).await;
         for at in 0..self.replicas.len() {
             self.start(at, false).await;
-            self.replicas[at].lock().unwrap().wire.set(self.weather);
+            self.replicas[at].lock().unwrap().wire.set(self.calm());
+        }
+        self.begin_with_rules().await;
+        for replica in &self.replicas {
+            replica.lock().unwrap().wire.set(self.weather);
         }
         let mut work = JoinSet::new();
-        for _ in 0..users {
-            work.spawn(Arc::clone(self).use_it());
+        for client in 0..users {
+            work.spawn(Arc::clone(self).use_it(Client(client)));
         }
         let over = CancellationToken::new();
         let misfortunes = tokio::spawn(Arc::clone(self).misfortunes(over.clone()));
         let sweeping = tokio::spawn(Arc::clone(self).sweep(over.clone()));
+        let readers = (users..users + READERS).map(Client);
+        let readers: Vec<_> = readers
+            .map(|client| tokio::spawn(Arc::clone(self).read_it(client, over.clone())))
+            .collect();
         while let Some(done) = work.join_next().await {
             done.unwrap();
         }
         over.cancel();
         misfortunes.await.unwrap();
         sweeping.await.unwrap();
+        for reader in readers {
+            reader.await.unwrap()?;
+        }
         self.settle().await
     }
 
     /// The first entry: users, and a token for every wish that there will be.
     async fn found(&self, wishes: usize) {
-        let login = |user: u32| format!("user{user}");
         let users = (1..=USERS).map(|user| EventKind::UserCreated {
             user: UserId(user),
             login: login(user),
@@ -210,8 +256,8 @@ impl World {
             token: TokenId(token),
             user: UserId(user_of(token)),
             name: "t".to_owned(),
-            hash: Checksum::of(&token.to_be_bytes()),
-            grant: grant_of(user_of(token)),
+            hash: hash_of(token),
+            grant: grant_of(self.user(user_of(token))),
         });
         let level = EventKind::LevelEnabled { level: Level::NAMED_CHECKPOINTS };
         let level = self.strict.then_some(level).into_iter();
@@ -288,7 +334,8 @@ impl World {
         let writer = tokio::spawn(writer.run(CancellationToken::new()));
         let (blobs, bounds) = (blobs_in(&objects), IndexBounds::default());
         let versions = VersionWriter { journal: journal.clone(), blobs, bounds };
-        let process = Arc::new(Process { catalog, journal, versions });
+        let memory = Memory::new(self.plan.remembers, &catalog);
+        let process = Arc::new(Process { catalog, journal, versions, memory });
         let life = Life { process, checkpointer, writer, requests: JoinSet::new() };
         self.replicas[at].lock().unwrap().life = Some(life);
     }
@@ -331,32 +378,52 @@ impl World {
     }
 
     /// Somebody who wants one thing after the other.
-    async fn use_it(self: Arc<Self>) {
+    async fn use_it(self: Arc<Self>, client: Client) {
         for _ in 0..WISHES_EACH {
             self.nap(2000).await;
             let at = self.anyone();
-            let wish = self.draw(draw_wish);
+            let token = {
+                let mut tokens = self.tokens.lock().unwrap();
+                *tokens += 1;
+                *tokens
+            };
+            let wish = self.draw(|rng| draw_wish(rng, user_of(token), self.strict));
             if self.process(at).is_some() {
-                self.wish(at, wish).await;
+                self.wish(client, at, token, wish).await;
             }
         }
     }
 
     /// Asks a replica for something, and writes down what came of it.
-    async fn wish(&self, at: usize, wish: Operation) -> Answer {
-        let token = {
-            let mut tokens = self.tokens.lock().unwrap();
-            *tokens += 1;
-            *tokens
+    async fn wish(&self, client: Client, at: usize, token: u32, wish: Operation) -> Answer {
+        self.wish_of(client, at, token, self.user(user_of(token)), wish).await
+    }
+
+    /// The operator does.
+    async fn operate(&self, at: usize, wish: Operation) -> Answer {
+        let nth = {
+            let mut nth = self.operator.lock().unwrap();
+            *nth += 1;
+            *nth
         };
-        let who = User { id: user_of(token), admin: user_of(token) == ADMIN };
+        self.wish_of(Client::ALONE, at, u32::MAX - nth, User::OPERATOR, wish).await
+    }
+
+    async fn wish_of(
+        &self,
+        client: Client,
+        at: usize,
+        token: u32,
+        who: User,
+        wish: Operation,
+    ) -> Answer {
         self.tell(format!("{token} asks {at} for {wish:?}"));
         let asked = self.sea.head();
         let work = {
             let (wish, forgets_puts) = (wish.clone(), self.plan.forgets_puts);
             move |process: Arc<Process>| async move {
-                let answer = fulfil(&process, token, &wish, forgets_puts).await;
-                (answer, process.catalog.head().unwrap().seq)
+                let answer = fulfil(&process, token, who, &wish, forgets_puts).await;
+                (answer, process.applied())
             }
         };
         let (answer, applied) = match self.ask(at, work).await {
@@ -364,6 +431,7 @@ impl World {
             None => (Answer::Unknown, 0),
         };
         let answered = self.sea.head();
+        client.take_turn().await;
         self.tell(format!("{token} hears {answer:?} at {answered}"));
         let (replica, heard) = (at, answer.clone());
         let record = Record { token, who, wish, replica, asked, answered, applied, answer };
@@ -456,92 +524,6 @@ impl World {
             }
         }
     }
-
-    /// The weather clears, and what is left must be one registry.
-    async fn settle(self: &Arc<Self>) -> Result<(), String> {
-        sleep(SETTLED).await;
-        for at in 0..self.replicas.len() {
-            let wire = Arc::clone(&self.replicas[at].lock().unwrap().wire);
-            wire.set(Weather { overwrites: self.plan.overwrites, ..Weather::default() });
-            wire.cut(Duration::ZERO);
-        }
-        sleep(RECOVERY).await;
-        self.works_again().await?;
-        let mut catalogs = Vec::new();
-        for at in 0..self.replicas.len() {
-            let process = self.process(at).ok_or(format!("{at} has not come back"))?;
-            let caught_up = process.journal.catch_up().await.and(ready(&process));
-            caught_up.map_err(|e| format!("{at} has not recovered: {}", e.chain()))?;
-            catalogs.push(process.catalog.clone());
-        }
-        let rows = catalogs.first().map(Catalog::rows);
-        if let Some(at) = catalogs.iter().position(|c| Some(c.rows()) != rows) {
-            return Err(format!("catalogs differ: {rows:?} and {:?}", catalogs[at].rows()));
-        }
-        let journal = self.journal().await;
-        let begin = Catalog::in_memory(REGISTRY).unwrap().head().unwrap().hash;
-        let records = self.records.lock().unwrap().clone();
-        let last = history::check(begin, &journal, &records)?;
-        same(&catalogs[0], &last)?;
-        self.rebuilt(&journal, rows.unwrap_or_default())?;
-        self.bytes_are_there(&last).await
-    }
-
-    /// Without a restart; and what one replica has answered, all know an interval later.
-    async fn works_again(&self) -> Result<(), String> {
-        let at = self.anyone();
-        let (krate, version) = ("last".to_owned(), "1.0.0".to_owned());
-        let cksum = Checksum::of(LAST.as_bytes());
-        let answer = self.wish(at, Operation::Publish { krate, version, cksum }).await;
-        if answer != Answer::Certain(Fulfilled::Done) {
-            return Err(format!("{at} does not work again: {answer:?}"));
-        }
-        sleep(FOLLOW * 6 / 5 + Duration::from_millis(10)).await;
-        for at in 0..self.replicas.len() {
-            let process = self.process(at).ok_or(format!("{at} has not come back"))?;
-            if process.catalog.head().unwrap().seq < self.sea.head() {
-                return Err(format!("{at} does not follow"));
-            }
-        }
-        Ok(())
-    }
-
-    async fn journal(&self) -> Vec<Vec<u8>> {
-        let mut journal = Vec::new();
-        loop {
-            let path = Path::from(format!("journal/{:020}.json", journal.len() + 1));
-            match self.sea.inner.get(&path).await {
-                Ok(found) => journal.push(found.bytes().await.unwrap().to_vec()),
-                Err(_) => return journal,
-            }
-        }
-    }
-
-    fn rebuilt(&self, journal: &[Vec<u8>], rows: String) -> Result<(), String> {
-        let catalog = Catalog::in_memory(REGISTRY).unwrap();
-        let mut prev = catalog.head().unwrap().hash;
-        let mut entries = Vec::new();
-        for (seq, bytes) in (1..).zip(journal) {
-            let opened = Entry::open(bytes, seq, &prev).map_err(|e| e.to_string())?;
-            prev = opened.1;
-            entries.push(opened);
-        }
-        catalog.apply(&entries).unwrap();
-        let same = catalog.rows() == rows;
-        same.then_some(()).ok_or("a catalog from the journal alone is another".to_owned())
-    }
-
-    async fn bytes_are_there(&self, last: &Registry) -> Result<(), String> {
-        for (krate, version, cksum, _) in last.present() {
-            let text = text_of(&cksum);
-            let hex = cksum.to_string();
-            let path = Path::from(format!("blobs/hosted/{}/{hex}", &hex[..2]));
-            if !holds(&self.sea, &path, text.as_bytes()).await {
-                return Err(format!("the bytes of {krate} {version} are lost"));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A sound checkpoint in which the first user has another name. It is looked at before the genuine one:
@@ -559,32 +541,4 @@ fn renamed(name: Name, bytes: Bytes, login: &str) -> (Name, Bytes) {
         writer.row(row.table(), &key, value.as_bytes()).unwrap();
     }
     writer.finish().unwrap()
-}
-
-fn ready(process: &Process) -> Result<()> {
-    process.journal.ready().map_err(Error::unavailable)
-}
-
-/// Whether a catalog says what the simplest registry says.
-fn same(catalog: &Catalog, registry: &Registry) -> Result<(), String> {
-    let view = catalog.view().unwrap();
-    let (mut present, mut owners) = (Vec::new(), BTreeMap::new());
-    for krate in view.crates().unwrap() {
-        for row in view.versions(&krate.name.key()).unwrap() {
-            if !row.removed {
-                let (name, version) = (row.line.name.to_string(), row.line.vers.to_string());
-                present.push((name, version, row.line.cksum, row.line.yanked));
-            }
-        }
-        let mut users: Vec<_> = krate.owners.iter().map(|user| user.0).collect();
-        users.sort_unstable();
-        owners.insert(krate.name.to_string(), users);
-    }
-    present.sort();
-    let mut expected: Vec<_> = registry.present().collect();
-    expected.sort();
-    match present == expected && owners == registry.owners().collect() {
-        true => Ok(()),
-        false => Err(format!("the catalog says {present:?}, and it should say {expected:?}")),
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::{Judged, Refusal};
 use crate::authorize;
-use crate::catalog::{CrateRow, Tables, TeamRow, UserRow, VersionRow, View};
+use crate::catalog::{CrateRow, RuleRow, Tables, TeamRow, UserRow, VersionRow, View};
 use crate::subject::{Subject, SubjectName};
 use cratehouse_core::error::Error;
 use cratehouse_core::excerpt;
@@ -74,9 +74,34 @@ pub(super) fn subject<T: Tables>(view: &View<T>, name: &SubjectName) -> Judged<S
     })
 }
 
+/// Whom a rule may name already: also a user who is disabled, or else they would be named when they are enabled.
+fn known_subject<T: Tables>(view: &View<T>, name: &SubjectName) -> Judged<Subject> {
+    Ok(match name {
+        SubjectName::User(login) => Subject::User(known(view, login)?.id),
+        SubjectName::Team(team) => Subject::Team(known_team(view, team)?.id),
+    })
+}
+
 /// The users and teams of some names, each once; not too many for one rule.
 pub(super) fn subjects<T: Tables>(view: &View<T>, names: &[SubjectName]) -> Judged<Vec<Subject>> {
-    let mut found = names.iter().map(|name| subject(view, name)).collect::<Judged<Vec<_>>>()?;
+    each_once(names.iter().map(|name| subject(view, name)))
+}
+
+/// Those of some names that a rule names, each once; `other` says that it does not name one.
+pub(super) fn named_by<T: Tables>(
+    view: &View<T>,
+    rule: &RuleRow,
+    names: &[SubjectName],
+    other: impl Fn(&SubjectName) -> Error,
+) -> Judged<Vec<Subject>> {
+    each_once(names.iter().map(|name| {
+        let subject = known_subject(view, name)?;
+        rule.subjects.contains(&subject).then_some(subject).ok_or_else(|| lagging(other(name)))
+    }))
+}
+
+fn each_once(found: impl Iterator<Item = Judged<Subject>>) -> Judged<Vec<Subject>> {
+    let mut found = found.collect::<Judged<Vec<_>>>()?;
     found.sort();
     found.dedup();
     match found.len() <= MAX_SUBJECTS {

@@ -1,6 +1,6 @@
 //! Who may create crates of which names.
 
-use super::checks::{lagging, subjects};
+use super::checks::{lagging, named_by, subjects};
 use super::restrictions::{MAX_RULES, room_for};
 use super::{CommandActor, Judged};
 use crate::authorize::Action;
@@ -48,16 +48,9 @@ pub(super) fn remove<T: Tables>(
     let rule = view.creator_rule(pattern)?.ok_or_else(none)?;
     let creators = match creators {
         [] => rule.subjects,
-        named => {
-            let named = subjects(view, named)?;
-            if let Some(at) = named.iter().position(|one| !rule.subjects.contains(one)) {
-                let name = named.get(at).map(|one| view.subject_name(*one)).transpose()?.flatten();
-                let name = name.map(|name| name.to_string()).unwrap_or_default();
-                let text = format!("the rule `{pattern}` does not name `{name}`");
-                return Err(lagging(Error::invalid(text)));
-            }
-            named
-        }
+        named => named_by(view, &rule, named, |name| {
+            Error::invalid(format!("the rule `{pattern}` does not name `{name}`"))
+        })?,
     };
     Ok(vec![EventKind::CreatorsRemoved { pattern: pattern.clone(), creators }])
 }

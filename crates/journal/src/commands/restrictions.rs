@@ -1,6 +1,6 @@
 //! Who may read crates of which names.
 
-use super::checks::{MAX_SUBJECTS, lagging, subjects};
+use super::checks::{MAX_SUBJECTS, lagging, named_by, subjects};
 use super::{CommandActor, Judged, Refusal};
 use crate::authorize::Action;
 use crate::catalog::{RuleRow, Tables, View};
@@ -44,15 +44,9 @@ pub(super) fn remove_readers<T: Tables>(
 ) -> Judged {
     by.authorize(Action::Administer)?;
     let rule = existing(view, pattern)?;
-    let mut named = Vec::new();
-    for name in readers {
-        let reader = subjects(view, std::slice::from_ref(name))?;
-        if !reader.iter().all(|reader| rule.subjects.contains(reader)) {
-            let text = format!("`{name}` is not among the readers of the rule `{pattern}`");
-            return Err(lagging(Error::invalid(text)));
-        }
-        named.extend(reader);
-    }
+    let named = named_by(view, &rule, readers, |name| {
+        Error::invalid(format!("`{name}` is not among the readers of the rule `{pattern}`"))
+    })?;
     Ok(match named.is_empty() {
         true => Vec::new(),
         false => vec![EventKind::ReadersRemoved { pattern: pattern.clone(), readers: named }],

@@ -197,6 +197,8 @@ impl JournalWriter {
     /// Applies entries to the catalog, then drops from memory what they touch. When that fails,
     /// the catalog stays where it is, and the next read tries again.
     pub(super) async fn apply(&mut self, entries: Vec<(Entry, Checksum)>) -> bool {
+        #[cfg(any(test, feature = "test-util"))]
+        let entries = self.as_read(entries);
         let seen = entries.iter().fold(self.seen, |seen, (entry, _)| seen.and(entry));
         let applied = match self.catalog.work(move |catalog| catalog.apply(&entries)).await {
             Ok(applied) => applied,

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use redb::WriteTransaction;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::catalog::Catalog;
-use crate::commands::{self, ActorCommand, Refusal};
+use crate::catalog::{Catalog, View};
+use crate::commands::{ActorCommand, Refusal};
 use crate::entry::{Account, Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
@@ -61,6 +62,10 @@ impl Stage {
     }
 }
 
+/// What judges commands: [`crate::commands::judge`], but for the simulation's mistakes.
+pub(super) type Judge =
+    fn(&View<WriteTransaction>, &ActorCommand, Timestamp) -> Result<Vec<EventKind>, Refusal>;
+
 /// A command and what came of it.
 type Judged = (Waiting, Result<Vec<EventKind>, Refusal>);
 
@@ -96,6 +101,7 @@ impl Drafted {
     pub(super) fn judge(
         catalog: &Catalog,
         Hand { replica, operator, founding }: Hand,
+        judge: Judge,
         group: Vec<Waiting>,
     ) -> Result<Self> {
         let view = catalog.draft()?;
@@ -105,7 +111,7 @@ impl Drafted {
         let mut judged = Vec::new();
         let mut group = group.into_iter();
         for waiting in group.by_ref() {
-            let mut outcome = commands::judge(&view, &waiting.command, time);
+            let mut outcome = judge(&view, &waiting.command, time);
             let by = match (waiting.command.by.actor(), &operator) {
                 (Actor::Operator, Some(account)) if head.level >= Level::SECOND => {
                     Actor::CommandLine(account.clone())
