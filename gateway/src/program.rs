@@ -113,6 +113,9 @@ async fn connected(config: &Config, certificate: Option<Certificate>) -> Result<
         let what = "certificate (`tls.cert`)";
         tried.push(Tried::new(what, good.map_err(Error::invalid)));
     }
+    if !config.auth_required && !tried.iter().any(|tried| tried.outcome.is_err()) {
+        tried.push(restrictions(config).await);
+    }
     let (mut wrong, mut failed) = (false, false);
     for Tried { what, outcome } in tried {
         match outcome {
@@ -129,6 +132,29 @@ async fn connected(config: &Config, certificate: Option<Certificate>) -> Result<
         (false, true) => ExitCode::FAILURE,
         (false, false) => ExitCode::SUCCESS,
     })
+}
+
+/// Restricted crates exist for nobody where reads need no token.
+async fn restrictions(config: &Config) -> Tried {
+    let look = async {
+        let (config, url) = (Arc::new(config.clone()), config.url_for(config.server.listen));
+        let running = open::Running::open(config, url, open::Keep::Memory).await?;
+        let count = running.gateway.catalog.view()?.restrictions()?.len();
+        running.close().await;
+        Ok(match count {
+            0 => "there are none".to_owned(),
+            many => format!(
+                "there are {many}, and `auth.required` is off: nobody shows a token where they read, so restricted \
+                 crates exist for nobody"
+            ),
+        })
+    };
+    let outcome = match look.await {
+        // Nothing is kept in a store that has no registry yet.
+        Err(Error { kind: Kind::Absent, .. }) => Ok("there are none".to_owned()),
+        outcome => outcome,
+    };
+    Tried::new("restricted crates (`auth.required`)", outcome)
 }
 
 fn refuse(why: &dyn std::fmt::Display) -> ExitCode {

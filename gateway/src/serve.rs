@@ -91,6 +91,12 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
              its place, and start again"
         );
     }
+    if !config.auth_required && !gateway.catalog.view()?.restrictions()?.is_empty() {
+        tracing::warn!(
+            "some crates are restricted and `auth.required` is off: nobody shows a token where they read, so they exist for \
+             nobody"
+        );
+    }
     if let Some(line) = evict::bound_line(&eviction(&config)) {
         say(voice, &line);
     }

@@ -191,6 +191,8 @@ fn where_reads_are_open_restricted_crates_exist_for_nobody_who_reads() {
     // What shows a token goes on.
     client.yank(HIDDEN, "1.0.0", organisation.token("owner")).assert_status(200);
     client.yank(HIDDEN, "1.0.0", organisation.token("stranger")).assert_status(404);
+    let checked = organisation.gateway.cli_ok(&["config", "check", "--connect"]);
+    assert!(checked.contains("there are 2, and `auth.required` is off"), "{checked}");
     let told = organisation.gateway.cli(&["crate", "restrict", "other-*"]);
     let told = String::from_utf8(told.stderr).unwrap();
     assert!(told.contains("restricted crates exist for nobody"), "{told}");

@@ -101,7 +101,7 @@ impl Registry {
             }
             Operation::Yank { krate, version: number, yanked } => {
                 let may = self.publishes(who, krate) || self.administers(who);
-                if !may || !self.may_read(who, krate) {
+                if !may || self.audits(who) || !self.may_read(who, krate) {
                     return None;
                 }
                 let release = self.release(krate, number)?;
@@ -169,7 +169,7 @@ impl Registry {
             None if is_new => true,
             _ => self.publishes(who, krate),
         };
-        if !may || self.condemned.contains(&cksum) {
+        if !may || self.audits(who) || self.condemned.contains(&cksum) {
             return None;
         }
         let owner = Subject::User(UserId(who.id));
@@ -209,6 +209,11 @@ impl Registry {
         who.is_operator() || (who.admin && self.rights.role_of(who.id) == Some(Role::Admin))
     }
 
+    /// Whether somebody changes no crate, whatever they own.
+    fn audits(&self, who: User) -> bool {
+        !who.is_operator() && self.rights.role_of(who.id) == Some(Role::Auditor)
+    }
+
     /// Whether somebody is an owner, or in a team that is one.
     fn publishes(&self, who: User, krate: &str) -> bool {
         self.named(krate).is_some_and(|krate| self.rights.is_among(who.id, &krate.owners))
@@ -218,7 +223,7 @@ impl Registry {
     fn says_who_owns(&self, who: User, krate: &str) -> bool {
         let user = Subject::User(UserId(who.id));
         let owns = self.named(krate).is_some_and(|krate| krate.owners.contains(&user));
-        (owns || self.administers(who)) && self.may_read(who, krate)
+        (owns || self.administers(who)) && !self.audits(who) && self.may_read(who, krate)
     }
 
     /// The crate of this name, however it is spelled.

@@ -55,7 +55,10 @@ impl World {
         let at = self.anyone();
         let token = *self.tokens.lock().unwrap() + 1;
         if self.strict {
-            self.operate(at, Operation::Change(Change::Enable { user: user_of(token) })).await;
+            let user = user_of(token);
+            for change in [Change::Enable { user }, Change::GrantRole { user, role: Role::Admin }] {
+                self.operate(at, Operation::Change(change)).await;
+            }
         }
         let (krate, version) = (LAST_CRATE.to_owned(), "1.0.0".to_owned());
         let cksum = Checksum::of(LAST.as_bytes());
