@@ -15,8 +15,11 @@ const PUBLISHES: usize = 16;
 
 #[test]
 fn questions_of_strangers_take_no_place_from_publishes() {
-    let gateway =
-        Gateway::builder().set("limits", QUEUE).set("limits", "journal_waits = 32").start();
+    let gateway = Gateway::builder()
+        .set("limits", QUEUE)
+        .set("limits", "journal_waits = 32")
+        .set("limits", "failed_credentials = 1000000")
+        .start();
     let alice = gateway.token("alice");
     let reader = gateway.token_with("bob", &["--scope", "read,yank"]);
     let over = AtomicBool::new(false);
