@@ -1,6 +1,7 @@
 //! One run: some replicas, those who use them, and what befalls them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::checkpoint::{Checkpointer, Namer};
 use cratehouse_journal::checkpoint_format::{Name, Reader, Writer};
 use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
+use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::garbage;
@@ -438,7 +440,14 @@ impl World {
                 finish,
             };
             let work = move |process: Arc<Process>| async move {
-                garbage::sweep(&process.journal, &process.versions.blobs, &plan, |_, _| ()).await
+                garbage::sweep(
+                    &process.journal,
+                    &process.versions.blobs,
+                    &CommandActor::Operator,
+                    &plan,
+                    |_, _| ControlFlow::Continue(()),
+                )
+                .await
             };
             match self.ask(at, work).await {
                 Some(Ok(swept)) => {
