@@ -22,9 +22,10 @@ pub use self::advisories::{AdvisoriesCommand, AdvisoriesFetch};
 pub use self::pins::{PinCommand, PinCorrect};
 pub use self::policy::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 pub use self::shell::{Completions, Man};
-pub use self::store::{FormatCommand, Gc, Grace, Pulls, Show, StoreCommand, StoreCopy};
+pub use self::store::{FormatCommand, Gc, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::pull::Subject;
+use crate::model::server_url::ServerUrl;
 use cratehouse_journal::principal::{CratePattern, Grant, Scope, TokenId};
 use cratehouse_journal::token_expiry::Expiry;
 use cratehouse_package::name::CrateName;
@@ -67,6 +68,13 @@ pub struct Common {
     /// The URL under which clients know the registry
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
+    /// Work by this server of the registry in place of a store, with the token of CRATEHOUSE_TOKEN, of
+    /// `--token-file` or of cargo's credentials
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "store")]
+    pub server: Option<ServerUrl>,
+    /// A file with the token for `--server`
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// What can be asked for.
@@ -348,7 +356,7 @@ impl Cli {
 
     /// What this command line overrides in the configuration.
     pub fn flags(&self) -> Flags {
-        let Common { config, data, store, url } = self.common.clone();
+        let Common { config, data, store, url, server: _, token_file: _ } = self.common.clone();
         let (listen, admin_listen) = match &self.command {
             Command::Serve(serve) => (serve.listen.clone(), serve.admin_listen.clone()),
             _ => (None, None),

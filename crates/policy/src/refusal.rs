@@ -48,10 +48,7 @@ struct Fields {
 
 impl From<Newest> for Fields {
     fn from(newest: Newest) -> Self {
-        Self {
-            newest_allowed: newest.version().cloned(),
-            newest_unread: newest == Newest::Unread,
-        }
+        Self { newest_allowed: newest.version().cloned(), newest_unread: newest == Newest::Unread }
     }
 }
 

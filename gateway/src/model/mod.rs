@@ -3,5 +3,7 @@
 
 pub mod account;
 pub mod certificate;
+pub mod grace;
 pub mod pull;
 pub mod replica_note;
+pub mod server_url;

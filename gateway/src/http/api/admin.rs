@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::flows::registry::clashes;
 use crate::gateway::Gateway;
-use crate::http::api::access;
 use crate::http::api::call::Call;
+use crate::http::api::{access, upkeep};
 use crate::http::request::route::Administer;
 use crate::http::response::respond::{self, Answer};
 use crate::http::response::responses::Responses;
@@ -73,6 +73,7 @@ pub async fn administer(call: Call<'_>, what: Administer) -> Result<Answer> {
     let (budgets, upload) = (&app.bodies, &mut *call.upload);
     match what {
         Administer::Access(what) => access::answer(call, by, what, owner).await,
+        Administer::Upkeep(what) => upkeep::answer(call, (who, by), what, owner).await,
         Administer::Users => {
             let (turn, owned) = (app.long_answer(responses).await?, Arc::clone(gateway));
             let listing = async move { users::list(&owned.journal).await };

@@ -11,4 +11,5 @@ pub mod owners;
 pub mod policy;
 pub mod publish;
 pub mod search;
+pub mod upkeep;
 pub mod yank;

@@ -4,6 +4,7 @@ mod access;
 mod admin;
 pub mod needs;
 mod policy;
+mod upkeep;
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ use percent_encoding::percent_decode_str;
 pub use self::access::{Access, Own};
 pub use self::admin::Administer;
 pub use self::policy::Ask;
+pub use self::upkeep::{AskedPulls, Upkeep};
 use crate::flows::registry::search::Page;
 use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
@@ -278,6 +280,12 @@ fn search(query: Option<&str>) -> Result<Route, Refused> {
 fn parameter<'q>(query: Option<&'q str>, key: &str) -> Option<Cow<'q, str>> {
     let mut pairs = url::form_urlencoded::parse(query?.as_bytes());
     pairs.find(|(k, _)| k == key).map(|(_, value)| value)
+}
+
+/// All values of a key that may be repeated.
+fn parameters<'q>(query: Option<&'q str>, key: &str) -> impl Iterator<Item = Cow<'q, str>> {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.filter(move |(k, _)| k == key).map(|(_, value)| value)
 }
 
 fn malformed(why: impl std::fmt::Display) -> Refused {

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use super::access::{self, Access};
+use super::upkeep::{self, Upkeep};
 use super::{Refused, Verb, decode, malformed, name, parameter, token_id, version};
 use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 
-/// Requests that need a token with the scope `admin`, below `/api/v1/admin`.
+/// Requests that need a token of an administrator, or of an auditor where they only read, below `/api/v1/admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Administer {
     /// `GET users`
@@ -27,6 +28,8 @@ pub enum Administer {
     RotateToken(TokenId),
     /// Users, teams and rules about names
     Access(Access),
+    /// The store, the journal and the mirror
+    Upkeep(Upkeep),
     /// `DELETE crates/{name}/{version}`
     Remove(CrateName, CrateVersion),
     /// `POST mirror/{name}/refresh`
@@ -58,7 +61,10 @@ pub(super) fn administer(
         (Post, ["mirror", n, "purge"]) => Administer::Purge(name(n)?, version_parameter(query)?),
         (Get, ["names", "audit"]) => Administer::Audit,
         (Get, ["journal", "head"]) => Administer::Head,
-        _ => Administer::Access(access::access(verb, segments)?),
+        _ => match upkeep::upkeep(verb, segments, query) {
+            Err(Refused::Unknown) => Administer::Access(access::access(verb, segments)?),
+            found => Administer::Upkeep(found?),
+        },
     })
 }
 
@@ -80,6 +86,7 @@ impl Administer {
             Administer::RevokeToken(_) => "admin_token_revoke",
             Administer::RotateToken(_) => "admin_token_rotate",
             Administer::Access(what) => what.label(),
+            Administer::Upkeep(what) => what.label(),
             Administer::Remove(..) => "admin_remove",
             Administer::Refresh(_) => "admin_mirror_refresh",
             Administer::Purge(..) => "admin_mirror_purge",
