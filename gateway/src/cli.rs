@@ -541,6 +541,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_stands_in_place_of_a_store() {
+        let cli = parse("user list --server https://crates.acme.example/index/ --token-file t");
+        let Common { server, token_file, .. } = cli.unwrap().common;
+        assert_eq!(server.unwrap().to_string(), "https://crates.acme.example");
+        assert_eq!(token_file, Some("t".into()));
+        assert!(refused("user list --server https://a --store file://b").contains("--store"));
+        assert!(refused("user list --token-file t").contains("--server"));
+        assert!(refused("user list --server http://a").contains("https://"));
+    }
+
+    #[test]
     fn help_and_version_are_no_errors_of_the_user() {
         for line in ["--help", "--version", "token create --help", "serve --version"] {
             assert!(!parse(line).unwrap_err().use_stderr(), "{line}");

@@ -143,7 +143,7 @@ impl Server {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T> {
-        let body = body.map(serde_json::to_vec).transpose().map_err(Error::internal)?;
+        let body = written(body)?;
         self.read(self.ask(&self.usual, method, path, body).await?).await
     }
 
@@ -157,7 +157,7 @@ impl Server {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T> {
-        let body = body.map(serde_json::to_vec).transpose().map_err(Error::internal)?;
+        let body = written(body)?;
         self.read(self.ask(&self.patient, method, path, body).await?).await
     }
 
@@ -170,7 +170,8 @@ impl Server {
         path: &str,
         text: String,
     ) -> Result<T> {
-        self.read(self.ask(&self.patient, Method::POST, path, Some(text.into_bytes())).await?).await
+        let body = Some((text.into_bytes(), "text/plain; charset=utf-8"));
+        self.read(self.ask(&self.patient, Method::POST, path, body).await?).await
     }
 
     /// Whether a Cratehouse answers there: asked without a token, it points to its own page for that.
@@ -197,14 +198,14 @@ impl Server {
         client: &Client,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Response> {
         let mut request = client.request(method, self.url.join(path));
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, header(token)?);
         }
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        if let Some((body, kind)) = body {
+            request = request.header(CONTENT_TYPE, kind).body(body);
         }
         request.send().await.map_err(|e| self.unanswered(e))
     }
@@ -281,6 +282,12 @@ pub(super) fn path(segments: &[&str], query: &[(&str, Option<String>)]) -> Resul
         path.push_str(&query);
     }
     Ok(path)
+}
+
+/// A body of JSON, and that it is.
+fn written(body: Option<&impl Serialize>) -> Result<Option<(Vec<u8>, &'static str)>> {
+    let body = body.map(serde_json::to_vec).transpose().map_err(Error::internal)?;
+    Ok(body.map(|body| (body, "application/json")))
 }
 
 fn certificates(key: &str, path: &Path) -> Result<Vec<Certificate>> {

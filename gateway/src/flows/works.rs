@@ -101,7 +101,7 @@ impl Works {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let place = self.place(work)?;
-        let doing = doing(self.stop.clone());
+        let doing = Box::pin(doing(self.stop.clone()));
         let working = self.tracker.spawn(async move {
             let _place = place;
             doing.await

@@ -73,7 +73,8 @@ pub async fn administer(call: Call<'_>, what: Administer) -> Result<Answer> {
     let (budgets, upload) = (&app.bodies, &mut *call.upload);
     match what {
         Administer::Access(what) => access::answer(call, by, what, owner).await,
-        Administer::Upkeep(what) => upkeep::answer(call, (who, by), what, owner).await,
+        // Apart, so that no other request takes the memory of the longest of them.
+        Administer::Upkeep(what) => Box::pin(upkeep::answer(call, (who, by), what, owner)).await,
         Administer::Users => {
             let (turn, owned) = (app.long_answer(responses).await?, Arc::clone(gateway));
             let listing = async move { users::list(&owned.journal).await };

@@ -6,6 +6,7 @@ pub mod call;
 pub mod crate_files;
 pub mod index;
 pub mod me;
+pub mod openapi;
 pub mod own_tokens;
 pub mod owners;
 pub mod policy;

@@ -3,9 +3,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::flows::access::reader::Reader;
 use crate::flows::open::{advisories_in, pulls_in};
@@ -15,7 +18,8 @@ use crate::flows::pulls::log::{page as pulls, start};
 use crate::flows::registry::pins::{self, Former, Listed};
 use crate::flows::registry::policy_check::{Allowance, Reach};
 use crate::flows::registry::prefetch::{Told, Wanted};
-use crate::flows::store::sweeping::{Sweep, sweep};
+use crate::flows::store::doctor::Finding;
+use crate::flows::store::sweeping::{Outcome, Sweep, sweep};
 use crate::flows::store::upkeep::{Enabled, Levels};
 use crate::flows::store::{doctor, trail_page, verifying};
 use crate::flows::works::Work;
@@ -37,8 +41,13 @@ use cratehouse_journal::principal::Principal;
 use cratehouse_journal::writer::Waiter;
 use cratehouse_journal::{format, owners};
 use cratehouse_package::lock_file::MAX_LOCK_BYTES;
+use cratehouse_package::name::CrateName;
+use cratehouse_package::version::CrateVersion;
 use cratehouse_storage::format_level::Level;
 
+/// How long a lock file may take that is judged by policies which are sent. What was learned by then stays, so that
+/// another try gets further.
+const TRIAL_WAIT: Duration = Duration::from_secs(600);
 /// Crates that one request may want ahead of need, beside those of lock files.
 const MOST_SUBJECTS: usize = 1000;
 
@@ -94,6 +103,7 @@ pub(super) async fn answer(
     owner: Owner,
 ) -> Result<Answer> {
     let (gateway, responses) = (call.gateway(), call.responses());
+    // Each that is long stands by itself, so that the short ones do not take its memory.
     match what {
         Upkeep::Journal(asked) => {
             responses.admit()?;
@@ -101,14 +111,14 @@ pub(super) async fn answer(
             let upkeep = &gateway.upkeep;
             let page =
                 trail_page::page(upkeep.journal(), upkeep.registry(), &gateway.journal, &asked);
-            responses.json(&page.await?)
+            responses.json(&Box::pin(page).await?)
         }
         Upkeep::Pulls(asked) => {
             responses.admit()?;
             let _turn = gateway.turns.pages.turn(responses.client()).await?;
-            responses.json(&pulls_of(gateway, *asked).await?)
+            responses.json(&Box::pin(pulls_of(gateway, *asked)).await?)
         }
-        Upkeep::Verify => responses.json(&verify(gateway).await?),
+        Upkeep::Verify => responses.json(&Box::pin(verify(gateway)).await?),
         Upkeep::Checkpoint => {
             respond::json(&Checkpoint { checkpoint: write_checkpoint(gateway).await? })
         }
@@ -118,53 +128,29 @@ pub(super) async fn answer(
         }
         Upkeep::EnableFormat => {
             let NewLevel { level } = call.upload.read_json(&call.app.bodies, owner).await?;
-            respond::json(&enable(gateway, by, level).await?)
+            respond::json(&Box::pin(enable(gateway, by, level)).await?)
         }
         Upkeep::Sweep => {
-            let what: Sweep = call.upload.read_json(&call.app.bodies, owner).await?;
-            let owned = Arc::clone(gateway);
-            let sweeping = move |stop: tokio_util::sync::CancellationToken| async move {
-                let (objects, journal) = (&owned.upkeep.objects, &owned.journal);
-                let go_on = |_, _| match stop.is_cancelled() {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                };
-                sweep(objects, journal, &by, &what, go_on).await
-            };
-            responses.json(&gateway.upkeep.works.to_the_end(Work::Sweep, sweeping).await?)
+            let what = call.upload.read_json(&call.app.bodies, owner).await?;
+            responses.json(&swept(gateway, by, what).await?)
         }
         Upkeep::Pins(name, version) => {
-            let pins = pins::of((&gateway.mirror, &gateway.hosting), &name, &version).await?;
-            let pins: Vec<_> = pins.into_iter().map(Listed::from).collect();
+            let pins = pins::of((&gateway.mirror, &gateway.hosting), &name, &version);
+            let pins: Vec<_> = Box::pin(pins).await?.into_iter().map(Listed::from).collect();
             responses.json(&pins)
         }
         Upkeep::CorrectPin(name, version) => {
-            let Correction { checksum, reason, upstream } =
-                call.upload.read_json(&call.app.bodies, owner).await?;
-            if reason.is_empty() {
-                return Err(Error::invalid("`reason` is empty: say why, for the journal"));
-            }
-            let (of, upstream) = ((&name, &version), upstream.as_deref());
-            let parts = (&gateway.mirror, &*gateway.hosting);
-            let was = pins::correct(parts, by, of, upstream, checksum, &reason).await?;
-            respond::json(&Former::from(was))
+            let correction = call.upload.read_json(&call.app.bodies, owner).await?;
+            respond::json(&Box::pin(correct(gateway, by, (&name, &version), correction)).await?)
         }
         Upkeep::Prefetch => {
             let ahead = read_large(call, owner).await?;
-            responses.json(&prefetch(gateway, ahead).await?)
+            responses.json(&Box::pin(prefetch(gateway, ahead)).await?)
         }
-        Upkeep::Doctor => {
-            let looking = async {
-                let config = &gateway.config;
-                let mut findings =
-                    vec![own_look::of_server(config).await, own_look::of_certificate(config)];
-                findings.extend(doctor::examine_running(gateway).await?);
-                Ok(findings)
-            };
-            responses.json(&gateway.upkeep.works.while_waited_for(Work::Examine, looking).await?)
-        }
+        Upkeep::Doctor => responses.json(&Box::pin(examine(gateway)).await?),
         Upkeep::Advisories => {
-            respond::json(&advisories_in(&gateway.upkeep.objects).current().await?)
+            let advisories = advisories_in(&gateway.upkeep.objects);
+            respond::json(&Box::pin(advisories.current()).await?)
         }
         Upkeep::FetchAdvisories => {
             let Fetch { force } = call.upload.read_json(&call.app.bodies, owner).await?;
@@ -173,12 +159,50 @@ pub(super) async fn answer(
                 move |_| async move { fetcher.fetch(force).await.map(advisories::Told::from) };
             responses.json(&gateway.upkeep.works.to_the_end(Work::Advisories, fetching).await?)
         }
-        Upkeep::TryPolicy => try_policy(call, &who, owner).await,
+        Upkeep::TryPolicy => Box::pin(try_policy(call, &who, owner)).await,
         Upkeep::Owners(name) => {
             responses.admit()?;
             responses.json(&owners::list(&gateway.journal, Waiter::Authenticated, &name).await?)
         }
     }
+}
+
+async fn swept(gateway: &Arc<Gateway>, by: CommandActor, what: Sweep) -> Result<Outcome> {
+    let owned = Arc::clone(gateway);
+    let sweeping = move |stop: CancellationToken| async move {
+        let go_on = |_, _| match stop.is_cancelled() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        sweep(&owned.upkeep.objects, &owned.journal, &by, &what, go_on).await
+    };
+    gateway.upkeep.works.to_the_end(Work::Sweep, sweeping).await
+}
+
+async fn correct(
+    gateway: &Gateway,
+    by: CommandActor,
+    of: (&CrateName, &CrateVersion),
+    correction: Correction,
+) -> Result<Former> {
+    let Correction { checksum, reason, upstream } = correction;
+    if reason.is_empty() {
+        return Err(Error::invalid("`reason` is empty: say why, for the journal"));
+    }
+    let parts = (&gateway.mirror, &*gateway.hosting);
+    let was = pins::correct(parts, by, of, upstream.as_deref(), checksum, &reason).await?;
+    Ok(Former::from(was))
+}
+
+async fn examine(gateway: &Gateway) -> Result<Vec<Finding>> {
+    let looking = async {
+        let config = &gateway.config;
+        let mut findings =
+            vec![own_look::of_server(config).await, own_look::of_certificate(config)];
+        findings.extend(doctor::examine_running(gateway).await?);
+        Ok(findings)
+    };
+    gateway.upkeep.works.while_waited_for(Work::Examine, looking).await
 }
 
 async fn pulls_of(gateway: &Gateway, asked: AskedPulls) -> Result<pulls::Page> {
@@ -206,7 +230,7 @@ async fn verify(gateway: &Gateway) -> Result<verifying::Verified> {
 async fn write_checkpoint(gateway: &Arc<Gateway>) -> Result<String> {
     let owned = Arc::clone(gateway);
     // Cut off, it leaves nothing behind, or a whole checkpoint.
-    let writing = move |stop: tokio_util::sync::CancellationToken| async move {
+    let writing = move |stop: CancellationToken| async move {
         let stopped = || Error::unavailable("this server is stopping: ask again shortly");
         let written = stop.run_until_cancelled(owned.upkeep.write_checkpoint()).await;
         let name = written.unwrap_or_else(|| Err(stopped()))?;
@@ -255,8 +279,14 @@ async fn try_policy(call: Call<'_>, who: &Principal, owner: Owner) -> Result<Ans
     let (lock, policies) = trial.read(&gateway.config).await?;
     let policies = advised(&advisories_in(&gateway.upkeep.objects), policies).await?;
     let (reach, allowance) = (Reach::Upstreams(Reader::Own(client)), Allowance::of_command(fetch));
-    let reports = gateway.checks.check(&reach, &lock, &policies, &allowance, |_, _| ()).await?;
-    responses.json(&reports)
+    let judging = gateway.checks.check(&reach, &lock, &policies, &allowance, |_, _| ());
+    match timeout(TRIAL_WAIT, judging).await {
+        Ok(reports) => responses.json(&reports?),
+        Err(_) => Err(Error::unavailable(format_args!(
+            "the lock file was not judged within {} s; what was learned is kept: try again",
+            TRIAL_WAIT.as_secs()
+        ))),
+    }
 }
 
 /// A body with the text of a lock file in it.

@@ -43,6 +43,8 @@ pub enum Route {
     Home,
     /// `GET /me`: how to get a token, for people. `cargo login` points here.
     Me,
+    /// `GET /api/v1/openapi.json`: what this API is.
+    OpenApi,
     /// `GET /api/v1/me`: whose the token is that is shown.
     Whose,
     /// `GET {index}/config.json`
@@ -144,6 +146,7 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
     Ok(match (verb, segments) {
         (Get, [""]) => Route::Home,
         (Get, ["me"]) => Route::Me,
+        (Get, ["api", "v1", "openapi.json"]) => Route::OpenApi,
         (Get, ["api", "v1", "me"]) => Route::Whose,
         (Get, ["index", rest @ ..]) => index(View::Own, rest)?,
         (Get, ["crates-io", "index", rest @ ..]) => index(View::CratesIo, rest)?,
@@ -298,6 +301,7 @@ impl Route {
         match self {
             Route::Home => "home",
             Route::Me => "me",
+            Route::OpenApi => "openapi",
             Route::Whose => "whose",
             Route::IndexConfig(View::Own) => "index_config",
             Route::IndexFile(View::Own, _) => "index_file",

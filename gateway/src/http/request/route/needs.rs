@@ -28,7 +28,7 @@ impl Route {
     /// What it needs.
     pub fn needs(&self) -> Needs {
         match self {
-            Route::Home | Route::Me => Needs::Nothing,
+            Route::Home | Route::Me | Route::OpenApi => Needs::Nothing,
             Route::IndexConfig(_)
             | Route::IndexFile(..)
             | Route::Download(..)
