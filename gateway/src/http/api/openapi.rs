@@ -105,11 +105,12 @@ mod tests {
             let Err(Refused::Method(allowed)) = routed("patch", path, any) else {
                 panic!("{path}")
             };
+            let allowed = allowed.split(", ").filter(|word| *word != "HEAD").map(str::to_lowercase);
+            // A word in the place of a version is none of its names: `DELETE crates/foo/owners`.
             let allowed: BTreeSet<_> =
-                allowed.split(", ").filter(|word| *word != "HEAD").map(str::to_lowercase).collect();
+                allowed.filter(|verb| routed(verb, path, any).is_ok()).collect();
             let verbs: BTreeSet<_> = operations.keys().cloned().collect();
-            // A query that one operation must have, another need not.
-            assert!(verbs.is_superset(&allowed), "{path}: {allowed:?}");
+            assert_eq!(verbs, allowed, "{path}");
         }
         assert_eq!(described, labels());
         assert!(described.len() > 60, "the tables are elsewhere: {}", described.len());
