@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::registry::Registry;
+use cratehouse_cargo::registry::Registry;
 
 const FILE: &str = "credentials.json";
 /// The largest file that is read, in bytes.

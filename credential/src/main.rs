@@ -3,14 +3,12 @@
 //! Protocol", and it answers for the registries that it knows alone.
 //!
 //! ```text
-//! main → provider → tokens (file, key_store) · server → cargo_config, registry, words
+//! main → provider → tokens (file, key_store) · server → words
 //! ```
 
-mod cargo_config;
 mod file;
 mod key_store;
 mod provider;
-mod registry;
 mod server;
 mod tokens;
 mod words;

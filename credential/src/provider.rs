@@ -6,11 +6,11 @@ use cargo_credential::{
     Secret, read_token,
 };
 
-use crate::cargo_config::CargoConfig;
-use crate::registry::Registry;
 use crate::server::{Said, Server};
 use crate::tokens::Tokens;
 use crate::words;
+use cratehouse_cargo::config::CargoConfig;
+use cratehouse_cargo::registry::Registry;
 
 /// The longest token that is taken, in bytes.
 const MAX_TOKEN_BYTES: usize = 4096;

@@ -9,9 +9,9 @@ use ureq::http::header::WWW_AUTHENTICATE;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy};
 
-use crate::cargo_config::CargoConfig;
-use crate::registry::Registry;
 use crate::words;
+use cratehouse_cargo::config::CargoConfig;
+use cratehouse_cargo::registry::Registry;
 
 /// For how long a question may take in all: somebody waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);

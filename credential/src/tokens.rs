@@ -10,8 +10,8 @@ use cargo_credential::{
 
 use crate::file::{CredentialsFile, Place};
 use crate::key_store;
-use crate::registry::Registry;
 use crate::words;
+use cratehouse_cargo::registry::Registry;
 
 /// Opens the key store: only when it is asked, since that may start it or load its library.
 type OpenKeyStore = fn() -> Option<&'static dyn Credential>;

@@ -26,6 +26,7 @@ pub use self::store::{FormatCommand, Gc, Pulls, Show, StoreCommand, StoreCopy};
 use crate::config::Flags;
 use crate::model::age::Age;
 use crate::model::pull::Subject;
+use crate::model::server_url::ServerUrl;
 use cratehouse_core::error::Error;
 use cratehouse_journal::principal::{CratePattern, Grant, Scope, TokenId};
 use cratehouse_journal::token_expiry::Expiry;
@@ -70,6 +71,13 @@ pub struct Common {
     /// The URL under which clients know the registry
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
+    /// Work by this server of the registry in place of a store, with the token of CRATEHOUSE_TOKEN, of
+    /// `--token-file` or of cargo's credentials
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "store")]
+    pub server: Option<ServerUrl>,
+    /// A file with the token for `--server`
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// What can be asked for.
@@ -364,7 +372,7 @@ impl Cli {
 
     /// What this command line overrides in the configuration.
     pub fn flags(&self) -> Flags {
-        let Common { config, data, store, url } = self.common.clone();
+        let Common { config, data, store, url, server: _, token_file: _ } = self.common.clone();
         let (listen, admin_listen) = match &self.command {
             Command::Serve(serve) => (serve.listen.clone(), serve.admin_listen.clone()),
             _ => (None, None),
@@ -562,6 +570,17 @@ mod tests {
         assert!(refused("journal show --since soon").contains("an entry's number"));
         assert!(refused("pulls a@soon").contains("version requirement"));
         assert!(refused("").contains("Usage"));
+    }
+
+    #[test]
+    fn a_server_stands_in_place_of_a_store() {
+        let cli = parse("user list --server https://crates.acme.example/index/ --token-file t");
+        let Common { server, token_file, .. } = cli.unwrap().common;
+        assert_eq!(server.unwrap().to_string(), "https://crates.acme.example");
+        assert_eq!(token_file, Some("t".into()));
+        assert!(refused("user list --server https://a --store file://b").contains("--store"));
+        assert!(refused("user list --token-file t").contains("--server"));
+        assert!(refused("user list --server http://a").contains("https://"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The command-line work beside `serve`. It shares nothing with a running server but the store:
+//! The command-line work beside `serve`. It shares nothing with a running server but the store, unless it is a client of one (`--server`):
 //! it replays the journal into a catalog of its own, and the server follows what it appends. Answers go
 //! to standard output, all else to standard error: which store it is, what is under way, what is wrong.
 
@@ -6,13 +6,15 @@ mod access;
 mod advisories;
 mod doctor;
 mod garbage;
-mod health;
+pub(crate) mod health;
 mod journal;
 mod lists;
 mod pins;
 mod policy;
 mod prefetch;
 mod pulls;
+mod registry;
+pub(crate) mod remote;
 mod secret;
 pub(crate) mod shell;
 mod table;
@@ -28,19 +30,17 @@ use crate::cli::{
 };
 use crate::config::{Config, EXIT_CONFIG, Tls};
 use crate::flows::open::{Keep, Running};
+use crate::flows::store::upkeep::{Enabled, Levels};
 use crate::flows::store::{copy, founded};
-use crate::gateway::Gateway;
-use cratehouse_core::console::{self, tell};
+use cratehouse_core::console::{self, LogFormat, tell};
 use cratehouse_core::error::{Error, Kind, Result};
-use cratehouse_journal::checkpoint_store::FOLDER;
-use cratehouse_journal::commands::CommandActor;
-use cratehouse_journal::{format, remove, tokens};
-use cratehouse_mirror::index::copies;
-use cratehouse_storage::format_level::Level;
+use cratehouse_core::progress::say;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::url::StoreUrl;
 use jiff::Timestamp;
 
+use self::registry::Registry;
+use self::remote::Server;
 use crate::failure::Failure;
 
 /// How long a command waits at its end for what is under way: an entry of which it is not known what
@@ -66,23 +66,35 @@ fn heard(written: io::Result<()>) -> Result<()> {
     }
 }
 
-/// Does one piece of work, and says so on standard output.
-pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCode, Failure> {
+/// Does one piece of work, and says so on standard output: at the store of the configuration, or by a server.
+pub(crate) async fn run(
+    config: Arc<Config>,
+    command: Command,
+    server: Option<Server>,
+) -> Result<ExitCode, Failure> {
+    if let Some(server) = &server {
+        say(config.log.format, &format!("server {}", server.url()));
+    }
+    let at = server.as_ref();
     match &command {
-        Command::Journal(JournalCommand::Verify) => return journal::verify(&config).await,
+        Command::Journal(JournalCommand::Verify) => return journal::verify(&config, at).await,
         Command::Journal(JournalCommand::Show(what)) => {
-            return Ok(journal::show(&config, what).await?);
+            return Ok(journal::show(&config, what, at).await?);
         }
-        Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what).await?),
+        Command::Pulls(what) => return Ok(pulls::show_pulls(&config, what, at).await?),
         Command::Init => return init(&config).await,
         Command::Health(what) => return Ok(health::run(&config, what).await?),
         Command::Store(StoreCommand::Copy(what)) => return Ok(copy_store(&config, what).await?),
-        Command::Policy(what) => return Ok(policy::run(&config, what).await),
+        Command::Policy(what) => return Ok(policy::run(&config, what, at).await),
         Command::Advisories(what) => {
-            return advisories::run(&config, what).await.map_err(Failure::opening);
+            return advisories::run(&config, what, at).await.map_err(Failure::opening);
         }
-        Command::Doctor(what) => return Ok(doctor::run(&config, what).await?),
+        Command::Doctor(what) => return Ok(doctor::run(&config, what, at).await?),
         _ => (),
+    }
+    let voice = config.log.format;
+    if let Some(server) = at {
+        return work(Registry::Server(server), command, voice).await;
     }
     let url = config.url_for(config.server.listen);
     let keep = match command {
@@ -92,12 +104,57 @@ pub(crate) async fn run(config: Arc<Config>, command: Command) -> Result<ExitCod
     let config = if needs_policy(&command) { config } else { without_policy(&config) };
     let running = Running::open(config, url, keep).await.map_err(Failure::opening)?;
     let outcome = match command {
-        Command::Checkpoint => write_checkpoint(&running).await.map_err(Failure::from),
-        Command::Format(what) => look_after_format(&running, &what).await.map_err(Failure::from),
-        command => work(&running.gateway, command).await,
+        Command::Admin(what) => {
+            secret::admin_link(&running, what).await.map(|()| ExitCode::SUCCESS)
+        }
+        command => work(Registry::Store(&running), command, voice).await,
     };
     close(running).await;
     outcome
+}
+
+/// Whether a command is for who has the store, or a server's machine, alone: then what to do instead.
+pub(crate) fn refuse_of_server(command: &Command) -> Result<()> {
+    let why = match command {
+        Command::Serve(_) => "`serve` is a server: leave `--server` out",
+        Command::Init => {
+            "`init` makes a registry in a store: leave `--server` out, where the store is"
+        }
+        Command::Store(_) => {
+            "`store copy` works on two stores: leave `--server` out, where both can be reached"
+        }
+        Command::Config(_) => {
+            "`config` looks at the configuration of this machine: leave `--server` out"
+        }
+        Command::Admin(_) => {
+            "`admin link` is for who has the store, where there is nobody else who could: leave `--server` out, where the \
+             store is. With an administrator's token, `role grant` and `token create` do the same"
+        }
+        Command::Health(_)
+        | Command::User(_)
+        | Command::Role(_)
+        | Command::Team(_)
+        | Command::Token(_)
+        | Command::Owner(_)
+        | Command::Creators(_)
+        | Command::Crate(_)
+        | Command::Journal(_)
+        | Command::Pulls(_)
+        | Command::Checkpoint
+        | Command::Gc(_)
+        | Command::Format(_)
+        | Command::Remove(_)
+        | Command::Mirror(_)
+        | Command::Pin(_)
+        | Command::Prefetch(_)
+        | Command::Names(_)
+        | Command::Policy(_)
+        | Command::Advisories(_)
+        | Command::Doctor(_)
+        | Command::Completions(_)
+        | Command::Man(_) => return Ok(()),
+    };
+    Err(Error::invalid(why))
 }
 
 /// Whether a command asks the policy. A broken one must not stand in the way of those that do not: a token
@@ -127,54 +184,50 @@ async fn init(config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Failure> {
+async fn work(
+    registry: Registry<'_>,
+    command: Command,
+    voice: LogFormat,
+) -> Result<ExitCode, Failure> {
     match command {
-        Command::User(what) => access::user(gateway, what).await?,
-        Command::Role(what) => access::role(gateway, what).await?,
-        Command::Team(what) => access::team(gateway, what).await?,
-        Command::Owner(what) => access::owner(gateway, what).await?,
-        Command::Creators(what) => access::creators(gateway, what).await?,
-        Command::Crate(what) => access::restrictions(gateway, what).await?,
-        Command::Admin(what) => secret::admin_link(gateway, what).await?,
+        Command::User(what) => access::user(registry, what).await?,
+        Command::Role(what) => access::role(registry, what).await?,
+        Command::Team(what) => access::team(registry, what).await?,
+        Command::Owner(what) => access::owner(registry, what).await?,
+        Command::Creators(what) => access::creators(registry, what).await?,
+        Command::Crate(what) => access::restrictions(registry, what).await?,
         Command::Token(TokenCommand::Create(create)) => {
-            secret::create_token(gateway, &create).await?;
+            secret::create_token(registry, &create).await?;
         }
         Command::Token(TokenCommand::List(list)) => {
-            lists::tokens(gateway, &list.selection(Timestamp::now())?, list.json).await?;
+            lists::tokens(registry, &list.selection(Timestamp::now())?, list.json).await?;
         }
         Command::Token(TokenCommand::Revoke { id }) => {
-            tokens::revoke(&gateway.journal, CommandActor::Operator, id).await?;
+            registry.revoke_token(id).await?;
             print(&format!("revoked token {id}"))?;
         }
         Command::Token(TokenCommand::Rotate { id, overlap }) => {
-            secret::rotate_token(gateway, id, &overlap).await?;
+            secret::rotate_token(registry, id, &overlap).await?;
         }
-        Command::Gc(what) => garbage::collect(gateway, &what).await?,
+        Command::Gc(what) => garbage::collect(registry, &what, voice).await?,
         Command::Remove(what) => {
             let (name, version) = (&what.target.name, &what.target.version);
-            remove::remove(&gateway.journal, CommandActor::Operator, name, version, &what.reason)
-                .await?;
+            registry.remove(name, version, &what.reason).await?;
             print(&format!("removed {name}@{version}; its number stays burned"))?;
         }
         Command::Mirror(MirrorCommand::Refresh { name }) => {
-            print(&copies::refresh(&gateway.mirror.chain, &name).await?)?;
+            print(&registry.refresh(&name).await?)?;
         }
         Command::Mirror(MirrorCommand::Purge { target: CrateSpec { name, version } }) => {
-            print(
-                &copies::purge(
-                    &gateway.mirror.chain,
-                    &gateway.mirror.files,
-                    &name,
-                    version.as_ref(),
-                )
-                .await?,
-            )?;
+            print(&registry.purge(&name, version.as_ref()).await?)?;
         }
-        Command::Pin(what) => pins::look_after_pins(gateway, &what).await?,
-        Command::Prefetch(what) => return Ok(prefetch::fill_ahead(gateway, &what).await?),
+        Command::Pin(what) => pins::look_after_pins(registry, &what).await?,
+        Command::Prefetch(what) => return Ok(prefetch::fill_ahead(registry, &what, voice).await?),
         Command::Names(NamesCommand::Audit { json }) => {
-            return Ok(lists::clashes(gateway, json).await?);
+            return Ok(lists::clashes(registry, json).await?);
         }
+        Command::Checkpoint => print(&registry.write_checkpoint().await?)?,
+        Command::Format(what) => look_after_format(registry, &what).await?,
         Command::Serve(_)
         | Command::Init
         | Command::Health(_)
@@ -185,41 +238,28 @@ async fn work(gateway: &Arc<Gateway>, command: Command) -> Result<ExitCode, Fail
         | Command::Advisories(_)
         | Command::Pulls(_)
         | Command::Doctor(_)
+        | Command::Admin(_)
         | Command::Completions(_)
-        | Command::Man(_)
-        | Command::Format(_)
-        | Command::Checkpoint => (), // done elsewhere
+        | Command::Man(_) => (), // done elsewhere
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the path in the store.
-async fn write_checkpoint(running: &Running) -> Result<ExitCode> {
-    let name = running.checkpointer.write().await?;
-    print(&format!("{FOLDER}/{name}"))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn look_after_format(running: &Running, what: &FormatCommand) -> Result<ExitCode> {
-    let gateway = &running.gateway;
+async fn look_after_format(registry: Registry<'_>, what: &FormatCommand) -> Result<()> {
     match what {
         FormatCommand::Show => {
-            let (enabled, known) = (format::enabled(&gateway.journal)?, Level::KNOWN);
+            let Levels { enabled, known } = registry.levels().await?;
             print(&format!(
                 "format level {enabled} is enabled; this release knows levels up to {known}"
-            ))?;
+            ))
         }
         FormatCommand::Enable { level } => {
-            let new = format::enable(&gateway.journal, CommandActor::Operator, *level).await?;
+            let Enabled { new, checkpoint } = registry.enable_level(*level).await?;
             let when = if new { "now" } else { "already" };
             print(&format!("format level {level} is {when} enabled"))?;
-            if gateway.catalog.head()?.level >= Level::NAMED_CHECKPOINTS {
-                // Those from before are not believed any more; this one comes from the journal alone.
-                return write_checkpoint(running).await;
-            }
+            checkpoint.map_or(Ok(()), |checkpoint| print(&checkpoint))
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn unwritten(e: io::Error) -> Error {

@@ -23,6 +23,7 @@ use crate::flows::registry::publish::Publisher;
 use crate::flows::registry::publish_rules::PublishRules;
 use crate::flows::registry::search::Search;
 use crate::flows::registry::views::Views;
+use crate::flows::store::upkeep::Upkeep;
 use crate::flows::turns::ClientParsers;
 use crate::flows::turns::Turns;
 use crate::logging::requests::RequestLines;
@@ -31,6 +32,7 @@ use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::traces::Traces;
 use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::checkpoint::Checkpointer;
 use cratehouse_journal::publish::VersionWriter;
 use cratehouse_journal::writer::JournalHandle;
 use cratehouse_mirror::files::noted_uses::Uses;
@@ -74,6 +76,8 @@ pub struct Parts {
     pub index: IndexCache,
     /// Who pulled what, until it is written down.
     pub pulls: DownloadLog,
+    /// What writes checkpoints.
+    pub checkpointer: Checkpointer,
 }
 
 /// Everything that a request may need. Components are concrete types.
@@ -127,6 +131,8 @@ pub struct Gateway {
     pub responses: FairShares,
     /// Turns for searches, checks and long answers.
     pub turns: Arc<Turns>,
+    /// The store, for who looks after it.
+    pub upkeep: Upkeep,
 }
 
 impl Gateway {
@@ -148,6 +154,7 @@ impl Gateway {
             policy_store,
             index,
             pulls,
+            checkpointer,
         } = parts;
         let limits = &config.limits;
         let hosting = Arc::new(Hosting {
@@ -271,6 +278,7 @@ impl Gateway {
                 &limits.per_address,
             ),
             turns,
+            upkeep: Upkeep::new(objects, checkpointer),
             lines: RequestLines::new(&metrics),
             traces,
             metrics,

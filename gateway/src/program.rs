@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, ConfigCommand};
+use crate::commands::remote::Server;
 use crate::config::{Config, EXIT_CONFIG};
 use crate::failure::Failure;
 use crate::flows::open;
@@ -13,6 +14,7 @@ use crate::flows::store::founded;
 use crate::flows::store::trying::{Tried, try_out};
 use crate::http::transport::tls;
 use crate::model::certificate::Certificate;
+use crate::model::server_url::ServerUrl;
 use crate::{commands, logging, ownership, private, serve, signals};
 use cratehouse_core::error::{Error, Kind};
 use cratehouse_core::{console, threads};
@@ -42,11 +44,20 @@ fn run() -> ExitCode {
         Ok(config) => Arc::new(config),
         Err(e) => return refuse(&e),
     };
-    private::keep(&config);
+    let common = &cli.common;
+    if common.server.is_none() {
+        private::keep(&config);
+    }
     if let Err(e) = logging::init(&config.log) {
         return refuse(&e);
     }
-    if let Err(e) = ownership::work_as_owner(&config, &cli.command) {
+    let server = match common.server.as_ref().map(|url| reached(url, &cli, &config)).transpose() {
+        Ok(server) => server.flatten(),
+        Err(e) => return refuse(&e.chain()),
+    };
+    if common.server.is_none()
+        && let Err(e) = ownership::work_as_owner(&config, &cli.command)
+    {
         return fail(&e.chain());
     }
     let runtime = match threads::begin() {
@@ -61,7 +72,10 @@ fn run() -> ExitCode {
                 false => Ok(ExitCode::SUCCESS),
             })
         }
-        command => runtime.block_on(commands::run(config, command)),
+        Command::Health(_) if let Some(url) = &cli.common.server => {
+            runtime.block_on(commands::health::of_server(&config, url)).map_err(Failure::opening)
+        }
+        command => runtime.block_on(commands::run(config, command, server)),
     };
     // What still blocks (a fill to a dead disk, say) is not waited for; what does not is at its end before libraries
     // of C tidy up behind this process.
@@ -70,6 +84,15 @@ fn run() -> ExitCode {
         Failure::Usage(e) => refuse(&e.chain()),
         Failure::Failed(e) => fail(&e.chain()),
     })
+}
+
+/// The server that a command works by, where it is to; `None` for what asks without a token.
+fn reached(url: &ServerUrl, cli: &Cli, config: &Config) -> Result<Option<Server>, Error> {
+    commands::refuse_of_server(&cli.command)?;
+    match cli.command {
+        Command::Health(_) => Ok(None),
+        _ => Server::open(url, cli.common.token_file.as_deref(), config).map(Some),
+    }
 }
 
 /// `--help` and `--version`, or what is wrong with the command line.
@@ -107,7 +130,7 @@ async fn connected(config: &Config, certificate: Option<Certificate>) -> Result<
     let mut tried = try_out(config).await.map_err(Failure::opening)?;
     if let Some(certificate) = certificate {
         let url = config.url_for(config.server.listen);
-        let host = serve::host_of(&url).concat();
+        let host = tls::host_of(&url).concat();
         let good = certificate.good_for(&host, jiff::Timestamp::now());
         let good = good.map(|()| format!("is good for `{host}` until {:.0}", certificate.ends));
         let what = "certificate (`tls.cert`)";

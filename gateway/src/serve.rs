@@ -52,7 +52,7 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
         listen("server.admin_listen", bind("server.admin_listen", config.server.admin_listen)?)?;
     let bound = socket.local_addr().map_err(Error::internal)?;
     let url = config.url_for(bound);
-    let prepared = tls::server_config(&config.tls, &config.data, &host_of(&url))
+    let prepared = tls::server_config(&config.tls, &config.data, &tls::host_of(&url))
         .map_err(|e| Failure::tls(&config.tls, &e))?;
     if let Some(prepared) = &prepared {
         say(voice, &certificate_line(prepared));
@@ -111,11 +111,12 @@ pub(crate) async fn serve(config: Arc<Config>, flags: &Flags) -> Result<ExitCode
     stage.send_replace(Stage::Serving(Arc::clone(&gateway)));
 
     let wish = signals.next().await;
-    stage.send_replace(Stage::Stopping(gateway)); // probes hear of it first
+    stage.send_replace(Stage::Stopping(Arc::clone(&gateway))); // probes hear of it first
     let (drain, unready) = (config.server.drain, unready_for(wish, &config));
     say(voice, &stopping_line(drain, unready));
     let drained = async {
         tokio::time::sleep(unready).await;
+        gateway.upkeep.works.stop(); // or its requests would be waited for
         stop.cancel();
         let _ = serving.await; // its connections have answered, or failed on their own
         running.close().await;
@@ -251,11 +252,6 @@ fn listen(key: &str, socket: TcpSocket) -> Result<TcpListener> {
 
 fn cannot_listen(key: &str, at: SocketAddr, e: io::Error) -> Error {
     Error::new(Kind::Internal, format!("`{key}`: cannot listen on {at}")).because(e)
-}
-
-pub(crate) fn host_of(url: &str) -> Vec<String> {
-    let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
-    host.map(|h| h.trim_matches(['[', ']']).to_owned()).into_iter().collect()
 }
 
 fn certificate_line(prepared: &tls::Prepared) -> String {

@@ -6,6 +6,7 @@ mod guide;
 mod health;
 mod mistakes;
 mod output;
+mod remote;
 mod restoring;
 mod running;
 mod signals;

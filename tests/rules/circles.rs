@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// What each library crate may import of ours. `journal` and `mirror` do not know each other: hosted names are
 /// never asked upstream.
 const DRAWING: &[(&str, &[&str])] = &[
+    ("cargo", &[]), // of the gateway's command line, and of the credential provider
     ("core", &[]),
     ("package", &["core"]),
     ("policy", &["core", "package"]),

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalog::{Tables, View};
 use crate::entry::{Account, Actor, Event, EventKind};
 use crate::principal::{PrincipalKind, TeamId, TokenId, UserId};
 use crate::subject::Subject;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_core::error::Result;
 use cratehouse_core::times::to_the_second;
 use cratehouse_package::name::CrateName;
 
@@ -22,6 +24,18 @@ pub struct Trail {
 }
 
 impl Trail {
+    /// What all events up to a state of the catalog told; of a team that was renamed, its last name.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub fn of<T: Tables>(view: &View<T>) -> Result<Self> {
+        Ok(Self {
+            logins: view.users()?.into_iter().map(|user| (user.id, user.login)).collect(),
+            tokens: view.tokens()?.into_iter().map(|token| (token.id, token.user)).collect(),
+            teams: view.team_names()?.into_iter().collect(),
+        })
+    }
+
     /// Notes the numbers that an event gives out.
     pub fn learn(&mut self, what: &EventKind) {
         match what {

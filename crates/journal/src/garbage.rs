@@ -4,9 +4,11 @@
 //! A sweep appends *condemned*, deletes, and appends *collected*; a publish of the same bytes in
 //! between puts them again afterwards. It stops on anything unusual, and one at a time is at
 //! work: the judge refuses a second one. A sweep that was cut off is ended by whoever knows that
-//! it is no longer at work; no clock can tell.
+//! it is no longer at work; no clock can tell. Who was let begin lets it end: *collected* is the replica's own, where the
+//! token of who condemned counts no more by then.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +19,7 @@ use crate::writer::JournalHandle;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_storage::blobs::{Blobs, Origin, Stored};
+use cratehouse_storage::format_level::Level;
 
 /// Crate files in one pair of entries: a publish of one of them waits while these are deleted.
 const GROUP: usize = 200;
@@ -54,22 +57,23 @@ pub struct Swept {
 }
 
 /// Sweeps the hosted crate files. The client behind `blobs` must not retry: a delete whose answer
-/// was lost may come into effect late, and must not after *collected*.
+/// was lost may come into effect late, and must not after *collected*. `progress` may break it off between two groups.
 ///
 /// # Errors
 /// Whatever is unusual, by name; what was done until then stays done.
 pub async fn sweep(
     journal: &JournalHandle,
     blobs: &Blobs,
+    by: &CommandActor,
     plan: &Plan,
-    progress: impl Fn(u64, u64),
+    progress: impl Fn(u64, u64) -> ControlFlow<()>,
 ) -> Result<Swept> {
     journal.catch_up().await?;
     let mut deleted = 0;
     let pending = journal.catalog().view()?.pending()?;
     if plan.finish && !plan.dry_run && !pending.is_empty() {
         delete(blobs, &pending).await?;
-        collect(journal, &pending).await?;
+        collect(journal, by, &pending).await?;
         deleted = pending.len();
     } else {
         nothing_pending(&pending)?;
@@ -81,11 +85,17 @@ pub async fn sweep(
     }
     let garbage: Vec<_> = swept.garbage.iter().map(|stored| stored.cksum).collect();
     for group in garbage.chunks(GROUP) {
-        let condemned = condemn(journal, group).await?;
+        let condemned = condemn(journal, by, group).await?;
         delete(blobs, &condemned).await?;
-        collect(journal, &condemned).await?;
+        collect(journal, by, &condemned).await?;
         swept.deleted += condemned.len();
-        progress(swept.deleted as u64, garbage.len() as u64);
+        let goes_on = progress(swept.deleted as u64, garbage.len() as u64);
+        if goes_on.is_break() && swept.deleted < garbage.len() {
+            return Err(Error::unavailable(format!(
+                "the sweep was broken off, and {} crate files are deleted: run it again",
+                swept.deleted
+            )));
+        }
     }
     Ok(swept)
 }
@@ -129,8 +139,13 @@ async fn look(journal: &JournalHandle, blobs: &Blobs, plan: &Plan) -> Result<Swe
 }
 
 /// Condemns those that no entry names by now, and gives them back.
-async fn condemn(journal: &JournalHandle, checksums: &[Checksum]) -> Result<Vec<Checksum>> {
-    let events = append(journal, Command::Condemn { checksums: checksums.to_vec() }).await?;
+async fn condemn(
+    journal: &JournalHandle,
+    by: &CommandActor,
+    checksums: &[Checksum],
+) -> Result<Vec<Checksum>> {
+    let command = Command::Condemn { checksums: checksums.to_vec() };
+    let events = append(journal, by.clone(), command).await?;
     let condemned = events.into_iter().filter_map(|event| match event {
         EventKind::Condemned { checksums } => Some(checksums),
         _ => None,
@@ -154,18 +169,33 @@ async fn delete(blobs: &Blobs, checksums: &[Checksum]) -> Result<()> {
     })
 }
 
-async fn collect(journal: &JournalHandle, checksums: &[Checksum]) -> Result<()> {
-    match checksums.is_empty() {
-        true => Ok(()),
-        false => {
-            let command = Command::Collect { checksums: checksums.to_vec() };
-            append(journal, command).await.map(drop)
-        }
+async fn collect(journal: &JournalHandle, by: &CommandActor, checksums: &[Checksum]) -> Result<()> {
+    if checksums.is_empty() {
+        return Ok(());
     }
+    let command = Command::Collect { checksums: checksums.to_vec() };
+    let refused = match append(journal, by.clone(), command.clone()).await {
+        Err(e) if matches!(e.kind, Kind::Forbidden | Kind::Unauthenticated) => e,
+        outcome => return outcome.map(drop),
+    };
+    // They are deleted: that has to be said, whatever became of the token meanwhile.
+    append(journal, whoever_ends_it(journal)?, command).await.map(drop)?;
+    Err(refused)
 }
 
-async fn append(journal: &JournalHandle, command: Command) -> Result<Vec<EventKind>> {
-    journal.append(ActorCommand { by: CommandActor::Operator, command }).await
+/// Replicas act by themselves from level 2 on.
+fn whoever_ends_it(journal: &JournalHandle) -> Result<CommandActor> {
+    let level = journal.catalog().head()?.level;
+    let knows_replicas = level >= Level::NAMED_CHECKPOINTS;
+    Ok(if knows_replicas { CommandActor::Replica } else { CommandActor::Operator })
+}
+
+async fn append(
+    journal: &JournalHandle,
+    by: CommandActor,
+    command: Command,
+) -> Result<Vec<EventKind>> {
+    journal.append(ActorCommand { by, command }).await
 }
 
 fn stop(why: String) -> Error {

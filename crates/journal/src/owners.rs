@@ -1,7 +1,7 @@
 //! Who owns a hosted crate.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::authorize::absent;
 use crate::catalog::{TeamRow, UserRow};
@@ -17,14 +17,24 @@ use cratehouse_package::name::CrateName;
 const MAX_LOGINS: usize = 100;
 
 /// An owner as cargo lists them. Source: Cargo book, "Web API", Owners; crates.io's `kind`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// The user's or the team's number.
     pub id: u32,
     /// `alice`, or `team:core`: what `cargo owner --remove` takes.
     pub login: String,
     /// `user` or `team`.
-    pub kind: &'static str,
+    pub kind: OwnerKind,
+}
+
+/// What an owner is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerKind {
+    /// A user.
+    User,
+    /// A team.
+    Team,
 }
 
 /// The owners of a hosted crate, users first.
@@ -48,10 +58,10 @@ fn listed(journal: &JournalHandle, name: &CrateName) -> Result<Option<Vec<Listed
     let Some(row) = view.krate(&name.key())?.filter(|row| row.name == *name) else {
         return Ok(None);
     };
-    let user = |user: UserRow| Listed { id: user.id.0, login: user.login, kind: "user" };
+    let user = |user: UserRow| Listed { id: user.id.0, login: user.login, kind: OwnerKind::User };
     let team = |team: TeamRow| {
         let login = SubjectName::Team(team.name).to_string();
-        Listed { id: team.id.0, login, kind: "team" }
+        Listed { id: team.id.0, login, kind: OwnerKind::Team }
     };
     let users = view.owners(&row)?.into_iter().map(user);
     Ok(Some(users.chain(view.owning_teams(&row)?.into_iter().map(team)).collect()))

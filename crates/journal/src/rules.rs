@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::{RuleRow, Tables, View};
 use crate::commands::{ActorCommand, Command, CommandActor};
@@ -12,7 +12,7 @@ use cratehouse_core::error::Result;
 use cratehouse_package::name::{CrateName, NamePattern};
 
 /// A rule as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// The names.
     pub pattern: NamePattern,
@@ -21,7 +21,7 @@ pub struct Listed {
 }
 
 /// An open crate whose index file names a restricted one: its readers learn the name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Exposed {
     /// The restricted crate.
     pub krate: CrateName,

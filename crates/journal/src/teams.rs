@@ -1,6 +1,6 @@
 //! Teams: named sets of users, which own crates, create and read them together.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::View;
 use crate::commands::{ActorCommand, Command, CommandActor};
@@ -9,7 +9,7 @@ use crate::writer::JournalHandle;
 use cratehouse_core::error::{Error, Result};
 
 /// A team as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// Its number.
     pub id: TeamId,

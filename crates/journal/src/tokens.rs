@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::{TokenRow, UserRow};
 use crate::commands::{ActorCommand, Command, CommandActor};
@@ -72,7 +72,7 @@ pub async fn rotate(
 }
 
 /// A token as lists show it: without its secret, and times to the second.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Listed {
     /// Its number.
     pub id: TokenId,
@@ -85,7 +85,7 @@ pub struct Listed {
     /// On which crates; empty means all.
     pub crates: Vec<CratePattern>,
     /// Which crates it may read; empty means all that its holder may.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub read_only_crates: Vec<CratePattern>,
     /// When it ends, if ever.
     pub expires: Option<Timestamp>,
@@ -130,7 +130,7 @@ impl Selection {
 }
 
 /// Whether a token counts, and why not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It counts.

@@ -1,7 +1,7 @@
 //! Users: people and service accounts.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Tables, UserRow, View};
 use crate::commands::{ActorCommand, Command, CommandActor};
@@ -13,7 +13,7 @@ use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::CrateName;
 
 /// A user as lists show them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// Their number.
     pub id: UserId,
@@ -28,7 +28,7 @@ pub struct Listed {
 }
 
 /// All about a user.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shown {
     /// As lists show them.
     #[serde(flatten)]

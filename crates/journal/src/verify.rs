@@ -4,7 +4,7 @@ mod rebuild;
 
 use std::collections::BTreeMap;
 
-use futures_util::stream::{self, FuturesOrdered, StreamExt};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 
 pub use self::rebuild::Rebuild;
 use crate::entry::{Entry, EventKind};
@@ -91,10 +91,14 @@ async fn walk_and(
 /// line says. What is wrong is added to the walk.
 pub async fn check_bytes(blobs: &Blobs, walk: &mut Walk, mut progress: impl FnMut(u64, u64)) {
     let total = walk.live.len() as u64;
-    let checks = stream::iter(&walk.live).map(|(what, bytes)| complaint(blobs, what, bytes));
-    let mut checks = checks.buffered(BLOBS_AHEAD);
-    let mut done = 0;
-    while let Some(found) = checks.next().await {
+    // By hand: a lazy iterator of futures is not `Send` for every lifetime.
+    let (mut waiting, mut checks, mut done) = (walk.live.iter(), FuturesOrdered::new(), 0);
+    loop {
+        let free = BLOBS_AHEAD.saturating_sub(checks.len());
+        for (what, bytes) in waiting.by_ref().take(free) {
+            checks.push_back(complaint(blobs, what, bytes));
+        }
+        let Some(found) = checks.next().await else { return };
         walk.wrong.extend(found);
         done += 1;
         progress(done, total);

@@ -6,7 +6,7 @@ mod misplaced;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::toml_walk::{Node, Place, Stopped, Visitor, WalkLimits, walk};
 use cratehouse_core::checksum::Checksum;
@@ -44,7 +44,7 @@ pub struct Locked {
 }
 
 /// Where a locked package is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LockedSource {
     /// A registry. Of those that [`KnownRegistries`] has marked: one that is asked through here.

@@ -24,6 +24,7 @@ pub struct Explanation {
     /// The upstream that it is from; `None`: it is hosted.
     pub upstream: Option<String>,
     /// The newest version that may be had.
+    #[serde(flatten)]
     pub newest_allowed: Newest,
     /// The versions, the newest first.
     pub versions: Vec<Explained>,

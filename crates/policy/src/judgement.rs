@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::words::{Day, Mode, Verdict};
 
@@ -12,7 +12,7 @@ macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident = $label:literal),+ $(,)?) => {
         /// The rules that speak of versions, as findings and metrics name them; in this order where nothing
         /// else decides.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Rule {
             $($(#[$doc])* $rule),+
@@ -50,7 +50,7 @@ rules! {
 }
 
 /// What the policy says of a version.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     /// The answer.
     pub verdict: Verdict,
@@ -70,7 +70,7 @@ pub struct Judgement {
 }
 
 /// What a rule says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Which rule.
     pub rule: Rule,
@@ -89,7 +89,7 @@ pub struct Finding {
 }
 
 /// Whether a version's crate file is to be read for its licence.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadLicense {
     /// It is known, or does not matter.
@@ -102,7 +102,7 @@ pub enum ReadLicense {
 }
 
 /// A waiver that is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaiverInForce {
     /// Its pattern and requirement, as they are written.
     pub of: String,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::schema::{
@@ -12,7 +12,7 @@ use super::schema::{
 use super::words::{Mode, Verdict};
 
 /// A policy file: its name, as errors show it, and what stands in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyText {
     /// The file's name.
     pub name: String,

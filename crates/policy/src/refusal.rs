@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::judgement::{Finding, Judgement};
 use super::words::Verdict;
@@ -14,8 +14,9 @@ use cratehouse_package::version::CrateVersion;
 const MAX_REASON_CHARS: usize = 400;
 
 /// The newest version of a crate that may be had instead of one that may not. None is named that was
-/// not judged to the end. In JSON a version, or null.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// not judged to the end. In JSON `newest_allowed` is a version, or null.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
 pub enum Newest {
     /// This one.
     Version(CrateVersion),
@@ -36,9 +37,28 @@ impl Newest {
     }
 }
 
-impl Serialize for Newest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.version().serialize(serializer)
+/// Its form in JSON, among the fields of what it belongs to.
+#[derive(Serialize, Deserialize)]
+struct Fields {
+    newest_allowed: Option<CrateVersion>,
+    /// Whether licences that were not read may allow one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    newest_unread: bool,
+}
+
+impl From<Newest> for Fields {
+    fn from(newest: Newest) -> Self {
+        Self { newest_allowed: newest.version().cloned(), newest_unread: newest == Newest::Unread }
+    }
+}
+
+impl From<Fields> for Newest {
+    fn from(fields: Fields) -> Self {
+        match (fields.newest_allowed, fields.newest_unread) {
+            (Some(version), _) => Self::Version(version),
+            (None, true) => Self::Unread,
+            (None, false) => Self::None,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::judgement::{Finding, Judgement, ReadLicense, WaiverInForce};
 use super::refusal::{Newest, newest_allowed, one_line, said};
@@ -17,7 +17,7 @@ use cratehouse_package::lock_file::{Locked, LockedSource};
 const MISPLACED_TOLD: usize = 20;
 
 /// What a policy makes of a lock file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The answer for the whole.
     pub outcome: Outcome,
@@ -34,7 +34,7 @@ pub struct Report {
 }
 
 /// The answer for a lock file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Everything can be had; perhaps not in new resolutions.
@@ -46,7 +46,7 @@ pub enum Outcome {
 }
 
 /// How many packages came out how; each counts once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Allowed.
     pub allow: usize,
@@ -62,7 +62,7 @@ pub struct Counts {
 }
 
 /// One package of a lock file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Its name.
     pub name: String,
@@ -76,6 +76,7 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub misplaced: Option<String>,
     /// The newest version that is allowed, if this one appears as yanked.
+    #[serde(flatten)]
     pub newest_allowed: Newest,
     /// What the policy says; in JSON its fields stand among these, or are absent.
     #[serde(flatten)]
@@ -83,7 +84,7 @@ pub struct Row {
 }
 
 /// What another policy would change for a lock file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diff {
     /// [`Outcome::Denied`] where the new policy denies something that the old one does not.
     pub outcome: Outcome,
@@ -102,13 +103,14 @@ pub struct Diff {
 }
 
 /// A package whose verdict is another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Its name.
     pub name: String,
     /// Its version.
     pub version: String,
     /// The newest version that the new policy allows, if this one would appear as yanked.
+    #[serde(flatten)]
     pub newest_allowed: Newest,
     /// What the old policy says.
     pub old: Judgement,

@@ -3,21 +3,21 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::schema::Waiver;
 use super::words::Day;
 use cratehouse_core::table::Table;
 
 /// All waivers of a policy; those that are in force first, then by their end.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Waivers {
     /// Each with its state.
     pub waivers: Vec<ListedWaiver>,
 }
 
 /// A waiver, and whether it counts.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ListedWaiver {
     /// Whether it counts; in JSON the waiver's own fields stand beside.
     pub state: WaiverState,
@@ -27,7 +27,7 @@ pub struct ListedWaiver {
 }
 
 /// Whether a waiver counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaiverState {
     /// It counts.

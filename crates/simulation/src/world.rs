@@ -3,6 +3,7 @@
 mod end;
 mod readers;
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ use cratehouse_journal::catalog::Catalog;
 use cratehouse_journal::checkpoint::{Checkpointer, Namer};
 use cratehouse_journal::checkpoint_format::{Name, Reader, Writer};
 use cratehouse_journal::checkpoint_store::{FOLDER, checkpoints_in};
+use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::entry::{Actor, Entry, EntryId, Event, EventKind};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::garbage;
@@ -506,7 +508,14 @@ impl World {
                 finish,
             };
             let work = move |process: Arc<Process>| async move {
-                garbage::sweep(&process.journal, &process.versions.blobs, &plan, |_, _| ()).await
+                garbage::sweep(
+                    &process.journal,
+                    &process.versions.blobs,
+                    &CommandActor::Operator,
+                    &plan,
+                    |_, _| ControlFlow::Continue(()),
+                )
+                .await
             };
             match self.ask(at, work).await {
                 Some(Ok(swept)) => {

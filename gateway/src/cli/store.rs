@@ -10,7 +10,6 @@ use crate::model::age::Age;
 use crate::model::pull::Subject;
 use cratehouse_journal::entry::EventKind;
 use cratehouse_journal::principal::TokenId;
-use cratehouse_journal::token_expiry::instant;
 use cratehouse_package::name::CrateName;
 use cratehouse_storage::format_level::Level;
 use cratehouse_storage::url::StoreUrl;
@@ -31,7 +30,7 @@ pub struct Show {
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(EventKind::NAMES))]
     pub kinds: Vec<String>,
     /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z
-    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    #[arg(long, value_name = "SEQ|TIME")]
     pub since: Option<Since>,
     /// Only the last events: so many
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -49,8 +48,14 @@ pub struct Pulls {
     #[arg(value_name = "NAME[@REQ]")]
     pub subject: Subject,
     /// Only from here on: an entry's number, a date, or a time such as 2027-01-31T12:00Z
-    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    #[arg(long, value_name = "SEQ|TIME")]
     pub since: Option<Since>,
+    /// Only those of this user
+    #[arg(long, value_name = "LOGIN")]
+    pub user: Option<String>,
+    /// Only those with this token: its number, as `token list` shows it
+    #[arg(long, value_name = "ID", value_parser = super::token_id)]
+    pub token: Option<TokenId>,
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -113,30 +118,9 @@ pub enum FormatCommand {
     },
 }
 
-fn since(text: &str) -> Result<Since, &'static str> {
-    let seq = text.parse().map(Since::Seq).ok();
-    seq.or_else(|| instant(text).map(Since::Time).ok()).ok_or(
-        "write an entry's number, a date such as 2027-01-31, or a time such as 2027-01-31T12:00Z",
-    )
-}
-
 fn lasting_store(text: &str) -> Result<StoreUrl, &'static str> {
     match text.parse()? {
         StoreUrl::Memory => Err("write file:// and a path, s3://bucket/prefix, gs://… or az://…"),
         url => Ok(url),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trail_begins_at_a_number_a_date_or_a_time() {
-        let noon = "2027-01-31T12:00:00Z".parse().unwrap();
-        let midnight = "2027-01-31T00:00:00Z".parse().unwrap();
-        assert_eq!(since("7"), Ok(Since::Seq(7)));
-        assert_eq!(since("2027-01-31T12:00Z"), Ok(Since::Time(noon)));
-        assert_eq!(since("2027-01-31"), Ok(Since::Time(midnight)));
     }
 }

@@ -3,39 +3,36 @@
 use crate::cli::{
     CrateCommand, CreatorsCommand, OwnerCommand, RoleCommand, Rule, TeamCommand, UserCommand,
 };
-use crate::gateway::Gateway;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
-use cratehouse_journal::commands::{Command, CommandActor};
-use cratehouse_journal::rules::{self, Exposed, Listed};
-use cratehouse_journal::writer::Waiter;
-use cratehouse_journal::{owners, teams, users};
+use cratehouse_journal::rules::{Exposed, Listed};
+use cratehouse_journal::users;
 
 use super::lists;
+use super::registry::Registry;
 use super::table::{print_json, print_table};
 
 /// Dependents that a warning names.
 const SHOWN_DEPENDENTS: usize = 10;
 
-pub(super) async fn user(gateway: &Gateway, what: UserCommand) -> Result<()> {
-    let (journal, by) = (&gateway.journal, CommandActor::Operator);
+pub(super) async fn user(registry: Registry<'_>, what: UserCommand) -> Result<()> {
     match what {
         UserCommand::Add { login, service } => {
-            let user = users::create(journal, by, &login, UserCommand::kind(service)).await?;
+            let user = registry.create_user(&login, UserCommand::kind(service)).await?;
             let what = if service { "service account" } else { "user" };
             super::print(&format!("created {what} {} ({})", user.login, user.id))
         }
-        UserCommand::List { json } => lists::users(gateway, json).await,
-        UserCommand::Show { login, json } => show_user(gateway, &login, json).await,
+        UserCommand::List { json } => lists::users(registry, json).await,
+        UserCommand::Show { login, json } => show_user(registry, &login, json).await,
         UserCommand::Disable { login } => {
-            users::disable(journal, by, &login).await?;
+            registry.disable_user(&login).await?;
             super::print(&format!(
                 "disabled {login}: no token of theirs counts any more, within a second on every replica"
             ))
         }
         UserCommand::Enable { login } => {
-            users::enable(journal, by, &login).await?;
+            registry.enable_user(&login).await?;
             super::print(&format!(
                 "enabled {login}: their tokens count again, as far as they have not ended or been revoked"
             ))
@@ -43,8 +40,8 @@ pub(super) async fn user(gateway: &Gateway, what: UserCommand) -> Result<()> {
     }
 }
 
-async fn show_user(gateway: &Gateway, login: &str, json: bool) -> Result<()> {
-    let shown = users::show(&gateway.journal, login, &gateway.last_uses.all().await?).await?;
+async fn show_user(registry: Registry<'_>, login: &str, json: bool) -> Result<()> {
+    let shown = registry.user(login).await?;
     if json {
         return print_json(&shown);
     }
@@ -72,40 +69,38 @@ async fn show_user(gateway: &Gateway, login: &str, json: bool) -> Result<()> {
     print_table(&lists::token_table(tokens.collect()))
 }
 
-pub(super) async fn role(gateway: &Gateway, what: RoleCommand) -> Result<()> {
-    let (journal, by) = (&gateway.journal, CommandActor::Operator);
+pub(super) async fn role(registry: Registry<'_>, what: RoleCommand) -> Result<()> {
     match what {
         RoleCommand::Grant { login, role } => {
-            users::set_role(journal, by, &login, Some(role)).await?;
+            registry.set_role(&login, Some(role)).await?;
             super::print(&format!("{login} has the role {role}"))
         }
         RoleCommand::Revoke { login } => {
-            users::set_role(journal, by, &login, None).await?;
+            registry.set_role(&login, None).await?;
             super::print(&format!("{login} has no role"))
         }
     }
 }
 
-pub(super) async fn team(gateway: &Gateway, what: TeamCommand) -> Result<()> {
-    let (journal, by) = (&gateway.journal, CommandActor::Operator);
+pub(super) async fn team(registry: Registry<'_>, what: TeamCommand) -> Result<()> {
     match what {
         TeamCommand::Add { team, users } => {
-            teams::add(journal, by, &team, users.clone()).await?;
+            registry.add_members(&team, &users).await?;
             super::print(&format!("{} in team {team}", users.join(", ")))
         }
         TeamCommand::Remove { team, users } => {
-            teams::remove(journal, by, &team, users.clone()).await?;
+            registry.remove_members(&team, &users).await?;
             super::print(&match users.is_empty() {
                 true => format!("removed team {team}: what it owned keeps its other owners"),
                 false => format!("{} no longer in team {team}", users.join(", ")),
             })
         }
         TeamCommand::Rename { team, name } => {
-            teams::rename(journal, by, &team, &name).await?;
+            registry.rename_team(&team, &name).await?;
             super::print(&format!("team {team} is called {name}"))
         }
         TeamCommand::List { team, json } => {
-            let teams = teams::list(journal, team.as_deref()).await?;
+            let teams = registry.teams(team.as_deref()).await?;
             if json {
                 return print_json(&teams);
             }
@@ -118,17 +113,15 @@ pub(super) async fn team(gateway: &Gateway, what: TeamCommand) -> Result<()> {
     }
 }
 
-pub(super) async fn owner(gateway: &Gateway, what: OwnerCommand) -> Result<()> {
-    let journal = &gateway.journal;
+pub(super) async fn owner(registry: Registry<'_>, what: OwnerCommand) -> Result<()> {
     match what {
         OwnerCommand::Set { name, owners } => {
             let named: Vec<_> = owners.iter().map(ToString::to_string).collect();
-            let command = Command::SetOwners { krate: name.clone(), owners };
-            rules::change(journal, CommandActor::Operator, command).await?;
+            registry.set_owners(&name, &owners).await?;
             super::print(&format!("{name} is owned by {}", named.join(", ")))
         }
         OwnerCommand::List { name, json } => {
-            let owners = owners::list(journal, Waiter::Authenticated, &name).await?;
+            let owners = registry.owners(&name).await?;
             if json {
                 return print_json(&owners);
             }
@@ -141,56 +134,50 @@ pub(super) async fn owner(gateway: &Gateway, what: OwnerCommand) -> Result<()> {
     }
 }
 
-pub(super) async fn creators(gateway: &Gateway, what: CreatorsCommand) -> Result<()> {
-    let (journal, by) = (&gateway.journal, CommandActor::Operator);
+pub(super) async fn creators(registry: Registry<'_>, what: CreatorsCommand) -> Result<()> {
     match what {
         CreatorsCommand::Add(Rule { pattern, who }) => {
-            let command = Command::AddCreators { pattern: pattern.clone(), creators: who };
-            rules::change(journal, by, command).await?;
+            registry.add_creators(&pattern, &who).await?;
             super::print(&format!("only those of the rule `{pattern}` create crates of its names"))
         }
         CreatorsCommand::Remove { pattern, who } => {
-            let command = Command::RemoveCreators { pattern: pattern.clone(), creators: who };
-            rules::change(journal, by, command).await?;
-            let left = rules::creators(journal).await?;
+            registry.remove_creators(&pattern, &who).await?;
+            let left = registry.creators().await?;
             super::print(&match left.iter().any(|rule| rule.pattern.key() == pattern.key()) {
                 true => format!("took them from the rule `{pattern}`"),
                 false => format!("there is no rule `{pattern}` any more"),
             })
         }
-        CreatorsCommand::List { json } => list(rules::creators(journal).await?, "creators", json),
+        CreatorsCommand::List { json } => list(registry.creators().await?, "creators", json),
     }
 }
 
-pub(super) async fn restrictions(gateway: &Gateway, what: CrateCommand) -> Result<()> {
-    let (journal, by) = (&gateway.journal, CommandActor::Operator);
+pub(super) async fn restrictions(registry: Registry<'_>, what: CrateCommand) -> Result<()> {
     match what {
         CrateCommand::Restrict { pattern, readers, removed } if removed.is_empty() => {
-            let command = Command::Restrict { pattern: pattern.clone(), readers };
-            rules::change(journal, by, command).await?;
+            let restricted = registry.restrict(&pattern, readers).await?;
             super::print(&format!(
                 "crates named `{pattern}` exist for their owners and the readers of this rule alone, within a second \
                  on every replica"
             ))?;
-            if !gateway.config.auth_required {
+            if !restricted.auth_required {
                 tell(
                     "note: `auth.required` is off, so nobody shows a token where they read: restricted crates exist \
                      for nobody",
                 );
             }
-            warn_of(&rules::exposed(journal, &pattern).await?);
+            warn_of(&restricted.exposed);
             Ok(())
         }
         CrateCommand::Restrict { pattern, removed, .. } => {
-            let command = Command::RemoveReaders { pattern: pattern.clone(), readers: removed };
-            rules::change(journal, by, command).await?;
+            registry.remove_readers(&pattern, removed).await?;
             super::print(&format!("they are no readers of `{pattern}` any more"))
         }
         CrateCommand::Open { pattern } => {
-            rules::change(journal, by, Command::Open { pattern: pattern.clone() }).await?;
+            registry.end_restriction(&pattern).await?;
             super::print(&format!("the restriction `{pattern}` is ended"))
         }
-        CrateCommand::List { json } => list(rules::restrictions(journal).await?, "readers", json),
+        CrateCommand::List { json } => list(registry.restrictions().await?, "readers", json),
     }
 }
 

@@ -1,20 +1,16 @@
 //! Lists of users, of tokens and of names that somebody else has.
 
-use std::process::ExitCode;
-use std::sync::Arc;
-
-use crate::flows::registry::clashes;
-use crate::gateway::Gateway;
 use cratehouse_core::error::Result;
 use cratehouse_core::table::Table;
 use cratehouse_journal::principal::{PrincipalKind, Role};
-use cratehouse_journal::tokens::{self, Listed, Selection};
-use cratehouse_journal::users;
+use cratehouse_journal::tokens::{Listed, Selection};
+use std::process::ExitCode;
 
+use super::registry::Registry;
 use super::table::{print_json, print_table};
 
-pub(super) async fn users(gateway: &Gateway, json: bool) -> Result<()> {
-    let users = users::list(&gateway.journal).await?;
+pub(super) async fn users(registry: Registry<'_>, json: bool) -> Result<()> {
+    let users = registry.users().await?;
     if json {
         return print_json(&users);
     }
@@ -34,8 +30,12 @@ pub(super) fn kind(kind: PrincipalKind) -> &'static str {
     }
 }
 
-pub(super) async fn tokens(gateway: &Gateway, selection: &Selection, json: bool) -> Result<()> {
-    let tokens = tokens::list(&gateway.journal, selection, &gateway.last_uses.all().await?).await?;
+pub(super) async fn tokens(
+    registry: Registry<'_>,
+    selection: &Selection,
+    json: bool,
+) -> Result<()> {
+    let tokens = registry.tokens(selection).await?;
     let tokens: Vec<_> = tokens.into_iter().map(Listed::to_the_second).collect();
     if json {
         return print_json(&tokens);
@@ -63,8 +63,8 @@ pub(super) fn token_table(tokens: Vec<Listed>) -> Table<9> {
 }
 
 /// The names that are hosted here and taken elsewhere; a status for scripts.
-pub(super) async fn clashes(gateway: &Arc<Gateway>, json: bool) -> Result<ExitCode> {
-    let clashes = clashes::names(&gateway.hosting, &gateway.mirror.chain).await?;
+pub(super) async fn clashes(registry: Registry<'_>, json: bool) -> Result<ExitCode> {
+    let clashes = registry.clashes().await?;
     let status = if clashes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
         print_json(&clashes)?;

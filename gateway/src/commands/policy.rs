@@ -10,10 +10,11 @@ use crate::cli::{PolicyCheck, PolicyCommand, PolicyDiff, PolicyWaivers};
 use crate::config::Config;
 use crate::flows::access::reader::Reader;
 use crate::flows::open::{Keep, Running, advisories_in};
-use crate::flows::policy::advisories::kept;
 use crate::flows::policy::store::try_policy;
+use crate::flows::policy::trying::{Trial, advised};
 use crate::flows::registry::policy_check::{Allowance, Reach};
 use crate::flows::store::founded;
+use crate::stores::policy_files;
 use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::console::tell;
 use cratehouse_core::error::{Error, Result};
@@ -21,9 +22,11 @@ use cratehouse_core::progress::Progress;
 use cratehouse_core::threads::aside;
 use cratehouse_policy::PolicyGeneration;
 use cratehouse_policy::{Outcome, Report, Waivers};
-use cratehouse_storage::objects::Objects;
 use jiff::Timestamp;
+use reqwest::Method;
 use serde::Serialize;
+
+use super::remote::{Server, path};
 
 /// What says to a script: something is denied.
 const DENIED: u8 = 1;
@@ -31,11 +34,15 @@ const DENIED: u8 = 1;
 const NOT_JUDGED: u8 = 2;
 
 /// Does it. Whatever goes wrong is one status of its own, so that CI can tell it from a verdict.
-pub(super) async fn run(config: &Arc<Config>, command: &PolicyCommand) -> ExitCode {
+pub(super) async fn run(
+    config: &Arc<Config>,
+    command: &PolicyCommand,
+    server: Option<&Server>,
+) -> ExitCode {
     let answer = match command {
-        PolicyCommand::Check(what) => check(config, what).await,
-        PolicyCommand::Diff(what) => diff(config, what).await,
-        PolicyCommand::Waivers(what) => waivers(config, what).await,
+        PolicyCommand::Check(what) => check(config, what, server).await,
+        PolicyCommand::Diff(what) => diff(config, what, server).await,
+        PolicyCommand::Waivers(what) => waivers(config, what, server).await,
     };
     answer.unwrap_or_else(|e| {
         tell(&format!("error: {}", e.chain()));
@@ -43,48 +50,95 @@ pub(super) async fn run(config: &Arc<Config>, command: &PolicyCommand) -> ExitCo
     })
 }
 
-async fn check(config: &Arc<Config>, what: &PolicyCheck) -> Result<ExitCode> {
-    let policy = tried(config, what.policy.as_deref().or(config.policy.dir.as_deref())).await?;
-    let reports = judged(config, &what.lock, vec![policy], what.fetch).await?;
+async fn check(
+    config: &Arc<Config>,
+    what: &PolicyCheck,
+    server: Option<&Server>,
+) -> Result<ExitCode> {
+    let reports = match (server, &what.policy) {
+        (None, dir) => {
+            let policy = tried(config, dir.as_deref().or(config.policy.dir.as_deref())).await?;
+            judged(config, &what.lock, vec![policy], what.fetch).await?
+        }
+        // By the policy in force there.
+        (Some(server), None) if what.fetch => return Err(fetching_by_the_policy_in_force(server)),
+        (Some(server), None) => {
+            vec![server.post_text("/api/v1/policy/check", locked(&what.lock)?).await?]
+        }
+        (Some(server), Some(dir)) => tried_there(server, &what.lock, &[dir], what.fetch).await?,
+    };
     let [report] = reports.as_slice() else { return Ok(ExitCode::from(NOT_JUDGED)) };
     print(report, what.json)?;
     Ok(status(report.outcome))
 }
 
-async fn diff(config: &Arc<Config>, what: &PolicyDiff) -> Result<ExitCode> {
-    let policies =
-        vec![tried(config, Some(&what.old)).await?, tried(config, Some(&what.new)).await?];
-    let reports = judged(config, &what.lock, policies, what.fetch).await?;
+async fn diff(
+    config: &Arc<Config>,
+    what: &PolicyDiff,
+    server: Option<&Server>,
+) -> Result<ExitCode> {
+    let reports = match server {
+        None => {
+            let policies =
+                vec![tried(config, Some(&what.old)).await?, tried(config, Some(&what.new)).await?];
+            judged(config, &what.lock, policies, what.fetch).await?
+        }
+        Some(server) => {
+            tried_there(server, &what.lock, &[&what.old, &what.new], what.fetch).await?
+        }
+    };
     let [old, new] = reports.as_slice() else { return Ok(ExitCode::from(NOT_JUDGED)) };
     let diff = old.to(new);
     print(&diff, what.json)?;
     Ok(status(diff.outcome))
 }
 
-/// Needs neither the store nor an upstream.
-async fn waivers(config: &Arc<Config>, what: &PolicyWaivers) -> Result<ExitCode> {
-    let dir = what.policy.as_deref().or(config.policy.dir.as_deref());
-    let policy = tried(config, dir).await?;
-    print(&Waivers::of(policy.policy.waivers(), Timestamp::now()), what.json)?;
+/// Needs neither the store nor an upstream; of a folder here, no server either.
+async fn waivers(
+    config: &Arc<Config>,
+    what: &PolicyWaivers,
+    server: Option<&Server>,
+) -> Result<ExitCode> {
+    let waivers = match (server, &what.policy) {
+        (Some(server), None) => server.get("/api/v1/policy/waivers").await?,
+        (_, dir) => {
+            let policy = tried(config, dir.as_deref().or(config.policy.dir.as_deref())).await?;
+            Waivers::of(policy.policy.waivers(), Timestamp::now())
+        }
+    };
+    print(&waivers, what.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The reports of a server on policies that are here.
+async fn tried_there(
+    server: &Server,
+    lock: &Path,
+    folders: &[&PathBuf],
+    fetch: bool,
+) -> Result<Vec<Report>> {
+    let texts = |folder: &&PathBuf| policy_files::read(folder).map(|files| files.texts);
+    let policies = folders.iter().map(texts).collect::<Result<_, _>>().map_err(Error::invalid)?;
+    let trial = Trial { lock: locked(lock)?, policies, fetch };
+    server.work(Method::POST, &path(&["policy", "try"], &[])?, Some(&trial)).await
+}
+
+fn locked(lock: &Path) -> Result<String> {
+    let refuse = |e| Error::invalid(format!("{} cannot be read: {e}", lock.display()));
+    fs::read_to_string(lock).map_err(refuse)
+}
+
+fn fetching_by_the_policy_in_force(server: &Server) -> Error {
+    Error::invalid(format!(
+        "`--fetch` does not go with the policy in force at {}: fill its mirror first (`cratehouse prefetch --lock \
+         Cargo.lock --server …`), or name a policy (`--policy`)",
+        server.url()
+    ))
 }
 
 async fn tried(config: &Arc<Config>, dir: Option<&Path>) -> Result<PolicyGeneration> {
     let (config, dir) = (Arc::clone(config), dir.map(PathBuf::from));
     aside(move || try_policy(&config, dir.as_deref())).await?
-}
-
-/// The same policies with the advisories that the store keeps, where the configuration names none.
-async fn advised(
-    objects: &Objects,
-    mut policies: Vec<PolicyGeneration>,
-) -> Result<Vec<Arc<PolicyGeneration>>> {
-    let lacks = |by: &PolicyGeneration| by.policy.wants_advisories() && by.advisories.is_none();
-    if policies.iter().any(lacks) {
-        let kept = kept(&advisories_in(objects)).await?.map(|kept| kept.advisories);
-        policies.iter_mut().filter(|by| lacks(by)).for_each(|by| by.advisories.clone_from(&kept));
-    }
-    Ok(policies.into_iter().map(Arc::new).collect())
 }
 
 /// The reports of some policies, by the index files that a server over the same store would use.
@@ -94,14 +148,13 @@ async fn judged(
     policies: Vec<PolicyGeneration>,
     fetch: bool,
 ) -> Result<Vec<Report>> {
-    let refuse = |e| Error::invalid(format!("{} cannot be read: {e}", lock.display()));
-    let lock = fs::read_to_string(lock).map_err(refuse)?;
+    let lock = locked(lock)?;
     let mut config = Config::clone(config);
     config.policy.dir = None; // the policy in force has no say here, and may be broken
     let (url, voice) = (config.url_for(config.server.listen), config.log.format);
     let objects = founded::open_existing(&config)?;
     let running = Running::open(Arc::new(config), url, Keep::Memory).await?;
-    let policies = match advised(&objects, policies).await {
+    let policies = match advised(&advisories_in(&objects), policies).await {
         Ok(policies) => policies,
         Err(error) => {
             super::close(running).await;

@@ -3,36 +3,38 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use crate::cli::Prefetch;
-use crate::flows::registry::prefetch::{Prefetched, Wanted};
-use crate::gateway::Gateway;
-use cratehouse_core::console::tell;
+use crate::flows::registry::prefetch::{Elsewhere, Failed, Told, Wanted};
+use cratehouse_core::console::{LogFormat, tell};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::excerpt::excerpt;
 use cratehouse_core::progress::{Progress, grouped};
 use cratehouse_package::lock_file::MAX_LOCK_BYTES;
-use serde_json::{Value, json};
 
 use super::print;
+use super::registry::Registry;
 use super::table::print_json;
 
 /// Fills it, and says what was done: what went wrong on standard error, a line on standard output.
-pub(super) async fn fill_ahead(gateway: &Arc<Gateway>, what: &Prefetch) -> Result<ExitCode> {
+pub(super) async fn fill_ahead(
+    registry: Registry<'_>,
+    what: &Prefetch,
+    voice: LogFormat,
+) -> Result<ExitCode> {
     let mut locks = what.locks.clone();
     if locks.is_empty() && what.crates.is_empty() {
         locks.push(PathBuf::from("Cargo.lock"));
     }
     let locks = locks.iter().map(|file| read(file)).collect::<Result<_>>()?;
     let wanted = Wanted { locks, crates: what.crates.clone() };
-    let filling = Progress::begin("filling the mirror", gateway.config.log.format);
+    let filling = Progress::begin("filling the mirror", voice);
     let tick = |done: usize, total: usize| filling.tick(done as u64, Some(total as u64));
-    let done = gateway.prefetcher.prefetch(&wanted, tick).await?;
+    let done = registry.prefetch(&wanted, tick).await?;
     drop(filling);
     tell_details(&done);
     match what.json {
-        true => print_json(&in_json(&done))?,
+        true => print_json(&done)?,
         false => print(&summary(&done))?,
     }
     Ok(if done.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -57,23 +59,23 @@ fn read(file: &Path) -> Result<(String, String)> {
     }
 }
 
-fn tell_details(done: &Prefetched) {
+fn tell_details(done: &Told) {
     for package in &done.chosen {
         tell(&format!("{package}: the newest version that is meant"));
     }
-    for (package, registry) in &done.elsewhere {
+    for Elsewhere { package, registry } in &done.elsewhere {
         tell(&format!(
             "{package}: left out, it is from another registry ({}); where that is another name of this \
              one, add it to `server.aliases`",
             excerpt(registry)
         ));
     }
-    for (package, why) in &done.failed {
-        tell(&format!("{package}: {}", why.chain()));
+    for Failed { package, error, chain } in &done.failed {
+        tell(&format!("{package}: {}", chain.as_ref().unwrap_or(error)));
     }
 }
 
-fn summary(done: &Prefetched) -> String {
+fn summary(done: &Told) -> String {
     let mut parts = vec![
         format!("{} packages fetched ({} bytes)", done.fetched, grouped(done.fetched_bytes)),
         format!("{} there already", done.present),
@@ -84,26 +86,4 @@ fn summary(done: &Prefetched) -> String {
     let beside = beside.iter().filter(|(count, _)| *count > 0);
     parts.extend(beside.map(|(count, what)| format!("{count} {what} left out")));
     parts.join(", ")
-}
-
-fn in_json(done: &Prefetched) -> Value {
-    let failed: Vec<_> = done
-        .failed
-        .iter()
-        .map(|(what, why)| json!({ "package": what, "error": why.message }))
-        .collect();
-    let elsewhere: Vec<_> = done
-        .elsewhere
-        .iter()
-        .map(|(what, from)| json!({ "package": what, "registry": from }))
-        .collect();
-    json!({
-        "fetched": done.fetched,
-        "fetched_bytes": done.fetched_bytes,
-        "present": done.present,
-        "chosen": done.chosen,
-        "failed": failed,
-        "elsewhere": elsewhere,
-        "unpublished": done.unpublished,
-    })
 }

@@ -4,19 +4,20 @@ use std::io;
 use std::time::Duration;
 
 use crate::cli::{AdminCommand, TokenCreate};
-use crate::gateway::Gateway;
+use crate::flows::open::Running;
 use cratehouse_core::console::{self, tell};
 use cratehouse_core::error::{Error, Kind};
+use cratehouse_core::secret::Secret;
 use cratehouse_core::threads::aside;
 use cratehouse_core::times::to_the_second;
 use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::{Grant, PrincipalKind, Role, Scope, TokenId};
 use cratehouse_journal::token_expiry::Expiry;
-use cratehouse_journal::token_secret::TokenSecret;
-use cratehouse_journal::{tokens, users};
+use cratehouse_journal::users;
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::registry::Registry;
 use crate::failure::Failure;
 
 /// How long the reader of standard output may take for one line: behind a pipe that is full nobody is
@@ -27,39 +28,37 @@ const PRINT_LIMIT: Duration = Duration::from_secs(30);
 const ADMIN_LINK_LIFE: SignedDuration = SignedDuration::from_mins(15);
 
 /// Prints the token alone, so that a script can take it; revokes it where it could not be printed.
-pub(super) async fn create_token(gateway: &Gateway, create: &TokenCreate) -> Result<(), Failure> {
+pub(super) async fn create_token(
+    registry: Registry<'_>,
+    create: &TokenCreate,
+) -> Result<(), Failure> {
     let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
-    let now = Timestamp::now();
-    let mut grant = create.grant(now).map_err(usage)?;
-    grant.expires = gateway.config.token_life.end(grant.expires, None, now)?;
-    let (id, secret) =
-        tokens::create(&gateway.journal, CommandActor::Operator, &create.user, &create.name, grant)
-            .await?;
+    let grant = create.grant(Timestamp::now()).map_err(usage)?;
+    let (id, secret) = registry.create_token(&create.user, &create.name, grant).await?;
     tell(&format!("token {id} of {}; it is not shown again:", create.user));
-    show(gateway, id, &secret).await
+    show(registry, id, &secret).await
 }
 
 /// The same for a token in place of another.
 pub(super) async fn rotate_token(
-    gateway: &Gateway,
+    registry: Registry<'_>,
     former: TokenId,
     overlap: &Expiry,
 ) -> Result<(), Failure> {
     let usage = |why| Failure::Usage(Error::invalid(format!("`--overlap`: {why}")));
     let until = overlap.end(Timestamp::now()).map_err(usage)?;
-    let longest = gateway.config.token_life.longest;
-    let (id, secret) =
-        tokens::rotate(&gateway.journal, CommandActor::Operator, former, until, longest).await?;
+    let (id, secret) = registry.rotate_token(former, until).await?;
     let until = to_the_second(until);
     tell(&format!(
         "token {id}, in place of token {former}, which ends at {until} at the latest; it is not shown again:"
     ));
-    show(gateway, id, &secret).await
+    show(registry, id, &secret).await
 }
 
 /// Makes an administrator out of whomever is named, and prints a token for them.
-pub(super) async fn admin_link(gateway: &Gateway, what: AdminCommand) -> Result<(), Failure> {
+pub(super) async fn admin_link(running: &Running, what: AdminCommand) -> Result<(), Failure> {
     let AdminCommand::Link { login } = what;
+    let (gateway, registry) = (&running.gateway, Registry::Store(running));
     let journal = &gateway.journal;
     match gateway.catalog.view()?.login(&login)? {
         None => {
@@ -74,19 +73,18 @@ pub(super) async fn admin_link(gateway: &Gateway, what: AdminCommand) -> Result<
     let expires = Timestamp::now().checked_add(ADMIN_LINK_LIFE).map_err(Error::internal)?;
     let scopes = [Scope::Read, Scope::Admin, Scope::Tokens].into();
     let grant = Grant { scopes, expires: Some(expires), ..Grant::usual() };
-    let (id, secret) =
-        tokens::create(journal, CommandActor::Operator, &login, "admin link", grant).await?;
+    let (id, secret) = registry.create_token(&login, "admin link", grant).await?;
     let ends = to_the_second(expires);
     tell(&format!(
         "`{login}` is an administrator; token {id} of theirs ends at {ends}, and is not shown again:"
     ));
-    show(gateway, id, &secret).await
+    show(registry, id, &secret).await
 }
 
-async fn show(gateway: &Gateway, id: TokenId, secret: &TokenSecret) -> Result<(), Failure> {
+async fn show(registry: Registry<'_>, id: TokenId, secret: &Secret) -> Result<(), Failure> {
     match print(format!("{}\n", secret.reveal())).await {
         Ok(()) => Ok(()),
-        Err(why) => Err(Failure::Failed(take_back(gateway, id, why).await)),
+        Err(why) => Err(Failure::Failed(take_back(registry, id, why).await)),
     }
 }
 
@@ -103,8 +101,8 @@ async fn print(line: String) -> io::Result<()> {
     }
 }
 
-async fn take_back(gateway: &Gateway, id: TokenId, why: io::Error) -> Error {
-    let text = match tokens::revoke(&gateway.journal, CommandActor::Operator, id).await {
+async fn take_back(registry: Registry<'_>, id: TokenId, why: io::Error) -> Error {
+    let text = match registry.revoke_token(id).await {
         Ok(()) => {
             format!("token {id} could not be printed, so nobody has seen it, and it was revoked")
         }

@@ -89,6 +89,9 @@ pub(super) fn store_file(path: &Path) -> Result<Config, ConfigError> {
     if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
 }
 
+/// The token of commands that work by a server: no part of a configuration.
+const TOKEN: &str = "CRATEHOUSE_TOKEN";
+
 /// The part of the environment that concerns us.
 struct Environment {
     ours: BTreeMap<String, String>,
@@ -102,7 +105,7 @@ impl Environment {
         let mut found = Self { ours: BTreeMap::new(), host_name: None };
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
-            let ours = name.starts_with(PREFIX) && !is_service_link(name);
+            let ours = name.starts_with(PREFIX) && !is_service_link(name) && name != TOKEN;
             match value.into_string() {
                 Ok(value) if ours => drop(found.ours.insert(name.to_owned(), value)),
                 Ok(value) if name == "HOSTNAME" => found.host_name = Some(value),

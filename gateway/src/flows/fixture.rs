@@ -22,6 +22,8 @@ use cratehouse_core::fair_share::FairShares;
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::per_address::PerAddress;
 use cratehouse_journal::catalog::Catalog;
+use cratehouse_journal::checkpoint::Checkpointer;
+use cratehouse_journal::checkpoint_store::checkpoints_in;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_journal::entry_store::journal_in;
 use cratehouse_journal::writer::{JournalHandle, JournalWriter, Settings};
@@ -258,7 +260,16 @@ fn gateway_at(
         |of| Upstream::new(of, &config.limits.of_upstream(), None, metrics.clone()).unwrap();
     let upstreams = config.upstreams.iter().map(|of| Arc::new(upstream(of))).collect();
     let policy_store = PolicyStore::open_at(clock, &config, metrics.clone(), None).unwrap();
+    let checkpointer = Checkpointer {
+        registry: "registry".to_owned(),
+        catalog: catalog.clone(),
+        journal: journal_in(objects),
+        checkpoints: checkpoints_in(objects),
+        metrics: metrics.clone(),
+        namer: None,
+    };
     Gateway::new(Parts {
+        checkpointer,
         url: "https://crates.acme.example".to_owned(),
         index: index
             .with_flights(FairShares::new(config.limits.requests, &config.limits.per_address)),

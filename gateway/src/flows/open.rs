@@ -203,6 +203,7 @@ impl Running {
             policy_store,
             index,
             pulls,
+            checkpointer: checkpointer.clone(),
         }));
         let stop = CancellationToken::new();
         let mut tasks = Vec::new();
@@ -251,6 +252,8 @@ impl Running {
     /// Lets the writer finish what it is at, waits for copies that are under way to the store, and
     /// puts the catalog on disk. The caller bounds the time.
     pub async fn close(self) {
+        self.gateway.upkeep.works.stop();
+        self.gateway.upkeep.works.settled().await; // what ends a sweep is put into the journal
         self.stop.cancel();
         self.gateway.mirror.settled().await;
         for (what, task) in self.tasks {

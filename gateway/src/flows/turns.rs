@@ -16,6 +16,8 @@ const CHECKS_AT_ONCE: usize = 32;
 const JUDGED_AT_ONCE: usize = 4;
 /// Answers of many rows that are made at one time.
 const LONG_ANSWERS_AT_ONCE: usize = 4;
+/// Pages of the journal and of pulls that are read from the store at one time.
+const PAGES_AT_ONCE: usize = 4;
 /// How long a package of a lock file does: as long as a check may take.
 const JUDGED_WAIT: Duration = Duration::from_secs(120);
 /// What requests take turns for.
@@ -29,6 +31,8 @@ pub struct Turns {
     pub judged: FairQueue,
     /// Answers of many rows: nothing is waited for with it.
     pub long_answers: FairQueue,
+    /// Pages that are read from the store: it is held while that is asked.
+    pub pages: FairQueue,
 }
 
 impl Turns {
@@ -48,6 +52,11 @@ impl Turns {
                 LONG_ANSWERS_AT_ONCE,
                 TURN_WAIT,
                 "too many long answers are being made: try again shortly",
+            ),
+            pages: queue(
+                PAGES_AT_ONCE,
+                TURN_WAIT,
+                "too many pages of the journal and of pulls are being read: try again shortly",
             ),
         }
     }
@@ -82,7 +91,9 @@ mod tests {
     async fn one_client_has_no_kind_of_turn_for_itself() {
         let turns = Turns::new(&PerAddress::default());
         let client = |n: u8| ClientKey::of([192, 0, 2, n].into());
-        for queue in [&turns.searches, &turns.checks, &turns.judged, &turns.long_answers] {
+        for queue in
+            [&turns.searches, &turns.checks, &turns.judged, &turns.long_answers, &turns.pages]
+        {
             let all = || queue.turn(client(1)).now_or_never();
             let held: Vec<_> = std::iter::from_fn(all).collect();
             assert!(!held.is_empty() && queue.turn(client(2)).now_or_never().is_some());

@@ -4,7 +4,8 @@ use hyper::HeaderMap;
 
 use crate::http::api::call::{Asker, Call};
 use crate::http::api::{
-    admin, crate_files, index, me, own_tokens, owners, policy, publish, report, search, yank,
+    admin, crate_files, index, me, openapi, own_tokens, owners, policy, publish, report, search,
+    yank,
 };
 use crate::http::app::App;
 use crate::http::pages::home;
@@ -50,6 +51,7 @@ pub async fn dispatch(mut call: Call<'_>, route: Route) -> Result<Answer> {
     match route {
         Route::Home => Ok(home::home(call.gateway())),
         Route::Me => Ok(home::me(call.gateway())),
+        Route::OpenApi => Ok(openapi::get(&call)),
         Route::Whose => me::get(call),
         Route::IndexConfig(view) => index::config(&call, view),
         Route::IndexFile(view, name) => index::file(call, view, &name).await,

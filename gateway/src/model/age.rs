@@ -1,12 +1,15 @@
 //! How long ago something was.
 
+use std::fmt;
 use std::str::FromStr;
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// A span before now, such as `7d`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Age(Span);
 
 impl Age {
@@ -29,6 +32,33 @@ impl FromStr for Age {
     }
 }
 
+impl TryFrom<String> for Age {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Age> for String {
+    fn from(grace: Age) -> Self {
+        grace.to_string()
+    }
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Default for Age {
+    /// A week.
+    fn default() -> Self {
+        Self(Span::new().days(7))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +73,15 @@ mod tests {
         assert!(before("-1d").unwrap_err().contains("negative"));
         assert!(before("19000y").unwrap_err().contains("too long"));
         assert!("soon".parse::<Age>().unwrap_err().contains("write a span"));
+    }
+
+    #[test]
+    fn an_age_is_the_same_when_it_was_sent() {
+        for text in ["7d", "12h", "0s", "1d 6h"] {
+            let sent = serde_json::to_string(&text.parse::<Age>().unwrap()).unwrap();
+            let read: Age = serde_json::from_str(&sent).unwrap();
+            let now = "2026-01-31T12:00:00Z".parse().unwrap();
+            assert_eq!(read.before(now), text.parse::<Age>().unwrap().before(now), "{sent}");
+        }
     }
 }

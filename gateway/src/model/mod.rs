@@ -6,3 +6,4 @@ pub mod age;
 pub mod certificate;
 pub mod pull;
 pub mod replica_note;
+pub mod server_url;

@@ -99,6 +99,10 @@ pub struct Selection {
     pub subject: Subject,
     /// Only pulls from here on.
     pub since: Option<Timestamp>,
+    /// Only those of this user.
+    pub user: Option<String>,
+    /// Only those with this token.
+    pub token: Option<TokenId>,
 }
 
 /// What a batch has for a question.
@@ -149,7 +153,16 @@ impl Selection {
 
     /// A record that begins before `since` and goes on after it counts as a whole.
     fn has(&self, pull: &Pull) -> bool {
-        self.since.is_none_or(|since| pull.last() >= since) && self.subject.has(pull)
+        self.since.is_none_or(|since| pull.last() >= since)
+            && self.subject.has(pull)
+            && self.is_by(pull)
+    }
+
+    fn is_by(&self, pull: &Pull) -> bool {
+        let by = pull.by.as_ref();
+        let user = |login: &String| by.is_some_and(|by| by.login.eq_ignore_ascii_case(login));
+        self.user.as_ref().is_none_or(user)
+            && self.token.is_none_or(|token| by.is_some_and(|by| by.token == token))
     }
 }
 
@@ -293,7 +306,7 @@ pub(crate) mod fixture {
 
     /// Everything that is recorded about a subject.
     pub(crate) fn all_of(subject: &str) -> Selection {
-        Selection { subject: subject.parse().unwrap(), since: None }
+        Selection { subject: subject.parse().unwrap(), since: None, user: None, token: None }
     }
 }
 

@@ -49,7 +49,9 @@ impl Street {
     }
 
     async fn sweep(&self, plan: Plan) -> Result<Swept> {
-        sweep(&self.sweeper.journal, &self.blobs, &plan, |_, _| ()).await
+        let by = CommandActor::Operator;
+        sweep(&self.sweeper.journal, &self.blobs, &by, &plan, |_, _| ControlFlow::Continue(()))
+            .await
     }
 
     async fn head(&self) -> u64 {
@@ -107,9 +109,15 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
             let mut command = None;
             for step in 0..=3 {
                 match step {
-                    1 => condemned = condemn(&sweeper.journal, &orphan).await.unwrap(),
+                    1 => {
+                        condemned = condemn(&sweeper.journal, &CommandActor::Operator, &orphan)
+                            .await
+                            .unwrap()
+                    }
                     2 => delete(&street.blobs, &condemned).await.unwrap(),
-                    3 => collect(&sweeper.journal, &condemned).await.unwrap(),
+                    3 => collect(&sweeper.journal, &CommandActor::Operator, &condemned)
+                        .await
+                        .unwrap(),
                     _ => (),
                 }
                 if step == put_after {
@@ -139,18 +147,19 @@ async fn a_publish_of_the_same_bytes_loses_nothing_wherever_it_meets_the_sweep()
 async fn one_sweep_at_a_time_and_one_that_was_cut_off_is_ended_on_request() {
     let street = Street::new().await;
     let orphan = street.put(b"orphan").await;
-    condemn(&street.server.journal, &[orphan]).await.unwrap();
+    condemn(&street.server.journal, &CommandActor::Operator, &[orphan]).await.unwrap();
     for _ in 0..2 {
         assert!(street.sweep(ALL).await.unwrap_err().message.contains("gc --finish"));
     }
     let other = street.put(b"other").await;
-    assert!(condemn(&street.server.journal, &[other]).await.is_err());
+    assert!(condemn(&street.server.journal, &CommandActor::Operator, &[other]).await.is_err());
     assert!(street.has(b"orphan").await);
 
     let swept = street.sweep(Plan { finish: true, ..ALL }).await.unwrap();
     assert_eq!(swept.deleted, 2);
     assert!(!street.has(b"orphan").await && !street.has(b"other").await);
-    let late = collect(&street.server.journal, &[orphan]).await.unwrap_err();
+    let late =
+        collect(&street.server.journal, &CommandActor::Operator, &[orphan]).await.unwrap_err();
     assert!(late.message.contains("somebody else"), "{late}");
 }
 
@@ -166,7 +175,11 @@ async fn a_delete_without_an_answer_stops_the_sweep_before_it_is_collected() {
         let faulty = FaultyStore::new(Arc::clone(&street.store), Box::new(plan));
         let blobs = blobs_in(&Objects::same(Arc::new(faulty)));
         let sweeper = &street.sweeper;
-        let error = sweep(&sweeper.journal, &blobs, &ALL, |_, _| ()).await.unwrap_err();
+        let error = sweep(&sweeper.journal, &blobs, &CommandActor::Operator, &ALL, |_, _| {
+            ControlFlow::Continue(())
+        })
+        .await
+        .unwrap_err();
         assert!(error.message.contains("gc --finish"), "{error}");
         let pending = sweeper.catalog.view().unwrap().pending().unwrap();
         assert_eq!(BTreeSet::from_iter(pending), orphans, "{fault:?}");
@@ -175,7 +188,9 @@ async fn a_delete_without_an_answer_stops_the_sweep_before_it_is_collected() {
             put_at: u64::MAX,
             bounds: IndexBounds::default(),
         };
-        let refusal = super::append(&street.server.journal, command).await.unwrap_err();
+        let refusal = super::append(&street.server.journal, CommandActor::Operator, command)
+            .await
+            .unwrap_err();
         assert!(must_put_again(&refusal), "{refusal}");
 
         let swept = street.sweep(Plan { finish: true, ..ALL }).await.unwrap();

@@ -139,6 +139,20 @@ zz        0.1.0     -        it is from no registry
     let counts = ": 3 allowed, 1 held, 1 denied, 1 unknown, 1 from no registry";
     assert!(table.ends_with(counts), "{table}");
     assert!(!table.chars().any(|c| c.is_control() && c != '\n'), "{table:?}");
+    assert_eq!(read_back(&report).to_string(), table);
+}
+
+/// As who asks a server gets it.
+fn read_back(report: &Report) -> Report {
+    serde_json::from_str(&serde_json::to_string(report).unwrap()).unwrap()
+}
+
+#[test]
+fn a_report_that_was_read_back_says_the_same_of_licences_that_nobody_has_read() {
+    let denied = Row::of(&locked("evil 1.0.0"), &judged(POLICY, "evil", &["1.0.0"]), None);
+    let unread = report(POLICY, vec![Row { newest_allowed: Newest::Unread, ..denied }]);
+    assert!(unread.to_string().contains("licences of others"), "{unread}");
+    assert_eq!(read_back(&unread).to_string(), unread.to_string());
 }
 
 #[test]

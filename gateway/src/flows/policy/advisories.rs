@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -68,6 +69,29 @@ pub enum Fetched {
     },
     /// The one that counted is the newest.
     Same(Current),
+}
+
+/// The same, as a server tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Whether another database counts from now on.
+    pub new: bool,
+    /// The one that counts.
+    pub current: Current,
+    /// Files of it that cannot be read, as far as they are named.
+    #[serde(default)]
+    pub damaged: Vec<String>,
+}
+
+impl From<Fetched> for Told {
+    fn from(fetched: Fetched) -> Self {
+        match fetched {
+            Fetched::New { current, damaged } => {
+                Self { new: true, current, damaged: damaged.lines().collect() }
+            }
+            Fetched::Same(current) => Self { new: false, current, damaged: Vec::new() },
+        }
+    }
 }
 
 impl Fetcher {

@@ -2,3 +2,4 @@
 
 pub mod advisories;
 pub mod store;
+pub mod trying;

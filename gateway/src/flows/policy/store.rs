@@ -18,7 +18,7 @@ use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside_in_time;
 use cratehouse_policy::{
-    Advisories, Policy, PolicyGeneration, PolicyInForce, PolicySwitch, Waiver,
+    Advisories, Policy, PolicyGeneration, PolicyInForce, PolicySwitch, PolicyText, Waiver,
 };
 
 /// The advisory database is looked at every so many times that the policy is, and whenever that has
@@ -360,13 +360,24 @@ impl Sources {
 /// [`cratehouse_core::error::Kind::Invalid`] when the policy is broken, with file and line, or the advisories
 /// that it wants are: who tries a policy must not take silence for an answer.
 pub fn try_policy(config: &config::Config, dir: Option<&Path>) -> Result<PolicyGeneration> {
-    let policy = match dir {
+    match dir {
         Some(dir) => {
             let files = policy_files::read(dir).map_err(Error::invalid)?;
-            Policy::parse(&files.texts).map_err(Error::invalid)?
+            try_texts(config, &files.texts)
         }
-        None => Policy::default(),
-    };
+        None => tried(config, Policy::default()),
+    }
+}
+
+/// The same of files whose texts are here. Blocks.
+///
+/// # Errors
+/// As [`try_policy`].
+pub fn try_texts(config: &config::Config, texts: &[PolicyText]) -> Result<PolicyGeneration> {
+    tried(config, Policy::parse(texts).map_err(Error::invalid)?)
+}
+
+fn tried(config: &config::Config, policy: Policy) -> Result<PolicyGeneration> {
     let sources = Sources::of(config);
     sources.knows_upstreams_of(&policy).map_err(Error::invalid)?;
     let wanted = sources.advisories.filter(|_| policy.wants_advisories());

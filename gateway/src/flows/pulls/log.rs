@@ -7,6 +7,7 @@
 //! most `[pulls] flush_seconds` old while the store answers.
 
 mod ask;
+pub mod page;
 mod tallying;
 
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! Looks for hosted names that a stranger has taken at an upstream since (dependency confusion).
 
 use futures_util::{StreamExt, TryStreamExt, future, stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::flows::registry::hosting::Hosting;
 use cratehouse_core::error::Result;
@@ -13,7 +13,7 @@ use cratehouse_package::name::CrateName;
 const NAMES_AT_ONCE: usize = 4;
 
 /// A hosted name that an upstream has too.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Clash {
     /// The hosted crate.
     pub name: CrateName,

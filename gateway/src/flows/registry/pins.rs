@@ -1,11 +1,14 @@
 //! Looking at the pin of a mirrored version, and correcting it: when an upstream's first answer was
 //! the wrong one, or a change of a published version turns out to be right.
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::flows::registry::hosting::Hosting;
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
+use cratehouse_core::times::to_the_second;
 use cratehouse_journal::catalog::CorrectedPin;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
 use cratehouse_mirror::mirror::Mirror;
@@ -22,6 +25,52 @@ pub struct Pinned {
     pub pin: Pin,
     /// What the journal made of it.
     pub corrected: Option<CorrectedPin>,
+}
+
+/// A pin as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The upstream's name in the configuration.
+    pub upstream: String,
+    /// The checksum that was first served.
+    pub checksum: Checksum,
+    /// When that was.
+    pub first_served: Timestamp,
+    /// What stands over it.
+    pub corrected: Option<Correction>,
+}
+
+/// What the journal made of a pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Correction {
+    /// The checksum that counts.
+    pub checksum: Checksum,
+    /// The entry that says so.
+    pub entry: u64,
+}
+
+/// What a correction stands over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// The upstream whose pin it is.
+    pub upstream: String,
+    /// The checksum that counted until then.
+    pub checksum: Checksum,
+}
+
+impl From<Pinned> for Listed {
+    fn from(pinned: Pinned) -> Self {
+        let Pinned { upstream, pin, corrected } = pinned;
+        let corrected = corrected.map(|by| Correction { checksum: by.cksum, entry: by.corrected });
+        let first_served = to_the_second(pin.first_seen);
+        Self { upstream, checksum: pin.cksum, first_served, corrected }
+    }
+}
+
+impl From<Pinned> for Former {
+    fn from(pinned: Pinned) -> Self {
+        Self { checksum: pinned.standing(), upstream: pinned.upstream }
+    }
 }
 
 impl Pinned {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
 
 use crate::flows::access::reader::Reader;
 use crate::flows::registry::download::{Downloads, Part};
@@ -49,6 +50,46 @@ pub struct Prefetched {
     pub failed: Vec<(String, Error)>,
     /// The packages of other registries, sorted, each with its registry: they were left out.
     pub elsewhere: Vec<(String, String)>,
+}
+
+/// The same, as it is told: to programs, and by a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// How many crate files came from upstreams.
+    pub fetched: usize,
+    /// How many bytes those have.
+    pub fetched_bytes: u64,
+    /// How many were there already, or are hosted here.
+    pub present: usize,
+    /// Which version of a crate was meant.
+    pub chosen: Vec<String>,
+    /// The packages that failed.
+    pub failed: Vec<Failed>,
+    /// The packages of other registries.
+    pub elsewhere: Vec<Elsewhere>,
+    /// How many packages are from no registry.
+    pub unpublished: usize,
+}
+
+/// A package that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Which.
+    pub package: String,
+    /// Why.
+    pub error: String,
+    /// The same with what caused it, for who has the store.
+    #[serde(skip)]
+    pub chain: Option<String>,
+}
+
+/// A package of another registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Which.
+    pub package: String,
+    /// Of which registry.
+    pub registry: String,
 }
 
 /// What fills the mirror ahead of need.
@@ -128,6 +169,26 @@ impl Prefetcher {
             self.licenses.settle(&answered.known, &version).await;
         }
         fetched.map(|download| (download.source, download.file.length()))
+    }
+}
+
+impl From<Prefetched> for Told {
+    fn from(done: Prefetched) -> Self {
+        let failed = done.failed.into_iter().map(|(package, why)| {
+            let chain = Some(why.chain());
+            Failed { package, error: why.message, chain }
+        });
+        let elsewhere = done.elsewhere.into_iter();
+        let elsewhere = elsewhere.map(|(package, registry)| Elsewhere { package, registry });
+        Self {
+            fetched: done.fetched,
+            fetched_bytes: done.fetched_bytes,
+            present: done.present,
+            chosen: done.chosen,
+            failed: failed.collect(),
+            elsewhere: elsewhere.collect(),
+            unpublished: done.unpublished,
+        }
     }
 }
 

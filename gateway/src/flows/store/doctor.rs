@@ -22,6 +22,7 @@ use jiff::Timestamp;
 pub use self::finding::{Finding, Gravity};
 use crate::config::Config;
 use crate::flows::open::{Keep, Running, replica_notes_in};
+use crate::gateway::Gateway;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::threads::aside;
 use cratehouse_journal::catalog::Catalog;
@@ -31,11 +32,23 @@ use cratehouse_storage::format_level::Level;
 use cratehouse_storage::objects::Objects;
 use cratehouse_storage::url::StoreUrl;
 
-/// Looks at everything but the certificate, one thing after another: nothing that fails stops the rest.
+/// Looks at everything but the server and the certificate, one thing after another: nothing that fails stops the rest.
 ///
 /// # Errors
 /// When the system gives no thread.
 pub async fn examine(config: &Arc<Config>) -> Result<Vec<Finding>> {
+    looked(config, None).await
+}
+
+/// The same within a server, which has read the journal.
+///
+/// # Errors
+/// As [`examine`].
+pub async fn examine_running(gateway: &Gateway) -> Result<Vec<Finding>> {
+    looked(&gateway.config, Some(gateway)).await
+}
+
+async fn looked(config: &Arc<Config>, running: Option<&Gateway>) -> Result<Vec<Finding>> {
     let owned = Arc::clone(config);
     let mut findings = aside(move || rights::look(&owned)).await?;
     findings.extend(disks(config));
@@ -43,7 +56,10 @@ pub async fn examine(config: &Arc<Config>) -> Result<Vec<Finding>> {
     findings.push(store);
     if let Some(objects) = &objects {
         findings.extend(clock_of(objects).await);
-        findings.extend(journal_and_replicas(config, objects).await);
+        findings.extend(match running {
+            Some(gateway) => journal_of(gateway, objects).await,
+            None => journal_and_replicas(config, objects).await,
+        });
     }
     findings.extend(dns::look(config).await);
     findings.extend(upstreams::look(config).await?);
@@ -99,8 +115,7 @@ async fn journal_and_replicas(config: &Arc<Config>, objects: &Objects) -> Vec<Fi
             if let Ok(Some((_, seq))) = catalog {
                 findings.extend(journal_behind(seq, head.seq));
             }
-            let found = format!("read to its end, entry {}; format level {level}", head.seq);
-            findings.push(Finding::fine("journal", found));
+            findings.push(journal_read(head.seq, level));
             findings.extend(notes(objects, level).await);
         }
         (Err(e), _) | (_, Err(e)) => {
@@ -108,6 +123,29 @@ async fn journal_and_replicas(config: &Arc<Config>, objects: &Objects) -> Vec<Fi
         }
     }
     findings
+}
+
+/// The same of a server that follows the journal: its catalog is in use, and compared with nothing.
+async fn journal_of(gateway: &Gateway, objects: &Objects) -> Vec<Finding> {
+    if let Err(e) = gateway.journal.catch_up().await {
+        let cure = "see docs/operations.md for this message; `cratehouse journal verify` says which entries are wrong";
+        return vec![Finding::wrong("journal", e.chain(), cure)];
+    }
+    match gateway.catalog.head() {
+        Ok(head) => {
+            let mut findings = vec![journal_read(head.seq, head.level)];
+            findings.extend(notes(objects, head.level).await);
+            findings
+        }
+        Err(e) => {
+            vec![Finding::wrong("journal", e.chain(), "look at this process's memory")]
+        }
+    }
+}
+
+fn journal_read(seq: u64, level: Level) -> Finding {
+    let found = format!("read to its end, entry {seq}; format level {level}");
+    Finding::fine("journal", found)
 }
 
 /// A start over such a store is refused.

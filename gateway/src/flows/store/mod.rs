@@ -6,4 +6,8 @@ pub mod founded;
 pub mod replica_note;
 pub mod show;
 pub mod store_watch;
+pub mod sweeping;
+pub mod trail_page;
 pub mod trying;
+pub mod upkeep;
+pub mod verifying;

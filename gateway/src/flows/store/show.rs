@@ -1,6 +1,8 @@
 //! The journal as the audit trail that people and programs read.
 
+use std::fmt;
 use std::ops::ControlFlow;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,10 +13,11 @@ use cratehouse_journal::chain::Chain;
 use cratehouse_journal::entry::{Actor, Entry, Event};
 use cratehouse_journal::entry_store::Journal;
 use cratehouse_journal::principal::TokenId;
+use cratehouse_journal::token_expiry::instant;
 use cratehouse_package::name::NameKey;
 
 /// Which events are shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Only those about this crate, in any spelling.
     pub krate: Option<NameKey>,
@@ -37,12 +40,32 @@ pub enum Since {
     Time(Timestamp),
 }
 
+impl FromStr for Since {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let seq = text.parse().map(Self::Seq).ok();
+        seq.or_else(|| instant(text).map(Self::Time).ok()).ok_or(
+            "write an entry's number, a date such as 2027-01-31, or a time such as 2027-01-31T12:00Z",
+        )
+    }
+}
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seq(seq) => seq.fmt(f),
+            Self::Time(time) => time.fmt(f),
+        }
+    }
+}
+
 /// One event of the trail.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
-    entry: &'a Entry,
-    event: &'a Event,
-    trail: &'a Trail,
+    pub(super) entry: &'a Entry,
+    pub(super) event: &'a Event,
+    pub(super) trail: &'a Trail,
 }
 
 /// Walks the journal, and shows what is selected to `heard`, in order, until that breaks off.
@@ -94,7 +117,7 @@ async fn nothing_behind(journal: &Journal, head: u64) -> Result<()> {
 }
 
 impl Selection {
-    fn has(&self, shown: Shown<'_>) -> bool {
+    pub(super) fn has(&self, shown: Shown<'_>) -> bool {
         let recent = match self.since {
             None => true,
             Some(Since::Seq(seq)) => shown.entry.seq >= seq,
@@ -127,6 +150,15 @@ struct Line<'a> {
     event: &'a Event,
 }
 
+/// The same, and its words.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    line: Line<'a>,
+    who: String,
+    deed: String,
+}
+
 /// The heads of the columns of [`Shown::line`].
 pub const COLUMNS: &str = "entry\ttime\twho\tdeed";
 
@@ -135,7 +167,7 @@ impl Shown<'_> {
     pub fn line(&self) -> String {
         let (Entry { seq, time, .. }, trail) = (self.entry, self.trail);
         let (who, deed) = (trail.who(&self.event.by), trail.tell(&self.event.what));
-        format!("{seq}\t{time:.0}\t{who}\t{deed}")
+        line(*seq, *time, &who, &deed)
     }
 
     /// For programs: the event as it stands in the journal, with its entry's number, time and
@@ -144,14 +176,31 @@ impl Shown<'_> {
     /// # Errors
     /// When a value has no form in JSON, which no event's has.
     pub fn json(&self) -> Result<String> {
+        serde_json::to_string(&self.fields()).map_err(Error::internal)
+    }
+
+    /// The same with two more keys: who did it and what, in words.
+    ///
+    /// # Errors
+    /// As [`Shown::json`].
+    pub fn told(&self) -> Result<String> {
+        let (who, deed) = (self.trail.who(&self.event.by), self.trail.tell(&self.event.what));
+        serde_json::to_string(&Told { line: self.fields(), who, deed }).map_err(Error::internal)
+    }
+
+    fn fields(&self) -> Line<'_> {
         let login = match self.event.by {
             Actor::Operator | Actor::CommandLine(_) | Actor::Replica => None,
             Actor::User { user, .. } => self.trail.login(user),
         };
         let Entry { seq, time, replica, .. } = self.entry;
-        let line = Line { seq: *seq, time: *time, replica, login, event: self.event };
-        serde_json::to_string(&line).map_err(Error::internal)
+        Line { seq: *seq, time: *time, replica, login, event: self.event }
     }
+}
+
+/// An event for people, in the order of [`COLUMNS`].
+pub fn line(seq: u64, time: Timestamp, who: &str, deed: &str) -> String {
+    format!("{seq}\t{time:.0}\t{who}\t{deed}")
 }
 
 #[cfg(test)]
@@ -170,6 +219,19 @@ mod tests {
         };
         show(journal, "registry", &selection, heard).await.unwrap();
         lines
+    }
+
+    #[test]
+    fn a_trail_begins_at_a_number_a_date_or_a_time() {
+        let noon = "2027-01-31T12:00:00Z".parse().unwrap();
+        let midnight = "2027-01-31T00:00:00Z".parse().unwrap();
+        assert_eq!("7".parse(), Ok(Since::Seq(7)));
+        assert_eq!("2027-01-31T12:00Z".parse(), Ok(Since::Time(noon)));
+        assert_eq!("2027-01-31".parse(), Ok(Since::Time(midnight)));
+        for text in ["7", "2027-01-31T12:00Z"] {
+            let since: Since = text.parse().unwrap();
+            assert_eq!(since.to_string().parse(), Ok(since));
+        }
     }
 
     #[tokio::test]

@@ -53,7 +53,8 @@ pub(super) async fn answer(
     if what.is_read() {
         return tell(call, what).await;
     }
-    let journal = &call.gateway().journal;
+    let gateway = call.gateway();
+    let journal = &gateway.journal;
     let command = command(call, what, owner).await?;
     let pattern = match &command {
         Command::Restrict { pattern, .. } => Some(pattern.clone()),
@@ -63,7 +64,9 @@ pub(super) async fn answer(
     match pattern {
         Some(pattern) => {
             let exposed = rules::exposed(journal, &pattern).await?;
-            respond::json(&json!({ "ok": true, "exposed": exposed }))
+            respond::json(
+                &json!({ "ok": true, "exposed": exposed, "auth_required": gateway.config.auth_required }),
+            )
         }
         None => respond::done(None),
     }

@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::config::TokenLife;
 use crate::flows::registry::clashes;
 use crate::gateway::Gateway;
-use crate::http::api::access;
 use crate::http::api::call::Call;
+use crate::http::api::{access, upkeep};
 use crate::http::request::route::Administer;
 use crate::http::response::respond::{self, Answer};
 use crate::http::response::responses::Responses;
@@ -75,6 +75,8 @@ pub async fn administer(call: Call<'_>, what: Administer) -> Result<Answer> {
     let (budgets, upload) = (&app.bodies, &mut *call.upload);
     match what {
         Administer::Access(what) => access::answer(call, by, what, owner).await,
+        // Apart, so that no other request takes the memory of the longest of them.
+        Administer::Upkeep(what) => Box::pin(upkeep::answer(call, (who, by), what, owner)).await,
         Administer::Users => {
             let (turn, owned) = (app.long_answer(responses).await?, Arc::clone(gateway));
             let listing = async move { users::list(&owned.journal).await };

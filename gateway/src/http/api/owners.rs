@@ -79,10 +79,11 @@ fn shown(owners: &[Listed]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cratehouse_journal::owners::OwnerKind;
 
     #[test]
     fn cargo_finds_the_fields_that_it_reads() {
-        let alice = Listed { id: 3, login: "alice".to_owned(), kind: "user" };
+        let alice = Listed { id: 3, login: "alice".to_owned(), kind: OwnerKind::User };
         let wanted = json!({ "id": 3, "login": "alice", "kind": "user", "name": null });
         assert_eq!(shown(&[alice]), json!({ "users": [wanted] }));
     }

@@ -2,3 +2,5 @@
 
 pub mod listener;
 pub mod measure;
+pub mod own_look;
+pub mod probe;

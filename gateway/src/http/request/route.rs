@@ -4,6 +4,7 @@ mod access;
 mod admin;
 pub mod needs;
 mod policy;
+mod upkeep;
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ use percent_encoding::percent_decode_str;
 pub use self::access::{Access, Own};
 pub use self::admin::Administer;
 pub use self::policy::Ask;
+pub use self::upkeep::{AskedPulls, Upkeep};
 use crate::flows::registry::search::Page;
 use cratehouse_journal::principal::TokenId;
 use cratehouse_package::name::CrateName;
@@ -41,6 +43,8 @@ pub enum Route {
     Home,
     /// `GET /me`: how to get a token, for people. `cargo login` points here.
     Me,
+    /// `GET /api/v1/openapi.json`: what this API is.
+    OpenApi,
     /// `GET /api/v1/me`: whose the token is that is shown.
     Whose,
     /// `GET {index}/config.json`
@@ -142,6 +146,7 @@ fn find(verb: Verb, segments: &[&str], query: Option<&str>) -> Result<Route, Ref
     Ok(match (verb, segments) {
         (Get, [""]) => Route::Home,
         (Get, ["me"]) => Route::Me,
+        (Get, ["api", "v1", "openapi.json"]) => Route::OpenApi,
         (Get, ["api", "v1", "me"]) => Route::Whose,
         (Get, ["index", rest @ ..]) => index(View::Own, rest)?,
         (Get, ["crates-io", "index", rest @ ..]) => index(View::CratesIo, rest)?,
@@ -280,6 +285,12 @@ fn parameter<'q>(query: Option<&'q str>, key: &str) -> Option<Cow<'q, str>> {
     pairs.find(|(k, _)| k == key).map(|(_, value)| value)
 }
 
+/// All values of a key that may be repeated.
+fn parameters<'q>(query: Option<&'q str>, key: &str) -> impl Iterator<Item = Cow<'q, str>> {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.filter(move |(k, _)| k == key).map(|(_, value)| value)
+}
+
 fn malformed(why: impl std::fmt::Display) -> Refused {
     Refused::Malformed(why.to_string())
 }
@@ -290,6 +301,7 @@ impl Route {
         match self {
             Route::Home => "home",
             Route::Me => "me",
+            Route::OpenApi => "openapi",
             Route::Whose => "whose",
             Route::IndexConfig(View::Own) => "index_config",
             Route::IndexFile(View::Own, _) => "index_file",

@@ -113,6 +113,19 @@ pub fn crate_file(body: Body, cksum: &Checksum, asked: &HeaderMap, private: bool
     with_caching(answer, caching(private))
 }
 
+/// A document of this release, for programs; 304 for who has it already.
+pub fn document(body: Bytes, cksum: &Checksum, asked: &HeaderMap) -> Answer {
+    let etag = ETag::of(cksum);
+    let mut answer = match negotiate::has_already(asked, &etag) {
+        true => not_modified(),
+        false => sending(StatusCode::OK, JSON, Body::Whole(body)),
+    };
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag.bytes()) {
+        answer.headers_mut().insert(header::ETAG, etag);
+    }
+    with_caching(answer, "no-cache")
+}
+
 /// A page for people, under a content security policy.
 pub fn page(html: String, policy: &str) -> Answer {
     let mut answer = with_caching(answer(StatusCode::OK, HTML, html.into()), "no-cache");

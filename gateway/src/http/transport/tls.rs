@@ -310,6 +310,12 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> TlsError + use<> {
     move |source| TlsError::File { path, source }
 }
 
+/// The host of a URL, as certificates name it; none, where it has none.
+pub fn host_of(url: &str) -> Vec<String> {
+    let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
+    host.map(|h| h.trim_matches(['[', ']']).to_owned()).into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

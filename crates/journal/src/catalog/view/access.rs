@@ -162,6 +162,17 @@ impl<T: Tables> View<T> {
         Ok(rows.into_iter().filter(|team| !team.removed).collect())
     }
 
+    /// The names of all teams that there are and were, by number.
+    ///
+    /// # Errors
+    /// When redb fails.
+    pub fn team_names(&self) -> Result<Vec<(TeamId, String)>> {
+        let table = self.txn.table(TEAMS).map_err(Error::internal)?;
+        let rows = table.iter().map_err(Error::internal)?;
+        let rows = rows.map(|row| read(row.map_err(Error::internal)?.1.value()));
+        rows.map(|row: Result<TeamRow>| row.map(|team| (team.id, team.name))).collect()
+    }
+
     /// The number that the next team gets.
     ///
     /// # Errors

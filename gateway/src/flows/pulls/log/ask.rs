@@ -38,22 +38,26 @@ pub async fn ask(
 ) -> Result<Answer> {
     let days = store.days().await.map_err(Error::store)?;
     let mut answer = Answer { first: days.first().copied(), unreadable: 0 };
-    let start = selection.since.map(day_of);
+    let (start, mut batches) = (selection.since.map(day_of), 0);
     for day in days.into_iter().filter(|day| start.is_none_or(|start| *day >= start)) {
-        if ask_day(store, selection, day, &mut answer, &mut heard).await?.is_break() {
+        if ask_day(store, selection, day, &mut answer, &mut batches, &mut heard).await?.is_break() {
             break;
         }
     }
     Ok(answer)
 }
 
-/// Begins with a day, or within it: a batch has pulls of one day alone.
-async fn ask_day(
+/// Shows what is selected of a day: a batch has pulls of one day alone. `batches_read` counts.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) async fn ask_day(
     store: &DownloadLogStore,
     selection: &Selection,
     day: Date,
     answer: &mut Answer,
-    heard: &mut impl FnMut(Pull) -> ControlFlow<()>,
+    batches_read: &mut usize,
+    mut heard: impl FnMut(Pull) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
     let batches = store.batches(day).await.map_err(Error::store)?;
     let reads: Vec<_> = batches.iter().map(|batch| read(store, selection, batch)).collect();
@@ -61,6 +65,7 @@ async fn ask_day(
     let mut later = batches.iter().skip(1).map(|batch| batch.begins);
     let mut held: Vec<Pull> = Vec::new();
     while let Some(found) = reads.next().await.transpose()? {
+        *batches_read += 1;
         answer.unreadable += found.unreadable;
         held.extend(found.pulls);
         held.sort_by_key(|pull| pull.time);

@@ -1,12 +1,14 @@
 //! What a look at one thing came to.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 /// What was found, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What was looked at, in a word.
-    pub check: &'static str,
+    pub check: Cow<'static, str>,
     /// How bad it is.
     pub gravity: Gravity,
     /// What was found.
@@ -17,7 +19,7 @@ pub struct Finding {
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gravity {
     /// As it should be.
@@ -42,13 +44,13 @@ impl Gravity {
 impl Finding {
     /// As it should be.
     pub fn fine(check: &'static str, found: impl Into<String>) -> Self {
-        Self { check, gravity: Gravity::Fine, found: found.into(), cure: None }
+        Self { check: check.into(), gravity: Gravity::Fine, found: found.into(), cure: None }
     }
 
     /// Somebody should know.
     pub fn mind(check: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Self {
         let (found, cure) = (found.into(), Some(cure.into()));
-        Self { check, gravity: Gravity::Mind, found, cure }
+        Self { check: check.into(), gravity: Gravity::Mind, found, cure }
     }
 
     /// Something is wrong.

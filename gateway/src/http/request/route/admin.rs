@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::access::{self, Access};
+use super::upkeep::{self, Upkeep};
 use super::{Refused, Verb, decode, malformed, name, parameter, token_id, version};
 use crate::model::age::Age;
 use cratehouse_journal::principal::TokenId;
@@ -11,7 +12,7 @@ use cratehouse_package::name::CrateName;
 use cratehouse_package::version::CrateVersion;
 use jiff::Timestamp;
 
-/// Requests that need a token with the scope `admin`, below `/api/v1/admin`.
+/// Requests that need a token of an administrator, or of an auditor where they only read, below `/api/v1/admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Administer {
     /// `GET users`
@@ -21,7 +22,7 @@ pub enum Administer {
     /// `DELETE users/{login}`
     DisableUser(String),
     /// `GET tokens`, of one user with `?user=`, and some with `?never_used=true`, `?without_end=true` and
-    /// `?older_than=90d`
+    /// `?older_than=90d` or `?created_before=`
     Tokens(Box<Selection>),
     /// `POST tokens`
     CreateToken,
@@ -31,6 +32,8 @@ pub enum Administer {
     RotateToken(TokenId),
     /// Users, teams and rules about names
     Access(Access),
+    /// The store, the journal and the mirror
+    Upkeep(Upkeep),
     /// `DELETE crates/{name}/{version}`
     Remove(CrateName, CrateVersion),
     /// `POST mirror/{name}/refresh`
@@ -62,7 +65,10 @@ pub(super) fn administer(
         (Post, ["mirror", n, "purge"]) => Administer::Purge(name(n)?, version_parameter(query)?),
         (Get, ["names", "audit"]) => Administer::Audit,
         (Get, ["journal", "head"]) => Administer::Head,
-        _ => Administer::Access(access::access(verb, segments)?),
+        _ => match upkeep::upkeep(verb, segments, query) {
+            Err(Refused::Unknown) => Administer::Access(access::access(verb, segments)?),
+            found => Administer::Upkeep(found?),
+        },
     })
 }
 
@@ -73,12 +79,17 @@ fn selection(query: Option<&str>) -> Result<Selection, Refused> {
         Some(_) => Err(malformed(format_args!("`{key}` is true or false"))),
     };
     let age = parameter(query, "older_than").map(|text| text.parse::<Age>()).transpose();
-    let before = age.map_err(malformed)?.map(|age| age.before(Timestamp::now())).transpose();
+    let before = match age.map_err(malformed)? {
+        Some(age) => Some(age.before(Timestamp::now()).map_err(malformed)?),
+        None => parameter(query, "created_before")
+            .map(|text| text.parse().map_err(|e| malformed(format_args!("`created_before`: {e}"))))
+            .transpose()?,
+    };
     Ok(Selection {
         login: parameter(query, "user").map(Cow::into_owned),
         never_used: is_set("never_used")?,
         endless: is_set("without_end")?,
-        before: before.map_err(malformed)?,
+        before,
     })
 }
 
@@ -100,6 +111,7 @@ impl Administer {
             Administer::RevokeToken(_) => "admin_token_revoke",
             Administer::RotateToken(_) => "admin_token_rotate",
             Administer::Access(what) => what.label(),
+            Administer::Upkeep(what) => what.label(),
             Administer::Remove(..) => "admin_remove",
             Administer::Refresh(_) => "admin_mirror_refresh",
             Administer::Purge(..) => "admin_mirror_purge",

@@ -2,7 +2,7 @@
 //! request is looked at. What depends on the crate (its owners, its readers, a token's patterns) is judged when it is
 //! known, by `cratehouse_journal::authorize`.
 
-use super::{Access, Administer, Own, Route};
+use super::{Access, Administer, Own, Route, Upkeep};
 use cratehouse_journal::principal::Scope;
 
 /// What a route needs.
@@ -28,7 +28,7 @@ impl Route {
     /// What it needs.
     pub fn needs(&self) -> Needs {
         match self {
-            Route::Home | Route::Me => Needs::Nothing,
+            Route::Home | Route::Me | Route::OpenApi => Needs::Nothing,
             Route::IndexConfig(_)
             | Route::IndexFile(..)
             | Route::Download(..)
@@ -64,6 +64,7 @@ impl Administer {
                 Needs::Audit
             }
             Administer::Access(what) if Access::is_read(what) => Needs::Audit,
+            Administer::Upkeep(what) if Upkeep::is_read(what) => Needs::Audit,
             Administer::CreateUser
             | Administer::DisableUser(_)
             | Administer::CreateToken
@@ -72,7 +73,8 @@ impl Administer {
             | Administer::Remove(..)
             | Administer::Refresh(_)
             | Administer::Purge(..)
-            | Administer::Access(_) => Needs::Administer,
+            | Administer::Access(_)
+            | Administer::Upkeep(_) => Needs::Administer,
         }
     }
 }

@@ -13,17 +13,17 @@ const MAX_BYTES: usize = 1024;
 /// far as case means nothing, without a default port and without a slash at its end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Registry(String);
+pub struct Registry(String);
 
 impl Registry {
     /// That of an index URL as cargo gives it, if a Cratehouse could have it.
-    pub(crate) fn of_index(url: &str) -> Option<Self> {
+    pub fn of_index(url: &str) -> Option<Self> {
         let url = url.strip_prefix("sparse+")?.trim_end_matches('/');
         Self::parse(INDEXES.iter().find_map(|index| url.strip_suffix(index))?)
     }
 
     /// As people write it: the registry's URL, or that of one of its indexes.
-    pub(crate) fn written(text: &str) -> Option<Self> {
+    pub fn written(text: &str) -> Option<Self> {
         let indexed = if text.starts_with("sparse+") { text } else { &format!("sparse+{text}") };
         Self::of_index(indexed).or_else(|| Self::parse(text))
     }
@@ -46,17 +46,17 @@ impl Registry {
     }
 
     /// Its URL.
-    pub(crate) fn url(&self) -> &str {
+    pub fn url(&self) -> &str {
         &self.0
     }
 
     /// Whether others on the way cannot read along.
-    pub(crate) fn is_encrypted(&self) -> bool {
+    pub fn is_encrypted(&self) -> bool {
         self.0.starts_with("https:")
     }
 
     /// The page that tells how to get a token, to which a Cratehouse points whoever has none.
-    pub(crate) fn login_page(&self) -> String {
+    pub fn login_page(&self) -> String {
         format!("{}/me", self.0)
     }
 }

@@ -1,6 +1,6 @@
 //! What cargo's configuration says of HTTP and of registries, read as cargo reads it: the environment, then `.cargo/config.toml`
 //! in this folder and in those above it, then that in cargo's home (Cargo book, "Configuration"). What stands
-//! on cargo's command line (`--config`) is not told to us.
+//! on cargo's command line (`--config`) is not told to us. Tokens stand in `credentials.toml` of cargo's home, or in a variable.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,13 +10,15 @@ use serde::Deserialize;
 
 /// What of it concerns us.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct CargoConfig {
+pub struct CargoConfig {
     /// `http.cainfo`: the file with the CAs that are trusted in place of the system's.
-    pub(crate) cainfo: Option<PathBuf>,
+    pub cainfo: Option<PathBuf>,
     /// `http.proxy`: before the variables such as `HTTPS_PROXY`.
-    pub(crate) proxy: Option<String>,
+    pub proxy: Option<String>,
     /// `registries.<name>.index`, by name.
-    pub(crate) registries: BTreeMap<String, String>,
+    pub registries: BTreeMap<String, String>,
+    /// Cargo's own folder, in which its credentials are.
+    pub home: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +34,19 @@ struct RegistryTable {
     index: Option<String>,
 }
 
+/// The file `credentials.toml`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Credentials {
+    registries: BTreeMap<String, Credential>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Credential {
+    token: Option<String>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Table {
@@ -44,7 +59,7 @@ impl CargoConfig {
     ///
     /// # Errors
     /// When a file of configuration cannot be read.
-    pub(crate) fn of_this_process() -> Result<Self, String> {
+    pub fn of_this_process() -> Result<Self, String> {
         let here =
             std::env::current_dir().map_err(|e| format!("this folder cannot be read: {e}"))?;
         Self::read(&here, |name| std::env::var_os(name))
@@ -52,16 +67,17 @@ impl CargoConfig {
 
     fn read(here: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, String> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let mut config = Self {
-            registries: BTreeMap::new(),
-            cainfo: set("CARGO_HTTP_CAINFO").map(|path| here.join(path)),
-            proxy: set("CARGO_HTTP_PROXY").and_then(|proxy| proxy.into_string().ok()),
-        };
         let home = set("CARGO_HOME").map(|home| here.join(home));
         let home = home.or_else(|| {
             let user = set(if cfg!(windows) { "USERPROFILE" } else { "HOME" })?;
             Some(PathBuf::from(user).join(".cargo"))
         });
+        let mut config = Self {
+            registries: BTreeMap::new(),
+            home: home.clone(),
+            cainfo: set("CARGO_HTTP_CAINFO").map(|path| here.join(path)),
+            proxy: set("CARGO_HTTP_PROXY").and_then(|proxy| proxy.into_string().ok()),
+        };
         let above = here.ancestors().map(|folder| folder.join(".cargo"));
         for folder in above.chain(home) {
             config.fill_from(&folder)?;
@@ -71,19 +87,50 @@ impl CargoConfig {
 
     /// The token in the variable of a registry with such an index, as cargo names it
     /// (`CARGO_REGISTRIES_<NAME>_TOKEN`); cargo itself has it for that registry alone, and for no source.
-    pub(crate) fn token_of(
+    pub fn token_of(
         &self,
         is_index: impl Fn(&str) -> bool,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Option<String> {
-        let of = |name: &str, what: &str| {
-            let name = name.to_uppercase().replace('-', "_");
-            variable(&format!("CARGO_REGISTRIES_{name}_{what}"))?.into_string().ok()
-        };
-        let names = self.registries.iter().filter(|(name, index)| {
-            is_index(&of(name, "INDEX").unwrap_or_else(|| (*index).clone()))
+        let mut tokens =
+            self.named(is_index, &variable).filter_map(|name| of(&variable, name, "TOKEN"));
+        tokens.find(|token| !token.is_empty())
+    }
+
+    /// The token that cargo's own credentials have for a registry with such an index: the file that `cargo login`
+    /// writes where no credential provider is configured.
+    ///
+    /// # Errors
+    /// When that file cannot be read.
+    pub fn kept_token_of(
+        &self,
+        is_index: impl Fn(&str) -> bool,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Option<String>, String> {
+        let Some(home) = &self.home else { return Ok(None) };
+        // Where both are there, cargo reads the one without an ending.
+        let files = ["credentials", "credentials.toml"].map(|name| home.join(name));
+        let Some(path) = files.into_iter().find(|path| path.is_file()) else { return Ok(None) };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+        // What is wrong in it is not told: it may be a part of a token.
+        let kept: Credentials = toml::from_str(&text)
+            .map_err(|_| format!("{} cannot be read: it is not TOML of cargo's", path.display()))?;
+        let mut named = self.named(is_index, &variable);
+        let token = named.find_map(|name| kept.registries.get(name)?.token.clone());
+        Ok(token.filter(|token| !token.is_empty()))
+    }
+
+    /// The names of the registries with such an index.
+    fn named<'a>(
+        &'a self,
+        is_index: impl Fn(&str) -> bool + 'a,
+        variable: &'a impl Fn(&str) -> Option<OsString>,
+    ) -> impl Iterator<Item = &'a str> + 'a {
+        let ours = self.registries.iter().filter(move |(name, index)| {
+            is_index(&of(variable, name, "INDEX").unwrap_or_else(|| (*index).clone()))
         });
-        names.filter_map(|(name, _)| of(name, "TOKEN")).find(|token| !token.is_empty())
+        ours.map(|(name, _)| name.as_str())
     }
 
     /// A key that stands nearer has the last word.
@@ -107,6 +154,12 @@ impl CargoConfig {
         }
         Ok(())
     }
+}
+
+/// What a registry's variable says.
+fn of(variable: &impl Fn(&str) -> Option<OsString>, name: &str, what: &str) -> Option<String> {
+    let name = name.to_uppercase().replace('-', "_");
+    variable(&format!("CARGO_REGISTRIES_{name}_{what}"))?.into_string().ok()
 }
 
 #[cfg(test)]
@@ -176,7 +229,8 @@ mod tests {
         ]);
         let http = server.read(&[("CARGO_HOME", "../cargo")]).unwrap();
         assert_eq!(http.cainfo, Some("/etc/ca.pem".into()));
-        assert_eq!(Folders::new(&[]).read(&[]).unwrap(), CargoConfig::default());
+        let nothing = Folders::new(&[]).read(&[]).unwrap();
+        assert_eq!(CargoConfig { home: None, ..nothing }, CargoConfig::default());
     }
 
     #[test]
@@ -198,6 +252,25 @@ mod tests {
         let elsewhere = ("CARGO_REGISTRIES_ACME_CRATES_INDEX", "https://b/");
         assert_eq!(token("https://b/", &[set, elsewhere]), Some("crh_1".to_owned()));
         assert_eq!(token("sparse+https://a/index/", &[set, elsewhere]), None);
+    }
+
+    #[test]
+    fn the_kept_token_of_a_registry_is_found_by_its_index() {
+        let server = Folders::new(&[
+            ("home/.cargo/config.toml", "[registries.acme]\nindex = \"sparse+https://a/index/\"\n"),
+            (
+                "home/.cargo/credentials.toml",
+                "[registries.acme]\ntoken = \"crh_1\"\n[registry]\ntoken = \"x\"",
+            ),
+        ]);
+        let config = server.read(&[]).unwrap();
+        let token = |wanted: &str| config.kept_token_of(|index| index == wanted, |_| None);
+        assert_eq!(token("sparse+https://a/index/"), Ok(Some("crh_1".to_owned())));
+        assert_eq!(token("https://b/"), Ok(None));
+        fs::write(server.root.path().join("home/.cargo/credentials.toml"), "token = crh_2")
+            .unwrap();
+        let why = token("https://b/").unwrap_err();
+        assert!(why.contains("credentials.toml") && !why.contains("crh_2"), "{why}");
     }
 
     #[test]
