@@ -9,7 +9,9 @@ use object_store::path::Path;
 
 use super::*;
 use crate::commands::must_put_again;
+use crate::principal::{Grant, PrincipalKind, Role, Scope};
 use crate::test_util::TestReplica;
+use crate::{tokens, users};
 use cratehouse_package::index_bounds::IndexBounds;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_package::test_util::{line, name, version};
@@ -225,4 +227,44 @@ async fn anything_unusual_stops_the_sweep() {
     assert!(error.message.contains("--force"), "{error}");
     let swept = street.sweep(Plan { force: true, ..ALL }).await.unwrap();
     assert_eq!(swept.deleted, USUAL_GARBAGE + 1);
+}
+
+#[tokio::test]
+async fn what_was_begun_with_a_token_is_ended_without_it_and_goes_no_further() {
+    let street = Street::new().await;
+    let (journal, operator) = (&street.sweeper.journal, CommandActor::Operator);
+    users::create(journal, operator.clone(), "root", PrincipalKind::Person).await.unwrap();
+    users::set_role(journal, operator.clone(), "root", Some(Role::Admin)).await.unwrap();
+    let grant = Grant { scopes: [Scope::Admin].into(), ..Grant::usual() };
+    let made = tokens::create(journal, operator.clone(), "root", "ci", grant).await.unwrap();
+    let view = street.sweeper.catalog.view().unwrap();
+    let (who, _) = view.live_token(made.0, Timestamp::now()).unwrap().unwrap();
+    let by = CommandActor::Principal(who);
+    let orphan = street.put(b"orphan").await;
+    let condemned = condemn(journal, &by, &[orphan]).await.unwrap();
+    assert_eq!(condemned, [orphan]);
+    tokens::revoke(journal, operator, made.0).await.unwrap();
+    delete(&street.blobs, &condemned).await.unwrap();
+    let refused = collect(journal, &by, &condemned).await.unwrap_err();
+    assert!(matches!(refused.kind, Kind::Forbidden | Kind::Unauthenticated), "{refused}");
+    let pending = street.sweeper.catalog.view().unwrap().pending().unwrap();
+    assert_eq!(pending, [], "that it is deleted is said all the same");
+    assert!(condemn(journal, &by, &[orphan]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_sweep_that_is_broken_off_leaves_nothing_half_done() {
+    let street = Street::new().await;
+    for n in 0..=GROUP {
+        let bytes = Bytes::from(n.to_string());
+        street.blobs.put(Origin::Hosted, &Checksum::of(&bytes), bytes).await.unwrap();
+    }
+    let journal = &street.sweeper.journal;
+    let broken =
+        sweep(journal, &street.blobs, &CommandActor::Operator, &ALL, |_, _| ControlFlow::Break(()));
+    let why = broken.await.unwrap_err();
+    assert!(why.message.contains(&format!("{GROUP} crate files are deleted")), "{why}");
+    let pending = street.sweeper.catalog.view().unwrap().pending().unwrap();
+    assert_eq!(pending, []);
+    assert_eq!(street.sweep(ALL).await.unwrap().deleted, 1);
 }

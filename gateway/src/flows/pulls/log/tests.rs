@@ -294,6 +294,30 @@ async fn the_pulls_of_all_replicas_are_told_in_the_order_of_time() {
     };
     ask(&server.store(), &all_of("foo"), enough).await.unwrap();
     assert_eq!(heard, 1, "who has heard enough is told no more");
+
+    for limit in [1, 2, 5, 1000] {
+        assert_eq!(in_pages(&server, all_of("foo"), limit).await, all, "{limit}");
+        let since = Selection { since, ..all_of("Foo@1") };
+        assert_eq!(in_pages(&server, since, limit).await, late, "{limit}");
+    }
+    let alices = Selection { user: Some("Alice".to_owned()), ..all_of("foo") };
+    assert_eq!(in_pages(&server, alices, 5).await.len(), 22);
+    let nobodys = Selection { user: Some("bob".to_owned()), ..all_of("foo") };
+    assert_eq!(in_pages(&server, nobodys, 5).await, []);
+}
+
+async fn in_pages(server: &Log, selection: Selection, limit: usize) -> Vec<Pull> {
+    let (mut pulls, mut after) = (Vec::new(), None);
+    loop {
+        let asked = page::Asked { selection: selection.clone(), limit, after };
+        let page = page::page(&server.store(), &asked).await.unwrap();
+        assert!(page.pulls.len() <= limit);
+        pulls.extend(page.pulls);
+        match page.next {
+            None => return pulls,
+            Some(next) => after = Some(next.parse().unwrap()),
+        }
+    }
 }
 
 #[tokio::test]
