@@ -28,6 +28,7 @@ fn requests(name: &str) -> Vec<(Method, String, String)> {
         get(format!("/api/v1/crates/{name}/2.0.0/download")),
         get(format!("/api/v1/crates?q={name}")),
         get(format!("/api/v1/crates/{name}/owners")),
+        get(format!("/api/v1/admin/pulls?crate={name}")),
         get(format!("/api/v1/policy/explain/{name}")),
         get(format!("/api/v1/policy/explain/{name}/1.0.0")),
         (Method::POST, "/api/v1/policy/check".to_owned(), lock),

@@ -154,8 +154,32 @@ impl Site {
     }
 }
 
+/// A server knows of uses of tokens that it has not written down yet.
+fn without_uses(text: &str) -> String {
+    if let Ok(mut json) = serde_json::from_str::<serde_json::Value>(text) {
+        forget_uses(&mut json);
+        return serde_json::to_string_pretty(&json).unwrap();
+    }
+    let used = |cell: &str| cell.contains(" from 127.0.0.0/24");
+    let cell = |cell| if used(cell) { "never" } else { cell };
+    let line = |line: &str| line.split('\t').map(cell).collect::<Vec<_>>().join("\t");
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn forget_uses(json: &mut serde_json::Value) {
+    match json {
+        serde_json::Value::Object(fields) => {
+            fields.remove("last_used");
+            fields.values_mut().for_each(forget_uses);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(forget_uses),
+        _ => (),
+    }
+}
+
 /// A text whose numbers are all one: times, ids, sizes, checksums; so are tokens.
 fn plain(text: &str) -> String {
+    let text = &without_uses(text);
     let is_sum = |word: &str| word.len() >= 16 && word.bytes().all(|b| b.is_ascii_hexdigit());
     if text.starts_with("crh_") && text.trim_end().len() == text.len() - 1 {
         return "TOKEN".to_owned(); // alone, on its line

@@ -31,7 +31,17 @@ fn the_audit_trail_tells_who_did_what() {
     assert!(deeds[0][2].starts_with("alice (token "), "{trail}");
     assert!(deeds[0][3].starts_with("published foo 1.0.0 ("), "{trail}");
     let last = deeds.last().unwrap();
-    assert_eq!((last[2], last[3]), ("operator", "removed foo 2.0.0: leaked"));
+    assert_eq!(last[3], "removed foo 2.0.0: leaked");
+    assert!(last[2].starts_with("operator ") && last[2].contains('@'), "{trail}");
+    let chosen = |args: &[&str]| gateway.cli_ok(&[&["journal", "show"], args].concat());
+    let alices = chosen(&["--user", "alice", "--kind", "published,yanked", "--tail", "2"]);
+    assert_eq!(alices.lines().count(), 3, "{alices}");
+    assert!(alices.lines().skip(1).all(|line| line.contains("\talice (token ")), "{alices}");
+    assert_eq!(chosen(&["--token", "1", "--kind", "token_created"]).lines().count(), 2);
+    assert_eq!(chosen(&["--user", "nobody"]).lines().count(), 1);
+    let wrong = gateway.cli(&["journal", "show", "--kind", "publishd"]);
+    let told = String::from_utf8(wrong.stderr).unwrap();
+    assert!(wrong.status.code() == Some(64) && told.contains("published"), "{told}");
 
     let json = gateway.cli_ok(&["journal", "show", "--json", "--since", last[0]]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -123,9 +123,10 @@ impl Selection {
     }
 
     fn has(&self, token: &Listed) -> bool {
-        !(self.never_used && token.last_used.is_some())
-            && !(self.endless && token.expires.is_some())
-            && self.before.is_none_or(|before| token.created < before)
+        let was_used = self.never_used && token.last_used.is_some();
+        let ends = self.endless && token.expires.is_some();
+        let is_young = self.before.is_some_and(|before| token.created >= before);
+        !(was_used || ends || is_young)
     }
 }
 

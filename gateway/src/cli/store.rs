@@ -24,7 +24,7 @@ pub struct Show {
     #[arg(long, value_name = "LOGIN")]
     pub user: Option<String>,
     /// Only what was done with this token, and to it: its number, as `token list` shows it
-    #[arg(long, value_name = "ID", value_parser = super::token_id)]
+    #[arg(long, value_name = "ID", value_parser = super::tokens::token_id)]
     pub token: Option<TokenId>,
     /// Only events of this kind, such as `published` or `token_created`; may be repeated
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(EventKind::NAMES))]
@@ -54,7 +54,7 @@ pub struct Pulls {
     #[arg(long, value_name = "LOGIN")]
     pub user: Option<String>,
     /// Only those with this token: its number, as `token list` shows it
-    #[arg(long, value_name = "ID", value_parser = super::token_id)]
+    #[arg(long, value_name = "ID", value_parser = super::tokens::token_id)]
     pub token: Option<TokenId>,
     /// One JSON object a line
     #[arg(long)]

@@ -116,7 +116,10 @@ pub(super) async fn answer(
         Upkeep::Pulls(asked) => {
             responses.admit()?;
             let _turn = gateway.turns.pages.turn(responses.client()).await?;
-            responses.json(&Box::pin(pulls_of(gateway, *asked)).await?)
+            let is_there = gateway.visibility.exists_for(&call.reader(), &asked.subject.name)?;
+            let page = Box::pin(pulls_of(gateway, *asked)).await?;
+            // Of what does not exist for who asks nothing was ever pulled.
+            responses.json(&if is_there { page } else { page.hidden() })
         }
         Upkeep::Verify => responses.json(&Box::pin(verify(gateway)).await?),
         Upkeep::Checkpoint => {

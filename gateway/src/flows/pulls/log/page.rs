@@ -57,6 +57,14 @@ pub struct Page {
     pub flush_seconds: Option<u64>,
 }
 
+impl Page {
+    /// The same of a crate that nobody ever pulled.
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        Self { pulls: Vec::new(), unreadable: 0, next: None, ..self }
+    }
+}
+
 impl FromStr for Cursor {
     type Err = &'static str;
 
