@@ -160,9 +160,11 @@ fn without_uses(text: &str) -> String {
         forget_uses(&mut json);
         return serde_json::to_string_pretty(&json).unwrap();
     }
-    let used = |cell: &str| cell.contains(" from 127.0.0.0/24");
-    let cell = |cell| if used(cell) { "never" } else { cell };
-    let line = |line: &str| line.split('\t').map(cell).collect::<Vec<_>>().join("\t");
+    let line = |line: &str| {
+        let used = |cell: &str| cell.contains(" from 127.0.0.0/24");
+        let cells = line.split('\t').map(|cell| if used(cell) { "never" } else { cell });
+        cells.collect::<Vec<_>>().join("\t")
+    };
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
