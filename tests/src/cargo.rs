@@ -212,6 +212,11 @@ impl Ran {
         self
     }
 
+    /// Whether it succeeded.
+    pub fn is_ok(&self) -> bool {
+        self.ok
+    }
+
     /// Whether it said this on either output.
     pub fn says(&self, text: &str) -> bool {
         self.stdout.contains(text) || self.stderr.contains(text)
