@@ -213,6 +213,7 @@ impl Gateway {
                 bounds: limits.index,
             },
             limits: limits.clone(),
+            visibility: Arc::clone(&visibility),
             rate: Publishes::new(limits.publishes_per_hour, limits.publish_burst, metrics.clone()),
             parsers: Arc::clone(&parsers),
             rules: PublishRules {

@@ -335,6 +335,16 @@ fn by_scope(organisation: &Organisation, tokens: &Tokens, doc: &mut String) -> u
         let allowed = |token: &String| asked.allows(&asked.ask(&client, Some(token)));
         let holders = tokens.of.iter().map(|of| scopes(of.iter().map(allowed)));
         let holders: Vec<_> = holders.collect();
+        let changes = [
+            "/crates/new",
+            "/yank",
+            "/unyank",
+            "PUT /api/v1/crates/NAME/owners",
+            "DELETE /api/v1/crates/NAME/owners",
+        ];
+        if changes.iter().any(|change| asked.shown.contains(change)) {
+            assert_eq!(holders[1], "–", "an auditor changes no crate: {}", asked.shown);
+        }
         format!("| `{}` | {nobody} | {useless} | {} |\n", asked.shown, holders.join(" | "))
     };
     let lines = side_by_side(&rows, row);

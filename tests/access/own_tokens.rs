@@ -82,14 +82,19 @@ fn a_holder_makes_narrower_tokens_and_no_wider_ones() {
 fn a_token_ends_itself_and_others_of_its_holder_and_nobody_elses() {
     let gateway = Gateway::builder().auth_required().start();
     let client = gateway.client();
-    let [first, second, bobs] = ["alice", "alice", "bob"].map(|user| gateway.token(user));
+    let makes = &["--scope", "read,tokens"];
+    let [first, second, bobs] =
+        ["alice", "alice", "bob"].map(|user| gateway.token_with(user, makes));
+    let narrow = gateway.token_with("alice", &["--scope", "read"]);
     let counts = |token: &str| client.get_as("/index/config.json", token).status == 200;
     let id = |token: &str| client.get_as("/api/v1/me", token).json()["token"]["id"].to_string();
     let (second_id, bobs_id) = (id(&second), id(&bobs));
     let delete = |path: &str, token: &str| client.call(Method::DELETE, path, None, token);
     delete(&format!("/api/v1/me/tokens/{bobs_id}"), &first)
         .assert_refused(404, "you have no token");
-    delete(&format!("/api/v1/me/tokens/{second_id}"), &first).assert_status(200);
+    let path = format!("/api/v1/me/tokens/{second_id}");
+    delete(&path, &narrow).assert_refused(403, "scope `tokens`");
+    delete(&path, &first).assert_status(200);
     assert!(counts(&first) && !counts(&second) && counts(&bobs));
     delete("/api/v1/tokens/current", &first).assert_status(200);
     assert!(!counts(&first));

@@ -224,3 +224,25 @@ fn a_token_that_reads_some_crates_alone_finds_no_others() {
     let me = client.get_as("/api/v1/me", &narrow).json();
     assert_eq!(me["token"]["read_only_crates"], json!(["acme-*"]));
 }
+
+/// A name that resembles a hidden one is refused without naming that, and the name of a mirrored one without asking for it.
+#[test]
+fn what_resembles_a_restricted_name_or_is_one_of_an_upstream_is_refused_without_a_hint() {
+    let policy = tempfile::tempdir().unwrap();
+    std::fs::write(policy.path().join("names.toml"), "[names]\n").unwrap();
+    let builder = Gateway::builder().auth_required();
+    let folder = format!("dir = {:?}", policy.path());
+    let organisation = Organisation::new(builder.set("policy", &folder));
+    let client = organisation.gateway.client();
+    let publish =
+        |name: &str, who: &str| client.publish(&Krate::new(name, "1.0.0"), organisation.token(who));
+    for name in ["acme-hiden", PUBLIC_HIDDEN] {
+        let told = publish(name, "stranger").assert_status(403).details();
+        assert!(
+            told.contains("you may not create a crate named") && !told.contains(HIDDEN),
+            "{told}"
+        );
+    }
+    let told = publish("acme-hiden", "reader").assert_status(400).details();
+    assert!(told.contains(HIDDEN), "{told}");
+}

@@ -325,51 +325,50 @@ fn an_earlier_releases_registry_goes_on() {
 /// A registry of 0.1 goes on without what it does not know, says how to get it, and gets it.
 #[test]
 fn an_earlier_releases_registry_gets_roles_teams_and_restricted_crates_once_it_is_upgraded() {
-    for golden in Golden::all() {
-        let mut gateway = golden.alone();
-        gateway.start_again();
-        let (alice, root) = (golden.token("alice"), golden.token("root"));
-        let before = gateway.stored("journal");
-        for args in [
-            &["user", "add", "robot", "--service"][..],
-            &["role", "grant", "alice", "auditor"],
-            &["team", "add", "core", "alice"],
-            &["creators", "add", "acme-*", "user:alice"],
-            &["crate", "restrict", "acme-log"],
-            &["token", "create", "--user", "alice", "--scope", "tokens"],
-            &["token", "create", "--user", "alice", "--read-only-crates", "acme-*"],
-            &["user", "enable", "alice"],
-        ] {
-            let refused = gateway.cli(args);
-            let told = String::from_utf8(refused.stderr).unwrap();
-            let may_be_so_already = args[0] == "user" && args[1] == "enable";
-            assert!(
-                may_be_so_already || told.contains("cratehouse format enable 2"),
-                "{args:?}: {told}"
-            );
-        }
-        assert_eq!(gateway.stored("journal"), before, "nothing of it was written");
-
-        gateway.cli_ok(&["format", "enable", "2"]);
-        let client = gateway.client();
-        let users = || client.get_as("/api/v1/admin/users", &root).assert_status(200).json();
-        let role = |login: &str| {
-            let users = users();
-            users.as_array().unwrap().iter().find(|u| u["login"] == login).unwrap()["role"].clone()
-        };
-        assert_eq!(role("root"), "admin", "who holds a live admin token is an administrator");
-        assert_eq!(role("alice"), Value::Null);
-        gateway.cli_ok(&["team", "add", "core", "alice"]);
-        gateway.cli_ok(&["crate", "restrict", "acme-log", "--reader", "team:core"]);
-        let reads = |token: &str| client.get_as("/index/ac/me/acme-log", token).status;
-        let stan = gateway.token_with("stan", &["--scope", "read"]);
-        until("it is hidden from those who may not", || reads(&stan) == 404);
-        assert_eq!(reads(&alice), 200);
-        gateway.cli_ok(&["journal", "verify"]);
-        gateway.restart_on_an_empty_disk();
-        let reads = |token: &str| gateway.client().get_as("/index/ac/me/acme-log", token).status;
-        assert_eq!([reads(&alice), reads(&stan)], [200, 404], "from a checkpoint or the journal");
+    let golden = Golden::named("journal-0.1");
+    let mut gateway = golden.alone();
+    gateway.start_again();
+    let (alice, root) = (golden.token("alice"), golden.token("root"));
+    let before = gateway.stored("journal");
+    for args in [
+        &["user", "add", "robot", "--service"][..],
+        &["role", "grant", "alice", "auditor"],
+        &["team", "add", "core", "alice"],
+        &["creators", "add", "acme-*", "user:alice"],
+        &["crate", "restrict", "acme-log"],
+        &["token", "create", "--user", "alice", "--scope", "tokens"],
+        &["token", "create", "--user", "alice", "--read-only-crates", "acme-*"],
+        &["user", "enable", "alice"],
+    ] {
+        let refused = gateway.cli(args);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        let may_be_so_already = args[0] == "user" && args[1] == "enable";
+        assert!(
+            may_be_so_already || told.contains("cratehouse format enable 2"),
+            "{args:?}: {told}"
+        );
     }
+    assert_eq!(gateway.stored("journal"), before, "nothing of it was written");
+
+    gateway.cli_ok(&["format", "enable", "2"]);
+    let client = gateway.client();
+    let users = || client.get_as("/api/v1/admin/users", &root).assert_status(200).json();
+    let role = |login: &str| {
+        let users = users();
+        users.as_array().unwrap().iter().find(|u| u["login"] == login).unwrap()["role"].clone()
+    };
+    assert_eq!(role("root"), "admin", "who holds a live admin token is an administrator");
+    assert_eq!(role("alice"), Value::Null);
+    gateway.cli_ok(&["team", "add", "core", "alice"]);
+    gateway.cli_ok(&["crate", "restrict", "acme-log", "--reader", "team:core"]);
+    let reads = |token: &str| client.get_as("/index/ac/me/acme-log", token).status;
+    let stan = gateway.token_with("stan", &["--scope", "read"]);
+    until("it is hidden from those who may not", || reads(&stan) == 404);
+    assert_eq!(reads(&alice), 200);
+    gateway.cli_ok(&["journal", "verify"]);
+    gateway.restart_on_an_empty_disk();
+    let reads = |token: &str| gateway.client().get_as("/index/ac/me/acme-log", token).status;
+    assert_eq!([reads(&alice), reads(&stan)], [200, 404], "from a checkpoint or the journal");
 }
 
 /// The store's copy of an index file, with the pins beside it: an upstream that has replaced a

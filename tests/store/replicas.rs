@@ -319,6 +319,17 @@ fn races_kills_outages_and_lost_replies_lose_nothing_and_leave_all_replicas_equa
     check(&world);
 }
 
+/// When a token was last used is no part of what replicas agree on: each has seen its own.
+fn without_uses((etag, text): &(Option<String>, String)) -> (Option<String>, String) {
+    let Ok(serde_json::Value::Array(mut rows)) = serde_json::from_str(text) else {
+        return (etag.clone(), text.clone());
+    };
+    for row in &mut rows {
+        row.as_object_mut().map(|row| row.remove("last_used"));
+    }
+    (etag.clone(), serde_json::Value::Array(rows).to_string())
+}
+
 /// What must hold afterwards.
 fn check(world: &World) {
     world.replicas.settle();
@@ -329,7 +340,8 @@ fn check(world: &World) {
     let shown = world.replicas.shown(&crates, &world.admin);
     for (nth, other) in shown.iter().enumerate().skip(1) {
         for (what, answer) in other {
-            assert_eq!(answer, &shown[0][what], "replica {nth} and replica 0 about {what}");
+            let (answer, first) = (without_uses(answer), without_uses(&shown[0][what]));
+            assert_eq!(answer, first, "replica {nth} and replica 0 about {what}");
         }
     }
     let clients: Vec<_> = world.replicas.all.iter().map(Gateway::client).collect();

@@ -4,7 +4,7 @@
 //! What a token may do is its scopes, within the role, the ownership and the teams that its holder has now. To who may
 //! not read a crate it does not exist: that is said before anything that depends on it.
 
-use crate::principal::{Grant, Principal, Role, Scope, TeamId, UserId};
+use crate::principal::{Grant, Principal, Role, Scope, TeamId, TokenId, UserId};
 use crate::subject::Subject;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::name::CrateName;
@@ -22,6 +22,11 @@ pub enum Action<'a> {
         krate: &'a CrateName,
         /// Who may create crates of such a name; `None`: everybody.
         creators: Option<&'a [Subject]>,
+    },
+    /// Publish a version under a name that is taken by a crate which does not exist for who asks.
+    PublishHidden {
+        /// The name.
+        krate: &'a CrateName,
     },
     /// Publish another version of a crate.
     PublishUpdate(OfCrate<'a>),
@@ -45,6 +50,8 @@ pub enum Action<'a> {
     RevokeToken {
         /// Whose it is.
         of: UserId,
+        /// The token.
+        token: TokenId,
     },
     /// Read whatever only administrators and auditors read.
     Audit,
@@ -93,6 +100,7 @@ pub fn authorize(who: &Principal, action: Action<'_>) -> Result<(), Denied> {
         Action::PublishNew { krate, creators } => {
             no_auditor(who).and_then(|()| publish_new(who, krate, creators))
         }
+        Action::PublishHidden { krate } => Err(not_a_creator(krate)),
         Action::PublishUpdate(of) => no_auditor(who).and_then(|()| publish_update(who, of)),
         Action::Yank(of) => no_auditor(who).and_then(|()| yank(who, of)),
         Action::ChangeOwners(of) => no_auditor(who).and_then(|()| change_owners(who, of)),
@@ -100,7 +108,11 @@ pub fn authorize(who: &Principal, action: Action<'_>) -> Result<(), Denied> {
         Action::ListTokens { of } if who.user == of => {
             scope(who, Scope::Tokens, None).or_else(|denied| audit(who).map_err(|_| denied))
         }
-        Action::RevokeToken { of } if who.user == of => Ok(()),
+        // Each ends itself; others are for those that make tokens.
+        Action::RevokeToken { of, token } if who.user == of && who.token == token => Ok(()),
+        Action::RevokeToken { of, .. } if who.user == of => {
+            scope(who, Scope::Tokens, None).or_else(|denied| administer(who).map_err(|_| denied))
+        }
         Action::ListTokens { .. } | Action::Audit => audit(who),
         Action::CreateToken { .. } | Action::RevokeToken { .. } | Action::Administer => {
             administer(who)
@@ -126,6 +138,11 @@ pub fn may_read(who: Option<&Principal>, of: OfCrate<'_>) -> bool {
     who.is_some_and(|who| {
         readers.iter().any(|reader| reader.is(who)) || owns(who, of) || is_in_owning_team(who, of)
     })
+}
+
+/// What is said to who may not know that a name is taken.
+pub fn taken(krate: &CrateName) -> Error {
+    not_a_creator(krate).error
 }
 
 /// What is said of a crate that does not exist, and of one that does not for who asks.
@@ -184,7 +201,8 @@ fn not_a_creator(krate: &CrateName) -> Denied {
     Denied {
         error: Error::forbidden(format_args!(
             "you may not create a crate named `{krate}`: who creates crates of which names is decided by the \
-             administrators (`cratehouse creators add '{krate}' user:…`): ask one"
+             administrators (`cratehouse creators list` shows them the rules, and which team you would have to be in): ask \
+             one"
         )),
         lag_could_explain: true,
     }
@@ -266,19 +284,17 @@ fn create_own_token(who: &Principal, grant: &Grant) -> Result<(), Denied> {
 }
 
 fn administer(who: &Principal) -> Result<(), Denied> {
-    scope(who, Scope::Admin, None)?;
     match who.role {
-        Some(Role::Admin) => Ok(()),
+        // A scope that would be of no use is not what is missing.
+        Some(Role::Admin) => scope(who, Scope::Admin, None),
         _ => Err(lacks_role("an administrator (`cratehouse role grant NAME admin`)")),
     }
 }
 
 fn audit(who: &Principal) -> Result<(), Denied> {
-    if !who.grant.scopes.contains(&Scope::Admin) {
-        scope(who, Scope::Audit, None)?;
-    }
     match who.role {
-        Some(Role::Admin | Role::Auditor) => Ok(()),
+        Some(Role::Admin | Role::Auditor) if who.grant.scopes.contains(&Scope::Admin) => Ok(()),
+        Some(Role::Admin | Role::Auditor) => scope(who, Scope::Audit, None),
         None => {
             Err(lacks_role("an administrator or auditor (`cratehouse role grant NAME auditor`)"))
         }

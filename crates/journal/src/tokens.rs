@@ -288,6 +288,7 @@ mod tests {
             revoked: false,
             created: at("2026-01-01T00:00:00.123456789Z"),
             reported: None,
+            exchanged: false,
         };
         let user = |disabled| UserRow {
             id: UserId(1),

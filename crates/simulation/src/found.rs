@@ -32,8 +32,13 @@ async fn registry() -> TestReplica {
     let replica = TestReplica::open(&store).await;
     for command in [
         Command::create_user(alice()),
+        Command::create_user("bob".to_owned()),
         Command::Restrict { pattern: pattern(), readers: named() },
         Command::AddCreators { pattern: pattern(), creators: named() },
+        Command::AddCreators {
+            pattern: pattern(),
+            creators: vec![SubjectName::User("bob".to_owned())],
+        },
     ] {
         replica.command(command).await;
     }

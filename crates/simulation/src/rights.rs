@@ -234,7 +234,11 @@ impl Rights {
             }
             Change::RemoveCreators { pattern, creators } => {
                 let rule = self.creators.get(&key(pattern))?.clone();
-                let named = if creators.is_empty() { rule } else { self.all_known(creators)? };
+                let is_whole = creators.is_empty();
+                let named = if is_whole { rule.clone() } else { self.all_known(creators)? };
+                if !is_whole && rule.iter().all(|one| named.contains(one)) {
+                    return None;
+                }
                 let left = take(&mut self.creators, pattern, &named)?;
                 if left == 0 {
                     self.creators.remove(&key(pattern));

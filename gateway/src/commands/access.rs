@@ -85,8 +85,13 @@ pub(super) async fn role(registry: Registry<'_>, what: RoleCommand) -> Result<()
 pub(super) async fn team(registry: Registry<'_>, what: TeamCommand) -> Result<()> {
     match what {
         TeamCommand::Add { team, users } => {
+            let is_there = registry.teams(Some(&team)).await;
             registry.add_members(&team, &users).await?;
-            super::print(&format!("{} in team {team}", users.join(", ")))
+            let told = format!("{} in team {team}", users.join(", "));
+            super::print(&match is_there {
+                Ok(_) => told,
+                Err(_) => format!("{told}, which is new"),
+            })
         }
         TeamCommand::Remove { team, users } => {
             registry.remove_members(&team, &users).await?;
@@ -157,8 +162,8 @@ pub(super) async fn restrictions(registry: Registry<'_>, what: CrateCommand) -> 
         CrateCommand::Restrict { pattern, readers, removed } if removed.is_empty() => {
             let restricted = registry.restrict(&pattern, readers).await?;
             super::print(&format!(
-                "crates named `{pattern}` exist for their owners and the readers of this rule alone, within a second \
-                 on every replica"
+                "crates named `{pattern}` exist for their owners and the readers of all rules that fit them alone, within \
+                 a second on every replica"
             ))?;
             if !restricted.auth_required {
                 tell(

@@ -47,11 +47,27 @@ pub(super) fn token_table(tokens: Vec<Listed>) -> Table<9> {
     let columns =
         ["id", "user", "name", "scopes", "crates", "created", "ends", "last used", "state"];
     let mut table = Table::new(columns);
-    for Listed { id, user, name, scopes, crates, expires, created, last_used, state, .. } in tokens
+    for Listed {
+        id,
+        user,
+        name,
+        scopes,
+        crates,
+        read_only_crates,
+        expires,
+        created,
+        last_used,
+        state,
+        ..
+    } in tokens
     {
         let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
         let crates: Vec<_> = crates.iter().map(ToString::to_string).collect();
-        let crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
+        let mut crates = if crates.is_empty() { "all crates".to_owned() } else { crates.join(",") };
+        if !read_only_crates.is_empty() {
+            let reads: Vec<_> = read_only_crates.iter().map(ToString::to_string).collect();
+            crates += &format!("; reads {} alone", reads.join(","));
+        }
         let ends = expires.map_or_else(|| "never".to_owned(), |end| end.to_string());
         let used = last_used.map(|used| format!("{} from {}", used.day, used.from));
         let used = used.unwrap_or_else(|| "never".to_owned());

@@ -111,6 +111,7 @@ impl Telling {
         let subject = &what.subject;
         let mut text = match self.totals.pulls() {
             0 => format!("no pull of {subject} is recorded"),
+            1 => format!("\n1 pull of {subject} is recorded"),
             pulls => format!("\n{pulls} pulls of {subject} are recorded"),
         };
         if let Some(since) = told.since {

@@ -252,7 +252,16 @@ impl Server {
     }
 
     fn unanswered(&self, error: reqwest::Error) -> Error {
-        let text = format!("{} does not answer", self.url);
+        // reqwest tells no kind for it, and clients that do not know the local CA meet it first.
+        let untrusted = format!("{error:?}").contains("UnknownIssuer");
+        let text = match untrusted {
+            true => format!(
+                "{} has a certificate of a CA that is not trusted here: name its file (`ca.pem`) as `http.cainfo` in cargo's \
+                 configuration, or as `outgoing.ca_file` (CRATEHOUSE_OUTGOING__CA_FILE)",
+                self.url
+            ),
+            false => format!("{} does not answer", self.url),
+        };
         Error::unavailable(text).because(error.without_url())
     }
 }

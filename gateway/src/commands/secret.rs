@@ -14,6 +14,7 @@ use cratehouse_journal::commands::CommandActor;
 use cratehouse_journal::principal::{Grant, PrincipalKind, Role, Scope, TokenId};
 use cratehouse_journal::token_expiry::Expiry;
 use cratehouse_journal::users;
+use cratehouse_storage::format_level::Level;
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,9 +35,27 @@ pub(super) async fn create_token(
 ) -> Result<(), Failure> {
     let usage = |why| Failure::Usage(Error::invalid(format!("`--expires`: {why}")));
     let grant = create.grant(Timestamp::now()).map_err(usage)?;
+    let makes_admin = match registry {
+        Registry::Store(_) if grant.scopes.contains(&Scope::Admin) => {
+            !is_admin(registry, &create.user).await?
+        }
+        Registry::Store(_) | Registry::Server(_) => false,
+    };
     let (id, secret) = registry.create_token(&create.user, &create.name, grant).await?;
+    if makes_admin && is_admin(registry, &create.user).await? {
+        tell(&format!(
+            "note: `{0}` is an administrator from now on, with this token or without it: `cratehouse role revoke {0}` ends \
+             that",
+            create.user
+        ));
+    }
     tell(&format!("token {id} of {}; it is not shown again:", create.user));
     show(registry, id, &secret).await
+}
+
+async fn is_admin(registry: Registry<'_>, login: &str) -> Result<bool, Failure> {
+    let users = registry.users().await?;
+    Ok(users.iter().any(|user| user.login == login && user.role == Some(Role::Admin)))
 }
 
 /// The same for a token in place of another.
@@ -60,12 +79,25 @@ pub(super) async fn admin_link(running: &Running, what: AdminCommand) -> Result<
     let AdminCommand::Link { login } = what;
     let (gateway, registry) = (&running.gateway, Registry::Store(running));
     let journal = &gateway.journal;
+    if cratehouse_journal::format::enabled(journal)? < Level::SECOND {
+        let text = "roles need format level 2: `cratehouse format enable 2`, once all replicas run this release";
+        return Err(Error::invalid(text).into());
+    }
     match gateway.catalog.view()?.login(&login)? {
         None => {
             users::create(journal, CommandActor::Operator, &login, PrincipalKind::Person).await?;
+            tell(&format!("`{login}` is a new user"));
+        }
+        Some(user) if user.kind == PrincipalKind::Service => {
+            let text =
+                format!("`{login}` is a service account, and those hold no role: name a person");
+            return Err(Error::invalid(text).into());
         }
         Some(user) if user.disabled => {
             users::enable(journal, CommandActor::Operator, &login).await?;
+            tell(&format!(
+                "`{login}` was disabled and is enabled: their other tokens count again, too"
+            ));
         }
         Some(_) => (),
     }
@@ -76,7 +108,8 @@ pub(super) async fn admin_link(running: &Running, what: AdminCommand) -> Result<
     let (id, secret) = registry.create_token(&login, "admin link", grant).await?;
     let ends = to_the_second(expires);
     tell(&format!(
-        "`{login}` is an administrator; token {id} of theirs ends at {ends}, and is not shown again:"
+        "`{login}` is an administrator until `cratehouse role revoke {login}`; token {id} of theirs ends at {ends}, and is \
+         not shown again:"
     ));
     show(registry, id, &secret).await
 }

@@ -151,7 +151,7 @@ impl Running {
         // Clients of a registry of release 0.1 have public crates from its own index.
         let unified = config.unified_index.unwrap_or(founding.is_first());
         let settings = Settings {
-            operator: Some(account::of_this_process(&config.server.replica)),
+            operator: Some(account::of_this_process()),
             replica: config.server.replica.clone(),
             patience: config.limits.append,
             queue: config.limits.append_queue,

@@ -9,11 +9,15 @@ const MAX_CHARS: usize = 64;
 
 /// The account that runs this process and the machine that it runs on, as far as they are known without asking the
 /// network.
-pub fn of_this_process(host: &str) -> Account {
+pub fn of_this_process() -> Account {
+    let host = rustix::system::uname();
     let uid = rustix::process::getuid().as_raw();
     let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let became = std::env::var("SUDO_USER").ok();
-    Account { user: user(uid, &accounts, became.as_deref()), host: short(host) }
+    Account {
+        user: user(uid, &accounts, became.as_deref()),
+        host: short(&host.nodename().to_string_lossy()),
+    }
 }
 
 fn user(uid: u32, accounts: &str, became: Option<&str>) -> String {

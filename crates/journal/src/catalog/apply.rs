@@ -170,6 +170,7 @@ pub(super) fn event(
                 grant: grant.clone(),
                 revoked: false,
                 reported: None,
+                exchanged: false,
                 created: time,
             };
             put_token(txn, &row)?;
@@ -180,7 +181,10 @@ pub(super) fn event(
             row.reported = Some(place.clone());
         })?,
         EventKind::TokenEndSet { token, expires } => {
-            change_token(txn, *token, |row| row.grant.expires = Some(*expires))?;
+            change_token(txn, *token, |row| {
+                row.grant.expires = Some(*expires);
+                row.exchanged = true;
+            })?;
         }
         EventKind::Condemned { checksums } => {
             let row = CondemnedRow { condemned: seq, collected: None };

@@ -208,6 +208,9 @@ pub struct TokenRow {
     /// Where it was found, if it was revoked because others could read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<String>,
+    /// Whether another was made in its place, so that its end is not the one of its own life.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exchanged: bool,
 }
 
 /// A row, from the bytes of its table.

@@ -18,7 +18,7 @@ use super::rows::{
     TOKEN_HASHES, TOKENS, TOKENS_OF, TokenRow, USERS, UserRow, VERSIONS, VersionRow, read, write,
 };
 use crate::entry::Event;
-use crate::principal::{Principal, Scope, TokenId, UserId};
+use crate::principal::{Principal, TokenId, UserId};
 use cratehouse_core::checksum::Checksum;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_package::index::Listed;
@@ -404,10 +404,8 @@ impl<T: Tables> View<T> {
         if token.revoked || user.disabled || !token.grant.is_live(now) {
             return Ok(None);
         }
-        let acts_by_role =
-            token.grant.scopes.iter().any(|s| matches!(s, Scope::Admin | Scope::Audit));
         let who = Principal {
-            role: if acts_by_role { self.role_of(&user, now)? } else { None },
+            role: self.role_of(&user, now)?,
             teams: self.teams_of(user.id)?.into(),
             user: user.id,
             login: user.login,

@@ -67,12 +67,11 @@ fn role_for<T: Tables>(
     match (by, view.role_of(&row, now)?, row.kind.is_person()) {
         (CommandActor::Operator, _, true) => Ok(Some(EventKind::RoleGranted { user, role })),
         (_, Some(Role::Admin), _) => Ok(None),
-        (_, _, true) => Err(Error::invalid(format!(
+        (_, _, true) => Err(lagging(Error::invalid(format!(
             "`{0}` is not an administrator, so a token with the scope `admin` would be of no use to them: \
              `cratehouse role grant {0} admin` first",
             row.login
-        ))
-        .into()),
+        )))),
         (_, _, false) => Err(Error::invalid(format!(
             "`{}` is a service account, and those are no administrators: leave the scope `admin` out",
             row.login

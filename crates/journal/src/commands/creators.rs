@@ -23,7 +23,7 @@ pub(super) fn add<T: Tables>(
     }
     let rule = view.creator_rule(pattern)?;
     if rule.is_none() && view.creator_rules()?.len() >= MAX_RULES {
-        return Err(Error::invalid(format!("there are {MAX_RULES} rules already")).into());
+        return Err(lagging(Error::invalid(format!("there are {MAX_RULES} rules already"))));
     }
     let known = rule.map(|rule| rule.subjects).unwrap_or_default();
     let mut creators = subjects(view, creators)?;
@@ -48,9 +48,18 @@ pub(super) fn remove<T: Tables>(
     let rule = view.creator_rule(pattern)?.ok_or_else(none)?;
     let creators = match creators {
         [] => rule.subjects,
-        named => named_by(view, &rule, named, |name| {
-            Error::invalid(format!("the rule `{pattern}` does not name `{name}`"))
-        })?,
+        named => {
+            let named = named_by(view, &rule, named, |name| {
+                Error::invalid(format!("the rule `{pattern}` does not name `{name}`"))
+            })?;
+            if named.len() == rule.subjects.len() {
+                return Err(lagging(Error::invalid(format!(
+                    "that would end the rule `{pattern}`, and everybody could create crates of its names: add another \
+                     first, or end it by naming nobody (`cratehouse creators remove '{pattern}'`)"
+                ))));
+            }
+            named
+        }
     };
     Ok(vec![EventKind::CreatorsRemoved { pattern: pattern.clone(), creators }])
 }

@@ -44,12 +44,14 @@ fn may_publish<T: Tables>(
             by.authorize(Action::PublishNew { krate: name, creators: creators.as_deref() })?;
             name.check_unreserved().map_err(Error::invalid)?;
         }
+        // For who may not know that it is there it is a new name, which is not for them.
+        Some(_) if !by.may_read(rights.of(name)) => {
+            let creators = view.creators(&name.key())?;
+            by.authorize(Action::PublishNew { krate: name, creators: creators.as_deref() })?;
+            by.authorize(Action::PublishHidden { krate: name })?;
+        }
         Some(row) => {
-            // Whether it is spelled otherwise is for those to hear who may know that it is there.
-            match row.name == *name || by.may_read(rights.of(name)) {
-                true => same_spelling(row, name)?,
-                false => by.authorize(Action::PublishUpdate(rights.of(name)))?,
-            }
+            same_spelling(row, name)?;
             by.authorize(Action::PublishUpdate(rights.of(name)))?;
         }
     }

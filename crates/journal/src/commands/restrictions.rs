@@ -21,10 +21,9 @@ pub(super) fn restrict<T: Tables>(
     by.authorize(Action::Administer)?;
     let rule = view.restriction(pattern)?;
     if rule.is_none() && view.restrictions()?.len() >= MAX_RULES {
-        return Err(Error::invalid(format!(
+        return Err(lagging(Error::invalid(format!(
             "there are {MAX_RULES} rules already: a pattern such as `acme-*` covers many crates"
-        ))
-        .into());
+        ))));
     }
     let (is_new, known) = (rule.is_none(), rule.map(|rule| rule.subjects).unwrap_or_default());
     let mut readers = subjects(view, readers)?;
@@ -72,9 +71,8 @@ fn existing<T: Tables>(view: &View<T>, pattern: &NamePattern) -> Judged<RuleRow>
 pub(super) fn room_for(known: &[Subject], more: &[Subject]) -> Result<(), Refusal> {
     match known.len() + more.len() <= MAX_SUBJECTS {
         true => Ok(()),
-        false => Err(Error::invalid(format!(
+        false => Err(lagging(Error::invalid(format!(
             "a rule names {MAX_SUBJECTS} users and teams at the most: make a team of them"
-        ))
-        .into()),
+        )))),
     }
 }

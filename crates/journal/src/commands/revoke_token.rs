@@ -11,7 +11,7 @@ use cratehouse_core::error::Error;
 pub(super) fn judge<T: Tables>(view: &View<T>, by: &CommandActor, token: TokenId) -> Judged {
     let row = view.token(token)?;
     let row = row.ok_or_else(|| lagging(Error::absent(format!("there is no token {token}"))))?;
-    by.authorize(Action::RevokeToken { of: row.user })?;
+    by.authorize(Action::RevokeToken { of: row.user, token })?;
     Ok(match row.revoked {
         true => Vec::new(),
         false => vec![EventKind::TokenRevoked { token }],

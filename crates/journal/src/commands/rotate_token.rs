@@ -30,19 +30,27 @@ pub(super) fn judge<T: Tables>(
 ) -> Judged {
     let row = view.token(token)?;
     let row = row.ok_or_else(|| lagging(Error::absent(format!("there is no token {token}"))))?;
-    // Its life begins anew: what it may do does not grow.
     let begun = Grant { expires: None, ..row.grant.clone() };
-    let asked = Grant { expires: Some(now), ..begun.clone() };
-    by.authorize(Action::CreateToken { of: row.user, grant: &asked })?;
-    if view.live_token(token, now)?.is_none() {
-        let text = format!("token {token} does not count any more: make a new one");
-        return Err(Error::invalid(text).into());
-    }
-    room_for_token(view, row.user, now)?;
     let life = row.grant.expires.map(|end| end.duration_since(row.created));
     let life = life.into_iter().chain(longest).min();
     let expires = life.map(|life| now.checked_add(life)).transpose();
     let expires = expires.map_err(|e| Error::invalid(e.to_string()))?;
+    // A token begins its own life anew; to another it gives none that is longer than its own.
+    let is_itself = matches!(by, CommandActor::Principal(who) if who.token == token);
+    let ends = if is_itself { Some(now) } else { expires };
+    let asked = Grant { expires: ends, ..begun.clone() };
+    by.authorize(Action::CreateToken { of: row.user, grant: &asked })?;
+    if view.live_token(token, now)?.is_none() {
+        let text = format!("token {token} does not count any more: make a new one");
+        return Err(lagging(Error::invalid(text)));
+    }
+    if row.exchanged {
+        let text = format!(
+            "there is another in place of token {token} already: exchange that one, or make a new one"
+        );
+        return Err(Error::invalid(text).into());
+    }
+    room_for_token(view, row.user, now)?;
     let (user, name, grant) = (row.user, row.name, Grant { expires, ..begun });
     let mut events =
         vec![EventKind::TokenCreated { token: view.next_ids()?.1, user, name, hash, grant }];

@@ -12,6 +12,9 @@ const MAX_MEMBERS: usize = 10_000;
 /// Teams of one user at the most.
 const MAX_TEAMS_OF_USER: usize = 1000;
 
+/// Users that one command makes members: each is an event, and a row that is written anew.
+const MAX_AT_ONCE: usize = 250;
+
 pub(super) fn add_members<T: Tables>(
     view: &View<T>,
     by: &CommandActor,
@@ -29,6 +32,10 @@ pub(super) fn add_members<T: Tables>(
             (id, Vec::new())
         }
     };
+    if logins.len() > MAX_AT_ONCE {
+        let text = format!("{MAX_AT_ONCE} users at once at the most: add them in several steps");
+        return Err(Error::invalid(text).into());
+    }
     for login in logins {
         let user = enabled(view, login)?.id;
         if members.contains(&user) {

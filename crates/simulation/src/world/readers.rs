@@ -13,7 +13,7 @@ const CHANGES: usize = 4;
 impl World {
     /// A user with one of their tokens; where there are roles, it is those that tell who administers.
     pub(super) fn user(&self, id: u32) -> User {
-        User { id, admin: id == ADMIN || self.strict }
+        User { id, admin: id == ADMIN || (self.strict && id % 3 != 2) }
     }
 
     /// Where there are roles, one user administers; most crates are restricted, and a team reads them.

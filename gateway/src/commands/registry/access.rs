@@ -54,7 +54,7 @@ impl Registry<'_> {
     pub(in crate::commands) async fn user(self, login: &str) -> Result<users::Shown> {
         match self.place() {
             Ok(gateway) => {
-                users::show(&gateway.journal, login, &gateway.last_uses.all().await?).await
+                users::show(&gateway.journal, login, &gateway.last_uses.for_list().await).await
             }
             Err(server) => server.get(&path(&["users", login], &[])?).await,
         }
@@ -257,7 +257,8 @@ impl Registry<'_> {
     ) -> Result<Vec<tokens::Listed>> {
         match self.place() {
             Ok(gateway) => {
-                tokens::list(&gateway.journal, selection, &gateway.last_uses.all().await?).await
+                let uses = gateway.last_uses.for_selection(selection).await?;
+                tokens::list(&gateway.journal, selection, &uses).await
             }
             Err(server) => {
                 let Selection { login, never_used, endless, before } = selection;

@@ -15,6 +15,7 @@ use crate::stores::token_uses::TokenUseStore;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::principal::Principal;
 use cratehouse_journal::token_use::{TokenUse, TokenUses, merge};
+use cratehouse_journal::tokens::Selection;
 
 /// How often what is new is written.
 const EVERY: Duration = Duration::from_secs(60);
@@ -37,6 +38,8 @@ pub struct LastUses {
     noted: Box<[AtomicU64]>,
     uses: Mutex<TokenUses>,
     is_new: AtomicBool,
+    /// Whether what this replica wrote before is taken up: until then nothing is written over it.
+    has_begun: AtomicBool,
 }
 
 impl LastUses {
@@ -48,6 +51,7 @@ impl LastUses {
             noted: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             uses: Mutex::default(),
             is_new: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
         }
     }
 
@@ -62,10 +66,11 @@ impl LastUses {
         }
         let used = TokenUse::new(now, from());
         let mut uses = self.lock();
-        if uses.len() < MAX_TOKENS || uses.contains_key(&who.token) {
-            merge(&mut uses, [(who.token, used)]);
-            self.is_new.store(true, Ordering::Relaxed);
+        if uses.len() >= MAX_TOKENS && !uses.contains_key(&who.token) {
+            forget_oldest(&mut uses);
         }
+        merge(&mut uses, [(who.token, used)]);
+        self.is_new.store(true, Ordering::Relaxed);
         drop(uses);
         slot.store(both, Ordering::Relaxed);
     }
@@ -80,13 +85,38 @@ impl LastUses {
         Ok(uses)
     }
 
+    /// The same for a list that is of use without it: where the store does not answer, what this replica has seen.
+    pub async fn for_list(&self) -> TokenUses {
+        let seen = |error: Error| {
+            debug!(error = %error.chain(), "the last uses of tokens could not be read");
+            self.lock().clone()
+        };
+        self.all().await.unwrap_or_else(seen)
+    }
+
+    /// The same for some tokens: which of them were never used can be said only if all replicas are heard.
+    ///
+    /// # Errors
+    /// When that is asked, and the store does not answer.
+    pub async fn for_selection(&self, selection: &Selection) -> Result<TokenUses> {
+        match selection.never_used {
+            true => self.all().await,
+            false => Ok(self.for_list().await),
+        }
+    }
+
     /// Writes what is new, now and then, until told to stop, and once more.
     pub async fn run(&self, stop: CancellationToken) {
-        if let Some(Err(error)) = stop.run_until_cancelled(self.begin()).await {
-            debug!(%error, "the last uses of tokens could not be read");
-        }
-        while stop.run_until_cancelled(sleep(EVERY)).await.is_some() {
+        while !stop.is_cancelled() {
+            if !self.has_begun.load(Ordering::Relaxed) {
+                match stop.run_until_cancelled(self.begin()).await {
+                    Some(Ok(())) => self.has_begun.store(true, Ordering::Relaxed),
+                    Some(Err(error)) => debug!(%error, "the last uses of tokens could not be read"),
+                    None => (),
+                }
+            }
             self.write().await;
+            stop.run_until_cancelled(sleep(EVERY)).await;
         }
         let _ = timeout(LAST, self.write()).await; // what is lost is the last minute
     }
@@ -109,7 +139,7 @@ impl LastUses {
     }
 
     async fn write(&self) {
-        if !self.is_new.swap(false, Ordering::Relaxed) {
+        if !self.has_begun.load(Ordering::Relaxed) || !self.is_new.swap(false, Ordering::Relaxed) {
             return;
         }
         let uses = self.lock().clone();
@@ -122,6 +152,12 @@ impl LastUses {
     fn lock(&self) -> MutexGuard<'_, TokenUses> {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Those of the oldest day.
+fn forget_oldest(uses: &mut TokenUses) {
+    let oldest = uses.values().map(|used| used.day).min();
+    uses.retain(|_, used| Some(used.day) != oldest);
 }
 
 #[cfg(test)]
@@ -169,6 +205,13 @@ mod tests {
         let store = Arc::new(FaultyStore::new(memory(), Box::new(|_, _| Fault::Before)));
         let shared: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
         let files = TokenUseStore::new(shared);
+        store.plan(Box::new(|_, _| Fault::None));
+        let before = TokenUses::from([(
+            TokenId(3),
+            TokenUse::new(at("2025-01-01T00:00:00Z"), [192, 0, 2, 1].into()),
+        )]);
+        files.put("one", &before).await.unwrap();
+        store.plan(Box::new(|_, _| Fault::Before));
         let uses = Arc::new(LastUses::new(files.clone(), "one"));
         let stop = CancellationToken::new();
         let (running, stopped) = (Arc::clone(&uses), stop.clone());
@@ -176,18 +219,18 @@ mod tests {
         uses.note(&holder(7), at("2026-01-01T10:00:00Z"), || [192, 0, 2, 1].into());
         tokio::time::sleep(EVERY * 2).await;
         store.plan(Box::new(|_, _| Fault::None));
-        assert!(files.all().await.unwrap().is_empty());
+        assert_eq!(files.all().await.unwrap(), before);
         tokio::time::sleep(EVERY * 2).await;
-        assert_eq!(files.all().await.unwrap().len(), 1);
+        assert_eq!(files.all().await.unwrap().len(), 2, "what it wrote before is not written over");
         uses.note(&holder(8), at("2026-01-01T10:00:00Z"), || [192, 0, 2, 1].into());
-        assert_eq!(uses.all().await.unwrap().len(), 2, "what was not written yet is told too");
+        assert_eq!(uses.all().await.unwrap().len(), 3, "what was not written yet is told too");
         stop.cancel();
         running.await.unwrap();
-        assert_eq!(files.all().await.unwrap().len(), 2);
+        assert_eq!(files.all().await.unwrap().len(), 3);
 
         // Another one of the name goes on with it.
         let next = LastUses::new(files.clone(), "one");
         next.begin().await.unwrap();
-        assert_eq!(next.lock().len(), 2);
+        assert_eq!(next.lock().len(), 3);
     }
 }

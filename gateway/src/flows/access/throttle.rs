@@ -33,7 +33,8 @@ enum Account {
 #[derive(Debug, Clone, Copy)]
 struct Failures {
     count: u32,
-    until: Instant,
+    /// `None`: the next one is not delayed.
+    until: Option<Instant>,
 }
 
 /// Counts credentials that do not count.
@@ -62,8 +63,8 @@ impl FailedCredentials {
         let now = Instant::now();
         for account in accounts(client, user) {
             let Some(failures) = self.failures.get(&account) else { continue };
-            if let Some(wait) = failures.until.checked_duration_since(now).filter(|w| !w.is_zero())
-            {
+            let wait = failures.until.and_then(|until| until.checked_duration_since(now));
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
                 self.metrics.throttled.with_label_values(&["credential"]).inc();
                 let what = match account {
                     Account::Address(_) => "your address",
@@ -90,7 +91,9 @@ impl FailedCredentials {
         for account in accounts(client, user) {
             let before = self.failures.get(&account).map_or(0, |failures| failures.count);
             let count = before.saturating_add(1);
-            self.failures.insert(account, Failures { count, until: now + delay(self.free, count) });
+            let delay = Some(delay(self.free, count)).filter(|delay| !delay.is_zero());
+            self.failures
+                .insert(account, Failures { count, until: delay.map(|delay| now + delay) });
         }
     }
 }

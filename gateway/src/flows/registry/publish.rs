@@ -17,6 +17,7 @@ pub use self::admission::{frame_bytes, head_bytes, named};
 use crate::config::Limits;
 use crate::flows::access::reader::Reader;
 use crate::flows::access::throttle::Publishes;
+use crate::flows::access::visibility::Visibility;
 use crate::flows::registry::dependencies::Dependencies;
 use crate::flows::registry::hosting::Hosting;
 use crate::flows::registry::publish_rules::PublishRules;
@@ -26,6 +27,7 @@ use cratehouse_core::client_key::ClientKey;
 use cratehouse_core::deadline;
 use cratehouse_core::error::{Error, Kind, Result};
 use cratehouse_core::metrics::Metrics;
+use cratehouse_journal::authorize::taken;
 use cratehouse_journal::change;
 use cratehouse_journal::commands::{self, ActorCommand, Command, CommandActor, must_put_again};
 use cratehouse_journal::principal::Principal;
@@ -68,6 +70,8 @@ pub struct Publisher {
     pub versions: VersionWriter,
     /// What bounds a publish.
     pub limits: Limits,
+    /// Which crates exist for whom.
+    pub visibility: Arc<Visibility>,
     /// How often somebody publishes.
     pub rate: Publishes,
     /// What reads it.
@@ -89,13 +93,13 @@ impl Publisher {
     /// # Errors
     /// Those of the judge; [`cratehouse_core::error::Kind::Throttled`], when they have published too often.
     pub async fn admit(&self, who: &Principal, named: &Named) -> Result<()> {
-        self.rate.admit(who.user)?;
         let by = CommandActor::Principal(who.clone());
         let judge = || {
             let view = self.hosting.catalog.view()?;
             commands::admit_publish(&view, &by, &named.name, &named.version, Timestamp::now())
         };
-        change::early(&self.hosting.journal, judge).await
+        change::early(&self.hosting.journal, judge).await?;
+        self.rate.admit(who.user) // what is refused anyway does not count
     }
 
     /// Counts a publish that ended before its body was whole.
@@ -166,7 +170,13 @@ impl Publisher {
         let mut answer = PublishAnswer { warnings };
         answer.warnings.extend(self.rules.to_version(&published).await?);
         if self.hosting.catalog.krate(&name.key())?.is_none() {
-            self.rules.to_name(&name).await?;
+            let reader = Reader::Client(client, Some(Arc::clone(who)));
+            if !self.visibility.exists_for(&reader, &name)? {
+                return Err(taken(&name)); // mirrored, and restricted
+            }
+            let (visibility, asks) = (Arc::clone(&self.visibility), reader);
+            let exists = move |name: &CrateName| visibility.exists_for(&asks, name);
+            self.rules.to_name(&name, exists).await?;
             answer.warnings.extend(self.claim(&name).await?);
         }
         let reader = Reader::Client(client, Some(Arc::clone(who)));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cratehouse_core::error::{Error, Result};
 use cratehouse_core::metrics::Metrics;
 use cratehouse_core::threads::aside;
+use cratehouse_journal::authorize::taken;
 use cratehouse_journal::catalog::Catalog;
 use cratehouse_package::name::CrateName;
 use cratehouse_package::published::Published;
@@ -44,19 +45,37 @@ impl PublishRules {
     /// moment neither sees the other.
     ///
     /// # Errors
-    /// [`cratehouse_core::error::Kind::Invalid`], with the name that it resembles; that the catalog fails.
-    pub(crate) async fn to_name(&self, name: &CrateName) -> Result<()> {
+    /// [`cratehouse_core::error::Kind::Invalid`], with the name that it resembles; forbidden, in the words for a name
+    /// that is not theirs, where that crate does not exist for who asks; that the catalog fails.
+    pub(crate) async fn to_name(
+        &self,
+        name: &CrateName,
+        exists: impl Fn(&CrateName) -> Result<bool> + Send + 'static,
+    ) -> Result<()> {
         let in_force = self.policy.generation();
         if !in_force.policy.compares_names() {
             return Ok(());
         }
         let (catalog, new) = (self.catalog.clone(), name.clone());
         let compare = move || {
-            let hosted = catalog.names()?;
-            Ok::<_, Error>(in_force.policy.objection_to_name(&new, &hosted))
+            let mut hosted = catalog.names()?;
+            let Some(objection) = in_force.policy.objection_to_name(&new, &hosted) else {
+                return Ok::<_, Error>((None, None));
+            };
+            // It must not name what does not exist for who asks.
+            let mut seen = Vec::new();
+            for name in hosted.drain(..) {
+                if exists(&name)? {
+                    seen.push(name);
+                }
+            }
+            Ok((Some(objection), in_force.policy.objection_to_name(&new, &seen)))
         };
-        let objection = aside(compare).await??;
-        self.settled("names", name, objection)
+        let (objection, seen) = aside(compare).await??;
+        match (objection.is_some(), seen.is_some()) {
+            (true, false) => self.settled("names", name, objection).map_err(|_| taken(name)),
+            _ => self.settled("names", name, seen),
+        }
     }
 
     /// What the policy makes of a version that is being published. Nobody could ever download a denied
@@ -160,9 +179,10 @@ mod tests {
         server.publish("tokio", "1.0.0", b"x").await;
         let refused = server.gateway.publisher.rules.to_publish(&published(), true).unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("a `description`"));
-        let refused = server.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap_err();
+        let refused =
+            server.gateway.publisher.rules.to_name(&name("tokoi"), |_| Ok(true)).await.unwrap_err();
         assert!(refused.kind == Kind::Invalid && refused.message.contains("`tokio`"));
-        server.gateway.publisher.rules.to_name(&name("unlike")).await.unwrap();
+        server.gateway.publisher.rules.to_name(&name("unlike"), |_| Ok(true)).await.unwrap();
         let counted = ["publish", "names"].map(|section| objections(&server, section, "enforce"));
         assert_eq!(counted, [1, 1]);
     }
@@ -173,7 +193,7 @@ mod tests {
             TestGateway::ruled(&memory(), &[], &format!("mode = \"observe\"\n{RULES}")).await;
         server.publish("tokio", "1.0.0", b"x").await;
         server.gateway.publisher.rules.to_publish(&published(), true).unwrap();
-        server.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
+        server.gateway.publisher.rules.to_name(&name("tokoi"), |_| Ok(true)).await.unwrap();
         let counted = ["publish", "names"].map(|section| objections(&server, section, "observe"));
         assert_eq!(counted, [1, 1]);
     }
@@ -203,7 +223,7 @@ mod tests {
         let server = TestGateway::ruled(&memory(), &[], "").await;
         server.publish("tokio", "1.0.0", b"x").await;
         server.gateway.publisher.rules.to_publish(&published(), false).unwrap();
-        server.gateway.publisher.rules.to_name(&name("tokoi")).await.unwrap();
+        server.gateway.publisher.rules.to_name(&name("tokoi"), |_| Ok(true)).await.unwrap();
         assert_eq!(server.gateway.publisher.rules.to_version(&published()).await.unwrap(), None);
     }
 }

@@ -102,6 +102,9 @@ impl Asked {
     }
 }
 
+/// Entries that are read at once for a page that begins with the newest.
+const STEP: u64 = 64;
+
 /// Reads a page.
 ///
 /// # Errors
@@ -119,43 +122,51 @@ pub async fn page(
         |view: &cratehouse_journal::catalog::View<_>| Ok((Trail::of(view)?, view.head()?.seq));
     let (mut trail, head) = handle.catalog().scan(read).await?;
     let Some(window) = asked.window(head) else { return Ok(Page::default()) };
-    let mut chain = begin(journal, registry, window.first - 1).await?;
     let mut found = Page::default();
     let mut bytes = 0;
     match asked.order {
-        Order::Asc => loop {
-            let entries = chain.next(window.last).await?;
-            for (entry, _) in &entries {
-                for event in &entry.events {
-                    trail.learn(&event.what); // a team is called as it was then
-                }
-                bytes += found.take(entry, &trail, asked)?;
-                if found.is_full(asked, bytes) || entry.seq == window.last {
-                    found.next = asked.next(entry.seq, head);
-                    return Ok(found);
-                }
-            }
-            if entries.is_empty() {
-                return Err(gap(chain.head() + 1));
-            }
-        },
-        Order::Desc => {
-            let mut all = Vec::new();
-            while chain.head() < window.last {
+        Order::Asc => {
+            let mut chain = begin(journal, registry, window.first - 1).await?;
+            loop {
                 let entries = chain.next(window.last).await?;
+                for (entry, _) in &entries {
+                    for event in &entry.events {
+                        trail.learn(&event.what); // from a renaming on a team is called as it says; before it, as it is called now
+                    }
+                    bytes += found.take(entry, &trail, asked)?;
+                    if found.is_full(asked, bytes) || entry.seq == window.last {
+                        found.next = asked.next(entry.seq, head);
+                        return Ok(found);
+                    }
+                }
                 if entries.is_empty() {
                     return Err(gap(chain.head() + 1));
                 }
-                all.extend(entries.into_iter().map(|(entry, _)| entry));
             }
-            for entry in all.iter().rev() {
-                bytes += found.take(entry, &trail, asked)?;
-                if found.is_full(asked, bytes) || entry.seq == window.first {
-                    found.next = asked.next(entry.seq, head);
-                    return Ok(found);
+        }
+        Order::Desc => {
+            // In steps, from the end: entries may be large, and a page holds few of them.
+            let mut last = window.last;
+            loop {
+                let first = window.first.max(last.saturating_sub(STEP - 1));
+                let mut chain = begin(journal, registry, first - 1).await?;
+                let mut step = Vec::new();
+                while chain.head() < last {
+                    let entries = chain.next(last).await?;
+                    if entries.is_empty() {
+                        return Err(gap(chain.head() + 1));
+                    }
+                    step.extend(entries.into_iter().map(|(entry, _)| entry));
                 }
+                for entry in step.iter().rev() {
+                    bytes += found.take(entry, &trail, asked)?;
+                    if found.is_full(asked, bytes) || entry.seq == window.first {
+                        found.next = asked.next(entry.seq, head);
+                        return Ok(found);
+                    }
+                }
+                last = first - 1;
             }
-            Ok(found)
         }
     }
 }

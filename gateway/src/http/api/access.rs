@@ -78,13 +78,16 @@ async fn tell(call: Call<'_>, what: Access) -> Result<Answer> {
     let _turn = call.app.long_answer(responses).await?;
     match what {
         Access::User(login) => {
-            let uses = gateway.last_uses.all().await?;
+            let uses = gateway.last_uses.for_list().await;
             responses.json(&users::show(journal, &login, &uses).await?)
         }
         Access::Team(team) => responses.json(&teams::list(journal, Some(&team)).await?.first()),
         Access::Creators => responses.json(&rules::creators(journal).await?),
         Access::Restrictions => responses.json(&rules::restrictions(journal).await?),
-        _ => responses.json(&teams::list(journal, None).await?),
+        Access::Teams => responses.json(&teams::list(journal, None).await?),
+        changes => {
+            Err(Error::internal(std::io::Error::other(format!("{changes:?} tells nothing"))))
+        }
     }
 }
 

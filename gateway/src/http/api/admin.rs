@@ -152,7 +152,7 @@ async fn list_tokens(
 ) -> Result<Answer> {
     let owned = Arc::clone(gateway);
     let listing = async move {
-        let uses = owned.last_uses.all().await?;
+        let uses = owned.last_uses.for_selection(&selection).await?;
         tokens::list(&owned.journal, &selection, &uses).await
     };
     let (listed, _turn) = with_turn(turn, listing).await?;

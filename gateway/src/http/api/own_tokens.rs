@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::TokenLife;
+use crate::gateway::Gateway;
 use crate::http::api::admin;
 use crate::http::api::call::Call;
 use crate::http::request::route::Own;
@@ -15,7 +16,7 @@ use crate::http::response::respond::{self, Answer};
 use cratehouse_core::error::{Error, Result};
 use cratehouse_journal::authorize::{Action, authorize};
 use cratehouse_journal::commands::CommandActor;
-use cratehouse_journal::principal::{CratePattern, Grant, Principal, Scope};
+use cratehouse_journal::principal::{CratePattern, Grant, Principal, Scope, TokenId};
 use cratehouse_journal::tokens::{self, Listed, Selection};
 
 #[derive(Debug, Deserialize)]
@@ -51,7 +52,7 @@ pub async fn answer(call: Call<'_>, what: Own) -> Result<Answer> {
             authorize(&who, Action::ListTokens { of: who.user })?;
             let responses = call.responses();
             let _turn = call.app.long_answer(responses).await?;
-            let uses = gateway.last_uses.all().await?;
+            let uses = gateway.last_uses.for_list().await;
             let listed = tokens::list(&gateway.journal, &Selection::of(&who.login), &uses).await?;
             let shown: Vec<_> = listed.into_iter().map(Listed::to_the_second).map(shown).collect();
             responses.json(&json!({ "api_tokens": shown }))
@@ -78,15 +79,11 @@ pub async fn answer(call: Call<'_>, what: Own) -> Result<Answer> {
         Own::RotateToken(id) => {
             authorize(&who, Action::CreateToken { of: who.user, grant: &nothing(&who) })?;
             let rotation = call.upload.read_json(&call.app.bodies, owner).await?;
-            let foreign = || Error::absent(format_args!("you have no token {id}"));
-            let own = gateway.catalog.view()?.token(id)?.filter(|token| token.user == who.user);
-            own.ok_or_else(foreign)?;
+            is_own(gateway, &who, id).await?;
             admin::rotate(gateway, by, id, rotation).await
         }
         Own::RevokeToken(id) => {
-            let foreign = || Error::absent(format_args!("you have no token {id}"));
-            let own = gateway.catalog.view()?.token(id)?.filter(|token| token.user == who.user);
-            own.ok_or_else(foreign)?;
+            is_own(gateway, &who, id).await?;
             tokens::revoke(&gateway.journal, by, id).await?;
             respond::done(None)
         }
@@ -96,6 +93,21 @@ pub async fn answer(call: Call<'_>, what: Own) -> Result<Answer> {
             tokens::revoke(&gateway.journal, by, who.token).await?;
             respond::done(None)
         }
+    }
+}
+
+/// Refuses a number that is no token of theirs, after another look: it may have just been made elsewhere.
+async fn is_own(gateway: &Gateway, who: &Principal, id: TokenId) -> Result<()> {
+    let look = || {
+        let token = gateway.catalog.view()?.token(id)?;
+        Ok::<_, Error>(token.is_some_and(|token| token.user == who.user))
+    };
+    if !look()? {
+        gateway.journal.catch_up().await?;
+    }
+    match look()? {
+        true => Ok(()),
+        false => Err(Error::absent(format_args!("you have no token {id}"))),
     }
 }
 

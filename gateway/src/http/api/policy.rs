@@ -49,7 +49,7 @@ pub async fn answer(call: Call<'_>, what: Ask) -> Result<Answer> {
 /// of which nothing is held here takes a token that may change something. Where reads are open, a token
 /// that was meant for another registry is as good as none.
 async fn reach(call: &Call<'_>) -> Reach {
-    let shown = authenticate::caller(call.gateway(), call.headers, call.client).await;
+    let shown = authenticate::shown(call.gateway(), call.headers, call.client).await;
     let reader = |client| Reader::Client(client, call.who.clone());
     match shown {
         Ok(who) if who.grant.scopes.iter().any(|scope| *scope != Scope::Read) => {

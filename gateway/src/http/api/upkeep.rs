@@ -272,7 +272,7 @@ async fn prefetch(gateway: &Gateway, ahead: Ahead) -> Result<Told> {
 /// Reports by policies that are sent. To download for it takes an administrator.
 async fn try_policy(call: Call<'_>, who: &Principal, owner: Owner) -> Result<Answer> {
     let (gateway, responses) = (call.gateway(), call.responses());
-    let client = call.client.trusted();
+    let reader = Reader::Client(call.client.trusted(), call.who.clone());
     let trial: Trial = read_large(call, owner).await?;
     let fetch = trial.fetch;
     if fetch {
@@ -281,7 +281,7 @@ async fn try_policy(call: Call<'_>, who: &Principal, owner: Owner) -> Result<Ans
     let _turn = gateway.turns.checks.turn(responses.client()).await?;
     let (lock, policies) = trial.read(&gateway.config).await?;
     let policies = advised(&advisories_in(&gateway.upkeep.objects), policies).await?;
-    let (reach, allowance) = (Reach::Upstreams(Reader::Own(client)), Allowance::of_command(fetch));
+    let (reach, allowance) = (Reach::Upstreams(reader), Allowance::of_command(fetch));
     let judging = gateway.checks.check(&reach, &lock, &policies, &allowance, |_, _| ());
     match timeout(TRIAL_WAIT, judging).await {
         Ok(reports) => responses.json(&reports?),

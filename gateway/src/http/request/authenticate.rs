@@ -76,6 +76,22 @@ pub async fn caller(
     }
 }
 
+/// Who shows a token that counts, where none is needed: one that does not may be meant for another registry, and is no
+/// failure of theirs.
+///
+/// # Errors
+/// As [`caller`].
+pub async fn shown(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    client: ClientKey,
+) -> Result<Arc<Principal>> {
+    match presented(headers)? {
+        Some(token) => gateway.tokens.recognise(client, token.reveal()).await,
+        None => Err(unauthenticated("no token is shown")),
+    }
+}
+
 /// The token that a request shows, if any.
 fn presented(headers: &HeaderMap) -> Result<Option<Secret>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
