@@ -402,7 +402,7 @@ fn a_server_is_asked_over_tls_that_is_trusted_or_on_this_machine_and_health_need
     untrusted.env_remove("CARGO_HTTP_CAINFO").env("CRATEHOUSE_TOKEN", &site.admin);
     let untrusted = Ended::from(untrusted.output().unwrap());
     assert!(
-        untrusted.status == Some(1) && untrusted.stderr.contains("does not answer"),
+        untrusted.status == Some(1) && untrusted.stderr.contains("is not trusted here"),
         "{untrusted:?}"
     );
     let at = |url: &str| {
