@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up cannot be measured")]
 
+mod access;
 mod files;
 mod input;
 mod lookups;

@@ -11,11 +11,13 @@ use cratehouse::config::{Config, Flags};
 use cratehouse::flows::open::{Keep, Running};
 use cratehouse::gateway::Gateway;
 use cratehouse_core::checksum::Checksum;
+use cratehouse_core::client_key::ClientKey;
 use cratehouse_journal::commands::{ActorCommand, Command, CommandActor};
-use cratehouse_journal::principal::{Grant, PrincipalKind};
+use cratehouse_journal::principal::{Grant, Principal, PrincipalKind};
 use cratehouse_journal::{tokens, users};
 use cratehouse_package::index::IndexLine;
 use cratehouse_package::index_bounds::IndexBounds;
+use cratehouse_package::name::CrateName;
 use cratehouse_package::published::{Metadata, Published};
 use cratehouse_storage::blobs::Origin;
 use cratehouse_tests::http::{Action, Response, Server};
@@ -25,7 +27,8 @@ use crate::input::{self, File, INDEX_PATH};
 
 /// The size of the crate file of the hosted crate, in bytes.
 const CRATE_BYTES: usize = 30_000;
-const LOGIN: &str = "bench";
+/// The user.
+pub(crate) const LOGIN: &str = "bench";
 
 /// What stands in memory is measured without a wait: a hit never has one.
 pub(crate) struct TestGateway {
@@ -43,6 +46,26 @@ impl TestGateway {
         let server = Self::open(&[], None);
         server.runtime.block_on(publish(&server.gateway));
         server
+    }
+
+    /// One that hosts a version of each of these.
+    pub(crate) fn hosting_many(names: impl Iterator<Item = CrateName>) -> Self {
+        let server = Self::open(&[], None);
+        server.runtime.block_on(async {
+            let names: Vec<_> = names.collect();
+            // Many at once go into one entry.
+            for some in names.chunks(200) {
+                let publishing = some.iter().map(|name| publish_one(&server.gateway, name));
+                futures_util::future::join_all(publishing).await;
+            }
+        });
+        server
+    }
+
+    /// The holder of the token, as the catalog knows them.
+    pub(crate) fn reader(&self) -> Arc<Principal> {
+        let shown = self.gateway.tokens.authenticate(ClientKey::OWN, &self.token);
+        self.runtime.block_on(shown).unwrap()
     }
 
     /// One whose upstream has the crate, and the crate files that it lists.
@@ -126,6 +149,15 @@ fn serving(file: Vec<u8>) -> Server {
             _ => Response::status(404),
         })
     })
+}
+
+async fn publish_one(gateway: &Gateway, name: &CrateName) {
+    let mut line = input::index_line(0);
+    line.name = name.clone();
+    let published = Box::new(Published { line, size: 1, metadata: Metadata::default() });
+    let put_at = gateway.catalog.head().unwrap().seq;
+    let command = Command::Publish { published, put_at, bounds: IndexBounds::default() };
+    gateway.journal.append(ActorCommand { by: CommandActor::Operator, command }).await.unwrap();
 }
 
 async fn publish(gateway: &Gateway) {
